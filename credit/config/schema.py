@@ -1,0 +1,140 @@
+"""What a run is made of: plain typed dataclasses, one per configuration group, no torch.
+
+A configuration reaches the code only as a `RunConfig`, made by `credit.config.check`. Names, defaults and meaning are
+the command line's: the field `optimizer.lr` is the override ``optimizer.lr=0.1``.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_type_hints
+
+GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "logger")
+"""Configuration groups that describe a run; `experiment`, `paper` and `debug` only override values in these."""
+
+OPEN_GROUPS = ("rule", "arch")
+"""Groups whose options are named by the chosen kind (a registry entry), not by a dataclass."""
+
+
+@dataclass
+class DataConfig:
+    """Which examples, how many, and what is done to them before the network sees them."""
+
+    kind: str = "digits"
+    batch_size: int = 128
+    limit_train: int | None = None  # keep only this many training examples
+    limit_test: int | None = None
+    val_fraction: float = 0.1  # part of the training set kept for choosing the best epoch
+    split_seed: int = 0  # the validation split stays the same over the run's seeds
+    augment: list[str] = field(default_factory=list)  # of crop, flip, cutout
+    crop_padding: int = 4  # pixels
+    cutout_size: int = 8  # pixels
+    normalize: str = "standard"  # none, unit, standard, gcn, zca
+    drop_last: bool = True
+    download: bool = False
+    root: str | None = None  # None: $CREDIT_DATA, else ./data
+    path: str | None = None  # the file or folder of the kinds that read the user's own set
+    image_size: int | None = None  # pixels; sets made of image files
+    eval_batch_size: int = 1000
+
+
+@dataclass
+class NoiseConfig:
+    """Wrong training labels: which kind, how many, drawn from which seed."""
+
+    kind: str = "none"  # none, symmetric, redraw, asymmetric, pair_flip
+    rate: float = 0.0  # fraction of training labels touched, in [0, 1)
+    seed: int | None = None  # None: the run's seed
+
+
+@dataclass
+class OptimizerConfig:
+    """How the rule's descent direction changes the weights."""
+
+    kind: str = "sgd"  # sgd, adam, adamw
+    lr: float = 0.05
+    momentum: float = 0.9  # sgd
+    nesterov: bool = False  # sgd
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adam, adamw
+    eps: float = 1e-8  # adam, adamw
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate moves over the run."""
+
+    kind: str = "cosine"  # constant, step, cosine, warmup_cosine
+    final_lr: float = 0.0  # where cosine ends
+    warmup_epochs: float = 0.0  # warmup_cosine
+    milestones: list[float] = field(default_factory=list)  # step: epochs at which lr is multiplied by gamma
+    gamma: float = 0.1  # step
+
+
+@dataclass
+class TrainerConfig:
+    """How long, where, how exactly, and what is measured on the way."""
+
+    epochs: float | None = None  # exactly one of epochs and steps
+    steps: int | None = None
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    compile: bool = False
+    precision: str = "float32"  # float32, float64, bf16
+    eval_every: int = 1  # epochs
+    ema: float | None = None  # decay of the averaged weights that are evaluated
+    report: list[str] = field(default_factory=list)  # of per_class
+    alignment_every: int | None = None  # epochs
+    checkpoint_every: int = 1  # epochs
+    threads: int | None = None  # CPU threads; None: torch's own choice
+    progress: bool = True
+
+
+@dataclass
+class LoggerConfig:
+    """Mirrors of the metrics file; none of them can change a result."""
+
+    wandb: bool = False
+    project: str = "credit"
+    mode: str = "auto"  # auto (online when logged in, else offline), online, offline
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RunConfig:
+    """One run. `rule` and `arch` are mappings with `kind` and that kind's own options (`rule` also has `name`)."""
+
+    rule: dict[str, Any]
+    arch: dict[str, Any]
+    data: DataConfig = field(default_factory=DataConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    seed: int = 0
+    replicas: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as plain nested dicts and lists, ready for JSON; `credit.config.check` reads it back."""
+        return asdict(self)
+
+
+SECTIONS: dict[str, type] = {
+    name: hint for name, hint in get_type_hints(RunConfig).items() if name in GROUPS and name not in OPEN_GROUPS
+}
+"""Dataclass of each group whose options are fixed."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "noise.kind": ("none", "symmetric", "redraw", "asymmetric", "pair_flip"),
+    "optimizer.kind": ("sgd", "adam", "adamw"),
+    "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),
+    "data.augment": ("crop", "flip", "cutout"),
+    "data.normalize": ("none", "unit", "standard", "gcn", "zca"),
+    "trainer.precision": ("float32", "float64", "bf16"),
+    "trainer.report": ("per_class",),
+    "logger.mode": ("auto", "online", "offline"),
+}
+"""Words allowed in the fields that take one (or a list) of a fixed set."""
+
+
+def option_names(group: str) -> list[str]:
+    """Return the option names of a group with a dataclass, in the order they are declared."""
+    return [f.name for f in fields(SECTIONS[group])]
