@@ -9,6 +9,7 @@ from credit.config.schema import (
     ScheduleConfig,
     TrainerConfig,
 )
+from credit.config.validate import check
 
 __all__ = [
     "DataConfig",
@@ -18,4 +19,5 @@ __all__ = [
     "RunConfig",
     "ScheduleConfig",
     "TrainerConfig",
+    "check",
 ]

@@ -1,0 +1,250 @@
+"""From a plain mapping (composed by Hydra, or read back from a result) to a checked `RunConfig`; no torch.
+
+Checked here: known keys, types, ranges, words from fixed sets, and what two values together make impossible. What needs
+the chosen rule, network, data set or device is checked by `credit.training.prepare`.
+"""
+
+import math
+import re
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from credit.config.schema import CHOICES, GROUPS, SECTIONS, RunConfig, option_names
+from credit.errors import UserError, nearest
+
+LIMITS = {
+    "seed": "[0, inf)",
+    "replicas": "[1, inf)",
+    "data.batch_size": "[1, inf)",
+    "data.limit_train": "[1, inf)",
+    "data.limit_test": "[1, inf)",
+    "data.val_fraction": "[0, 1)",
+    "data.split_seed": "[0, inf)",
+    "data.crop_padding": "[0, inf)",
+    "data.cutout_size": "[1, inf)",
+    "data.image_size": "[1, inf)",
+    "data.eval_batch_size": "[1, inf)",
+    "noise.rate": "[0, 1)",
+    "noise.seed": "[0, inf)",
+    "optimizer.lr": "[0, inf)",
+    "optimizer.momentum": "[0, 1)",
+    "optimizer.weight_decay": "[0, inf)",
+    "optimizer.betas": "[0, 1)",
+    "optimizer.eps": "(0, inf)",
+    "schedule.final_lr": "[0, inf)",
+    "schedule.warmup_epochs": "[0, inf)",
+    "schedule.milestones": "(0, inf)",
+    "schedule.gamma": "(0, inf)",
+    "trainer.epochs": "(0, inf)",
+    "trainer.steps": "[1, inf)",
+    "trainer.eval_every": "[1, inf)",
+    "trainer.ema": "[0, 1)",
+    "trainer.alignment_every": "[1, inf)",
+    "trainer.checkpoint_every": "[1, inf)",
+    "trainer.threads": "[1, inf)",
+}
+"""Interval of every number; a list's interval holds for each of its entries."""
+
+READ_BY = {
+    "optimizer.momentum": ("sgd",),
+    "optimizer.nesterov": ("sgd",),
+    "optimizer.betas": ("adam", "adamw"),
+    "optimizer.eps": ("adam", "adamw"),
+    "schedule.final_lr": ("cosine", "warmup_cosine"),
+    "schedule.warmup_epochs": ("warmup_cosine",),
+    "schedule.milestones": ("step",),
+    "schedule.gamma": ("step",),
+}
+"""Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
+
+_TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+
+
+def check(mapping: Mapping[str, Any]) -> RunConfig:
+    """Return the run that `mapping` describes, or raise `UserError` naming the key, the value and what to write.
+
+    Args:
+        mapping: nested plain mappings and values, keys as on the command line; ``noise`` may be a number (the rate of
+            symmetric noise). Missing keys take the schema's defaults. `RunConfig.as_dict` gives such a mapping.
+    """
+    given = {str(key): value for key, value in mapping.items()}
+    for key in given:
+        _known_key(key)
+    seed, replicas = (_convert(key, given.get(key, default), int) for key, default in (("seed", 0), ("replicas", 1)))
+    sections = {name: _section(name, _body(name, given.get(name, {}))) for name in SECTIONS}
+    cfg = RunConfig(
+        rule=_open_section("rule", given), arch=_open_section("arch", given), seed=seed, replicas=replicas, **sections
+    )
+    _check_length(cfg)
+    _check_noise(cfg)
+    _check_optimizer_and_schedule(cfg)
+    _check_read_by(cfg)
+    return cfg
+
+
+def _known_key(key: str) -> None:
+    valid = (*GROUPS, "seed", "replicas")
+    if key in valid:
+        return
+    owners = [f"{section}.{key}" for section in SECTIONS if key in option_names(section)]
+    if owners:
+        raise UserError(f"unknown key '{key}': did you mean '{owners[0]}'? Options are written group.option=value.")
+    raise UserError(f"unknown key '{key}': {nearest(key, valid)}")
+
+
+def _body(group: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    if group == "noise" and isinstance(value, int | float) and not isinstance(value, bool):
+        return {"kind": "symmetric" if value else "none", "rate": value}
+    raise UserError(
+        f"{group}={value!r} gives a value where the group's options belong. On the command line write "
+        f"{group}=<choice>; in a file put '- override /{group}: <choice>' in its defaults list."
+    )
+
+
+def _open_section(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what can be known of `rule` and `arch` without their registries: a kind, and finite numbers."""
+    body = {str(key): value for key, value in _body(group, given.get(group, {})).items()}
+    kind = body.get("kind")
+    if not isinstance(kind, str) or not kind:
+        raise UserError(f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all")
+    for key, value in body.items():
+        _refuse_nonfinite(f"{group}.{key}", value)
+    return body
+
+
+def _refuse_nonfinite(key: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value}: must be a finite number")
+    children: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for child in children:
+        _refuse_nonfinite(key, child)
+
+
+def _section(group: str, body: Mapping[str, Any]) -> Any:
+    valid = option_names(group)
+    for key in body:
+        if key not in valid:
+            raise UserError(f"unknown option '{group}.{key}': {nearest(key, valid)}")
+    hints = get_type_hints(SECTIONS[group])
+    values = {key: _convert(f"{group}.{key}", value, hints[key]) for key, value in body.items()}
+    return SECTIONS[group](**values)
+
+
+def _convert(key: str, value: Any, hint: Any) -> Any:
+    """Return `value` as `hint` asks, without guessing: 3.0 is a whole number, "3" is not, true is no number."""
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _convert(key, value, get_args(hint)[0])
+    if get_origin(hint) is list:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise UserError(f"{key}={_show(value)}: must be a list, written {key}=[a,b]")
+        return [_convert(key, item, get_args(hint)[0]) for item in value]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number:
+        return _in_limits(key, float(value))
+    if hint is int and number and math.isfinite(value) and value == int(value):
+        return _in_limits(key, int(value))
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and (number or isinstance(value, str)):
+        return _in_choices(key, str(value))
+    if hint is int and number:
+        _in_limits(key, value)  # a non-finite or negative count is better told its interval
+    raise UserError(f"{key}={_show(value)}: must be {_TYPE_WORDS[hint]}{_interval_words(key)}")
+
+
+def _show(value: Any) -> str:
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, repr(value))
+        if not isinstance(value, list)
+        else repr(value)
+    )
+
+
+def _interval_words(key: str) -> str:
+    return f" in {LIMITS[key]}" if key in LIMITS else ""
+
+
+def _in_limits(key: str, value: Any) -> Any:
+    if not math.isfinite(value):
+        raise UserError(f"{key}={value}: must be a finite number{_interval_words(key)}")
+    if key not in LIMITS:
+        return value
+    interval = LIMITS[key]
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    if not (above and below):
+        raise UserError(f"{key}={value:g} is outside {interval}{_advice(key, value)}")
+    return value
+
+
+def _advice(key: str, value: float) -> str:
+    if key == "noise.rate" and value >= 1:
+        return (
+            f": the rate is a fraction of the labels; 40 % is written noise=0.4{'' if value == 1 else ', not noise=40'}"
+        )
+    return ""
+
+
+def _in_choices(key: str, value: str) -> str:
+    if key in CHOICES and value not in CHOICES[key]:
+        raise UserError(f"{key}={value}: {nearest(value, CHOICES[key])}")
+    if key == "trainer.device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise UserError(f"trainer.device={value}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
+    return value
+
+
+def _check_length(cfg: RunConfig) -> None:
+    epochs, steps = cfg.trainer.epochs, cfg.trainer.steps
+    if epochs is not None and steps is not None:
+        raise UserError(
+            f"trainer.epochs={epochs:g} and trainer.steps={steps} are both given: a run has one length. "
+            "To count in steps write trainer.steps=1000 trainer.epochs=null"
+        )
+    if epochs is None and steps is None:
+        raise UserError(
+            "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
+        )
+
+
+def _check_noise(cfg: RunConfig) -> None:
+    if cfg.noise.kind == "none" and cfg.noise.rate > 0:
+        rate = cfg.noise.rate
+        raise UserError(
+            f"noise=none with noise.rate={rate:g}: write noise={rate:g}, or a kind: noise=pair_flip noise.rate={rate:g}"
+        )
+
+
+def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
+    if len(cfg.optimizer.betas) != 2:
+        raise UserError(
+            f"optimizer.betas={cfg.optimizer.betas}: must be two numbers, written optimizer.betas=[0.9,0.999]"
+        )
+    if cfg.optimizer.nesterov and cfg.optimizer.momentum == 0:
+        raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
+    milestones = cfg.schedule.milestones
+    if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
+        raise UserError(f"schedule.milestones={milestones}: must be increasing epochs")
+    if cfg.schedule.kind == "step" and not milestones:
+        raise UserError("schedule=step needs the epochs at which it drops: write schedule.milestones=[10,15]")
+    if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is longer than the run, "
+            f"trainer.epochs={cfg.trainer.epochs:g}"
+        )
+
+
+def _check_read_by(cfg: RunConfig) -> None:
+    for key, kinds in READ_BY.items():
+        group, option = key.split(".")
+        section = getattr(cfg, group)
+        if section.kind not in kinds and getattr(section, option) != getattr(SECTIONS[group](), option):
+            valid = [
+                name for name in option_names(group) if section.kind in READ_BY.get(f"{group}.{name}", (section.kind,))
+            ]
+            valid.remove("kind")
+            owners = f"{' and '.join(kinds)} {'have' if len(kinds) > 1 else 'has'} it"
+            raise UserError(f"{group}={section.kind} has no option '{option}' ({owners}): {nearest(option, valid)}")
