@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 # Before torch is imported: small tensors on many threads are slower, and one thread gives the same sums everywhere.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
-
-import pytest
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,115 @@
+"""Shapes, parameter counts, tracing, seeding and the written configs of every architecture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import fx, nn
+
+from credit.models import build, kinds, options
+
+DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
+CONF = Path(__file__).resolve().parents[2] / "conf" / "arch"
+
+# (options, shape, parameters): every count a docstring states, and one case of each option.
+COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
+    ({"kind": "mlp"}, DIGITS, 85_002),
+    ({"kind": "mlp"}, MNIST, 269_322),
+    ({"kind": "mlp", "widths": []}, DIGITS, 650),
+    ({"kind": "mlp", "widths": [16], "norm": "batch", "dropout": 0.2}, DIGITS, 64 * 16 + 2 * 16 + 170),
+    ({"kind": "lenet5"}, CIFAR, 66_766),
+    ({"kind": "lenet5"}, MNIST, 48_686),
+    ({"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}, MNIST, 61_706),
+    ({"kind": "plain_conv_bn"}, CIFAR, 2_197_706),
+    ({"kind": "plain_conv_bn"}, DIGITS, 1_213_514),
+    ({"kind": "cifar_resnet"}, CIFAR, 272_474),
+    ({"kind": "cifar_resnet", "depth": 56}, CIFAR, 855_770),
+    ({"kind": "vgg16"}, CIFAR, 14_986_698),
+    ({"kind": "vgg16", "norm": "none", "dense": [4096, 4096]}, CIFAR, 33_638_218),
+    ({"kind": "timm", "stem": "cifar"}, CIFAR, 11_173_962),
+    ({"kind": "timm"}, CIFAR, 11_181_642),
+]
+SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
+    ({"kind": "mlp", "widths": [12, 7], "norm": "batch", "dropout": 0.1}, (5,)),
+    ({"kind": "lenet5", "variant": "lfp", "dropout": 0.1}, (1, 17, 21)),
+    ({"kind": "lenet5", "variant": "untied"}, (3, 13, 12)),
+    ({"kind": "plain_conv_bn", "widths": [3, 4, 5, 6, 7, 8], "hidden": 9, "dropout": 0.1}, (2, 9, 17)),
+    ({"kind": "cifar_resnet", "depth": 8, "width": 3, "activation": "tanh"}, (1, 9, 8)),
+    ({"kind": "vgg16", "dense": [], "norm": "batch"}, (1, 33, 32)),
+    ({"kind": "vgg16", "dense": [8], "norm": "none", "dropout": 0.1}, (3, 32, 64)),
+    ({"kind": "timm", "name": "test_resnet", "stem": "native"}, (1, 16, 16)),
+    ({"kind": "timm", "name": "resnet10t", "stem": "native"}, (1, 16, 16)),
+]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def name(case: dict[str, Any]) -> str:
+    return "-".join(str(value) for value in case.values())
+
+
+@pytest.mark.parametrize(("arch", "shape", "count"), COUNTS, ids=[f"{name(arch)}-{shape}" for arch, shape, _ in COUNTS])
+def test_parameter_counts_are_the_documented_ones(arch: dict[str, Any], shape: tuple[int, ...], count: int) -> None:
+    assert parameters(build(arch, shape, 10, seed=0)) == count
+
+
+@pytest.mark.parametrize(("arch", "shape"), SMALL, ids=[name(arch) for arch, _ in SMALL])
+def test_forward_gives_logits_and_traces_to_the_same(arch: dict[str, Any], shape: tuple[int, ...]) -> None:
+    model = build(arch, shape, 7, seed=3)
+    assert model.training
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    traced = fx.symbolic_trace(model)
+    model.eval()
+    traced.eval()
+    logits = model(x)
+    assert logits.shape == (4, 7)
+    assert logits.isfinite().all()
+    assert torch.equal(logits, traced(x))
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_no_module_of_ours_works_in_place(kind: str) -> None:
+    if kind == "timm":
+        pytest.skip("timm's own choice")
+    for module in build({"kind": kind}, CIFAR, 10, seed=0).modules():
+        assert not getattr(module, "inplace", False)
+
+
+@pytest.mark.parametrize(("arch", "shape"), SMALL, ids=[name(arch) for arch, _ in SMALL])
+def test_initial_weights_are_a_function_of_the_seed(arch: dict[str, Any], shape: tuple[int, ...]) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (build(arch, shape, 4, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_deep_networks_start_alive() -> None:
+    x = torch.randn(16, *CIFAR, generator=torch.Generator().manual_seed(0))
+    for arch in ({"kind": "vgg16", "norm": "none", "dense": [512]}, {"kind": "cifar_resnet", "depth": 56}):
+        logits = build(arch, CIFAR, 10, seed=0)(x)
+        assert 0.05 < logits.std(dim=0).mean() < 20, arch
+
+
+def test_projection_shortcut_stands_only_where_the_shape_changes() -> None:
+    model = build({"kind": "cifar_resnet", "depth": 14, "width": 4}, CIFAR, 10, seed=0)
+    blocks = {name: child for name, child in model.named_children() if name.startswith("stage")}
+    projected = [name for name, block in blocks.items() if not isinstance(block.shortcut, nn.Identity)]
+    assert len(blocks) == 6
+    assert projected == ["stage2_block1", "stage3_block1"]
+
+
+def test_every_kind_has_a_config_with_its_options_and_defaults() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(kinds())
+    for kind in kinds():
+        written = yaml.safe_load((CONF / f"{kind}.yaml").read_text())
+        assert written == {"kind": kind, **options(kind)}
+
+
+def test_options_are_copies() -> None:
+    options("mlp")["widths"].append(1)
+    assert options("mlp")["widths"] == [256, 256]

@@ -1,0 +1,84 @@
+"""What cannot be built is refused: what was given, why it cannot work, what to write instead."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from credit.errors import UserError
+from credit.models import build, options
+
+DIGITS, CIFAR = (1, 8, 8), (3, 32, 32)
+
+REFUSED: list[tuple[dict[str, Any], tuple[int, ...], tuple[str, ...]]] = [
+    ({}, CIFAR, ("names no kind", "arch.kind=mlp", "plain_conv_bn")),
+    ({"kind": "lenet"}, CIFAR, ("arch.kind='lenet'", "did you mean 'lenet5'?")),
+    ({"kind": "resnet34"}, CIFAR, ("arch.kind='resnet34'", "arch=timm arch.name=resnet34")),
+    ({"kind": 3}, CIFAR, ("arch.kind=3", "valid: ")),
+    ({"kind": "mlp", "width": [3]}, CIFAR, ("arch.width=[3]", "did you mean 'widths'?")),
+    ({"kind": "mlp", "widths": "wide"}, CIFAR, ("arch.widths=wide", "list of whole numbers", "arch.widths=[256,256]")),
+    ({"kind": "mlp", "widths": [8, 2.5]}, CIFAR, ("arch.widths=[8,2.5]", "list of whole numbers")),
+    ({"kind": "mlp", "widths": [True]}, CIFAR, ("arch.widths=[true]", "list of whole numbers")),
+    ({"kind": "mlp", "widths": None}, CIFAR, ("arch.widths=null", "list of whole numbers")),
+    ({"kind": "mlp", "widths": [8, 0]}, CIFAR, ("arch.widths=[8,0]", "cannot have 0 units")),
+    ({"kind": "mlp", "dropout": 1}, CIFAR, ("arch.dropout=1", "[0, 1)")),
+    ({"kind": "mlp", "dropout": -0.1}, CIFAR, ("arch.dropout=-0.1", "[0, 1)")),
+    ({"kind": "mlp", "dropout": math.nan}, CIFAR, ("arch.dropout=nan", "needs a number")),
+    ({"kind": "mlp", "dropout": True}, CIFAR, ("arch.dropout=true", "needs a number")),
+    ({"kind": "mlp", "norm": "bach"}, CIFAR, ("arch.norm='bach'", "did you mean 'batch'?")),
+    ({"kind": "mlp", "norm": None}, CIFAR, ("arch.norm=null", "one of none, batch")),
+    ({"kind": "mlp", "activation": "swish"}, CIFAR, ("arch.activation='swish'", "hardswish")),
+    ({"kind": "lenet5"}, DIGITS, ("lenet5 (variant lfp)", "8x8", "at least 16x16", "arch=mlp", "arch=plain_conv_bn")),
+    ({"kind": "lenet5", "variant": "untied"}, DIGITS, ("variant untied", "at least 12x12")),
+    ({"kind": "lenet5"}, (20,), ("needs images", "(20,)", "arch=mlp")),
+    ({"kind": "plain_conv_bn"}, (1, 7, 9), ("7x9", "at least 8x8", "three 2x2 poolings")),
+    ({"kind": "plain_conv_bn", "widths": [8, 8]}, CIFAR, ("arch.widths=[8,8]", "six convolutions", "arch.hidden")),
+    ({"kind": "plain_conv_bn", "hidden": 0}, CIFAR, ("arch.hidden=0", "cannot have 0 units")),
+    ({"kind": "cifar_resnet", "depth": 18}, CIFAR, ("arch.depth=18", "6n+2", "arch.depth=20")),
+    ({"kind": "cifar_resnet", "depth": -4}, CIFAR, ("arch.depth=-4", "arch.depth=8")),
+    ({"kind": "cifar_resnet", "width": 0}, CIFAR, ("arch.width=0",)),
+    ({"kind": "cifar_resnet"}, (1, 3, 3), ("3x3", "at least 4x4")),
+    ({"kind": "vgg16"}, (1, 28, 28), ("28x28", "at least 32x32", "five 2x2 poolings")),
+    ({"kind": "timm", "name": "resnet81"}, CIFAR, ("arch.name='resnet81'", "did you mean", "list_models")),
+    ({"kind": "timm", "name": "hf-hub:someone/model"}, CIFAR, ("no model of timm",)),
+    ({"kind": "timm", "stem": "tiny"}, CIFAR, ("arch.stem='tiny'", "native")),
+    ({"kind": "timm", "name": "test_vit", "stem": "cifar"}, CIFAR, ("arch.stem=cifar", "no 7x7 stride-2", "resnet18")),
+    ({"kind": "timm", "name": "densenet121"}, DIGITS, ("'densenet121'", "8x8", "arch=mlp")),
+    ({"kind": "timm", "name": "test_vit"}, (3, 9, 9), ("'test_vit'", "9x9")),
+    ({"kind": "timm", "pretrained": 3}, CIFAR, ("arch.pretrained=3", "true or false or a name")),
+    ({"kind": "timm", "pretrained": "weights.pth"}, CIFAR, ("weights.pth", "no .safetensors", "may hold code")),
+    ({"kind": "timm", "pretrained": "absent.safetensors"}, CIFAR, ("absent.safetensors", "no such file")),
+]
+
+
+@pytest.mark.parametrize(("arch", "shape", "words"), REFUSED, ids=[words[0] for _, _, words in REFUSED])
+def test_refusals_teach(arch: dict[str, Any], shape: tuple[int, ...], words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        build(arch, shape, 10, seed=0)
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    assert len(message) < 900
+
+
+def test_unknown_kind_of_options_is_refused() -> None:
+    with pytest.raises(UserError, match=re.escape("did you mean 'vgg16'?")):
+        options("vgg")
+
+
+def test_a_corrupt_weights_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"\x00" * 40)
+    with pytest.raises(UserError, match=r"bad\.safetensors' cannot be read"):
+        build({"kind": "timm", "name": "test_resnet", "pretrained": str(path)}, CIFAR, 10, seed=0)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"layer.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(UserError, match="do not fit timm test_resnet"):
+        build({"kind": "timm", "name": "test_resnet", "pretrained": str(path)}, CIFAR, 10, seed=0)

@@ -1,0 +1,45 @@
+"""timm models fitted to the data: stem, image size, channels and weights from a file."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from credit.models import build
+
+CIFAR = (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "pool"), [("resnet18", "conv1", "maxpool"), ("densenet121", "features.conv0", "features.pool0")]
+)
+def test_small_stem_keeps_the_resolution(name: str, conv: str, pool: str) -> None:
+    model = build({"kind": "timm", "name": name, "stem": "cifar"}, CIFAR, 10, seed=0)
+    stem = model.get_submodule(conv)
+    assert isinstance(stem, nn.Conv2d)
+    assert (stem.kernel_size, stem.stride, stem.padding) == ((3, 3), (1, 1), (1, 1))
+    assert isinstance(model.get_submodule(pool), nn.Identity)
+    assert model.training
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 64, 32)])
+def test_a_fixed_image_size_comes_from_the_data(shape: tuple[int, ...]) -> None:
+    model = build({"kind": "timm", "name": "test_vit"}, shape, 5, seed=0)
+    assert model(torch.zeros(2, *shape)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("classes", [10, 7])
+def test_weights_from_a_file_are_loaded_and_a_foreign_head_starts_fresh(classes: int, tmp_path: Path) -> None:
+    source = build({"kind": "timm", "name": "test_resnet"}, CIFAR, 10, seed=1).state_dict()
+    path = tmp_path / "model.safetensors"
+    save_file(source, path)
+    arch = {"kind": "timm", "name": "test_resnet", "pretrained": str(path)}
+    loaded = build(arch, CIFAR, classes, seed=2).state_dict()
+    for key, value in source.items():
+        if not key.startswith("fc."):
+            assert torch.equal(loaded[key], value), key
+    assert loaded["fc.weight"].shape[0] == classes
+    if classes == 10:
+        assert torch.equal(loaded["fc.weight"], source["fc.weight"])
