@@ -5,6 +5,7 @@ registers itself with ``@credit.register_rule("mine")``. An installed package na
 group ``credit.rules``. The registry of rules asks `discover_rule` when a name is not one of its own.
 """
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterable
@@ -67,8 +68,9 @@ def entry_rule_names() -> list[str]:
     return sorted(entry.name for entry in _entries())
 
 
-def _entries() -> Iterable[EntryPoint]:
-    return entry_points(group=ENTRY_POINTS)
+@functools.cache
+def _entries() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))
 
 
 def _import_file(kind: str, file: Path) -> None:

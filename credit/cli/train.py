@@ -1,0 +1,170 @@
+"""`credit-train`: a Hydra application that composes a run, checks it and trains it; ``-m`` runs every combination."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from credit.cli.failures import reported
+from credit.config.plugins import use_folders
+from credit.errors import UserError, nearest
+
+FLAGS = {
+    "-h": 0, "--help": 0, "--version": 0, "-m": 0, "--multirun": 0, "-c": 1, "--cfg": 1, "-p": 1, "--package": 1,
+    "-cd": 1, "--config-dir": 1, "-r": 0, "--run": 0, "--resolve": 0, "-i": 1, "--info": 1, "--hydra-help": 0,
+    "-sc": 0, "--shell-completion": 0,
+}  # fmt: skip
+"""Flags of `credit-train` and how many words follow each; Hydra's flags that move its own folders are not among them."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 a run failed or diverged, 2 a mistake in what was asked.
+
+    Args:
+        argv: the words after the command's name; None takes them from the command line.
+    """
+    return reported("credit-train", lambda: _main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: list[str]) -> int:
+    if "-h" in argv or "--help" in argv:
+        from credit.cli.usage import train_help
+
+        use_folders(_take_folders(argv)[1])
+        print(train_help())
+        return 0
+    if "--version" in argv:
+        from credit.config.folders import credit_version
+
+        print(f"credit {credit_version()}")
+        return 0
+    words, folders = _take_folders(argv)
+    use_folders(folders)
+    _check_flags(words)
+    if "--shell-completion" in words or "-sc" in words:
+        return _run_hydra(words)
+    from credit.config.overrides import rewrite
+
+    words = rewrite(words)
+    return _show_config(words) if _shows_job(words) else _run_hydra(words)
+
+
+def _take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words without ``--config-dir DIR``, and the folders; it may be given several times."""
+    words, folders = [], []
+    rest = iter(argv)
+    for word in rest:
+        if word in ("--config-dir", "-cd"):
+            folder = next(rest, None)
+            if folder is None:
+                raise UserError(f"{word} needs a folder: {word} my_conf, with my_conf/rule/mine.yaml in it")
+            folders.append(folder)
+        elif word.startswith("--config-dir="):
+            folders.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    return words, folders
+
+
+def _check_flags(words: list[str]) -> None:
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
+            raise UserError(
+                f"unknown flag '{word}': {nearest(word, FLAGS)}. Settings are written without dashes: seed=1"
+            )
+    for flag, given in (("--cfg", "job, hydra or all"), ("--package", "a group, for example arch")):
+        if words and words[-1] == flag:
+            raise UserError(f"{flag} needs a word: {given}")
+
+
+def _shows_job(words: list[str]) -> bool:
+    flags = " ".join(words)
+    return ("--cfg job" in flags or "-c job" in flags or "--cfg=job" in flags) and not {"-p", "--package"} & set(words)
+
+
+def _show_config(words: list[str]) -> int:
+    """Let Hydra print the composed run, but check it before it reaches the screen."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        code = _run_hydra(words)
+    from omegaconf import OmegaConf
+
+    from credit.config import check
+
+    plain = OmegaConf.to_container(OmegaConf.create(shown.getvalue()), resolve=True)
+    assert isinstance(plain, dict)
+    check({str(key): value for key, value in plain.items()})
+    print(shown.getvalue(), end="")
+    return code
+
+
+def _run_hydra(words: list[str]) -> int:
+    """Give the words to Hydra with its errors raised, not printed; return the exit code."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from credit.config import sources
+
+    codes: list[int] = []
+    failures: list[Exception] = []
+
+    def task(cfg: Any) -> None:
+        try:
+            codes.append(train_composed(cfg))
+        except Exception as error:  # Hydra would print lines of its own around it; raised again below
+            failures.append(error)
+
+    sources.register()
+    try:
+        with _as_command_line(words):
+            hydra.main(config_path=None, config_name="config", version_base="1.3")(task)()
+    except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _in_our_words(error) from error
+    if failures:
+        raise failures[0]
+    return max(codes, default=0)
+
+
+def _in_our_words(error: Exception) -> UserError:
+    from hydra.errors import HydraException
+
+    from credit.config.overrides import explain
+
+    return explain(error) if isinstance(error, HydraException) else UserError(" ".join(str(error).split()))
+
+
+@contextlib.contextmanager
+def _as_command_line(words: list[str]) -> Iterator[None]:
+    """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["credit-train", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def train_composed(cfg: Any) -> int:
+    """Check and train one composed configuration; return 0 where it completed, else 1."""
+    from omegaconf import OmegaConf
+
+    from credit.config import check
+
+    config = check(OmegaConf.to_container(cfg, resolve=True))
+    from credit.training import train
+
+    return 0 if train(config)["status"] == "complete" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""How Hydra finds and reads this project's YAML: two Hydra plugins, registered only while our own commands run.
+
+A file of overrides (``# @package _global_``: an experiment, a debug setting) may be written in the command line's words,
+
+    data: cifar10
+    noise: 0.4
+
+which Hydra alone would take for values that replace whole groups; they are read as choices (``override /noise: 0.4``),
+so that a choice on the command line still wins. A number as a choice of `noise` is symmetric noise of that rate.
+
+Any other file may bring the default of another group (``defaults: [override /arch: plain_conv_bn, _self_]`` in a data
+set's file): what an experiment or the command line chooses wins over it.
+"""
+
+import re
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from credit.config.folders import search_folders
+from credit.config.plugins import entry_rule_names
+from credit.config.schema import GROUPS
+
+SCHEME = "credit"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+
+
+class CreditConfigSource(FileConfigSource):
+    """YAML files of one folder, with choices made of numbers and scalars read as choices."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the word before ``://`` that Hydra knows this reader by."""
+        return SCHEME
+
+    def is_config(self, config_path: str) -> bool:
+        """Return whether there is such a file, or a choice that stands for one."""
+        return super().is_config(config_path) or self._stands_for(config_path) is not None
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read a file; see the module's description."""
+        stands_for = None if super().is_config(config_path) else self._stands_for(config_path)
+        if stands_for is None:
+            result = super().load_config(config_path)
+        elif stands_for == "rule":
+            name = config_path.removeprefix("rule/").removesuffix(".yaml")
+            cfg = OmegaConf.create({"kind": name, "name": name})
+            result = ConfigResult(provider=self.provider, path=self.full_path(), config=cfg, header={"package": None})
+        else:
+            result = super().load_config("noise/symmetric")
+            result.config["rate"] = float(config_path.removeprefix("noise/").removesuffix(".yaml"))
+        if isinstance(result.config, DictConfig):
+            if result.header.get("package") == "_global_":
+                _read_scalars_as_choices(result.config)
+            elif "/" in config_path and "defaults" in result.config:
+                result.config["defaults"] = [_reach_other_groups(entry) for entry in result.config["defaults"]]
+        return result
+
+    def _stands_for(self, config_path: str) -> str | None:
+        """Return "noise" for ``noise/0.4``, "rule" for a rule of an installed package that brings no YAML."""
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        if group == "noise" and NUMBER.fullmatch(name) and super().is_config("noise/symmetric"):
+            return "noise"
+        if group == "rule" and super().is_config("config") and name in entry_rule_names():
+            return "rule"
+        return None
+
+
+def _read_scalars_as_choices(cfg: DictConfig) -> None:
+    defaults: list[Any] = [_with_words(entry) for entry in cfg.get("defaults", ["_self_"])]
+    for group in GROUPS:
+        value = cfg.get(group)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            del cfg[group]
+            defaults.append({f"override /{group}": str(value)})
+    cfg["defaults"] = defaults
+
+
+def _reach_other_groups(entry: Any) -> Any:
+    """Return an entry of a defaults list with ``override /arch`` naming the group itself, not one inside this file's."""
+    if not isinstance(entry, DictConfig):
+        return entry
+    named = {f"override /{group}": f"override /{group}@_global_.{group}" for group in GROUPS}
+    return {named.get(str(key), key): str(value) for key, value in entry.items()}
+
+
+def _with_words(entry: Any) -> Any:
+    """Return an entry of a defaults list with a number written as the word Hydra wants."""
+    if not isinstance(entry, DictConfig):
+        return entry
+    return {key: str(value) if isinstance(value, int | float) else value for key, value in entry.items()}
+
+
+class CreditSearchPath(SearchPathPlugin):
+    """The user's folders, then the package's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders to Hydra's list."""
+        for folder in search_folders():
+            search_path.append(SCHEME, f"{SCHEME}://{folder}")
+
+
+def register() -> None:
+    """Make Hydra, in this process, read our folders; calling it again changes nothing."""
+    plugins = Plugins.instance()
+    plugins.register(CreditConfigSource)
+    plugins.register(CreditSearchPath)

@@ -1,0 +1,74 @@
+"""Hydra's names for this project's sweeps: ``hydra/sweeper=grid`` and ``hydra/launcher=local``.
+
+Hydra imports every file of this package at each start, so the work itself is in `credit.records.launcher`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the values given, as one batch, so that the launcher sees all jobs before the first starts."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch the combinations of the overrides `arguments`; makes no folder and writes no file."""
+        assert self.hydra_context is not None and self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        [batch] = self.split_arguments(overrides, max_batch_size=None)
+        return self.launcher.launch(batch, initial_job_idx=0)
+
+
+class LocalLauncher(Launcher):
+    """One process a job on this machine; see `credit.records.launcher`."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.config: DictConfig | None = None
+        self.context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what is needed to compose each job; the task function is not used, jobs run in processes of their own."""
+        self.config = config
+        self.context = hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Compose every job, then run them; the outcome is kept by `credit.records.launcher`."""
+        from credit.cli.sweep import launch
+
+        assert self.context is not None and self.config is not None
+        loader, config = self.context.config_loader, self.config
+        launch(
+            [list(words) for words in job_overrides], lambda words: loader.load_sweep_config(config, words), self.jobs
+        )
+        return []
+
+
+@dataclass
+class GridConf:
+    """Options of the sweeper; the names `max_batch_size` and `params` are Hydra's."""
+
+    _target_: str = "hydra_plugins.credit_local.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+@dataclass
+class LocalConf:
+    """Options of the launcher: how many jobs run at the same time."""
+
+    _target_: str = "hydra_plugins.credit_local.LocalLauncher"
+    jobs: int = 1
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="credit")
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalConf, provider="credit")
