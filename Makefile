@@ -1,0 +1,78 @@
+# Everything a checkout does, one target a task. `make help` lists them.
+
+UV_VERSION := 0.13.8
+# The first Python of a supported version that really runs (a version manager's shim may exist and not run).
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
+	$$candidate -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	>/dev/null 2>&1 && echo $$candidate && break; done)
+
+BIN := .venv/bin
+UV := .boot/bin/uv --no-progress
+UV_STAMP := .boot/uv-$(UV_VERSION)
+ENV_STAMP := .venv/.made-from-lock
+
+.DEFAULT_GOAL := help
+.PHONY: help env train test test-all lint format types smoke wheel bench check lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+env: $(ENV_STAMP) ## create .venv from requirements.lock (again when the lock changes)
+
+train: env ## train backprop and LISP-margin on Digits with 40 % wrong labels; a table at the end
+	$(BIN)/credit-train -m rule=bp,lisp_margin data=digits noise=0.4
+
+test: env ## the fast tests
+	$(BIN)/python -m pytest
+
+test-all: env ## all tests, the slow ones too
+	$(BIN)/python -m pytest -m ""
+
+lint: env ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: env ## ruff: rewrite the files as `make lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: env ## mypy
+	$(BIN)/mypy
+
+smoke: env ## train for seconds: the default, a convolutional network, a sweep; then the same again, which must skip
+	sh scripts/smoke.sh
+
+wheel: env ## build the wheel, install it in a throw-away environment, train once from an empty folder
+	sh scripts/try_wheel.sh $(UV)
+
+bench: env ## one step of each rule against autograd's: time and memory
+	$(BIN)/credit bench
+
+check: env ## the battery that every rule must pass
+	$(BIN)/credit check
+
+lock: $(UV_STAMP) ## resolve pyproject.toml anew into requirements.lock
+	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --no-emit-index-url \
+		--no-annotate --no-header --quiet pyproject.toml -o requirements.lock
+
+clean: ## remove caches and builds; the environment, the data and the runs stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	find credit hydra_plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV_STAMP):
+	@test -n "$(PYTHON)" || { \
+		echo "credit needs Python 3.11, 3.12 or 3.13 with its venv module, and none of python3.11, python3.12,"; \
+		echo "python3.13, python3, python is one that runs. Install one (on Debian and Ubuntu also python3-venv),"; \
+		echo "or name it: make env PYTHON=/path/to/python3.12"; exit 2; } >&2
+	rm -rf .boot
+	$(PYTHON) -m venv .boot
+	.boot/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: uv==$(UV_VERSION)
+	@touch $@
+
+# Hash mode refuses an editable project, so the project follows by itself: no dependencies, and built by the locked
+# hatchling. The lock also constrains what a source distribution is built with.
+$(ENV_STAMP): requirements.lock pyproject.toml | $(UV_STAMP)
+	$(BIN)/python -c 'import sys' 2>/dev/null || $(UV) venv --clear --quiet --python .boot/bin/python .venv
+	$(UV) pip install --python $(BIN)/python --require-hashes --build-constraints requirements.lock -r requirements.lock
+	$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
