@@ -11,6 +11,6 @@ $train trainer.epochs=2
 $train rule=lisp_margin arch=plain_conv_bn "arch.widths=[8,8,8,8,8,8]" arch.hidden=16 data=digits noise=0.4 trainer.epochs=1
 $train -m rule=bp,fa,dfa trainer.epochs=1
 echo "The first command again: it must find its run complete."
-again=$($train trainer.epochs=2)
+again=$($train trainer.epochs=2 2>&1)
 echo "$again"
 echo "$again" | grep -q "already complete"
