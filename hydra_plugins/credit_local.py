@@ -1,6 +1,6 @@
 """Hydra's names for this project's sweeps: ``hydra/sweeper=grid`` and ``hydra/launcher=local``.
 
-Hydra imports every file of this package at each start, so the work itself is in `credit.records.launcher`.
+Hydra imports every file of this package at each start, so the work itself is in `credit.cli.sweep`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(BasicSweeper):
-    """Every combination of the values given, as one batch, so that the launcher sees all jobs before the first starts."""
+    """Every combination of the values given, in one batch: the launcher sees all jobs before the first starts."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch the combinations of the overrides `arguments`; makes no folder and writes no file."""
@@ -25,11 +25,14 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         [batch] = self.split_arguments(overrides, max_batch_size=None)
-        return self.launcher.launch(batch, initial_job_idx=0)
+        returns = self.launcher.launch(batch, initial_job_idx=0)
+        for one in returns:
+            _ = one.return_value  # another launcher's failed job raises here
+        return [returns]
 
 
 class LocalLauncher(Launcher):
-    """One process a job on this machine; see `credit.records.launcher`."""
+    """One process a job on this machine; see `credit.cli.sweep`."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -37,12 +40,12 @@ class LocalLauncher(Launcher):
         self.context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what is needed to compose each job; the task function is not used, jobs run in processes of their own."""
+        """Keep what composes a job; the task function is not used, jobs run in processes of their own."""
         self.config = config
         self.context = hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Compose every job, then run them; the outcome is kept by `credit.records.launcher`."""
+        """Run the jobs to their end; leaves with exit code 1 where one of them failed."""
         from credit.cli.sweep import launch
 
         assert self.context is not None and self.config is not None

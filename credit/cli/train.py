@@ -11,12 +11,11 @@ from credit.cli.failures import reported
 from credit.config.plugins import use_folders
 from credit.errors import UserError, nearest
 
-FLAGS = {
-    "-h": 0, "--help": 0, "--version": 0, "-m": 0, "--multirun": 0, "-c": 1, "--cfg": 1, "-p": 1, "--package": 1,
-    "-cd": 1, "--config-dir": 1, "-r": 0, "--run": 0, "--resolve": 0, "-i": 1, "--info": 1, "--hydra-help": 0,
-    "-sc": 0, "--shell-completion": 0,
-}  # fmt: skip
-"""Flags of `credit-train` and how many words follow each; Hydra's flags that move its own folders are not among them."""
+FLAGS = (
+    *("-h", "--help", "--version", "-m", "--multirun", "-c", "--cfg", "-p", "--package", "-cd", "--config-dir"),
+    *("-r", "--run", "--resolve", "-i", "--info", "--hydra-help", "-sc", "--shell-completion"),
+)
+"""Flags of `credit-train`: Hydra's without those that move its folders."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,11 +90,9 @@ def _show_config(words: list[str]) -> int:
         code = _run_hydra(words)
     from omegaconf import OmegaConf
 
-    from credit.config import check
+    from credit.config.compose import checked
 
-    plain = OmegaConf.to_container(OmegaConf.create(shown.getvalue()), resolve=True)
-    assert isinstance(plain, dict)
-    check({str(key): value for key, value in plain.items()})
+    checked(OmegaConf.create(shown.getvalue()))
     print(shown.getvalue(), end="")
     return code
 
@@ -107,6 +104,7 @@ def _run_hydra(words: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from credit.config import sources
+    from credit.config.overrides import explain
 
     codes: list[int] = []
     failures: list[Exception] = []
@@ -124,18 +122,10 @@ def _run_hydra(words: list[str]) -> int:
     except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _in_our_words(error) from error
+        raise explain(error) from error
     if failures:
         raise failures[0]
     return max(codes, default=0)
-
-
-def _in_our_words(error: Exception) -> UserError:
-    from hydra.errors import HydraException
-
-    from credit.config.overrides import explain
-
-    return explain(error) if isinstance(error, HydraException) else UserError(" ".join(str(error).split()))
 
 
 @contextlib.contextmanager
@@ -156,11 +146,9 @@ def _as_command_line(words: list[str]) -> Iterator[None]:
 
 def train_composed(cfg: Any) -> int:
     """Check and train one composed configuration; return 0 where it completed, else 1."""
-    from omegaconf import OmegaConf
+    from credit.config.compose import checked
 
-    from credit.config import check
-
-    config = check(OmegaConf.to_container(cfg, resolve=True))
+    config = checked(cfg)
     from credit.training import train
 
     return 0 if train(config)["status"] == "complete" else 1

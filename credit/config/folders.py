@@ -31,7 +31,7 @@ def choices(group: str) -> dict[str, str]:
     """Return the names a group offers, sorted, each with one line of description (its file's first comment)."""
     found: dict[str, str] = {}
     if group == "rule":
-        found.update({name: "from an installed package" for name in entry_rule_names()})
+        found.update(dict.fromkeys(entry_rule_names(), "from an installed package"))
     for folder in reversed(search_folders()):
         for file in (folder / group).rglob("*.yaml"):
             name = file.relative_to(folder / group).with_suffix("").as_posix()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from credit.config.folders import OVERLAYS, choices
 from credit.config.schema import GROUPS
@@ -11,6 +12,7 @@ from credit.config.sources import NUMBER
 from credit.errors import UserError, nearest
 
 _OVERRIDE = re.compile(r"(?P<prefix>~|\+{0,2})(?P<key>[A-Za-z_][^=\s]*)=(?P<value>.*)", re.DOTALL)
+_NOT_A_WORD = re.compile(rf"{NUMBER.pattern}|null|true|false", re.IGNORECASE)
 _LENGTHS = ("trainer.epochs", "trainer.steps")
 
 
@@ -20,7 +22,7 @@ def rewrite(words: Iterable[str]) -> list[str]:
     - ``noise=0,0.4`` becomes ``noise='0','0.4'``: Hydra takes no number for a group; `credit.config.sources` reads it.
     - ``lr=1`` becomes ``++lr=1``: with or without a plus an unknown key reaches `credit.config.check`, which names the
       nearest valid one.
-    - ``trainer.steps=100`` alone also clears `trainer.epochs`, and the other way round: the files give a default length.
+    - ``trainer.steps=100`` alone also clears `trainer.epochs`, and the other way round: files give a default length.
     """
     rewritten = []
     lengths = []
@@ -30,6 +32,8 @@ def rewrite(words: Iterable[str]) -> list[str]:
             rewritten.append(word)
             continue
         key, value = match["key"], match["value"]
+        if key in OVERLAYS and value in ("null", "none"):
+            continue
         if key in (*GROUPS, *OVERLAYS):
             rewritten.append(f"{key}={_choice(key, value)}")
         else:
@@ -42,18 +46,18 @@ def rewrite(words: Iterable[str]) -> list[str]:
 
 
 def _choice(group: str, value: str) -> str:
-    """Return the value of a group override with numbers quoted, alone, in a comma list and inside ``choice(...)``."""
+    """Return a group override's value with numbers quoted (and null, true, false, so that Hydra calls them unknown)."""
     if value.strip() == "":
         raise UserError(f"{group}= is empty: write {group}=<choice>; {nearest('', choices(group))}")
     if value.startswith(("[", "{")):
         raise UserError(f"{group}={value}: takes one choice by name. To run several write -m {group}=first,second")
     inner = re.fullmatch(r"choice\((.*)\)", value.strip())
     listed = inner[1] if inner else value
-    return ",".join(f"'{item.strip()}'" if NUMBER.fullmatch(item.strip()) else item for item in listed.split(","))
+    return ",".join(f"'{item.strip()}'" if _NOT_A_WORD.fullmatch(item.strip()) else item for item in listed.split(","))
 
 
-def explain(error: HydraException) -> UserError:
-    """Return Hydra's error in this project's words."""
+def explain(error: HydraException | OmegaConfBaseException) -> UserError:
+    """Return Hydra's or OmegaConf's error in this project's words."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_choice(error.missing_cfg_file)
     if isinstance(error, OverrideParseException):
@@ -62,11 +66,9 @@ def explain(error: HydraException) -> UserError:
     if isinstance(error, ConfigCompositionException):
         several = re.search(r"argument '(?P<word>[^']*(?:'[^']*'[^']*)*)'\n1\.", text)
         if several or "requires --multirun" in text:
-            word = several["word"] if several else text.split("'")[1]
-            return UserError(
-                f"{plain(word)} gives several values to one run. To run each add -m; to give a list write "
-                f"{plain(word).partition('=')[0]}=[{plain(word).partition('=')[2]}]"
-            )
+            key, _, value = plain(several["word"] if several else text.split("'")[1]).partition("=")
+            as_list = "" if key in GROUPS else f"; to give a list write {key}=[{value}]"
+            return UserError(f"{key}={value} gives several values to one run. To run each of them add -m{as_list}")
     cause = f" ({error.__cause__})" if error.__cause__ is not None and str(error.__cause__) not in text else ""
     return UserError(" ".join((text + cause).split()))
 

@@ -1,6 +1,6 @@
 """How Hydra finds and reads this project's YAML: two Hydra plugins, registered only while our own commands run.
 
-A file of overrides (``# @package _global_``: an experiment, a debug setting) may be written in the command line's words,
+A file of overrides (``# @package _global_``: an experiment, a debug setting) may be written as the command line is,
 
     data: cifar10
     noise: 0.4
@@ -21,10 +21,13 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from credit.config.folders import search_folders
 from credit.config.plugins import entry_rule_names
 from credit.config.schema import GROUPS
+from credit.errors import UserError
 
 SCHEME = "credit"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
@@ -46,7 +49,7 @@ class CreditConfigSource(FileConfigSource):
         """Read a file; see the module's description."""
         stands_for = None if super().is_config(config_path) else self._stands_for(config_path)
         if stands_for is None:
-            result = super().load_config(config_path)
+            result = self._load_file(config_path)
         elif stands_for == "rule":
             name = config_path.removeprefix("rule/").removesuffix(".yaml")
             cfg = OmegaConf.create({"kind": name, "name": name})
@@ -59,6 +62,16 @@ class CreditConfigSource(FileConfigSource):
                 _read_scalars_as_choices(result.config)
             elif "/" in config_path and "defaults" in result.config:
                 result.config["defaults"] = [_reach_other_groups(entry) for entry in result.config["defaults"]]
+        return result
+
+    def _load_file(self, config_path: str) -> ConfigResult:
+        name = f"{self.path}/{self._normalize_file_name(config_path)}"
+        try:
+            result = super().load_config(config_path)
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(result.config, DictConfig):
+            raise UserError(f"{name} cannot be read: it must hold 'key: value' lines, not a list")
         return result
 
     def _stands_for(self, config_path: str) -> str | None:
@@ -82,7 +95,7 @@ def _read_scalars_as_choices(cfg: DictConfig) -> None:
 
 
 def _reach_other_groups(entry: Any) -> Any:
-    """Return an entry of a defaults list with ``override /arch`` naming the group itself, not one inside this file's."""
+    """Return an entry of a defaults list whose ``override /arch`` names the group itself, not one inside its own."""
     if not isinstance(entry, DictConfig):
         return entry
     named = {f"override /{group}": f"override /{group}@_global_.{group}" for group in GROUPS}

@@ -156,11 +156,9 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
 
 
 def _show(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, repr(value))
-        if not isinstance(value, list)
-        else repr(value)
-    )
+    if value is None or isinstance(value, bool):
+        return str({None: "null", True: "true", False: "false"}[value])
+    return repr(value)
 
 
 def _interval_words(key: str) -> str:

@@ -102,6 +102,7 @@ def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: st
     os.dup2(output, 1)
     os.dup2(output, 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    message: tuple[Any, str | None]
     try:
         message = (work(payload), None)
     except UserError as error:

@@ -1,0 +1,52 @@
+"""`credit list`: every choice of every group with one line of description, from the files themselves."""
+
+import argparse
+import sys
+
+from credit.config.folders import OVERLAYS, choices
+from credit.config.plugins import use_folders
+from credit.config.schema import GROUPS
+from credit.errors import UserError, nearest
+
+PLURALS = {
+    "rules": "rule",
+    "archs": "arch",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "trainers": "trainer",
+    "loggers": "logger",
+    "experiments": "experiment",
+    "papers": "paper",
+}
+
+
+def main(args: list[str]) -> int:
+    """Print the choices of the groups named in `args`, or of every group."""
+    parser = argparse.ArgumentParser(prog="credit list", description="Show what can be chosen, by name.")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(_names())}; none: all")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a folder of your own")
+    given = parser.parse_args(args)
+    use_folders(given.config_dir)
+    groups = [_group(name) for name in given.groups] or [*GROUPS, *OVERLAYS]
+    shown = {group: names for group in groups if (names := choices(group))}
+    print("\n\n".join(_section(group, names) for group, names in shown.items()))
+    return 0
+
+
+def _names() -> list[str]:
+    singular = [group for group in (*GROUPS, *OVERLAYS) if group not in PLURALS.values()]
+    return [*PLURALS, *singular]
+
+
+def _group(name: str) -> str:
+    group = PLURALS.get(name, name)
+    if group not in (*GROUPS, *OVERLAYS):
+        raise UserError(f"unknown group '{name}': {nearest(name, _names())}")
+    return group
+
+
+def _section(group: str, names: dict[str, str]) -> str:
+    width = max(map(len, names))
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    lines = [f"  {name:<{width}}  {text}".rstrip() for name, text in names.items()]
+    return "\n".join([f"{bold}{group}{plain}  (credit-train {group}=NAME)", *lines])

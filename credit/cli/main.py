@@ -1,0 +1,75 @@
+"""`credit`: what is there, is it right, how fast is it, what does this machine lack. Training is `credit-train`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from credit.cli.failures import reported
+from credit.errors import UserError, nearest
+
+COMMANDS = {
+    "list": "show every rule, network, data set, ... by name, with one line of description",
+    "check": "run the battery of tests on rules, your own too, and print a pass/fail table",
+    "bench": "measure one step of each rule against plain autograd, and the data path",
+    "doctor": "say what this machine lacks to train, and what to do about it",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code (2: a mistake in what was asked).
+
+    Args:
+        argv: the words after the command's name; None takes them from the command line.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    command = words[0] if words and words[0] in COMMANDS else ""
+    return reported(f"credit {command}".strip(), lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
+    parser = _parser()
+    if not words or words[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0
+    if words[0] == "--version":
+        from credit.config.folders import credit_version
+
+        print(f"credit {credit_version()}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise UserError(f"unknown command '{words[0]}': {nearest(words[0], COMMANDS)}. To train use credit-train")
+    return _command(words[0])(words[1:])
+
+
+def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
+    return argparse.ArgumentParser(
+        prog="credit",
+        usage="credit COMMAND [...]",
+        description=f"commands (credit COMMAND --help tells more):\n{commands}",
+        epilog="To train: credit-train rule=lisp_margin data=cifar10 noise=0.4; see credit-train --help.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """Return the function behind a command, importing only that one."""
+    if name == "list":
+        from credit.cli import listing
+
+        return listing.main
+    if name == "doctor":
+        from credit.cli import doctor
+
+        return doctor.main
+    if name == "check":
+        from credit.cli import check
+
+        return check.main
+    from credit.cli import bench
+
+    return bench.main
+
+
+if __name__ == "__main__":
+    sys.exit(main())
