@@ -1,0 +1,1 @@
+"""The engine: trace a module into a plan, run it forwards, sweep a signal back. Knows nothing of rules."""

@@ -1,0 +1,157 @@
+"""Elementwise activations: value, derivative, where they rise (LISP's Pi), and their inverse.
+
+``Pi(z)`` is 1 where the activation is locally strictly increasing and 0 elsewhere (LISP, section 2). Step and sign rise
+nowhere; the paper overrides them to 1, the straight-through estimator. GELU, SiLU and hard-swish fall somewhere, so the
+paper leaves their Pi undefined: ``rises`` is None and a rule that needs it refuses them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One elementwise function.
+
+    Attributes:
+        value: z, *options -> f(z).
+        vjp: signal, kept, *options -> signal * f'(z), where ``kept`` is z or f(z) as ``keeps`` says; None: zero.
+        keeps: ``input`` or ``output``.
+        rises: ``always``, ``nowhere``, a function (kept, *options) -> bool mask, or None where the function also falls.
+        inverse: (h, *options) -> z on the open range ``span``; None where it has none.
+        span: (h's lower end, upper end) for the options given.
+        value_: in-place form of ``value``.
+    """
+
+    value: Callable[..., Tensor]
+    vjp: Callable[..., Tensor] | None
+    keeps: str = "input"
+    rises: str | Callable[..., Tensor] | None = "always"
+    inverse: Callable[..., Tensor] | None = None
+    span: Callable[..., tuple[float, float]] = lambda *_: (-math.inf, math.inf)
+    value_: Callable[..., Tensor] | None = None
+
+
+def _inside(low: float, high: float) -> Callable[..., Tensor]:
+    return lambda z, *_: (z > low) & (z < high)
+
+
+def _softplus_inverse(h: Tensor, beta: float, threshold: float) -> Tensor:
+    return torch.where(h * beta > threshold, h, torch.log(torch.expm1(h * beta)) / beta)
+
+
+def _elu_inverse(h: Tensor, alpha: float) -> Tensor:
+    return torch.where(h > 0, h, torch.log1p(h.clamp(max=0) / alpha))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": Activation(
+        torch.relu,
+        lambda s, a: aten.threshold_backward(s, a, 0),
+        "output",
+        lambda a: a > 0,
+        lambda h: h,
+        value_=torch.relu_,
+    ),
+    "leaky_relu": Activation(
+        F.leaky_relu,
+        lambda s, z, slope: aten.leaky_relu_backward(s, z, slope, False),
+        inverse=lambda h, slope: torch.where(h > 0, h, h / slope),
+    ),
+    "relu6": Activation(
+        F.relu6,
+        lambda s, z: aten.hardtanh_backward(s, z, 0.0, 6.0),
+        rises=_inside(0, 6),
+        inverse=lambda h: h,
+        span=lambda: (0, 6),
+    ),
+    "hardtanh": Activation(
+        F.hardtanh,
+        lambda s, z, low, high: aten.hardtanh_backward(s, z, low, high),
+        rises=lambda z, low, high: (z > low) & (z < high),
+        inverse=lambda h, *_: h,
+        span=lambda low, high: (low, high),
+    ),
+    "hardsigmoid": Activation(
+        F.hardsigmoid, aten.hardsigmoid_backward, rises=_inside(-3, 3), inverse=lambda h: 6 * h - 3, span=lambda: (0, 1)
+    ),
+    "elu": Activation(
+        F.elu,
+        lambda s, z, alpha: aten.elu_backward(s, alpha, 1.0, 1.0, False, z),
+        inverse=_elu_inverse,
+        span=lambda alpha: (-alpha, math.inf),
+    ),
+    "sigmoid": Activation(torch.sigmoid, aten.sigmoid_backward, "output", inverse=torch.logit, span=lambda: (0, 1)),
+    "tanh": Activation(torch.tanh, aten.tanh_backward, "output", inverse=torch.atanh, span=lambda: (-1, 1)),
+    "softplus": Activation(
+        F.softplus, aten.softplus_backward, inverse=_softplus_inverse, span=lambda *_: (0, math.inf)
+    ),
+    "identity": Activation(lambda z: z, lambda s, _: s, "output", inverse=lambda h: h),
+    "gelu": Activation(
+        lambda z, kind: F.gelu(z, approximate=kind),
+        lambda s, z, kind: aten.gelu_backward(s, z, approximate=kind),
+        rises=None,
+    ),
+    "silu": Activation(F.silu, aten.silu_backward, rises=None),
+    "mish": Activation(F.mish, aten.mish_backward, rises=None),
+    "hardswish": Activation(F.hardswish, aten.hardswish_backward, rises=None),
+    "step": Activation(lambda z: (z > 0).to(z.dtype), None, rises="nowhere"),
+    "sign": Activation(torch.sign, None, rises="nowhere"),
+}
+
+
+class Activate(Op):
+    """An elementwise activation; ``args``: ``name`` (a key of ACTIVATIONS) and ``options`` (a tuple).
+
+    ``keeps`` says what the gate needs afterwards: a set of ``input`` and ``output``.
+    """
+
+    kind: ClassVar[str] = "activation"
+    fresh: ClassVar[bool] = False
+    keeps: frozenset[str] = frozenset()
+
+    @property
+    def function(self) -> Activation:
+        return ACTIVATIONS[self.args["name"]]
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        options: tuple[Any, ...] = self.args["options"]
+        return options
+
+    def forward(self, run: Run, z: Tensor) -> Tensor:
+        function = self.function
+        if self.overwrite and function.value_ is not None and "input" not in self.keeps:
+            a = function.value_(z, *self.options)
+        else:
+            a = function.value(z, *self.options)
+        self.save(run, (z if "input" in self.keeps else None, a if "output" in self.keeps else None))
+        return a
+
+    def pre(self, run: Run) -> Tensor:
+        """The pre-activation z; kept only where the gate declared that it needs it."""
+        z: Tensor = self.load(run)[0]
+        return z
+
+    def post(self, run: Run) -> Tensor:
+        """The activation f(z); kept only where the gate declared that it needs it."""
+        a: Tensor = self.load(run)[1]
+        return a
+
+    def kept(self, run: Run) -> Tensor:
+        """What the function's own derivative and Pi are computed from."""
+        return self.post(run) if self.function.keeps == "output" else self.pre(run)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        vjp = self.function.vjp
+        return (torch.zeros_like(signal) if vjp is None else vjp(signal, self.kept(run), *self.options),)

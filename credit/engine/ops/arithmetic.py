@@ -1,0 +1,147 @@
+"""Sums, products and reductions. Broadcasting is undone by summing; a constant operand receives no signal."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals, sum_to
+
+aten = torch.ops.aten
+
+
+class Add(Op):
+    """``a + factor * b``, broadcasting; both branches of a residual sum receive the same signal."""
+
+    kind: ClassVar[str] = "add"
+    aliases: ClassVar[bool] = True
+
+    def forward(self, run: Run, a: Tensor, b: Tensor) -> Tensor:
+        self.save(run, (a.shape, b.shape))
+        return torch.add(a, b, alpha=self.args.get("factor", 1))
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        a, b = self.load(run)
+        factor = self.args.get("factor", 1)
+        to_b = signal if factor == 1 else signal * factor
+        return (
+            sum_to(signal, a) if self.wants[0] else None,
+            sum_to(to_b, b) if self.wants[1] else None,
+        )
+
+
+class Mul(Op):
+    """``a * b``, broadcasting."""
+
+    kind: ClassVar[str] = "mul"
+
+    def forward(self, run: Run, a: Tensor, b: Tensor) -> Tensor:
+        self.save(run, (a, b))
+        return a * b
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        a, b = self.load(run)
+        return (
+            sum_to(signal * b, a.shape) if self.wants[0] else None,
+            sum_to(signal * a, b.shape) if self.wants[1] else None,
+        )
+
+
+class Affine(Op):
+    """``scale * a + shift`` with constants (numbers or values computed from shapes)."""
+
+    kind: ClassVar[str] = "affine"
+
+    def forward(self, run: Run, a: Tensor, scale: Any = None, shift: Any = None) -> Tensor:
+        self.save(run, scale)
+        out = a if scale is None else a * scale
+        return out if shift is None else out + shift
+
+    fresh: ClassVar[bool] = False
+    aliases: ClassVar[bool] = True
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        scale = self.load(run)
+        return (signal if scale is None else signal * scale,)
+
+
+class Cat(Op):
+    """Concatenation along ``args["dim"]``."""
+
+    kind: ClassVar[str] = "cat"
+    aliases: ClassVar[bool] = True
+
+    def forward(self, run: Run, *parts: Tensor) -> Tensor:
+        dim = self.args["dim"]
+        self.save(run, [part.shape[dim] for part in parts])
+        return torch.cat(parts, dim)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        parts = signal.split(self.load(run), self.args["dim"])
+        return tuple(part if wanted else None for part, wanted in zip(parts, self.wants, strict=True))
+
+
+class Mean(Op):
+    """Mean or sum over ``args["dims"]`` (None: all), with ``keepdim``; ``mode`` is ``mean`` or ``sum``."""
+
+    kind: ClassVar[str] = "mean"
+    expands: ClassVar[bool] = True
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        dims = self._dims(x)
+        self.save(run, x.shape)
+        return x.mean(dims, self.args["keepdim"]) if self.args["mode"] == "mean" else x.sum(dims, self.args["keepdim"])
+
+    def _dims(self, x: Tensor) -> list[int]:
+        dims = self.args["dims"]
+        if dims is None:
+            return list(range(x.dim()))
+        return [dims % x.dim()] if isinstance(dims, int) else [dim % x.dim() for dim in dims]
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        shape = self.load(run)
+        dims = self.args["dims"]
+        every = range(len(shape)) if dims is None else [dims] if isinstance(dims, int) else dims
+        reduced = sorted(dim % len(shape) for dim in every)
+        if not self.args["keepdim"]:
+            for dim in reduced:
+                signal = signal.unsqueeze(dim)
+        if self.args["mode"] == "mean":
+            count = 1
+            for dim in reduced:
+                count *= shape[dim]
+            signal = signal / count
+        return (signal.expand(shape),)
+
+
+class MatMul(Op):
+    """Product of two activations, as in attention written out."""
+
+    kind: ClassVar[str] = "matmul"
+
+    def forward(self, run: Run, a: Tensor, b: Tensor) -> Tensor:
+        self.save(run, (a, b))
+        return a @ b
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        a, b = self.load(run)
+        return (
+            sum_to(signal @ b.mT, a.shape) if self.wants[0] else None,
+            sum_to(a.mT @ signal, b.shape) if self.wants[1] else None,
+        )
+
+
+class Softmax(Op):
+    """Softmax inside a network over ``args["dim"]``; its adjoint is the ordinary Jacobian."""
+
+    kind: ClassVar[str] = "softmax"
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        out = x.softmax(self.args["dim"])
+        self.save(run, out)
+        return out
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        out = self.load(run)
+        return (aten._softmax_backward_data(signal, out, self.args["dim"], out.dtype),)

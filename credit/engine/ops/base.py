@@ -1,0 +1,143 @@
+"""What an op is: one node of the plan, with its forward, its adjoint and its parameters' updates.
+
+Signals carry the descent sign and the batch mean: the signal at an op's output is shaped like that output and equals,
+under backprop, the derivative of the batch-mean loss. A rule changes what happens to it; the bookkeeping is the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+Signals = tuple[Tensor | None, ...]
+
+
+@dataclass
+class Run:
+    """What one step reads and keeps: a function's arguments, and the values the adjoints need.
+
+    Attributes:
+        params: parameters by name.
+        buffers: buffers by name; BatchNorm's running statistics are updated in place.
+        draws: where random numbers come from (see ``credit.engine.draws``).
+        dtype: computation type of the weighted ops; None leaves every tensor as it is.
+        saved: by op index, what its adjoint needs; dropped as the sweep passes.
+        batch: number of samples.
+        train: whether dropout drops and BatchNorm uses the batch's statistics.
+        error: the signal at the logits, for rules that send it straight to every layer.
+        stats: statistics of the signals, by name.
+    """
+
+    params: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    draws: Any
+    dtype: torch.dtype | None = None
+    saved: list[Any] = field(default_factory=list)
+    batch: int = 0
+    train: bool = True
+    error: Tensor | None = None
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in an op's arguments for the value of a slot."""
+
+    slot: int
+
+
+@dataclass(eq=False)
+class Op:
+    """One node of the plan.
+
+    Attributes:
+        name: the module's path or the traced node's name, unique in the plan.
+        inputs: slots of the tensors it reads.
+        args: constants that describe it.
+        extra: what ``forward`` takes after the tensors; a ``Ref`` among them is a value computed from shapes.
+        params: parameter name by role, for example ``{"weight": "fc1.weight"}``.
+        out: slot of its result.
+        index: its place in the plan.
+        wants: by input, whether a signal has to be sent there.
+        trains: names of those parameters that are trainable.
+        exclusive: whether the signal arriving here may be overwritten.
+        overwrite: whether the forward may overwrite its input.
+    """
+
+    kind: ClassVar[str] = "op"
+    # The adjoint hands on the arriving tensor itself, or a view of it.
+    aliases: ClassVar[bool] = False
+    # The adjoint's result may be a stride-0 view, which must not be written to.
+    expands: ClassVar[bool] = False
+    # The result is a new tensor that the op does not keep for its adjoint, so the next op may overwrite it.
+    fresh: ClassVar[bool] = True
+
+    name: str
+    inputs: tuple[int, ...]
+    args: dict[str, Any] = field(default_factory=dict)
+    extra: tuple[Any, ...] = ()
+    params: dict[str, str] = field(default_factory=dict)
+    out: int = -1
+    index: int = -1
+    wants: tuple[bool, ...] = ()
+    trains: tuple[str, ...] = ()
+    exclusive: bool = False
+    overwrite: bool = False
+
+    def forward(self, run: Run, *inputs: Any) -> Any:
+        """Return the result, leaving in ``run.saved[self.index]`` what the adjoint needs."""
+        raise AssertionError(f"{self.kind} has no forward")
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        """Return the signal for each input (None where ``wants`` says so)."""
+        raise AssertionError(f"{self.kind} has no adjoint")
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (parameter name, descent direction) for each trainable parameter."""
+        return iter(())
+
+    def stats(self) -> tuple[str, ...]:
+        """Names of the buffers this op writes to during training."""
+        return ()
+
+    def save(self, run: Run, value: Any) -> None:
+        run.saved[self.index] = value
+
+    def load(self, run: Run) -> Any:
+        return run.saved[self.index]
+
+    def describe(self) -> str:
+        return f"{self.kind} '{self.name}'"
+
+
+def sum_to(signal: Tensor, shape: torch.Size) -> Tensor:
+    """Adjoint of broadcasting: sum a signal down to the shape of the operand that was broadcast."""
+    return signal if signal.shape == shape else signal.sum_to_size(shape)
+
+
+def resolve(value: Any, values: list[Any]) -> Any:
+    """Replace every ``Ref`` in a nested argument by the slot's value."""
+    if isinstance(value, Ref):
+        return values[value.slot]
+    if isinstance(value, tuple | list):
+        return type(value)(resolve(item, values) for item in value)
+    if isinstance(value, slice):
+        return slice(*(resolve(part, values) for part in (value.start, value.stop, value.step)))
+    if isinstance(value, dict):
+        return {key: resolve(item, values) for key, item in value.items()}
+    return value
+
+
+def has_ref(value: Any) -> bool:
+    """Whether a nested argument holds a ``Ref``."""
+    if isinstance(value, Ref):
+        return True
+    if isinstance(value, tuple | list):
+        return any(has_ref(item) for item in value)
+    if isinstance(value, slice):
+        return has_ref((value.start, value.stop, value.step))
+    if isinstance(value, dict):
+        return has_ref(tuple(value.values()))
+    return False

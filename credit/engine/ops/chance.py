@@ -1,0 +1,33 @@
+"""Random ops: dropout in its element, channel and path forms. Masks come from the step's draws, never the global RNG."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+
+class Dropout(Op):
+    """Inverted dropout; ``args``: ``p``, ``scale`` (divide by the kept share), ``per``: ``element``, ``channel`` or ``sample``."""
+
+    kind: ClassVar[str] = "dropout"
+    fresh: ClassVar[bool] = False
+    aliases: ClassVar[bool] = True
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        p = self.args["p"]
+        if not run.train or p == 0.0:
+            return x
+        shape = tuple(x.shape)
+        if self.args["per"] != "element":
+            kept = 1 if self.args["per"] == "sample" else 2
+            shape = shape[:kept] + (1,) * (x.dim() - kept)
+        mask = run.draws.get(f"dropout.{self.name}", "uniform", shape, x.dtype).ge(p).to(x.dtype)
+        if self.args["scale"] and p < 1.0:
+            mask = mask.mul_(1.0 / (1.0 - p))
+        self.save(run, mask)
+        return x * mask
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        mask = self.load(run)
+        return (signal if mask is None else signal * mask,)

@@ -1,0 +1,75 @@
+"""Local autograd: one op that has no row in the table, differentiated by itself when the rule's user opts in.
+
+The op is run again with autograd inside the adjoint, so nothing of it is kept but its inputs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+
+@dataclass(frozen=True)
+class Arg:
+    """Marks in a call's arguments the place of the op's tensor number ``at``."""
+
+    at: int
+
+
+def fill(value: Any, tensors: list[Any]) -> Any:
+    """Put tensors in the marked places of nested arguments."""
+    if isinstance(value, Arg):
+        return tensors[value.at]
+    if isinstance(value, tuple | list):
+        return type(value)(fill(item, tensors) for item in value)
+    return {key: fill(item, tensors) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class Local(Op):
+    """Any deterministic function of tensors; ``args``: ``call`` (params by role, *args, **kwargs), ``extra``: (args, kwargs).
+
+    Scaled-dot-product attention takes this road, and any function or leaf module that the table lacks.
+    """
+
+    kind: ClassVar[str] = "local"
+
+    def forward(self, run: Run, *values: Any) -> Any:
+        self.save(run, values)
+        return self._value(values, self._params(run))
+
+    def _value(self, values: tuple[Any, ...], params: dict[str, Tensor]) -> Tensor:
+        args, kwargs = fill(values[-2:], list(values[:-2]))
+        out: Tensor = self.args["call"](params, *args, **kwargs)
+        return out
+
+    def _params(self, run: Run) -> dict[str, Tensor]:
+        return {role: run.params[name] for role, name in self.params.items()}
+
+    def _grads(self, run: Run, signal: Tensor, leaves: list[str | int]) -> list[Tensor | None]:
+        """Gradients for inputs (by position) and parameters (by role)."""
+        values = self.load(run)
+        params = self._params(run)
+        with torch.enable_grad():
+            at = {
+                leaf: (values[leaf] if isinstance(leaf, int) else params[leaf]).detach().requires_grad_()
+                for leaf in leaves
+            }
+            inputs = tuple(at.get(place, value) for place, value in enumerate(values[:-2]))
+            out = self._value((*inputs, *values[-2:]), {role: at.get(role, p) for role, p in params.items()})
+            return list(torch.autograd.grad(out, list(at.values()), signal.to(out.dtype), allow_unused=True))
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        wanted: list[str | int] = [place for place, want in enumerate(self.wants) if want]
+        grads = dict(zip(wanted, self._grads(run, signal, wanted), strict=True))
+        return tuple(grads.get(place) for place in range(len(self.inputs)))
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        roles: list[str | int] = [role for role, name in self.params.items() if name in self.trains]
+        if roles:
+            for role, grad in zip(roles, self._grads(run, signal, roles), strict=True):
+                name = self.params[str(role)]
+                yield name, torch.zeros_like(run.params[name]) if grad is None else grad

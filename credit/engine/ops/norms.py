@@ -1,0 +1,137 @@
+"""Normalisation layers: BatchNorm with its full batch Jacobian, LayerNorm, GroupNorm.
+
+BatchNorm's adjoint is LISP's (D2), identical to backprop's; scale and shift get what backprop gives them.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+aten = torch.ops.aten
+
+
+class Norm(Op):
+    """Shared by the three: one fused adjoint gives the signal and both parameters' updates."""
+
+    kind: ClassVar[str] = "norm"
+
+    def weight(self, run: Run) -> Tensor | None:
+        return run.params[self.params["weight"]] if "weight" in self.params else None
+
+    def bias(self, run: Run) -> Tensor | None:
+        return run.params[self.params["bias"]] if "bias" in self.params else None
+
+    def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (input signal, scale update, shift update) for those that ``mask`` asks for."""
+        raise AssertionError
+
+    def both(self, run: Run, signal: Tensor) -> tuple[Tensor | None, list[tuple[str, Tensor]]]:
+        """Return the input's signal and the updates of one fused call."""
+        roles = {role: name for role, name in self.params.items() if name in self.trains}
+        outs = self.full(run, signal, [self.wants[0], "weight" in roles, "bias" in roles])
+        updates = [(roles[role], outs[at]) for role, at in (("weight", 1), ("bias", 2)) if role in roles]
+        return (outs[0] if self.wants[0] else None), updates
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (self.full(run, signal, [True, False, False])[0],)
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        roles = {role: name for role, name in self.params.items() if name in self.trains}
+        outs = self.full(run, signal, [False, "weight" in roles, "bias" in roles])
+        for role, at in (("weight", 1), ("bias", 2)):
+            if role in roles:
+                yield roles[role], outs[at]
+
+
+class BatchNorm(Norm):
+    """Batch normalisation; ``args``: ``eps``, ``momentum`` (None: cumulative average), ``buffers`` by role, ``frozen``.
+
+    In training it uses the batch's statistics and moves the running ones; frozen, it is an affine map.
+    """
+
+    kind: ClassVar[str] = "batch_norm"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        names = self.args["buffers"]
+        batch_stats = run.train and not self.args["frozen"] or not names
+        mean = run.buffers[names["running_mean"]] if names else None
+        var = run.buffers[names["running_var"]] if names else None
+        momentum = self.args["momentum"]
+        if batch_stats and names and run.train and "num_batches_tracked" in names:
+            count = run.buffers[names["num_batches_tracked"]]
+            count.add_(1)
+            momentum = momentum if momentum is not None else 1.0 / float(count)
+        out, save_mean, save_std = torch.native_batch_norm(
+            x, self.weight(run), self.bias(run), mean, var, batch_stats, momentum or 0.0, self.args["eps"]
+        )
+        self.save(run, (x, save_mean, save_std, batch_stats))
+        return out
+
+    def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        x, save_mean, save_std, batch_stats = self.load(run)
+        names = self.args["buffers"]
+        mean = run.buffers[names["running_mean"]] if names else None
+        var = run.buffers[names["running_var"]] if names else None
+        outs: tuple[Tensor, Tensor, Tensor] = aten.native_batch_norm_backward(
+            signal, x, self.weight(run), mean, var, save_mean, save_std, batch_stats, self.args["eps"], mask
+        )
+        return outs
+
+    def stats(self) -> tuple[str, ...]:
+        return () if self.args["frozen"] else tuple(self.args["buffers"].values())
+
+
+class LayerNorm(Norm):
+    """Layer normalisation over the last dimensions (``args``: ``shape``, ``eps``, ``channels`` for (B, C, H, W) input).
+
+    With ``channels`` the normalised dimension is dim 1, as in timm's LayerNorm2d.
+    """
+
+    kind: ClassVar[str] = "layer_norm"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        x = self._inner(x if run.dtype is None else x.float())
+        out, mean, std = torch.native_layer_norm(
+            x, self.args["shape"], self.weight(run), self.bias(run), self.args["eps"]
+        )
+        self.save(run, (x, mean, std))
+        return self._outer(out)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1).contiguous() if self.args["channels"] else x
+
+    def _outer(self, x: Tensor) -> Tensor:
+        return x.movedim(-1, 1) if self.args["channels"] else x
+
+    def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        x, mean, std = self.load(run)
+        signal = self._inner(signal.to(x.dtype))
+        gx, gw, gb = aten.native_layer_norm_backward(
+            signal, x, self.args["shape"], mean, std, self.weight(run), self.bias(run), mask
+        )
+        return (self._outer(gx) if mask[0] else gx), gw, gb
+
+
+class GroupNorm(Norm):
+    """Group normalisation; ``args``: ``groups``, ``eps``."""
+
+    kind: ClassVar[str] = "group_norm"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        x = (x if run.dtype is None else x.float()).contiguous()
+        batch, channels, rest = x.shape[0], x.shape[1], x[0, 0].numel()
+        sizes = (batch, channels, rest, self.args["groups"])
+        out, mean, std = torch.native_group_norm(x, self.weight(run), self.bias(run), *sizes, self.args["eps"])
+        self.save(run, (x, mean, std, sizes))
+        return out
+
+    def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        x, mean, std, sizes = self.load(run)
+        outs: tuple[Tensor, Tensor, Tensor] = aten.native_group_norm_backward(
+            signal.to(x.dtype).contiguous(), x, mean, std, self.weight(run), *sizes, mask
+        )
+        return outs

@@ -1,0 +1,137 @@
+"""Ops that move values without changing them: views, permutations, slices; and values computed from shapes alone."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+
+class View(Op):
+    """Reshape (view, reshape, flatten, unflatten, squeeze, unsqueeze, contiguous): the adjoint reshapes back.
+
+    ``args``: ``call``, a function (x, *rest) -> view, and ``rest``, which may hold shape values.
+    """
+
+    kind: ClassVar[str] = "view"
+    aliases: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor, *rest: Any) -> Tensor:
+        self.save(run, x.shape)
+        out: Tensor = self.args["call"](x, *rest)
+        return out
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (signal.reshape(self.load(run)),)
+
+
+class Permute(Op):
+    """Reorder dimensions: ``args["dims"]`` maps the number of dimensions to a permutation."""
+
+    kind: ClassVar[str] = "permute"
+    aliases: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        return x.permute(self.args["dims"](x.dim()))
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        order = self.args["dims"](signal.dim())
+        back = [0] * len(order)
+        for at, dim in enumerate(order):
+            back[dim] = at
+        return (signal.permute(back),)
+
+
+class Select(Op):
+    """Indexing with integers, slices, None and Ellipsis: the adjoint writes into zeros."""
+
+    kind: ClassVar[str] = "select"
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor, index: Any) -> Tensor:
+        self.save(run, (x.shape, index))
+        return x[index]
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        shape, index = self.load(run)
+        whole = signal.new_zeros(shape)
+        whole[index] = signal
+        return (whole,)
+
+
+class Expand(Op):
+    """Broadcast to a larger shape: the adjoint sums."""
+
+    kind: ClassVar[str] = "expand"
+    fresh: ClassVar[bool] = False
+    aliases: ClassVar[bool] = True
+
+    def forward(self, run: Run, x: Tensor, *sizes: Any) -> Tensor:
+        self.save(run, x.shape)
+        return x.expand(*sizes)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (signal.sum_to_size(self.load(run)),)
+
+
+class Split(Op):
+    """One piece of chunk, split or unbind: ``args["piece"]`` of what ``args["call"]`` gives."""
+
+    kind: ClassVar[str] = "split"
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor, *rest: Any) -> Tensor:
+        self.save(run, (x.shape, rest))
+        piece: Tensor = self.args["call"](x, *rest)[self.args["piece"]]
+        return piece
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        shape, rest = self.load(run)
+        whole = signal.new_zeros(shape)
+        self.args["call"](whole, *rest)[self.args["piece"]].copy_(signal)
+        return (whole,)
+
+
+class Stack(Op):
+    """Stack along a new dimension ``args["dim"]``."""
+
+    kind: ClassVar[str] = "stack"
+    aliases: ClassVar[bool] = True
+
+    def forward(self, run: Run, *parts: Tensor) -> Tensor:
+        return torch.stack(parts, self.args["dim"])
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return signal.unbind(self.args["dim"])
+
+
+class Shape(Op):
+    """A value computed from shapes, types or constants; nothing is sent back through it."""
+
+    kind: ClassVar[str] = "shape"
+
+    def forward(self, run: Run, *values: Any) -> Any:
+        call: Callable[..., Any] = self.args["call"]
+        return call(*values)
+
+
+class Value(Op):
+    """A parameter or buffer used directly (a class token, a layer scale); a parameter's signal is its update."""
+
+    kind: ClassVar[str] = "value"
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, *_: Any) -> Tensor:
+        name = self.args["tensor"]
+        value = run.params[name] if name in run.params else run.buffers[name]
+        if run.dtype is None or not value.is_floating_point():
+            return value
+        return value.to(run.dtype)
+
+    def updates(self, run: Run, signal: Tensor) -> Any:
+        for name in self.trains:
+            yield name, signal.to(run.params[name].dtype).contiguous()

@@ -1,0 +1,154 @@
+"""Ops with weights that a signal has to cross: linear layers and convolutions.
+
+Sources: the adjoints are the transposes of the maps; ``aten::convolution_backward`` computes a convolution's.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from credit.engine.ops.base import Op, Run, Signals
+
+
+class Weighted(Op):
+    """A linear map with weights; the transport decides what stands for the weights on the way back."""
+
+    kind: ClassVar[str] = "weighted"
+
+    def weight(self, run: Run) -> Tensor:
+        weight = run.params[self.params["weight"]]
+        return weight if run.dtype is None else weight.to(run.dtype)
+
+    def bias(self, run: Run) -> Tensor | None:
+        name = self.params.get("bias")
+        if name is None:
+            return None
+        return run.params[name] if run.dtype is None else run.params[name].to(run.dtype)
+
+    def enter(self, run: Run, x: Tensor) -> Tensor:
+        x = x if run.dtype is None else x.to(run.dtype)
+        self.save(run, x)
+        return x
+
+    def cast(self, run: Run, signal: Tensor) -> Tensor:
+        return signal if run.dtype is None else signal.to(run.dtype)
+
+    def input_shape(self, run: Run) -> torch.Size:
+        """Shape of the input that the forward saw."""
+        shape: torch.Size = self.load(run).shape
+        return shape
+
+    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
+        """Send a signal across ``weight`` (shaped like the op's own) to the input."""
+        raise AssertionError
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (self.back(run, signal, self.weight(run)),)
+
+    def fans(self, run: Run) -> tuple[int, int]:
+        """(fan in, fan out) of the weight."""
+        weight = run.params[self.params["weight"]]
+        field = math.prod(weight.shape[2:])
+        return weight.shape[1] * field, weight.shape[0] * field
+
+
+class Linear(Weighted):
+    """``x W^T + b`` over the last dimension; W is (out, in)."""
+
+    kind: ClassVar[str] = "linear"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        return F.linear(self.enter(run, x), self.weight(run), self.bias(run))
+
+    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
+        return self.cast(run, signal) @ weight
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        signal = self.cast(run, signal).flatten(0, -2)
+        for name in self.trains:
+            if name == self.params["weight"]:
+                yield name, signal.t() @ self.load(run).flatten(0, -2)
+            else:
+                yield name, signal.sum(0)
+
+
+class Conv(Weighted):
+    """Convolution over 1, 2 or 3 spatial dimensions; weight (out, in / groups, *kernel).
+
+    Arguments: ``stride padding dilation groups`` as in torch, ``mode`` the padding mode.
+    """
+
+    kind: ClassVar[str] = "conv"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        x = self.enter(run, x)
+        return torch.convolution(x, self.weight(run), self.bias(run), *self._geometry())
+
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+        args = self.args
+        return args["stride"], args["padding"], args["dilation"], False, [0] * len(args["stride"]), args["groups"]
+
+    def _backward(self, signal: Tensor, x: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        outs: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+            signal, x, weight, [weight.shape[0]], *self._geometry(), mask
+        )
+        return outs
+
+    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
+        return self._backward(self.cast(run, signal), self.load(run), weight, [True, False, False])[0]
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        roles = {role: name for role, name in self.params.items() if name in self.trains}
+        mask = [False, "weight" in roles, "bias" in roles]
+        outs = self._backward(self.cast(run, signal), self.load(run), self.weight(run), mask)
+        for role, value in (("weight", outs[1]), ("bias", outs[2])):
+            if role in roles:
+                yield roles[role], value
+
+
+class Pad(Op):
+    """Padding by repeating entries of the input (reflect, replicate, circular) or with a constant.
+
+    Arguments: ``pads`` lists (dimension, before, after), ``mode``, ``value``. Each mode but the constant is an index map per
+    dimension, whose adjoint adds every padded entry's signal to the entry it was copied from.
+    """
+
+    kind: ClassVar[str] = "pad"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        self.save(run, x.shape)
+        for dim, before, after in self._places(x.dim()):
+            if self.args["mode"] == "constant":
+                widths = [0, 0] * (x.dim() - 1 - dim) + [before, after]
+                x = F.pad(x, widths, value=self.args["value"])
+            else:
+                x = x.index_select(dim, self._source(x.shape[dim], before, after, x.device))
+        return x
+
+    def _places(self, dims: int) -> list[tuple[int, int, int]]:
+        return [(dim % dims, before, after) for dim, before, after in self.args["pads"]]
+
+    def _source(self, size: int, before: int, after: int, device: torch.device) -> Tensor:
+        at = torch.arange(-before, size + after, device=device)
+        if self.args["mode"] == "circular":
+            return at % size
+        if self.args["mode"] == "replicate":
+            return at.clamp(0, size - 1)
+        at = at.abs()
+        return torch.where(at > size - 1, 2 * (size - 1) - at, at)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        shape = self.load(run)
+        for dim, before, after in reversed(self._places(signal.dim())):
+            if self.args["mode"] == "constant":
+                signal = signal.narrow(dim, before, shape[dim])
+            else:
+                source = self._source(shape[dim], before, after, signal.device)
+                into = list(signal.shape)
+                into[dim] = shape[dim]
+                signal = signal.new_zeros(into).index_add(dim, source, signal)
+        return (signal,)

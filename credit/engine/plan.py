@@ -1,0 +1,269 @@
+"""The plan: a traced network that runs forwards and sends a signal back, without autograd.
+
+    plan = Plan(model)                       # trace, verify
+    run = plan.run(params, buffers, draws)   # one step's arguments
+    logits = plan.forward(run, x)
+    updates = plan.sweep(run, signal, rule)  # parameter name -> descent direction
+
+A rule takes part in the sweep through the four methods of ``Sweeper``; ``Sweeper`` itself is backprop.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Op, Run, has_ref, resolve
+from credit.engine.ops.norms import Norm
+from credit.engine.ops.shapes import Shape, Value
+from credit.engine.ops.weighted import Weighted
+from credit.engine.trace import trace
+from credit.errors import UserError
+
+
+class Sweeper:
+    """What a rule does differently from backprop while a signal passes. Every method may overwrite an exclusive signal."""
+
+    def keeps(self, op: Activate) -> set[str]:
+        """What of an activation ``gate`` will need: ``input``, ``output``."""
+        return {op.function.keeps}
+
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        """Change a signal on its arrival at a weighted op, before it updates the weights and crosses them."""
+        return signal
+
+    def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
+        """Send a signal through an activation."""
+        passed = op.adjoint(run, signal)[0]
+        assert passed is not None
+        return passed
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        """Send a signal across a weighted op to its input."""
+        return op.back(run, signal, op.weight(run))
+
+
+class Plan:
+    """A traced network.
+
+    Args:
+        model: an unchanged module taking one tensor and returning logits (B, classes).
+        local_autograd: let ops without a row be differentiated by autograd, one op at a time.
+
+    Attributes:
+        ops: all ops in order of execution.
+        back: the ops that a sweep visits, last first.
+        trainable: names of the parameters that receive an update.
+        localised: the ops left to local autograd, by name.
+
+    Raises:
+        UserError: the model cannot be traced, an op has no row, or a trainable parameter takes no part.
+    """
+
+    def __init__(self, model: nn.Module, *, local_autograd: bool = False) -> None:
+        self.model = model
+        self.ops, self.slots, self.entry, self.exit, self.localised = trace(model, local=local_autograd)
+        self._live_ops()
+        shared = dict(model.named_parameters(remove_duplicate=False))
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.alias = {name: names[id(p)] for name, p in shared.items()}
+        self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self._mark_trainable()
+        self._verify()
+        self.configure(Sweeper())
+
+    # ------------------------------------------------------------ analysis
+
+    def _live_ops(self) -> None:
+        """Drop what the output does not depend on, and number what is left."""
+        needed, kept = {self.exit}, []
+        for op in reversed(self.ops):
+            if op.out in needed:
+                kept.append(op)
+                needed |= set(op.inputs) | {ref for ref in _slots(op.extra)}
+        self.ops = kept[::-1]
+        for at, op in enumerate(self.ops):
+            op.index = at
+
+    def _mark_trainable(self) -> None:
+        """Find which values depend on a trainable parameter: only those receive signals."""
+        trainable, carries = set(self.trainable), {self.entry: False}
+        for op in self.ops:
+            op.params = {role: self.alias[name] for role, name in op.params.items()}
+            if isinstance(op, Value):
+                op.args["tensor"] = self.alias.get(op.args["tensor"], op.args["tensor"])
+                op.trains = tuple({op.args["tensor"]} & trainable)
+            else:
+                op.trains = tuple(name for name in op.params.values() if name in trainable)
+            op.wants = tuple(carries[slot] for slot in op.inputs)
+            carries[op.out] = not isinstance(op, Shape) and (bool(op.trains) or any(op.wants))
+        self.back = [op for op in reversed(self.ops) if carries[op.out]]
+
+    def _verify(self) -> None:
+        """Every trainable parameter takes part, or the run refuses to start."""
+        if not self.trainable:
+            raise UserError(
+                f"{type(self.model).__name__} has no trainable parameter: set requires_grad on what should learn."
+            )
+        used = {name for op in self.back for name in op.trains}
+        missing = [name for name in self.trainable if name not in used]
+        if missing:
+            raise UserError(
+                f"{type(self.model).__name__}: {len(missing)} trainable parameter(s) take no part in the traced forward pass: "
+                f"{', '.join(missing[:6])}. Freeze them (requires_grad_(False)) or use them in forward()."
+            )
+
+    def configure(self, sweeper: Sweeper) -> None:
+        """Settle what is kept, what may be overwritten and when values are dropped, for one rule."""
+        readers: dict[int, list[Op]] = {}
+        for op in self.ops:
+            for slot in {*op.inputs, *_slots(op.extra)}:
+                readers.setdefault(slot, []).append(op)
+        maker = {op.out: op for op in self.ops}
+        for op in self.ops:
+            if isinstance(op, Activate):
+                op.keeps = frozenset(sweeper.keeps(op)) if any(op.wants) else frozenset()
+                source = maker.get(op.inputs[0])
+                op.overwrite = source is not None and source.fresh and len(readers[op.inputs[0]]) == 1
+        self._order(readers)
+        self._ownership()
+
+    def _order(self, readers: dict[int, list[Op]]) -> None:
+        last = {slot: max(op.index for op in ops) for slot, ops in readers.items()}
+        drops: dict[int, list[int]] = {}
+        for slot, index in last.items():
+            drops.setdefault(index, []).append(slot)
+        self._forward = [
+            (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, [])) for op in self.ops
+        ]
+
+    def _ownership(self) -> None:
+        """Decide for every signal whether its holder owns it alone, so that it may be overwritten."""
+        owned, given = {self.exit: True}, set()
+        self._backward: list[tuple[Op, list[tuple[int, int, bool, bool]]]] = []
+        for op in self.back:
+            op.exclusive = owned.get(op.out, False)
+            targets = []
+            wanted = [(at, slot) for at, (slot, want) in enumerate(zip(op.inputs, op.wants, strict=True)) if want]
+            for at, slot in wanted:
+                mine = not op.expands and (not op.aliases or (op.exclusive and len(wanted) == 1))
+                first = slot not in given
+                # A second arrival is added in place where the first one is owned, else to a new tensor.
+                targets.append((at, slot, first, owned.get(slot, False)))
+                owned[slot] = mine if first else True
+                given.add(slot)
+            self._backward.append((op, targets))
+
+    # ------------------------------------------------------------ running
+
+    def run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any, dtype: torch.dtype | None = None,
+            train: bool = True) -> Run:  # fmt: skip
+        """Return one step's arguments and working memory."""
+        return Run(params, buffers, draws, dtype, [None] * len(self.ops), 0, train)
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        """Return the logits (B, classes) of a batch x (B, ...), keeping in ``run`` what the sweep needs."""
+        run.batch = x.shape[0]
+        values: list[Any] = [None] * self.slots
+        values[self.entry] = x
+        for op, inputs, extra, dynamic, out, drops in self._forward:
+            if extra:
+                rest = resolve(extra, values) if dynamic else extra
+                values[out] = op.forward(run, *[values[slot] for slot in inputs], *rest)
+            elif len(inputs) == 1:
+                values[out] = op.forward(run, values[inputs[0]])
+            else:
+                values[out] = op.forward(run, *[values[slot] for slot in inputs])
+            for slot in drops:
+                values[slot] = None
+        logits: Tensor = values[self.exit]
+        return logits
+
+    def sweep(self, run: Run, signal: Tensor, sweeper: Sweeper) -> dict[str, Tensor]:
+        """Send ``signal`` (B, classes) back and return every trainable parameter's update.
+
+        Values saved by the forward pass are dropped as the sweep passes.
+        """
+        signals: list[Tensor | None] = [None] * self.slots
+        signals[self.exit] = signal
+        updates: dict[str, Tensor] = {}
+        saved = run.saved
+        for op, targets in self._backward:
+            here = signals[op.out]
+            signals[op.out] = None
+            if here is None:
+                continue
+            for at, slot, first, owned in self._visit(op, targets, run, here, sweeper, updates):
+                self._deliver(signals, slot, at, first, owned)
+            saved[op.index] = None
+            del here
+        return updates
+
+    def _visit(self, op: Op, targets: list[tuple[int, int, bool, bool]], run: Run, here: Tensor, sweeper: Sweeper,
+               updates: dict[str, Tensor]) -> list[tuple[Any, int, bool, bool]]:  # fmt: skip
+        """One op of the sweep: its updates, then the signals for its inputs as (signal, slot, first, owned)."""
+        if isinstance(op, Weighted):
+            here = sweeper.arrive(op, run, here)
+            _add_updates(updates, op.updates(run, here))
+            return [(sweeper.cross(op, run, here), *targets[0][1:])] if targets else []
+        if isinstance(op, Activate):
+            return [(sweeper.gate(op, run, here), *targets[0][1:])] if targets else []
+        if isinstance(op, Norm):
+            sent, made = op.both(run, here)
+            _add_updates(updates, iter(made))
+            return [(sent, *targets[0][1:])] if targets else []
+        if op.trains:
+            _add_updates(updates, op.updates(run, here))
+        if not targets:
+            return []
+        out = op.adjoint(run, here)
+        return [(out[at], slot, first, owned) for at, slot, first, owned in targets]
+
+    @staticmethod
+    def _deliver(signals: list[Tensor | None], slot: int, signal: Tensor, first: bool, owned: bool) -> None:
+        held = signals[slot]
+        if held is None:
+            signals[slot] = signal
+        elif owned and held.dtype == signal.dtype:
+            held.add_(signal)
+        else:
+            signals[slot] = held + signal
+
+    def first_nonfinite(self, run: Run, x: Tensor) -> str | None:
+        """Name the first parameter or op output of a forward pass that is not finite; None if all are."""
+        for name, value in run.params.items():
+            if not bool(torch.isfinite(value).all()):
+                return f"parameter '{name}'"
+        values: list[Any] = [None] * self.slots
+        values[self.entry] = x
+        run.batch = x.shape[0]
+        if not bool(torch.isfinite(x).all()):
+            return "the input batch"
+        for op in self.ops:
+            out = op.forward(run, *[values[slot] for slot in op.inputs], *resolve(op.extra, values))
+            values[op.out] = out
+            if isinstance(out, Tensor) and out.is_floating_point() and not bool(torch.isfinite(out).all()):
+                return f"the output of {op.describe()}"
+        return None
+
+
+def _add_updates(updates: dict[str, Tensor], made: Iterator[tuple[str, Tensor]]) -> None:
+    for name, value in made:
+        # A shared parameter gets one update per use, summed.
+        updates[name] = updates[name] + value if name in updates else value
+
+
+def _slots(value: Any) -> set[int]:
+    from credit.engine.ops.base import Ref
+
+    if isinstance(value, Ref):
+        return {value.slot}
+    if isinstance(value, tuple | list):
+        return {slot for item in value for slot in _slots(item)}
+    if isinstance(value, slice):
+        return _slots((value.start, value.stop, value.step))
+    if isinstance(value, dict):
+        return _slots(tuple(value.values()))
+    return set()
