@@ -1,0 +1,53 @@
+"""credit: train with any credit-assignment rule.
+
+    rule = credit.rule("lisp_margin", model)
+    rule.step(x, y)          # fills .grad of every trainable parameter
+    optimizer.step()
+
+Importing the package is cheap; torch is imported when a rule is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from credit.rules.rule import Rule, Step
+
+__all__ = ["Rule", "Step", "SweepRule", "register", "register_rule", "rule", "rules"]
+
+
+def rule(name: str, model: "nn.Module", *, seed: int = 0, example: "Tensor | None" = None, compile: bool = False,
+         precision: str = "float32", **options: Any) -> "Rule":  # fmt: skip
+    """Return the rule called ``name`` for ``model``; see ``credit.rules.api.rule``."""
+    from credit.rules import api
+
+    return api.rule(name, model, seed=seed, example=example, compile=compile, precision=precision, **options)
+
+
+def register_rule(name: str) -> Any:
+    """Return a class decorator that makes a rule of your own known as ``name`` (``kind: name`` in its YAML)."""
+    return register("rule", name)
+
+
+def register(family: str, name: str) -> Any:
+    """Return a class decorator for a rule, signal, gate, transport or normalizer of your own; see ``credit.rules.registry``."""
+    from credit.rules import registry, sweep
+
+    assert sweep  # the built-in names are taken before a user's are
+    return registry.register(family, name)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rules":  # the package; credit.rules() lists the names of all rules
+        return importlib.import_module("credit.rules")
+    if name in ("Rule", "Step"):
+        from credit.rules import rule as module
+
+        return getattr(module, name)
+    if name == "SweepRule":
+        from credit.rules.sweep import SweepRule
+
+        return SweepRule
+    raise AttributeError(f"module 'credit' has no attribute '{name}'")

@@ -1,0 +1,85 @@
+"""Rules by name: a YAML in a ``rule`` folder says which class (``kind``) and options a name stands for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from credit.config.folders import choices, search_folders
+from credit.config.plugins import discover_rule
+from credit.errors import UserError, nearest
+from credit.rules import registry, sweep
+from credit.rules.rule import Rule
+
+assert sweep  # importing the families registers them
+
+
+def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool = False,
+         precision: str = "float32", **options: Any) -> Rule:  # fmt: skip
+    """Return the rule called ``name`` for ``model``.
+
+    Args:
+        name: one of ``credit.rules()``, or a rule of your own.
+        model: any traceable module, input tensor to logits (B, classes).
+        seed, example, compile, precision: see ``credit.rules.rule.Rule``.
+        options: the options of ``rule.*`` on the command line, over those of the rule's YAML.
+
+    Raises:
+        UserError: unknown rule or option, or a model the rule cannot take.
+
+    >>> rule = credit.rule("lisp_margin", model, margin=2.0)     # doctest: +SKIP
+    >>> rule.step(x, y); optimizer.step()                        # doctest: +SKIP
+    """
+    settings = read(name) | options
+    return build(settings, model, seed=seed, example=example, compile=compile, precision=precision)
+
+
+def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, example: Tensor | None = None,
+          compile: bool = False, precision: str = "float32") -> Rule:  # fmt: skip
+    """Return the rule that a config's ``rule`` section describes: ``kind``, optionally ``name``, and options."""
+    options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
+    cls = find(str(settings["kind"]))
+    label = str(settings.get("name", settings["kind"]))
+    named = type(cls.__name__, (cls,), {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision)
+    return made
+
+
+def find(kind: str) -> type[Rule]:
+    """Return the class registered as ``kind``, looking in the user's folders and installed packages too."""
+    if kind not in registry.FAMILIES["rule"]:
+        discover_rule(kind)
+    cls: type[Rule] = registry.lookup("rule", kind)
+    return cls
+
+
+def options_of(kind: str) -> dict[str, Any]:
+    """Return the default of every option of a kind of rule, by name."""
+    return {name: default for name, (_, default) in find(kind).options().items()}
+
+
+def names() -> list[str]:
+    """Return the names of all rules: those with a YAML, and those registered without one."""
+    return sorted(set(choices("rule")) | set(registry.FAMILIES["rule"]))
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return the settings that ``name`` stands for: its YAML's, or the registered class's own defaults."""
+    for folder in search_folders():
+        file = folder / "rule" / f"{name}.yaml"
+        if file.is_file():
+            return _read_file(file) | {"name": name}
+    if name in registry.FAMILIES["rule"] or discover_rule(name):
+        return {"kind": name, "name": name}
+    raise UserError(f"rule={name}: there is no rule of this name; {nearest(name, names())}")
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    settings: dict[str, Any] = {}
+    for base in content.pop("defaults", []):
+        if base != "_self_":
+            settings |= read(str(base).removeprefix("/rule/"))
+    return settings | content

@@ -1,0 +1,51 @@
+"""Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Run
+from credit.engine.ops.weighted import Weighted
+from credit.errors import UserError
+from credit.rules.registry import register
+
+
+@register("normalizer", "none")
+@dataclass(frozen=True)
+class Unchanged:
+    """The signal as it is."""
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return signal
+
+
+@register("normalizer", "rms")
+@dataclass(frozen=True)
+class RootMeanSquare:
+    """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if signal.shape[0] != run.batch:
+            raise UserError(
+                f"rule.normalizer=rms needs each sample's signal, but at {op.describe()} the first dimension is "
+                f"{signal.shape[0]}, not the batch of {run.batch}: the model mixes samples with positions there. "
+                "Use rule.normalizer=none or max_abs."
+            )
+        flat = signal.flatten(1)
+        size = torch.linalg.vector_norm(flat, dim=1)
+        # rms = size / sqrt(n); the 1 / batch that signals carry cancels in d / rms(d) and is put back.
+        factor = torch.where(size > 0, flat.shape[1] ** 0.5 / run.batch / size, 0.0)
+        factor = factor.view(-1, *[1] * (signal.dim() - 1))
+        return signal.mul_(factor) if op.exclusive else signal * factor
+
+
+@register("normalizer", "max_abs")
+@dataclass(frozen=True)
+class MaxAbs:
+    """The whole batch's signal divided by its largest absolute value (LFP's normalisation); zero stays zero."""
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        top = signal.abs().amax()
+        factor = torch.where(top > 0, 1.0 / run.batch / top, 0.0)
+        return signal.mul_(factor) if op.exclusive else signal * factor

@@ -1,0 +1,58 @@
+"""Names: every rule class, signal, gate, transport and normalizer is registered under the word a config uses for it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from credit.errors import UserError, nearest
+from credit.options import typed
+
+T = TypeVar("T")
+
+FAMILIES: dict[str, dict[str, Any]] = {"rule": {}, "signal": {}, "gate": {}, "transport": {}, "normalizer": {}}
+
+
+def register(family: str, name: str) -> Callable[[T], T]:
+    """Return a class decorator that makes the class known as ``name`` in ``family``.
+
+    Args:
+        family: rule, signal, gate, transport or normalizer.
+        name: the word in ``rule.<family>=<name>`` (for a rule: its ``kind``).
+
+    Raises:
+        UserError: the name is taken by another class.
+    """
+
+    def keep(cls: T) -> T:
+        held = FAMILIES[family].get(name)
+        if held is not None and held.__qualname__ != cls.__qualname__:  # type: ignore[attr-defined]  # T is a class
+            raise UserError(
+                f"{family} '{name}' is already registered by {held.__module__}.{held.__qualname__}; choose another name"
+            )
+        FAMILIES[family][name] = cls
+        return cls
+
+    return keep
+
+
+def lookup(family: str, name: object) -> Any:
+    """Return the class registered as ``name``, or refuse with the nearest name."""
+    if name not in FAMILIES[family]:
+        key = "rule.kind" if family == "rule" else f"rule.{family}"
+        raise UserError(f"{key}={name}: there is no {family} of this name; {nearest(name, FAMILIES[family])}")
+    return FAMILIES[family][str(name)]
+
+
+def fields(cls: Any) -> dict[str, tuple[Any, Any]]:
+    """Return (annotation, default) by name of a component's options: the fields of its dataclass."""
+    if not dataclasses.is_dataclass(cls):
+        return {}
+    hints = get_type_hints(cls)
+    return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(cls) if f.init}
+
+
+def make(cls: Any, owner: str, options: Mapping[str, Any]) -> Any:
+    """Build a component from those of ``options`` that are its fields, checking their types."""
+    known = fields(cls)
+    given = {name: typed("rule", owner, name, options[name], *known[name]) for name in known if name in options}
+    return cls(**given)

@@ -1,0 +1,272 @@
+"""The contract: a rule is what turns a batch into every trainable parameter's descent direction.
+
+Subclass ``Rule`` and write ``compute``, a function of its arguments; everything else (gradients written, randomness,
+compilation, state) is shared. Most rules are one sweep: see ``credit.rules.sweep``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from credit.engine.draws import Drawn, Draws, Request
+from credit.engine.plan import Plan
+from credit.errors import UserError, nearest
+from credit.rules import registry
+from credit.rules.updates import Transform, clip, reproject
+
+PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Step:
+    """What one step tells.
+
+    Attributes:
+        logits: (B, classes), detached.
+        loss: 0-d, the rule's own objective on the batch (mean over samples).
+        signals: statistics of the signals: ``output.rms``, ``output.active`` (share of samples with a signal), and with
+            ``rule.watch`` the RMS of the signal arriving at each weighted op, by its name. All are 0-d tensors.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    signals: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Computed:
+    """What ``compute`` returns: ``updates`` by parameter name, descent direction, batch mean."""
+
+    logits: Tensor
+    loss: Tensor
+    updates: dict[str, Tensor]
+    signals: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options every rule takes.
+
+    Attributes:
+        clip: limit each update to this share of its parameter's Frobenius norm; None: off.
+        reproject: radius of the Frobenius ball updates are projected into; None: off.
+        local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
+    """
+
+    clip: float | None = None
+    reproject: float | None = None
+    local_autograd: bool = False
+
+
+class Rule:
+    """Base of all rules.
+
+    Args:
+        model: an unchanged module, input tensor to logits. It stays the model: its parameters receive ``.grad``.
+        options: the rule's options by name (see ``options``).
+        seed: of the rule's own randomness (feedback matrices, dropout masks).
+        example: one input batch, for rules that must know shapes before the first step.
+        compile: compile the step with ``torch.compile``.
+        precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
+
+    Attributes:
+        position: the number of the next step; randomness is a function of (seed, position).
+        buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
+        transforms: functions (name, parameter, update) -> update applied to every update.
+        watch: record the signal's RMS at every weighted op.
+        notes: what a user should know about this rule on this model.
+
+    Raises:
+        UserError: unknown or impossible options, or a model the rule cannot take.
+    """
+
+    OPTIONS: ClassVar[type] = SharedOptions
+    name: str = "rule"
+
+    def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
+                 example: Tensor | None = None, compile: bool = False, precision: str = "float32") -> None:  # fmt: skip
+        if precision not in PRECISIONS:
+            raise UserError(f"precision={precision}: {nearest(precision, PRECISIONS)}")
+        given = dict(options or {})
+        self._refuse_unknown(given)
+        self.model, self.seed, self.dtype = model, seed, PRECISIONS[precision]
+        self.shared = registry.make(SharedOptions, "every rule", given)
+        self.position, self.watch = 0, False
+        self.buffers: dict[str, Tensor] = {}
+        self.transforms: list[Transform] = []
+        if self.shared.clip is not None:
+            self.transforms.append(clip(self.shared.clip))
+        if self.shared.reproject is not None:
+            self.transforms.append(reproject(self.shared.reproject))
+        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
+        self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
+        self._params = dict(model.named_parameters())
+        self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
+        self._compiled = torch.compile(self._functional, dynamic=False) if compile else None
+        self._ready = False
+        self.setup(given)
+        if example is not None:
+            self.prepare(example)
+
+    # ------------------------------------------------------------ what a rule writes
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Any]]:
+        """Return (annotation, default) of every option by name."""
+        return registry.fields(SharedOptions) | registry.fields(cls.OPTIONS)
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        """Read the rule's own options and configure the plan; called once at construction."""
+
+    def prepare(self, x: Tensor) -> None:
+        """Make what needs the input's shape; called before the first step with its batch, at the latest."""
+        self._ready = True
+
+    def compute(
+        self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        """Return logits, loss and updates: a function of its arguments, without autograd.
+
+        Args:
+            params: the model's (and rule's) parameters by name.
+            buffers: the model's and the rule's buffers by name; BatchNorm's are moved in place.
+            x: batch (B, ...).
+            y: labels (B,), int64.
+            draws: where random numbers come from (``draws.get(name, distribution, shape, dtype)``).
+        """
+        raise AssertionError(f"rule {self.name} has no compute")
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the rule's own learnable parameters (most rules have none)."""
+        return iter(())
+
+    # ------------------------------------------------------------ what everybody calls
+
+    def step(self, x: Tensor, y: Tensor) -> Step:
+        """Run one step: fill ``.grad`` of every trainable parameter (overwriting) with the batch-mean descent direction.
+
+        Args:
+            x: batch (B, ...), on the model's device, floating point.
+            y: labels (B,), int64 in [0, classes).
+        """
+        computed = self.updates(x, y, self._model_buffers())
+        owned = self._params | dict(self.named_parameters())
+        with torch.no_grad():
+            for name, update in computed.updates.items():
+                parameter = owned[name]
+                for transform in self.transforms:
+                    update = transform(name, parameter, update)
+                parameter.grad = update
+        self.position += 1
+        return Step(computed.logits, computed.loss, computed.signals)
+
+    def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
+        """Return what ``step`` would use, before transforms, leaving model and gradients alone.
+
+        Args:
+            x, y: as for ``step``.
+            buffers: the model's buffers to read and move; None: copies, so that nothing changes.
+        """
+        if not self._ready:
+            self._check_batch(x, y)
+            self.prepare(x)
+        if buffers is None:
+            buffers = {name: value.clone() for name, value in self._model_buffers().items()}
+        params = self._params | dict(self.named_parameters())
+        buffers |= self.buffers
+        draws = Draws(self.seed, self.position, x.device)
+        with torch.no_grad():
+            if self._compiled is None:
+                return self.compute(params, buffers, x, y, draws)
+            tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
+            return Computed(*self._compiled(params, buffers, x, y, tensors))
+
+    def _functional(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor,
+                    tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
+        done = self.compute(params, buffers, x, y, Drawn(tensors))
+        return done.logits, done.loss, done.updates, done.signals
+
+    def functional(self, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
+        """Return the step as a pure function and its arguments, for mapping over seeds: (function, (params, buffers, x, y, draws)).
+
+        The function returns (logits, loss, updates, signals); buffers are copies that it moves.
+        """
+        if not self._ready:
+            self.prepare(x)
+        params = {name: p.detach() for name, p in (self._params | dict(self.named_parameters())).items()}
+        buffers = {name: value.clone() for name, value in (self._model_buffers() | self.buffers).items()}
+        draws = Draws(self.seed, self.position, x.device).drawn(self._requested(params, buffers, x, y))
+        return self._functional, (params, buffers, x, y, draws.tensors)
+
+    def _requested(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> dict[str, Request]:
+        """What a step on batches of this shape draws, learnt from one eager step on copies."""
+        key = (tuple(x.shape), x.dtype, self.watch)
+        if key not in self._requests:
+            draws = Draws(self.seed, self.position, x.device)
+            with torch.no_grad():
+                self.compute(params, {name: value.clone() for name, value in buffers.items()}, x, y, draws)
+            self._requests[key] = draws.requests
+        return self._requests[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rule's own state: buffers, own parameters, position."""
+        return {
+            "buffers": dict(self.buffers),
+            "parameters": {name: p.detach() for name, p in self.named_parameters()},
+            "position": self.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
+        own = dict(self.named_parameters())
+        if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
+            raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
+                            f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
+        where = next(iter(self._params.values())).device
+        self.buffers = {name: value.to(where) for name, value in state["buffers"].items()}
+        with torch.no_grad():
+            for name, value in state["parameters"].items():
+                own[name].copy_(value)
+        self.position = int(state["position"])
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the rule's own learnable parameters, for the optimizer."""
+        return (p for _, p in self.named_parameters())
+
+    def first_nonfinite(self, x: Tensor) -> str | None:
+        """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
+        buffers = {name: value.clone() for name, value in self._model_buffers().items()} | self.buffers
+        with torch.no_grad():
+            run = self.plan.run(self._params, buffers, Draws(self.seed, self.position, x.device), self.dtype)
+            return self.plan.first_nonfinite(run, x)
+
+    # ------------------------------------------------------------ inside
+
+    def _model_buffers(self) -> dict[str, Tensor]:
+        return dict(self.model.named_buffers())
+
+    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
+        known = self.options()
+        for option in given:
+            if option not in known:
+                raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
+
+    def _check_batch(self, x: Tensor, y: Tensor) -> None:
+        if not x.is_floating_point():
+            raise UserError(
+                f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"
+            )
+        if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
+            raise UserError(
+                f"step(x, y): y must hold one int64 class label a sample, shape ({len(x)},); got {y.dtype} of shape {tuple(y.shape)}"
+            )
+        weight = next(iter(self._params.values()))
+        if self.dtype is None and weight.dtype != x.dtype:
+            raise UserError(
+                f"step(x, y): x is {x.dtype} but the model's parameters are {weight.dtype}; convert one of them"
+            )

@@ -1,0 +1,102 @@
+"""Output signals: what a rule sends back from the logits. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
+
+Each returns the descent signal already divided by the batch size, and the loss whose gradient it is.
+Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from credit.errors import UserError
+from credit.rules.registry import register
+
+
+def _at(y: Tensor) -> Tensor:
+    return y.unsqueeze(1)
+
+
+def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
+    """Return v (B, C), zero at the true class (LISP Eq. 1)."""
+    v = z - z.gather(1, _at(y)) + margin
+    return v.clamp_(min=0).scatter_(1, _at(y), 0.0)
+
+
+@register("signal", "ce")
+@dataclass(frozen=True)
+class CrossEntropy:
+    """``softmax(z) - target``: the gradient of cross-entropy (LISP-CE and backprop alike).
+
+    ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"rule.label_smoothing={self.label_smoothing:g} is outside [0, 1): it is a share of the target"
+            )
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        batch, classes = z.shape
+        logs = F.log_softmax(z, 1)
+        chosen = logs.gather(1, _at(y))
+        spread = self.label_smoothing
+        if spread:
+            loss = -((1 - spread) * chosen.mean() + spread * logs.mean())
+        else:
+            loss = -chosen.mean()
+        signal = logs.exp_()
+        signal.scatter_add_(1, _at(y), chosen.new_full((), spread - 1.0).expand(batch, 1))
+        if spread:
+            signal.sub_(spread / classes)
+        return signal.mul_(1.0 / batch), loss
+
+
+@register("signal", "violations")
+@dataclass(frozen=True)
+class Violations:
+    """All violations (LISP Eq. 2): ``+v_j`` at each violator, ``-sum_j v_j`` at the true class.
+
+    The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
+    """
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        v = violations(z, y, self.margin)
+        loss = 0.5 * v.square().sum() / len(y)
+        return v.scatter_(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / len(y)), loss
+
+
+@register("signal", "worst_violation")
+@dataclass(frozen=True)
+class WorstViolation:
+    """The worst violator alone (LISP-margin): ``+v`` there, ``-v`` at the true class; 0 for a satisfied sample.
+
+    The gradient of 1/(2B) sum_i max_j v_ij^2.
+    """
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        v, at = violations(z, y, self.margin).max(1, keepdim=True)
+        loss = 0.5 * v.square().sum() / len(y)
+        v = v * (1.0 / len(y))
+        # scatter_add: where nothing is violated both land on one place and cancel.
+        return torch.zeros_like(z).scatter_add_(1, at, v).scatter_add_(1, _at(y), -v), loss
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is not positive: at 0 all-equal logits would satisfy every constraint."""
+    if margin <= 0:
+        raise UserError(f"rule.margin={margin:g} must be above 0 (LISP Eq. 1); the usual value is rule.margin=1")

@@ -1,0 +1,135 @@
+"""Transports: how a signal crosses weights. W: the op's weight; B: a feedback matrix; e: the output signal (B, classes).
+
+Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shaped like W) or, for direct feedback,
+``feedback.<op>`` (classes, *input shape). Xavier-uniform unless the user sets them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Run
+from credit.engine.ops.weighted import Conv, Weighted
+from credit.rules.registry import register
+from credit.streams import generator
+
+
+def xavier(shape: torch.Size | tuple[int, ...], like: Tensor, seed: int, name: str) -> Tensor:
+    """Return a Xavier-uniform tensor: U(-b, b), b = sqrt(6 / (fan_in + fan_out)), drawn from the stream ``name``."""
+    return xavier_bound(shape) * (2 * torch.rand(shape, generator=generator(seed, name), dtype=torch.float64) - 1).to(
+        like
+    )
+
+
+def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
+    field = math.prod(shape[2:])
+    return math.sqrt(6.0 / ((shape[0] + shape[1]) * field))
+
+
+class Transport:
+    """What every transport answers; ``feedback`` gives a crossed op's matrices, made once per rule."""
+
+    # Whether `feedback` needs to know the shape of the op's input.
+    needs_shapes = False
+
+    def feedback(
+        self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
+    ) -> dict[str, Tensor]:
+        return {}
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        raise AssertionError
+
+
+def _name(op: Weighted) -> str:
+    return f"feedback.{op.params['weight']}"
+
+
+@register("transport", "transpose")
+@dataclass(frozen=True)
+class Transpose(Transport):
+    """``W^T s``: the weights themselves, as in backprop."""
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return op.back(run, signal, op.weight(run))
+
+
+@register("transport", "fixed_random")
+@dataclass(frozen=True)
+class FixedRandom(Transport):
+    """``B^T s`` with B fixed, random and shaped like W: feedback alignment (Lillicrap et al. 2016)."""
+
+    def feedback(
+        self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
+    ) -> dict[str, Tensor]:
+        return {_name(op): xavier(weight.shape, weight, seed, _name(op))}
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return op.back(run, signal, run.buffers[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
+
+
+@register("transport", "sign")
+@dataclass(frozen=True)
+class UniformSign(Transport):
+    """``sign(W)^T s`` times sqrt(2 / (fan_in + fan_out)): uniform sign-concordant feedback, uSF (Liao et al. 2016)."""
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return op.back(run, signal, op.weight(run).sign() * math.sqrt(2.0 / sum(op.fans(run))))
+
+
+@register("transport", "sign_fixed_random")
+@dataclass(frozen=True)
+class FixedSign(FixedRandom):
+    """``(sign(W) |B|)^T s`` with B fixed: frSF (Moskovitz et al. 2018)."""
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        weight = op.weight(run)
+        return op.back(run, signal, weight.sign() * run.buffers[_name(op)].abs().to(weight.dtype))
+
+
+@register("transport", "sign_random")
+@dataclass(frozen=True)
+class FreshSign(Transport):
+    """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018)."""
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        weight = op.weight(run)
+        drawn = run.draws.get(_name(op), "uniform", tuple(weight.shape), weight.dtype)
+        # |B| for B uniform on (-b, b) is uniform on [0, b).
+        return op.back(run, signal, weight.sign() * drawn.mul(xavier_bound(weight.shape)))
+
+
+@register("transport", "direct")
+@dataclass(frozen=True)
+class Direct(Transport):
+    """``B^T e`` in place of what would arrive through the weights: direct feedback alignment (Nokland 2016).
+
+    Every crossing of a weighted op is replaced, so pools, norms and residual sums between are crossed by their adjoints.
+    ``dfa_map``: ``dense`` maps e to every element of the op's input, B is (classes, *input shape); ``channels`` gives all
+    positions of a convolution's channel the same value, B is (classes, channels).
+    """
+
+    dfa_map: Literal["dense", "channels"] = "dense"
+
+    needs_shapes = True
+
+    def feedback(
+        self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
+    ) -> dict[str, Tensor]:
+        assert shape is not None
+        name = f"feedback.{op.name}"
+        size = (classes, *(shape[1:2] if self.dfa_map == "channels" and isinstance(op, Conv) else shape[1:]))
+        flat = xavier((classes, math.prod(size[1:])), weight, seed, name)
+        return {name: flat.view(size)}
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        matrix = run.buffers[f"feedback.{op.name}"]
+        shape = op.input_shape(run)
+        assert run.error is not None
+        sent = run.error.to(matrix.dtype) @ matrix.flatten(1)
+        if matrix.dim() == 2 and len(shape) > 2:
+            return sent.view(*sent.shape, *[1] * (len(shape) - 2)).expand(shape)
+        return sent.view(shape)
