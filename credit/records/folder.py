@@ -1,0 +1,138 @@
+"""A run's folder: where it lies, who may write in it, and whether the run in it is done."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from credit.config.schema import RunConfig
+from credit.errors import UserError
+from credit.records.identity import decisive, group_name, run_hash, run_name
+
+CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
+_DONE = ("complete", "diverged")
+
+
+def run_folder(cfg: RunConfig) -> Path:
+    """Return where the run's files go: ``$CREDIT_RUNS`` (default ``runs``) and the run's name. Nothing is made."""
+    return Path(os.environ.get("CREDIT_RUNS") or "runs") / run_name(cfg)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the content of ``result.json``, or None where the run has none yet.
+
+    Raises:
+        UserError: the file is there but is not a result.
+    """
+    return _read_json(folder / RESULT, "delete it and give the same command again: the run goes on from its checkpoint")
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether the run is over: it finished or it diverged, and the same command would only end there again.
+
+    A run that failed (a full disk, an interrupted download) is not over: the same command resumes it.
+    """
+    result = read_result(folder)
+    return result is not None and result.get("status") in _DONE
+
+
+def check_same_config(folder: Path, cfg: RunConfig) -> None:
+    """Refuse a folder that holds another configuration than `cfg`.
+
+    Raises:
+        UserError: naming the folder and the first settings that differ.
+    """
+    held = _read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    if held is None:
+        return
+    wanted = json.loads(json.dumps(decisive(cfg)))
+    there = held.get("decisive", {})
+    if there != wanted:
+        different = [key for key in sorted({*there, *wanted}) if there.get(key) != wanted.get(key)]
+        raise UserError(
+            f"the run folder {folder} holds another configuration (different: {', '.join(different)}); "
+            f"move it away or delete it, or set CREDIT_RUNS to another folder"
+        )
+
+
+def write_config(folder: Path, cfg: RunConfig) -> None:
+    """Write ``config.json``: the run's names, the whole configuration, and apart from it what decides the result."""
+    names = {"name": run_name(cfg), "group": group_name(cfg), "hash": run_hash(cfg)}
+    write_json(folder / CONFIG, {**names, "config": cfg.as_dict(), "decisive": decisive(cfg)})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what `write_config` wrote: ``name``, ``group``, ``hash``, ``config`` and ``decisive``.
+
+    Raises:
+        UserError: there is none in the folder, or it cannot be read.
+    """
+    held = _read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    if held is None:
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    return held
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message names that process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"{owner} is training this very run in {folder}; wait for it, or stop it and give this command again "
+                f"to resume"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader, or a crash, meets the whole old or the whole new one."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one move: write beside it, reach the disk, rename, and reach the disk again."""
+    beside = path.with_name(path.name + ".tmp")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise UserError(f"{path} is damaged (not JSON); {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (a {type(value).__name__}, not an object); {remedy}")
+    return value

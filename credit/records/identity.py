@@ -1,0 +1,85 @@
+"""Which run is this: a readable name and a hash of everything that decides the result."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from credit.config.schema import RunConfig
+
+_UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every"), "data": ("root", "download")}
+_PREFIX_LENGTH = 100
+
+
+def decisive(cfg: RunConfig) -> dict[str, Any]:
+    """Return the part of a configuration that decides the result, as plain JSON values.
+
+    Left out: mirrors, the progress bar, threads, where the data lies and how it came there, how often checkpoints are
+    written. Two spellings of one run are made equal: noise of rate 0 is no noise, and 1.0 is 1.
+    """
+    plain = cfg.as_dict()
+    del plain["logger"]
+    for group, keys in _UNDECIDING.items():
+        for key in keys:
+            del plain[group][key]
+    if is_clean(plain):
+        plain["noise"] = {"kind": "none"}
+    settled: dict[str, Any] = _plain_numbers(plain)
+    return settled
+
+
+def is_clean(config: dict[str, Any]) -> bool:
+    """Say whether a configuration (plain mapping) leaves every label as it is."""
+    return config["noise"]["kind"] == "none" or not config["noise"].get("rate")
+
+
+def run_name(cfg: RunConfig) -> str:
+    """Return the run's name, for example ``lisp_margin-mlp-digits-symmetric0.4-s0-3f2a91c07b``."""
+    return f"{_prefix(cfg)}-s{cfg.seed}-{run_hash(cfg)}"
+
+
+def group_name(cfg: RunConfig) -> str:
+    """Return the name shared by the runs that differ in their seed alone."""
+    without_seed = decisive(cfg)
+    del without_seed["seed"]
+    return f"{_prefix(cfg)}-{_digest(without_seed)}"
+
+
+def run_hash(cfg: RunConfig) -> str:
+    """Return ten hexadecimal digits that stand for everything that decides the result."""
+    return _digest(decisive(cfg))
+
+
+def labels(config: dict[str, Any]) -> dict[str, str]:
+    """Return the short words people know a run by: rule, arch, data, noise (``clean`` without any)."""
+    rule, arch, noise = config["rule"], config["arch"], config["noise"]
+    return {
+        "rule": str(rule.get("name") or rule["kind"]),
+        "arch": str(arch.get("name") or arch["kind"]),
+        "data": str(config["data"]["kind"]),
+        "noise": "clean" if is_clean(config) else f"{noise['kind']}{noise['rate']:g}",
+    }
+
+
+def _prefix(cfg: RunConfig) -> str:
+    words = labels(cfg.as_dict())
+    if words["noise"] == "clean":
+        del words["noise"]
+    readable = "-".join(words.values())
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", readable)[:_PREFIX_LENGTH]
+
+
+def _digest(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Write whole floats as integers: YAML's ``epochs: 20`` and the command line's ``20.0`` are one run."""
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_numbers(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

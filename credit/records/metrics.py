@@ -1,0 +1,59 @@
+"""metrics.jsonl, the truth about a run: one JSON object a line, one line an evaluation."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsFile:
+    """The file open for appending; a line is on the disk when `append` returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = open(folder / METRICS, "ab")  # noqa: SIM115 - closed by close(), it outlives this call
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one evaluation; numbers that are not finite become null (JSON has none)."""
+        self._file.write((json.dumps(finite_or_null(row), allow_nan=False) + "\n").encode())
+        self._reach_disk()
+
+    def size(self) -> int:
+        """Return the length in bytes: what a checkpoint made now covers."""
+        return self._file.seek(0, os.SEEK_END)
+
+    def cut_back(self, size: int) -> bool:
+        """Drop what was written after `size` bytes; False where the file is shorter than that already."""
+        present = self.size()
+        self._file.truncate(min(size, present))
+        self._reach_disk()
+        return present >= size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _reach_disk(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the evaluations of a run, oldest first; a last line cut short by a crash is left out."""
+    try:
+        text = (folder / METRICS).read_text()
+    except FileNotFoundError:
+        return []
+    whole = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return plain JSON values with every number that is not finite replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

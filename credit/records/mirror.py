@@ -1,0 +1,90 @@
+"""The training's side of the W&B mirror: start a process, notice its death, never wait long for it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from credit.records.screen import Screen
+
+PATIENCE = 20.0  # seconds the end of a run may wait for W&B
+LOG = "wandb_mirror.log"
+
+
+class Mirror:
+    """A process of its own that reads metrics.jsonl and forwards it; this process never imports wandb.
+
+    Used as a context manager around a run. Its stdin is the line between the two: `done` says that the run is over, a
+    closed line without it that the training died.
+
+    Args:
+        folder: the run's folder.
+        screen: where the one warning goes if the mirror dies.
+    """
+
+    def __init__(self, folder: Path, screen: Screen) -> None:
+        self._folder, self._screen, self._warned = folder, screen, False
+        command = [sys.executable, "-m", "credit.records.wandb_mirror", str(folder.resolve())]
+        with open(folder / LOG, "ab") as log:
+            # A session of its own: Ctrl-C at the terminal stops the training, which then lets the mirror finish.
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            )
+
+    def __enter__(self) -> "Mirror":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._finish()
+
+    def check(self) -> None:
+        """Warn once if the mirror is gone; called now and then, costs microseconds."""
+        status = self._process.poll()
+        if status is not None and not self._warned:
+            self._warn(f"stopped ({_reason(status)})")
+
+    def _finish(self) -> None:
+        try:
+            self._process.communicate(b"done\n", timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._warn(f"was not done {PATIENCE:.0f} s after the run and was stopped")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._warned = True
+        except BrokenPipeError:  # it died before; its exit status says how
+            self._process.wait()
+        if self._process.returncode != 0:
+            self.check()
+
+    def _warn(self, what: str) -> None:
+        self._warned = True
+        self._screen.warn(
+            f"the W&B mirror {what}; training is not affected. Forward the run later with: "
+            f"python -m credit.records.wandb_mirror {self._folder}  (log: {self._folder / LOG})"
+        )
+
+
+def no_mirror() -> Any:
+    """Return what stands for the mirror of a run that has none."""
+    return contextlib.nullcontext()
+
+
+def _environment() -> dict[str, str]:
+    """Let the child find this package from a checkout that was never installed, in any working directory."""
+    package_parent = str(Path(__file__).resolve().parents[2])
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{package_parent}{os.pathsep}{path}" if path else package_parent}
+
+
+def _reason(status: int) -> str:
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

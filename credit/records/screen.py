@@ -1,0 +1,102 @@
+"""What the terminal shows of a run: a bar with the time left, or plain lines where there is no terminal."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+_REFRESH = 0.1  # seconds between two drawings of the bar
+
+
+class Screen:
+    """One run's output. Lines go to standard output, warnings to standard error; a silent screen only warns.
+
+    Args:
+        total: steps of the whole run.
+        show: False for no output but warnings (jobs of a sweep).
+        bar: draw a bar where standard output is a terminal.
+    """
+
+    def __init__(self, total: int, *, show: bool = True, bar: bool = True) -> None:
+        self._total, self._show = total, show
+        self._started, self._first, self._step, self._drawn = time.perf_counter(), 0, 0, 0.0
+        self._bar: Any = None
+        if show and bar and sys.stdout.isatty():
+            self._bar = _bar(total)
+            self._bar.start()
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.stop()
+
+    def begin(self, step: int) -> None:
+        """Say where the run starts, so that the time left counts only steps of this process."""
+        self._started, self._first, self._step = time.perf_counter(), step, step
+        if self._bar is not None:
+            self._bar.reset(0, total=self._total, completed=step)
+
+    def step(self, step: int) -> None:
+        """Note that `step` steps are done; cheap enough for every step."""
+        self._step = step
+        if self._bar is not None:
+            now = time.perf_counter()
+            if now - self._drawn >= _REFRESH:
+                self._drawn = now
+                self._bar.update(0, completed=step, left=_duration(self._left()))
+                self._bar.refresh()
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+        if not self._show:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Show one warning line, on a silent screen too."""
+        if self._bar is not None:
+            self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="yellow")
+        else:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def evaluated(self, row: dict[str, Any], epochs: float) -> None:
+        """Show one line of `metrics.jsonl`."""
+        parts = [f"epoch {row['epoch']:g}/{epochs:g}"]
+        parts += [f"loss {row['train_loss']:.4g}" if row.get("train_loss") is not None else "loss -"]
+        for split in ("train", "val", "test"):
+            accuracy = row.get(f"{split}_top1")
+            if accuracy is not None:
+                parts.append(f"{split} {accuracy:.2%}")
+        if row.get("memorised") is not None:
+            parts.append(f"wrong labels learnt {row['memorised']:.2%}")
+        if self._bar is None and self._step < self._total:
+            parts.append(f"{_duration(self._left())} left")
+        self.line("  ".join(parts))
+
+    def _left(self) -> float:
+        done = self._step - self._first
+        return (time.perf_counter() - self._started) / max(done, 1) * (self._total - self._step)
+
+
+def _bar(total: int) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # only where a bar is drawn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps  {task.fields[left]} left"))
+    # No refresh thread: it would take turns with the training for the interpreter.
+    bar = Progress(*columns, auto_refresh=False)
+    bar.add_task("train", total=total, left="?")
+    return bar
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

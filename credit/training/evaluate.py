@@ -1,0 +1,127 @@
+"""Measuring a network: accuracy, loss, per-class scores, and what it made of the wrong labels."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from credit.data import Data, evaluation
+
+
+class Running:
+    """Loss and top-1 over the training batches of the current epoch, kept on the device: no step waits for it.
+
+    Losses are summed in float64, so that the sum does not depend on how long the epoch is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
+
+    def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
+        """Add one batch: logits (B, classes), its mean loss (0-d), labels (B,)."""
+        right = (logits.argmax(1) == y).sum()
+        self._sums += torch.stack([loss.double() * len(y), right.double(), torch.full_like(self._sums[0], len(y))])
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._sums.zero_()
+
+    def summary(self) -> dict[str, float]:
+        """Return ``train_loss`` and ``train_top1`` (against the labels trained on, wrong ones too)."""
+        loss, right, count = self._sums.tolist()
+        return {"train_loss": loss / count, "train_top1": right / count} if count else {}
+
+    def state(self) -> Tensor:
+        """Return what a checkpoint keeps: (loss sum, right answers, examples)."""
+        return self._sums.clone()
+
+    def restore(self, state: Tensor) -> None:
+        """Take back what `state` returned."""
+        self._sums.copy_(state)
+
+
+def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool = False) -> dict[str, Any]:
+    """Return the metrics of validation and test set and, where labels were corrupted, of the corrupted examples.
+
+    Args:
+        model: the network; left in train mode, its buffers untouched.
+        data: the data set, on the network's device.
+        batch_size: examples at a time.
+        per_class: add ``per_class``, test precision, recall and F1 of every class by name.
+
+    Returns:
+        ``val_loss``, ``val_top1``, ``val_top5`` (more than five classes only) and the same for ``test``; empty splits
+        are left out. ``memorised`` and ``recovered``: the fraction of training examples with a wrong label for which
+        the network answers that label, and the true one.
+    """
+    out: dict[str, Any] = {}
+    model.eval()
+    with torch.inference_mode():
+        for name in ("val", "test"):
+            if len(getattr(data, name).y):
+                measures, predicted, y = _measure(model, evaluation(data, name, batch_size))
+                out.update({f"{name}_{key}": value for key, value in measures.items()})
+        if per_class and len(data.test.y):
+            out["per_class"] = per_class_scores(predicted, y, data.names)
+        out.update(_wrong_labels(model, data, batch_size))
+    model.train()
+    return out
+
+
+def per_class_scores(predicted: Tensor, y: Tensor, names: list[str]) -> dict[str, dict[str, float]]:
+    """Return precision, recall and F1 of every class; 0 where a quotient has nothing below the line.
+
+    Args:
+        predicted: answers (N,), int64.
+        y: labels (N,), int64.
+        names: one name a class.
+    """
+    classes = len(names)
+    counts = torch.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes).double()
+    right = counts.diagonal()
+    precision = right / counts.sum(0).clamp(min=1)
+    recall = right / counts.sum(1).clamp(min=1)
+    f1 = 2 * right / (counts.sum(0) + counts.sum(1)).clamp(min=1)
+    rows = torch.stack([precision, recall, f1], dim=1).tolist()
+    keys = ("precision", "recall", "f1")
+    return {name: dict(zip(keys, row, strict=True)) for name, row in zip(names, rows, strict=True)}
+
+
+def float_dtype(model: nn.Module) -> torch.dtype:
+    """Return the type of the network's numbers, which its input has to have."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], Tensor, Tensor]:
+    """Return mean loss and accuracies, the answers (N,) and the labels (N,); waits for the device once."""
+    dtype = float_dtype(model)
+    sums: list[Tensor] = []
+    answers: list[Tensor] = []
+    labels: list[Tensor] = []
+    for x, y in batches:
+        logits = model(x.to(dtype))
+        answers.append(logits.argmax(1))
+        labels.append(y)
+        parts = [F.cross_entropy(logits, y, reduction="sum"), (answers[-1] == y).sum()]
+        if logits.shape[1] > 5:
+            parts.append((logits.topk(5, dim=1).indices == y[:, None]).sum())
+        sums.append(torch.stack([part.double() for part in parts]))
+    predicted, given = torch.cat(answers), torch.cat(labels)
+    values = (torch.stack(sums).sum(0) / len(given)).tolist()
+    return dict(zip(("loss", "top1", "top5"), values, strict=False)), predicted, given
+
+
+def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, float]:
+    index = data.corrupted.nonzero()[:, 0]
+    if not len(index):
+        return {}
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for part in index.split(batch_size):
+            yield data.prepare(data.train.x[part]), data.train.y[part]
+
+    measures, predicted, _ = _measure(model, batches())
+    recovered = (predicted == data.clean_y[index]).double().mean().item()
+    return {"memorised": measures["top1"], "recovered": recovered}

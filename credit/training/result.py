@@ -1,0 +1,68 @@
+"""result.json: what a run came to, and where it came from."""
+
+from pathlib import Path
+from typing import Any
+
+from credit.records.folder import RESULT, write_json
+from credit.records.identity import group_name, run_name
+from credit.records.metrics import finite_or_null
+from credit.records.provenance import provenance
+from credit.training.state import Training, weights_digest
+
+
+def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[str, Any]:
+    """Write result.json and return its content.
+
+    Args:
+        run: the run at its end.
+        folder: its folder.
+        status: ``complete``, ``diverged`` or ``failed``.
+        more: what else is to be told, for example ``diverged={"step": 12, "where": "conv3"}``.
+    """
+    chosen = run.best is not None
+    result = {
+        "status": status,
+        **more,
+        "name": run_name(run.cfg),
+        "group": group_name(run.cfg),
+        # Without a validation split nothing may choose an epoch: test accuracy never does.
+        "selected_by": "val_top1" if chosen else "last",
+        "best": run.best if chosen else run.last,
+        "last": run.last,
+        "evaluated": "averaged weights" if run.average is not None else "trained weights",
+        "steps": run.step,
+        "steps_per_epoch": run.steps_per_epoch,
+        "seconds": run.seconds,
+        "seconds_per_epoch": run.seconds / run.step * run.steps_per_epoch if run.step else None,
+        "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
+        "rule_parameters": sum(p.numel() for p in run.rule.parameters()),
+        "weights_sha256": weights_digest(run.model),
+        "data_digest": run.data.digest,
+        "data": run.data.summary(),
+        "config": run.cfg.as_dict(),
+        "provenance": provenance(str(run.device)),
+    }
+    result = finite_or_null(result)
+    write_json(folder / RESULT, result)
+    return result
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Return one line about a finished run: ``complete: accuracy 97.2 % (epoch 18, best by validation), ...``."""
+    if result["status"] == "diverged":
+        end = result["diverged"]
+        told = f"diverged: non-finite numbers at step {end['step']}, first in {end['where']}"
+        last = result["last"]
+        return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
+    best, last = result["best"], result["last"]
+    if result["selected_by"] == "last":
+        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g})"
+    return (
+        f"{result['status']}: accuracy {_percent(best)} (best by validation, epoch {best['epoch']:g}), "
+        f"{_percent(last)} (last)"
+    )
+
+
+def _percent(row: dict[str, Any]) -> str:
+    accuracy = row.get("test_top1")
+    return "-" if accuracy is None else f"{accuracy:.2%}"

@@ -1,0 +1,121 @@
+"""Everything about a run that moves: what a checkpoint holds and a resume puts back, bit for bit."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from credit.config.schema import RunConfig
+from credit.data import Batches, Data
+from credit.errors import UserError
+from credit.rules.rule import Rule
+from credit.training.evaluate import Running
+from credit.training.prepare import Prepared, total_steps
+from credit.training.updates import averaged, build_optimizer
+
+
+@dataclass
+class Training:
+    """One run under way. `step` counts steps done; everything random is a function of it and the seed."""
+
+    cfg: RunConfig
+    model: nn.Module
+    rule: Rule
+    device: torch.device
+    data: Data
+    batches: Batches
+    steps_per_epoch: int
+    total_steps: int
+    optimizer: Optimizer
+    average: AveragedModel | None
+    running: Running
+    step: int = 0
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done; a whole number where the epoch is."""
+        whole, rest = divmod(self.step, self.steps_per_epoch)
+        return self.step / self.steps_per_epoch if rest else whole
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The network that evaluations see: the averaged one where there is one."""
+        if self.average is None:
+            return self.model
+        inner: nn.Module = self.average.module
+        return inner
+
+    def state(self, metrics_size: int) -> dict[str, Any]:
+        """Return what a checkpoint holds.
+
+        Args:
+            metrics_size: bytes of metrics.jsonl that were written up to this step.
+        """
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "rule": self.rule.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "running": self.running.state(),
+            "best": self.best,
+            "last": self.last,
+            "seconds": self.seconds,
+            "metrics_size": metrics_size,
+            "data_digest": self.data.digest,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            UserError: the data is not what the run was trained on so far.
+        """
+        if state["data_digest"] != self.data.digest:
+            raise UserError(
+                f"the data changed since this run began (digest {state['data_digest'][:12]} then, "
+                f"{self.data.digest[:12]} now): put the old files back, or set CREDIT_RUNS to another folder"
+            )
+        self.model.load_state_dict(state["model"])
+        self.rule.load_state_dict(state["rule"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.running.restore(state["running"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.best, self.last = state["best"], state["last"]
+
+
+def begin(prepared: Prepared, data: Data) -> Training:
+    """Return a run at step 0."""
+    cfg, model = prepared.cfg, prepared.model
+    batches = Batches(data, cfg.data, seed=cfg.seed)
+    return Training(
+        cfg=cfg,
+        model=model,
+        rule=prepared.rule,
+        device=prepared.device,
+        data=data,
+        batches=batches,
+        steps_per_epoch=batches.steps_per_epoch,
+        total_steps=total_steps(cfg.trainer, batches.steps_per_epoch),
+        optimizer=build_optimizer(cfg.optimizer, model.parameters(), prepared.rule.parameters()),
+        average=averaged(model, cfg.trainer.ema),
+        running=Running(prepared.device),
+    )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the SHA-256 (hex) of every parameter and buffer: equal digests are bit-identical networks."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
