@@ -73,5 +73,5 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
         )
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and (hint is float or float in get_args(hint)) and int not in get_args(hint) else value
+    wants_float = hint is float or (float in get_args(hint) and int not in get_args(hint))
+    return float(value) if wants_float and isinstance(value, int) and not isinstance(value, bool) else value

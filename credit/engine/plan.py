@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Run, has_ref, resolve
+from credit.engine.ops.base import Op, Ref, Run, has_ref, resolve
 from credit.engine.ops.norms import Norm
 from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.weighted import Weighted
@@ -82,7 +82,7 @@ class Plan:
         for op in reversed(self.ops):
             if op.out in needed:
                 kept.append(op)
-                needed |= set(op.inputs) | {ref for ref in _slots(op.extra)}
+                needed |= set(op.inputs) | _slots(op.extra)
         self.ops = kept[::-1]
         for at, op in enumerate(self.ops):
             op.index = at
@@ -256,8 +256,6 @@ def _add_updates(updates: dict[str, Tensor], made: Iterator[tuple[str, Tensor]])
 
 
 def _slots(value: Any) -> set[int]:
-    from credit.engine.ops.base import Ref
-
     if isinstance(value, Ref):
         return {value.slot}
     if isinstance(value, tuple | list):

@@ -103,7 +103,7 @@ class Rule:
             self.transforms.append(reproject(self.shared.reproject))
         self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
-        self._params = dict(model.named_parameters())
+        self._params: dict[str, Tensor] = dict(model.named_parameters())
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
         self._compiled = torch.compile(self._functional, dynamic=False) if compile else None
         self._ready = False
@@ -263,7 +263,7 @@ class Rule:
             )
         if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
             raise UserError(
-                f"step(x, y): y must hold one int64 class label a sample, shape ({len(x)},); got {y.dtype} of shape {tuple(y.shape)}"
+                f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
             )
         weight = next(iter(self._params.values()))
         if self.dtype is None and weight.dtype != x.dtype:

@@ -85,7 +85,8 @@ class SweepRule(Rule, Sweeper):
                 if option in fields(component)
             ]
             raise UserError(
-                f"rule.{option}={written(value)} would change nothing: none of this rule's choices read it; it belongs to {', '.join(owners)}"
+                f"rule.{option}={written(value)} would change nothing: none of this rule's choices "
+                f"read it; it belongs to {', '.join(owners)}"
             )
 
     def _refuse_activations(self) -> None:
@@ -93,7 +94,8 @@ class SweepRule(Rule, Sweeper):
             if isinstance(op, Activate) and any(op.wants) and (why := self.gating.refusal(op)):
                 able = [name for name, gate in FAMILIES["gate"].items() if gate().refusal(op) is None]
                 raise UserError(
-                    f"rule.gate={self.choices.gate} cannot take {op.args['name']} at '{op.name}' in {type(self.model).__name__}: {why}. "
+                    f"rule.gate={self.choices.gate} cannot take {op.args['name']} at '{op.name}' in "
+                    f"{type(self.model).__name__}: {why}. "
                     f"Gates that take it: {', '.join(able)}"
                 )
 

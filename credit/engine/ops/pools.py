@@ -72,7 +72,7 @@ class AdaptivePool(Op):
             size = [have if want is None else want for want, have in zip(self.args["size"], x.shape[-2:], strict=True)]
         if self.args["mode"] == "avg":
             self.save(run, x)
-            out = F.adaptive_avg_pool2d(x, size)
+            out = F.adaptive_avg_pool2d(x, (size[0], size[1]))
         else:
             out, winners = aten.adaptive_max_pool2d(x, size)
             self.save(run, (x, winners))
