@@ -84,16 +84,16 @@ def _shows_job(words: list[str]) -> bool:
 
 
 def _show_config(words: list[str]) -> int:
-    """Let Hydra print the composed run, but check it before it reaches the screen."""
+    """Print the composed and checked run with every option, given or not; Hydra alone would leave defaults out."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         code = _run_hydra(words)
     from omegaconf import OmegaConf
 
     from credit.config.compose import checked
+    from credit.config.validate import relevant
 
-    checked(OmegaConf.create(shown.getvalue()))
-    print(shown.getvalue(), end="")
+    print(OmegaConf.to_yaml(relevant(checked(OmegaConf.create(shown.getvalue())))), end="")
     return code
 
 

@@ -34,9 +34,9 @@ def compose(words: Sequence[str] = ()) -> RunConfig:
 
 
 def checked(composed: Any) -> RunConfig:
-    """Return the run that a composed OmegaConf mapping describes, its interpolations resolved."""
+    """Return the run that a composed OmegaConf mapping describes, its interpolations resolved, Hydra's part left out."""
     try:
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}]), resolve=True)
     except OmegaConfBaseException as error:
         raise explain(error) from error
     if not isinstance(plain, dict):

@@ -83,6 +83,16 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     return cfg
 
 
+def relevant(cfg: RunConfig) -> dict[str, Any]:
+    """Return the run as plain nested values without the options its kinds do not read; `check` reads it back."""
+    plain = cfg.as_dict()
+    for key, kinds in READ_BY.items():
+        group, option = key.split(".")
+        if plain[group]["kind"] not in kinds:
+            del plain[group][option]
+    return plain
+
+
 def _known_key(key: str) -> None:
     valid = (*GROUPS, "seed", "replicas")
     if key in valid:
