@@ -1,0 +1,85 @@
+"""Label noise: exact counts, the right wrong classes, its own seed, and a mask that says what really changed."""
+
+import pytest
+import torch
+
+from credit.config.schema import DataConfig, NoiseConfig
+from credit.data import load
+from credit.data.noise import CIFAR10_PAIRS, add_noise, check_noise
+from credit.errors import UserError
+
+CLEAN = torch.arange(10).repeat(137)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4, 0.333, 0.999])
+@pytest.mark.parametrize("kind", ["symmetric", "pair_flip"])
+def test_exactly_the_rounded_share_of_labels_is_wrong(kind, rate):
+    noisy = add_noise(CLEAN, NoiseConfig(kind, rate), 10, seed=3)
+    assert int((noisy != CLEAN).sum()) == round(rate * len(CLEAN))
+    assert noisy.min() >= 0 and noisy.max() < 10
+
+
+def test_symmetric_noise_reaches_every_other_class_evenly():
+    clean = torch.zeros(90000, dtype=torch.int64)
+    counts = torch.bincount(add_noise(clean, NoiseConfig("symmetric", 0.9), 10, seed=0), minlength=10)
+    assert counts[0] == 9000
+    assert (counts[1:] - 9000).abs().max() < 500
+
+
+def test_redraw_leaves_one_chosen_label_in_ten_true():
+    clean = torch.arange(10).repeat(10000)
+    wrong = (add_noise(clean, NoiseConfig("redraw", 0.4), 10, seed=0) != clean).float().mean()
+    assert abs(wrong - 0.36) < 0.005
+
+
+def test_pair_flip_goes_to_the_next_class():
+    noisy = add_noise(CLEAN, NoiseConfig("pair_flip", 0.5), 10, seed=1)
+    changed = noisy != CLEAN
+    assert torch.equal(noisy[changed], (CLEAN[changed] + 1) % 10)
+
+
+def test_asymmetric_moves_only_paired_classes_to_their_look_alike():
+    noisy = add_noise(CLEAN, NoiseConfig("asymmetric", 0.6), 10, seed=1)
+    changed = (noisy != CLEAN).nonzero().flatten().tolist()
+    assert changed
+    assert all(int(noisy[i]) == CIFAR10_PAIRS[int(CLEAN[i])] for i in changed)
+    everything = add_noise(CLEAN, NoiseConfig("asymmetric", 0.9999), 10, seed=1)  # rounds to all samples
+    assert {c: int(everything[c == CLEAN][0]) for c in CIFAR10_PAIRS} == CIFAR10_PAIRS
+
+
+def test_noise_has_its_own_seed():
+    drawn = [
+        add_noise(CLEAN, NoiseConfig("symmetric", 0.4, seed), 10, run) for seed, run in ((7, 0), (7, 1), (None, 7))
+    ]
+    assert all(torch.equal(noisy, drawn[0]) for noisy in drawn)
+    assert not torch.equal(add_noise(CLEAN, NoiseConfig("symmetric", 0.4), 10, 8), drawn[0])
+
+
+def test_only_training_labels_are_touched_and_the_mask_is_true():
+    cfg, noise = DataConfig(), NoiseConfig("redraw", 0.4)
+    clean, noisy = load(cfg, NoiseConfig(), seed=0, device="cpu"), load(cfg, noise, seed=0, device="cpu")
+    assert torch.equal(clean.val.y, noisy.val.y) and torch.equal(clean.test.y, noisy.test.y)
+    assert torch.equal(clean.train.y, noisy.clean_y) and torch.equal(clean.train.x, noisy.train.x)
+    assert torch.equal(noisy.corrupted, noisy.train.y != noisy.clean_y)
+    assert not clean.corrupted.any()
+    summary = noisy.summary()
+    assert summary["labels_chosen"] == round(0.4 * len(noisy.train)) > summary["labels_wrong"] > 0
+    assert summary["val_labels"] == "clean"
+
+
+@pytest.mark.parametrize(
+    ("noise", "kind", "words"),
+    [
+        (NoiseConfig("symetric", 0.4), "digits", "did you mean 'symmetric'"),
+        (NoiseConfig("symmetric", 1.0), "digits", "must lie in [0, 1)"),
+        (NoiseConfig("symmetric", -0.1), "digits", "must lie in [0, 1)"),
+        (NoiseConfig("symmetric", float("nan")), "digits", "must lie in [0, 1)"),
+        (NoiseConfig("symmetric", float("inf")), "digits", "must lie in [0, 1)"),
+        (NoiseConfig("none", 0.4), "digits", "write noise.kind=symmetric"),
+        (NoiseConfig("asymmetric", 0.4), "cifar100", "noise=pair_flip"),
+    ],
+)
+def test_impossible_noise_is_refused_in_words(noise, kind, words):
+    with pytest.raises(UserError) as error:
+        check_noise(noise, kind, 10)
+    assert words in str(error.value)
