@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from credit.cli import worker
 from credit.cli.progress import SweepProgress
-from credit.config import RunConfig, check
+from credit.config import RunConfig
 from credit.config.overrides import explain, plain
-from credit.config.plugins import use_folders, user_folders
+from credit.config.plugins import user_folders
 from credit.errors import UserError
 from credit.records import is_complete, read_result, run_folder, summarise, summary_table
 from credit.records.launcher import Outcome, run_jobs
 
-PRELOAD = ("torch", "credit.training", "credit.rules", "credit.models", "credit.data")
-"""What the fork-server imports before the first job."""
+PRELOAD = ("credit.cli.worker", "credit.training", "credit.rules", "credit.models", "credit.data", "torch._dynamo")
+"""What the fork-server imports before the first job; torch._dynamo because every torch optimizer asks for it."""
 
 PRELOAD_FOR = {"digits": "sklearn.datasets", "timm": "timm"}
 """What it imports besides where a job's data or network is of this kind."""
@@ -58,7 +59,7 @@ def launch(job_words: list[list[str]], compose: Callable[[list[str]], Any], para
         _prepare_all(waiting, len(every), preload)
         payloads = [_payload([job], parallel) for job in waiting]
         with SweepProgress([(job.title(), job.folder) for job in waiting], len(jobs) - len(waiting)) as progress:
-            outcomes = run_jobs(_train, payloads, parallel=parallel, preload=preload, watch=progress.watch)
+            outcomes = run_jobs(worker.train_one, payloads, parallel=parallel, preload=preload, watch=progress.watch)
     failed = _report(jobs, {job.folder: outcome for job, outcome in zip(waiting, outcomes, strict=True)})
     if failed:
         raise SystemExit(1)
@@ -112,34 +113,14 @@ def _payload(jobs: list[Job], parallel: int) -> dict[str, Any]:
 
 def _prepare_all(waiting: list[Job], total: int, preload: list[str]) -> None:
     """Check what needs torch, for every job, in one process of its own: this one stays light."""
-    [outcome] = run_jobs(_prepare, [_payload(waiting, 1)], parallel=1, preload=preload, watch=lambda *_: None)
+    [outcome] = run_jobs(
+        worker.first_refused, [_payload(waiting, 1)], parallel=1, preload=preload, watch=lambda *_: None
+    )
     if outcome.error is not None:
         raise RuntimeError(f"checking the jobs failed: {outcome.error}\n{outcome.log}")
     if outcome.value is not None:
         index, message = outcome.value
         raise _of_job(waiting[index].number, total, waiting[index].varied, message)
-
-
-def _prepare(payload: dict[str, Any]) -> tuple[int, str] | None:
-    """Return the first job that cannot run and why; runs in a worker process."""
-    use_folders(payload["folders"])
-    from credit.training import prepare
-
-    for index, config in enumerate(payload["configs"]):
-        try:
-            prepare(check(config))
-        except UserError as error:
-            return index, str(error)
-    return None
-
-
-def _train(payload: dict[str, Any]) -> dict[str, Any]:
-    """Train one job and return its result; runs in a worker process."""
-    use_folders(payload["folders"])
-    from credit.training import train
-
-    [config] = payload["configs"]
-    return train(check(config), console=False)
 
 
 def _report(jobs: list[Job], outcomes: dict[Path, Outcome]) -> bool:
