@@ -96,6 +96,7 @@ def _start(context: Any, work: Callable[[Any], Any], payload: Any, index: int, l
 
 def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: str, environment: dict[str, str]) -> None:
     """Run one job: what it prints goes to `log`, what it returns or raises to `sender`."""
+    os.setsid()  # Ctrl-C reaches the command alone, which then stops its jobs one way: SIGTERM, and time to save
     os.environ.clear()
     os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

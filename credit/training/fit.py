@@ -17,9 +17,10 @@ import torch
 from credit.config.schema import RunConfig
 from credit.data import load
 from credit.errors import UserError
-from credit.records.folder import RESULT, check_same_config, is_complete, locked, read_result, run_folder, write_config
+from credit.records.folder import RESULT, locked, run_folder, write_config
 from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror, no_mirror
+from credit.records.outcome import finished, headline
 from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training import checkpoint
@@ -27,7 +28,7 @@ from credit.training.evaluate import evaluate, float_dtype
 from credit.training.finite import DivergedError, FiniteWatch, check_parameters
 from credit.training.interrupts import StopRequest, stop_requests
 from credit.training.prepare import prepare
-from credit.training.result import headline, write_result
+from credit.training.result import write_result
 from credit.training.schedules import learning_rate
 from credit.training.state import Training, begin
 from credit.training.updates import set_learning_rate
@@ -46,17 +47,18 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
         UserError: the run cannot work as given, its folder is in use or its checkpoints are all damaged.
     """
     folder = run_folder(cfg)
-    check_same_config(folder, cfg)
-    if is_complete(folder):
-        return _already(folder, console)
+    result = finished(cfg, console=console)
+    if result is not None:
+        return result
     with _threads(cfg.trainer.threads):
         prepared = prepare(cfg)
         # Before the folder is made: missing or corrupt data leaves none behind.
         data = load(cfg.data, cfg.noise, seed=cfg.seed, device=prepared.device)
         run = begin(prepared, data)
         with locked(folder):
-            if is_complete(folder):  # by another process, since the first look
-                return _already(folder, console)
+            result = finished(cfg, console=console)  # by another process, since the first look
+            if result is not None:
+                return result
             (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
             write_config(folder, cfg)
             with Screen(run.total_steps, show=console, bar=cfg.trainer.progress) as screen:
@@ -201,14 +203,6 @@ def _resume(run: Training, folder: Path, metrics: MetricsFile, screen: Screen) -
     if not metrics.cut_back(state["metrics_size"]):
         screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
     screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
-
-
-def _already(folder: Path, console: bool) -> dict[str, Any]:
-    result = read_result(folder)
-    assert result is not None, "asked only where there is a result"
-    if console:
-        print(f"already {headline(result)}  {folder}")
-    return result
 
 
 @contextlib.contextmanager

@@ -45,24 +45,3 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
     result = finite_or_null(result)
     write_json(folder / RESULT, result)
     return result
-
-
-def headline(result: dict[str, Any]) -> str:
-    """Return one line about a finished run: ``complete: accuracy 97.2 % (epoch 18, best by validation), ...``."""
-    if result["status"] == "diverged":
-        end = result["diverged"]
-        told = f"diverged: non-finite numbers at step {end['step']}, first in {end['where']}"
-        last = result["last"]
-        return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
-    best, last = result["best"], result["last"]
-    if result["selected_by"] == "last":
-        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g})"
-    return (
-        f"{result['status']}: accuracy {_percent(best)} (best by validation, epoch {best['epoch']:g}), "
-        f"{_percent(last)} (last)"
-    )
-
-
-def _percent(row: dict[str, Any]) -> str:
-    accuracy = row.get("test_top1")
-    return "-" if accuracy is None else f"{accuracy:.2%}"

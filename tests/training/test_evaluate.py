@@ -1,0 +1,91 @@
+"""Accuracy, loss, per-class scores and memorisation, against scikit-learn and against what is known by construction."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import precision_recall_fscore_support
+from torch import nn
+
+from credit.config.schema import DataConfig, NoiseConfig
+from credit.data import load
+from credit.training.evaluate import Running, evaluate, per_class_scores
+
+
+@pytest.fixture
+def noisy_digits():
+    return load(DataConfig(batch_size=50, limit_train=400), NoiseConfig("symmetric", 0.4), seed=0, device="cpu")
+
+
+class Recites(nn.Module):
+    """Answers a training example with a label learnt by heart, anything else with class 0."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, classes: int = 10) -> None:
+        super().__init__()
+        self.known = {example.numpy().tobytes(): int(label) for example, label in zip(x, y, strict=True)}
+        self.classes = classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answers = [self.known.get(example.numpy().tobytes(), 0) for example in x]
+        return nn.functional.one_hot(torch.tensor(answers), self.classes).float() * 50
+
+
+def test_a_network_that_learnt_the_wrong_labels_has_memorised_all(noisy_digits):
+    data = noisy_digits
+    assert int(data.corrupted.sum()) == round(0.4 * len(data.train))
+    by_heart = Recites(data.prepare(data.train.x), data.train.y)
+    got = evaluate(by_heart, data, 64)
+    assert (got["memorised"], got["recovered"]) == (1.0, 0.0)
+
+
+def test_a_network_that_knows_the_truth_has_recovered_all(noisy_digits):
+    data = noisy_digits
+    truthful = Recites(data.prepare(data.train.x), data.clean_y)
+    got = evaluate(truthful, data, 64)
+    assert (got["memorised"], got["recovered"]) == (0.0, 1.0)
+
+
+def test_accuracies_and_loss_by_hand_whatever_the_batch_size(noisy_digits):
+    data = noisy_digits
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    got = evaluate(model, data, 7)
+    model.eval()
+    logits = model(data.prepare(data.test.x)).detach()
+    top5 = (logits.argsort(1, descending=True)[:, :5] == data.test.y[:, None]).any(1).double().mean().item()
+    assert got["test_top1"] == pytest.approx((logits.argmax(1) == data.test.y).double().mean().item())
+    assert got["test_top5"] == pytest.approx(top5)
+    assert got["test_loss"] == pytest.approx(nn.functional.cross_entropy(logits, data.test.y).item(), rel=1e-5)
+    assert 0 <= got["val_top1"] <= got["val_top5"] <= 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), "evaluation changed the network"
+
+
+def test_clean_labels_say_nothing_of_memorisation_and_few_classes_nothing_of_top5():
+    data = load(DataConfig(batch_size=50, limit_train=200, val_fraction=0), NoiseConfig(), seed=0, device="cpu")
+    got = evaluate(Recites(data.prepare(data.train.x), data.train.y), data, 100)
+    assert set(got) == {"test_loss", "test_top1", "test_top5"}  # and no val: it is empty
+
+
+def test_per_class_scores_equal_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    y, predicted = torch.randint(0, 4, (200,), generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    got = per_class_scores(predicted, y, ["a", "b", "c", "never answered"])
+    precision, recall, f1, _ = precision_recall_fscore_support(y, predicted, zero_division=0)
+    for row, scores in zip(got.values(), zip(precision, recall, f1, strict=True), strict=True):
+        assert list(row.values()) == pytest.approx(list(scores))
+
+
+def test_running_statistics_are_means_over_examples():
+    running = Running(torch.device("cpu"))
+    assert running.summary() == {}
+    running.add(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor(1.0), torch.tensor([0, 0]))
+    running.add(torch.tensor([[2.0, 1.0]]), torch.tensor(4.0), torch.tensor([0]))
+    assert running.summary() == pytest.approx({"train_loss": 2.0, "train_top1": 2 / 3})
+    other = Running(torch.device("cpu"))
+    other.restore(running.state())
+    assert other.summary() == running.summary()
+    running.reset()
+    assert running.summary() == {}
+    assert not math.isnan(other.summary()["train_loss"])

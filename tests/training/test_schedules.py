@@ -1,0 +1,54 @@
+"""The learning rate is a pure function of the step."""
+
+import math
+
+import pytest
+
+from credit.config.schema import ScheduleConfig
+from credit.training.schedules import learning_rate
+
+
+def rates(kind: str, total: int = 100, per_epoch: int = 10, **options) -> list[float]:
+    cfg = ScheduleConfig(kind=kind, **options)
+    return [learning_rate(cfg, 0.1, step, total, per_epoch) for step in range(total)]
+
+
+def test_constant_stays():
+    assert set(rates("constant")) == {0.1}
+
+
+def test_step_falls_at_each_milestone():
+    got = rates("step", milestones=[3.0, 7.5], gamma=0.5)
+    assert (got[29], got[30], got[74], got[75]) == pytest.approx((0.1, 0.05, 0.05, 0.025))
+
+
+def test_a_fractional_milestone_falls_on_its_step():
+    assert rates("step", milestones=[0.3], gamma=0.1)[2:4] == pytest.approx([0.1, 0.01])
+
+
+def test_cosine_is_half_a_cosine_between_its_ends():
+    got = rates("cosine", final_lr=0.02)
+    assert got[0] == pytest.approx(0.1)
+    assert got[50] == pytest.approx(0.06)
+    assert got[99] == pytest.approx(0.02 + 0.04 * (1 + math.cos(math.pi * 0.99)))
+    assert got == sorted(got, reverse=True)
+
+
+def test_cosine_equals_torch(recwarn):
+    import torch
+    from torch.optim.lr_scheduler import CosineAnnealingLR
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = CosineAnnealingLR(optimizer, T_max=100, eta_min=0.01)
+    for ours in rates("cosine", final_lr=0.01):
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+def test_warmup_rises_in_a_line_and_then_falls():
+    got = rates("warmup_cosine", warmup_epochs=2.0)
+    assert got[:20] == pytest.approx([0.1 * (i + 1) / 20 for i in range(20)])
+    assert got[20] == pytest.approx(0.1)
+    assert got[20:] == sorted(got[20:], reverse=True)
+    assert got[99] < 0.001
