@@ -31,7 +31,8 @@ class SweepProgress:
 
     def __enter__(self) -> "SweepProgress":
         skipped = f", {self._skipped} already complete" if self._skipped else ""
-        print(f"{len(self._jobs)} jobs to run{skipped}", flush=True)
+        jobs = "1 job" if len(self._jobs) == 1 else f"{len(self._jobs)} jobs"
+        print(f"{jobs} to run{skipped}", flush=True)
         if sys.stdout.isatty():
             from rich.live import Live
 

@@ -60,6 +60,8 @@ def launch(job_words: list[list[str]], compose: Callable[[list[str]], Any], para
         payloads = [_payload([job], parallel) for job in waiting]
         with SweepProgress([(job.title(), job.folder) for job in waiting], len(jobs) - len(waiting)) as progress:
             outcomes = run_jobs(worker.train_one, payloads, parallel=parallel, preload=preload, watch=progress.watch)
+    else:
+        print(f"nothing to run, {len(jobs)} already complete")
     failed = _report(jobs, {job.folder: outcome for job, outcome in zip(waiting, outcomes, strict=True)})
     if failed:
         raise SystemExit(1)

@@ -11,11 +11,15 @@ from credit.cli.failures import reported
 from credit.config.plugins import use_folders
 from credit.errors import UserError, nearest
 
-FLAGS = (
-    *("-h", "--help", "--version", "-m", "--multirun", "-c", "--cfg", "-p", "--package", "-cd", "--config-dir"),
-    *("-r", "--run", "--resolve", "-i", "--info", "--hydra-help", "-sc", "--shell-completion"),
-)
-"""Flags of `credit-train`: Hydra's without those that move its folders."""
+FLAGS = {
+    **dict.fromkeys(("-h", "--help", "--version", "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help"), ""),
+    **dict.fromkeys(("-sc", "--shell-completion"), ""),
+    **dict.fromkeys(("-c", "--cfg"), "job, hydra or all"),
+    **dict.fromkeys(("-p", "--package"), "a group, for example arch"),
+    **dict.fromkeys(("-i", "--info"), "defaults-tree, defaults, config, searchpath, plugins or all"),
+    **dict.fromkeys(("-cd", "--config-dir"), "a folder, with my_conf/rule/mine.yaml in it for example"),
+}
+"""Flags of `credit-train`, Hydra's without those that move its folders, and the word each needs, if any."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +45,7 @@ def _main(argv: list[str]) -> int:
         return 0
     words, folders = _take_folders(argv)
     use_folders(folders)
-    _check_flags(words)
+    words = _flags_first(words)
     if "--shell-completion" in words or "-sc" in words:
         return _run_hydra(words)
     from credit.config.overrides import rewrite
@@ -56,10 +60,7 @@ def _take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
     rest = iter(argv)
     for word in rest:
         if word in ("--config-dir", "-cd"):
-            folder = next(rest, None)
-            if folder is None:
-                raise UserError(f"{word} needs a folder: {word} my_conf, with my_conf/rule/mine.yaml in it")
-            folders.append(folder)
+            folders.append(_word_of(word, next(rest, None)))
         elif word.startswith("--config-dir="):
             folders.append(word.partition("=")[2])
         else:
@@ -67,15 +68,33 @@ def _take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
     return words, folders
 
 
-def _check_flags(words: list[str]) -> None:
-    for word in words:
-        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
-            raise UserError(
-                f"unknown flag '{word}': {nearest(word, FLAGS)}. Settings are written without dashes: seed=1"
-            )
-    for flag, given in (("--cfg", "job, hydra or all"), ("--package", "a group, for example arch")):
-        if words and words[-1] == flag:
-            raise UserError(f"{flag} needs a word: {given}")
+def _flags_first(words: list[str]) -> list[str]:
+    """Return the words with flags, and what belongs to them, before the settings: Hydra refuses a mixture.
+
+    Raises:
+        UserError: a flag that does not exist, or one without its word.
+    """
+    flags, settings = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if not word.startswith("-"):
+            settings.append(word)
+        elif name not in FLAGS:
+            hint = nearest(word, [flag for flag in FLAGS if flag.startswith("--")])
+            raise UserError(f"unknown flag '{word}': {hint}. Settings are written without dashes: seed=1")
+        elif FLAGS[name] and not equals:
+            flags += [word, _word_of(word, next(rest, None))]
+        else:
+            flags.append(word)
+    return [*flags, *settings]
+
+
+def _word_of(flag: str, word: str | None) -> str:
+    """Return the word after a flag that needs one."""
+    if word is None or word.startswith("-") or "=" in word:
+        raise UserError(f"{flag} needs a word: {FLAGS[flag]}")
+    return word
 
 
 def _shows_job(words: list[str]) -> bool:

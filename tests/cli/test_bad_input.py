@@ -66,8 +66,9 @@ TEXT = [
     ("seed=${nowhere}", "nowhere"),
     ("--multirum seed=1", "unknown flag '--multirum': did you mean '--multirun'?"),
     ("--config-dir nowhere rule=mine", "no such folder"),
-    ("rule=bp --config-dir", "--config-dir needs a folder"),
-    ("rule=bp --cfg", "--cfg needs a word"),
+    ("rule=bp --config-dir", "--config-dir needs a word: a folder"),
+    ("rule=bp --cfg", "--cfg needs a word: job"),
+    ("--cfg rule=bp", "--cfg needs a word: job"),
 ]
 
 

@@ -1,0 +1,127 @@
+"""``credit bench``: one step of each rule against plain autograd, and the data path against torchvision's."""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+RULES = ("bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa")
+SHAPES = {
+    "mlp": (1, 28, 28),
+    "lenet5": (3, 32, 32),
+    "plain_conv_bn": (3, 32, 32),
+    "cifar_resnet": (3, 32, 32),
+}
+BATCH, CLASSES = 128, 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
+    p = argparse.ArgumentParser(
+        prog="credit bench",
+        description="Time and peak memory of one step of each rule over those of a plain autograd step on the same model "
+        "and batch, measured in alternating pairs in one run: ratios, medians. 1.00 is autograd.",
+    )
+    p.add_argument("--rules", default=",".join(RULES), help="comma-separated names, or 'all' (default: %(default)s)")
+    p.add_argument("--archs", default=",".join(SHAPES), help="comma-separated, of: %(default)s")
+    p.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a row (default: %(default)s)")
+    p.add_argument("--compiled", action="store_true", help="also with torch.compile on both sides (slow to start)")
+    p.add_argument("--no-data", action="store_true", help="leave out the data path")
+    p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    p.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    p.add_argument("--json", type=Path, default=Path("bench.json"), help="where the numbers go (default: %(default)s)")
+    p.add_argument("--config-dir", action="append", default=[], help="a folder with rules of your own")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Measure, print a table, write JSON; return the exit code."""
+    args = parser().parse_args(argv)
+    import torch
+
+    from credit.config.plugins import use_folders
+    from credit.errors import UserError, nearest
+    from credit.rules import api
+
+    use_folders(args.config_dir)
+    rules = api.names() if args.rules == "all" else args.rules.split(",")
+    archs = args.archs.split(",")
+    for given, valid, what in ((rules, api.names(), "--rules"), (archs, SHAPES, "--archs")):
+        for name in given:
+            if name not in valid:
+                raise UserError(f"{what} {name}: {nearest(name, valid)}")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {args.device}: this machine shows no CUDA device; write --device cpu")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = _rows(rules, archs, args)
+    report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
+    if not args.no_data:
+        report["data"] = _data_path()
+    args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {args.json}")
+    return 0
+
+
+def _rows(rules: list[str], archs: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from credit.diagnostics.speed import compare
+    from credit.models import build
+
+    console = Console()
+    rows = []
+    for arch in archs:
+        table = Table(title=f"{arch}, batch {BATCH}, {args.device}: one step over autograd's", title_justify="left")
+        for column in ("rule", "mode", "time", "quartiles", "peak memory", "pairs"):
+            table.add_column(column, justify="left" if column in ("rule", "mode") else "right")
+        for rule in rules:
+            for compiled in (False, True) if args.compiled else (False,):
+                torch._dynamo.reset() if compiled else None
+                source = torch.Generator().manual_seed(0)
+                x = torch.randn(BATCH, *SHAPES[arch], generator=source).to(args.device)
+                y = torch.randint(0, CLASSES, (BATCH,), generator=source).to(args.device)
+                model = build({"kind": arch}, SHAPES[arch], CLASSES, seed=0).to(args.device).train()
+                ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
+                mode = "compiled" if compiled else "eager"
+                rows.append({"arch": arch, "rule": rule, "mode": mode} | asdict(ratio))
+                memory = "" if ratio.memory is None else f"{ratio.memory:.2f}"
+                table.add_row(
+                    rule, mode, f"{ratio.time:.2f}", f"{ratio.low:.2f}-{ratio.high:.2f}", memory, str(ratio.pairs)
+                )
+        console.print(table)
+    return rows
+
+
+def _data_path() -> dict[str, Any] | None:
+    from credit.data.bench import bench_data_path
+    from credit.errors import UserError
+
+    try:
+        measured: dict[str, Any] = bench_data_path(None)
+    except UserError as missing:
+        print(f"data path left out: {missing}")
+        return None
+    print(
+        f"data path: a CIFAR-10 epoch of augmented batches in {measured['ours']:.2f} s, torchvision's in "
+        f"{measured['torchvision']:.2f} s: {measured['ratio']:.1f} times as fast"
+    )
+    return measured
+
+
+def _machine(device: str) -> dict[str, Any]:
+    import torch
+
+    return {
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
