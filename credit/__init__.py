@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Rule", "Step", "SweepRule", "register", "register_rule", "rule", "rules"]
 
 
-def rule(name: str, model: "nn.Module", *, seed: int = 0, example: "Tensor | None" = None, compile: bool = False,
+def rule(name: str, model: "nn.Module", *, seed: int = 0, example: "Tensor | None" = None, compile: bool | str = False,
          precision: str = "float32", **options: Any) -> "Rule":  # fmt: skip
     """Return the rule called ``name`` for ``model``; see ``credit.rules.api.rule``."""
     from credit.rules import api

@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the battery, print the table; return 1 if anything failed."""
     args = parser().parse_args(argv)
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -32,9 +33,11 @@ def main(argv: list[str]) -> int:
         if name not in api.names():
             raise UserError(f"there is no rule '{name}': {nearest(name, api.names())}")
     console = Console()
-    table = Table(title="P pass   F fail   - refused by the rule", title_justify="left")
-    for column in ("rule", "network", *TRIALS):
-        table.add_column(column, justify="left" if column in ("rule", "network") else "center")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title="P pass   F fail   - refused by the rule", title_justify="left")
+    for column in ("rule", "network"):
+        table.add_column(column, no_wrap=True)
+    for trial in TRIALS:
+        table.add_column(trial, justify="center", no_wrap=True)
     notes: dict[str, None] = {}
     failed = 0
     marks = {"pass": "[green]P[/]", "fail": "[bold red]F[/]", "refused": "-"}

@@ -26,6 +26,9 @@ from credit.errors import UserError
 class Sweeper:
     """What a rule does differently from backprop while a signal passes. Every method may overwrite an exclusive signal."""
 
+    # Whether the rule reads the output signal again while the sweep goes on, so that nothing may overwrite it.
+    keeps_output = False
+
     def keeps(self, op: Activate) -> set[str]:
         """What of an activation ``gate`` will need: ``input``, ``output``."""
         return {op.function.keeps}
@@ -128,7 +131,7 @@ class Plan:
                 source = maker.get(op.inputs[0])
                 op.overwrite = source is not None and source.fresh and len(readers[op.inputs[0]]) == 1
         self._order(readers)
-        self._ownership()
+        self._ownership(not sweeper.keeps_output)
 
     def _order(self, readers: dict[int, list[Op]]) -> None:
         last = {slot: max(op.index for op in ops) for slot, ops in readers.items()}
@@ -139,9 +142,9 @@ class Plan:
             (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, [])) for op in self.ops
         ]
 
-    def _ownership(self) -> None:
+    def _ownership(self, output_owned: bool) -> None:
         """Decide for every signal whether its holder owns it alone, so that it may be overwritten."""
-        owned, given = {self.exit: True}, set()
+        owned, given = {self.exit: output_owned}, set()
         self._backward: list[tuple[Op, list[tuple[int, int, bool, bool]]]] = []
         for op in self.back:
             op.exclusive = owned.get(op.out, False)
@@ -188,6 +191,7 @@ class Plan:
         """
         signals: list[Tensor | None] = [None] * self.slots
         signals[self.exit] = signal
+        del signal
         updates: dict[str, Tensor] = {}
         saved = run.saved
         for op, targets in self._backward:

@@ -16,7 +16,7 @@ from credit.rules.rule import Rule
 assert sweep  # importing the families registers them
 
 
-def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool = False,
+def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool | str = False,
          precision: str = "float32", **options: Any) -> Rule:  # fmt: skip
     """Return the rule called ``name`` for ``model``.
 
@@ -37,7 +37,7 @@ def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None =
 
 
 def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, example: Tensor | None = None,
-          compile: bool = False, precision: str = "float32") -> Rule:  # fmt: skip
+          compile: bool | str = False, precision: str = "float32") -> Rule:  # fmt: skip
     """Return the rule that a config's ``rule`` section describes: ``kind``, optionally ``name``, and options."""
     options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     cls = find(str(settings["kind"]))

@@ -18,7 +18,7 @@ from credit.rules.registry import register
 
 
 def _backprop(op: Activate, run: Run, signal: Tensor) -> Tensor:
-    if op.args["name"] == "relu" and op.exclusive:
+    if op.args["name"] == "relu" and op.exclusive and run.overwrite:
         return torch.ops.aten.threshold_backward.grad_input(signal, op.post(run), 0, grad_input=signal)
     passed = op.adjoint(run, signal)[0]
     assert passed is not None

@@ -69,7 +69,7 @@ class Rule:
         options: the rule's options by name (see ``options``).
         seed: of the rule's own randomness (feedback matrices, dropout masks).
         example: one input batch, for rules that must know shapes before the first step.
-        compile: compile the step with ``torch.compile``.
+        compile: compile the step with ``torch.compile``; a word names its backend.
         precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
 
     Attributes:
@@ -87,12 +87,13 @@ class Rule:
     name: str = "rule"
 
     def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
-                 example: Tensor | None = None, compile: bool = False, precision: str = "float32") -> None:  # fmt: skip
+                 example: Tensor | None = None, compile: bool | str = False, precision: str = "float32") -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise UserError(f"precision={precision}: {nearest(precision, PRECISIONS)}")
         given = dict(options or {})
         self._refuse_unknown(given)
-        self.model, self.seed, self.dtype = model, seed, PRECISIONS[precision]
+        self.model, self.seed = model, seed
+        self.precision, self.dtype = precision, PRECISIONS[precision]
         self.shared = registry.make(SharedOptions, "every rule", given)
         self.position, self.watch = 0, False
         self.buffers: dict[str, Tensor] = {}
@@ -105,7 +106,8 @@ class Rule:
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
         self._params: dict[str, Tensor] = dict(model.named_parameters())
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
-        self._compiled = torch.compile(self._functional, dynamic=False) if compile else None
+        backend = compile if isinstance(compile, str) else "inductor"
+        self._compiled = torch.compile(self._functional, dynamic=False, backend=backend) if compile else None
         self._ready = False
         self.setup(given)
         if example is not None:

@@ -21,7 +21,7 @@ def _at(y: Tensor) -> Tensor:
 def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
     """Return v (B, C), zero at the true class (LISP Eq. 1)."""
     v = z - z.gather(1, _at(y)) + margin
-    return v.clamp_(min=0).scatter_(1, _at(y), 0.0)
+    return v.clamp(min=0).scatter(1, _at(y), 0.0)
 
 
 @register("signal", "ce")
@@ -72,7 +72,7 @@ class Violations:
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
         loss = 0.5 * v.square().sum() / len(y)
-        return v.scatter_(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / len(y)), loss
+        return v.scatter(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / len(y)), loss
 
 
 @register("signal", "worst_violation")

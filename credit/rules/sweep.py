@@ -68,8 +68,9 @@ class SweepRule(Rule, Sweeper):
         }
         self.signal, self.gating, self.transport, self.normalizer = (made[family] for family in _COMPONENTS)
         self._refuse_activations()
+        self.keeps_output = self.transport.direct
         self.plan.configure(self)
-        if not self.transport.needs_shapes:
+        if not self.transport.direct:
             self._make_feedback({}, 0)
 
     def _refuse_unread(self, options: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
@@ -103,7 +104,7 @@ class SweepRule(Rule, Sweeper):
 
     def prepare(self, x: Tensor) -> None:
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
-        if self.transport.needs_shapes:
+        if self.transport.direct:
             run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
             with torch.no_grad():
                 logits = self.plan.forward(run, x)
@@ -126,20 +127,29 @@ class SweepRule(Rule, Sweeper):
     # ------------------------------------------------------------ the step
 
     def _run(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], draws: Any) -> Run:
-        return self.plan.run(dict(params), dict(buffers), draws, self.dtype)
+        run = self.plan.run(dict(params), dict(buffers), draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        return run
 
     def compute(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
-        signal, loss = self.signal(logits if self.dtype is None else logits.float(), y)
+        # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
+        updates = self.plan.sweep(run, self._output(run, logits, y), self)
+        return Computed(logits, run.stats.pop("loss"), updates, run.stats)
+
+    def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the output signal, leaving loss and statistics in ``run.stats``."""
+        signal: Tensor
+        signal, run.stats["loss"] = self.signal(logits if self.dtype is None else logits.float(), y)
         size = torch.linalg.vector_norm(signal, dim=1)
         run.stats["output.rms"] = torch.linalg.vector_norm(size) * (len(y) / signal.numel() ** 0.5)
         run.stats["output.active"] = (size > 0).to(size.dtype).mean()
-        if self.transport.needs_shapes:
-            run.error = signal.clone()
-        return Computed(logits, loss, self.plan.sweep(run, signal, self), run.stats)
+        if self.keeps_output:
+            run.error = signal
+        return signal
 
     def keeps(self, op: Activate) -> set[str]:
         kept: set[str] = self.gating.keeps(op)

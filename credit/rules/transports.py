@@ -32,8 +32,8 @@ def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
 class Transport:
     """What every transport answers; ``feedback`` gives a crossed op's matrices, made once per rule."""
 
-    # Whether `feedback` needs to know the shape of the op's input.
-    needs_shapes = False
+    # Whether the output signal is sent straight to the op's input, whose shape `feedback` then needs to know.
+    direct = False
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -114,7 +114,7 @@ class Direct(Transport):
 
     dfa_map: Literal["dense", "channels"] = "dense"
 
-    needs_shapes = True
+    direct = True
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int

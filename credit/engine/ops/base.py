@@ -26,6 +26,7 @@ class Run:
         saved: by op index, what its adjoint needs; dropped as the sweep passes.
         batch: number of samples.
         train: whether dropout drops and BatchNorm uses the batch's statistics.
+        overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
         error: the signal at the logits, for rules that send it straight to every layer.
         stats: statistics of the signals, by name.
     """
@@ -37,6 +38,7 @@ class Run:
     saved: list[Any] = field(default_factory=list)
     batch: int = 0
     train: bool = True
+    overwrite: bool = True
     error: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
 

@@ -1,0 +1,160 @@
+"""Time and peak memory of one step, as ratios to a plain autograd step on the same model and batch in the same run."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from credit.rules import api
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One row of ``credit bench``.
+
+    Attributes:
+        time: median over alternating pairs of the rule's seconds over autograd's.
+        low, high: quartiles of those ratios.
+        memory: peak bytes allocated during the rule's step over autograd's, gradients included, parameters not.
+        step_ms, autograd_ms: medians, for orientation only.
+        pairs: how many pairs were timed.
+    """
+
+    time: float
+    low: float
+    high: float
+    memory: float | None
+    step_ms: float
+    autograd_ms: float
+    pairs: int
+
+
+def autograd_step(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], None]:
+    """Return the yardstick: cross-entropy, ``backward()``, gradients dropped before each step."""
+    forward = torch.compile(model, dynamic=False) if compiled else model
+
+    def step(x: Tensor, y: Tensor) -> None:
+        model.zero_grad(set_to_none=True)
+        logits = forward(x)  # held until the step ends, as by a loop that logs accuracy and by ``Step``
+        F.cross_entropy(logits, y).backward()
+
+    return step
+
+
+def compare(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool = False, seconds: float = 6.0
+) -> Ratio:
+    """Return the ratios of rule ``name`` on ``model`` and batch (x, y).
+
+    Args:
+        name: a rule's name.
+        model: in train mode, on x's device.
+        x, y: one batch.
+        compiled: compile both sides with ``torch.compile``.
+        seconds: about how long to measure; at least 5 pairs are timed.
+    """
+    rule = api.rule(name, model, compile=compiled)
+    plain = autograd_step(model, compiled)
+
+    def ours(x: Tensor, y: Tensor) -> None:
+        rule.step(x, y)
+
+    for _ in range(3):
+        ours(x, y)
+        plain(x, y)
+    a, b = _alternate(ours, plain, x, y, seconds)
+    ratios = sorted(p / q for p, q in zip(a, b, strict=True))
+    memory = None if compiled else _peak(model, ours, x, y) / _peak(model, plain, x, y)
+    quarter = len(ratios) // 4
+    return Ratio(
+        time=statistics.median(ratios),
+        low=ratios[quarter],
+        high=ratios[-1 - quarter],
+        memory=memory,
+        step_ms=statistics.median(a) * 1e3,
+        autograd_ms=statistics.median(b) * 1e3,
+        pairs=len(ratios),
+    )
+
+
+def _peak(model: nn.Module, step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> int:
+    model.zero_grad(set_to_none=True)
+    return peak_bytes(step, x, y)
+
+
+def _alternate(
+    ours: Callable[[Tensor, Tensor], None],
+    plain: Callable[[Tensor, Tensor], None],
+    x: Tensor,
+    y: Tensor,
+    seconds: float,
+) -> tuple[list[float], list[float]]:
+    a: list[float] = []
+    b: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(a) < 5 or (time.perf_counter() < end and len(a) < 400):
+        # Which goes first changes every pair, so that neither profits from the other's warm cache.
+        order = (a, b) if len(a) % 2 else (b, a)
+        for into in order:
+            into.append(_seconds(ours if into is a else plain, x, y))
+    return a, b
+
+
+def _seconds(step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> float:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    start = time.perf_counter()
+    step(x, y)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter() - start
+
+
+def peak_bytes(step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> int:
+    """Return the peak of bytes that torch's tensors held during one step above what they held before it.
+
+    Call it with gradients dropped, so that both sides of a comparison allocate their own.
+    """
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.memory_allocated(x.device)
+        step(x, y)
+        torch.cuda.synchronize(x.device)
+        return torch.cuda.max_memory_allocated(x.device) - before
+    with _LiveBytes() as live:
+        step(x, y)
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that ops create while it is on, and their peak; scratch inside an op is not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        known = {ref._cdata for ref in map(_storage, tree_leaves((args, kwargs))) if ref is not None}
+        for value in tree_leaves(out):
+            ref = _storage(value)
+            # A view's storage came in with the arguments.
+            if ref is not None and (ref._cdata in self.live or ref._cdata not in known):
+                self.live[ref._cdata] = (StorageWeakRef(value.untyped_storage()), value.untyped_storage().nbytes())
+        self.live = {key: held for key, held in self.live.items() if not held[0].expired()}
+        self.peak = max(self.peak, sum(nbytes for _, nbytes in self.live.values()))
+        return out
+
+
+def _storage(value: Any) -> Any:
+    return value.untyped_storage() if isinstance(value, Tensor) else None
