@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("credit", "torch", "torchvision", "timm", "numpy", "hydra-core")
+_PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def provenance(device: str) -> dict[str, Any]:
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **_versions(), "torch": str(torch.__version__)},
         "machine": machine,
     }
 

@@ -116,7 +116,7 @@ def test_divergence_stops_the_run_naming_step_and_op(config, capsys):
     cfg = config("bp", optimizer={"lr": 1e30}, trainer={"epochs": 3})
     result = train(cfg)
     assert result["status"] == "diverged"
-    assert result["diverged"]["step"] == 2 and "fc" in result["diverged"]["where"]
+    assert result["diverged"]["step"] == 2 and "linear 'head'" in result["diverged"]["where"]
     assert "diverged: non-finite numbers at step 2" in capsys.readouterr().out
     assert read_result(run_folder(cfg)) == result
     assert result["last"] is None
