@@ -1,0 +1,91 @@
+"""A run's name and hash: what decides the result is in it, and nothing else."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from credit.config import RunConfig, check
+from credit.records import group_name, run_folder, run_name
+from credit.records.identity import run_hash
+
+
+def run(**changes) -> RunConfig:
+    base = {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.0}, "arch": {"kind": "mlp", "widths": [32]}}
+    return check({"trainer": {"epochs": 20}, **base, **changes})
+
+
+def test_the_name_reads_and_ends_in_ten_hex_digits():
+    name = run_name(run(noise={"kind": "symmetric", "rate": 0.4}, seed=3))
+    assert name.startswith("lisp_margin-mlp-digits-symmetric0.4-s3-")
+    assert len(name.rsplit("-", 1)[1]) == 10
+    assert run_name(run()).startswith("lisp_margin-mlp-digits-s0-")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"optimizer": {"lr": 0.051}},
+        {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.5}},
+        {"arch": {"kind": "mlp", "widths": [33]}},
+        {"noise": {"kind": "symmetric", "rate": 0.1}},
+        {"trainer": {"epochs": 21}},
+        {"trainer": {"epochs": 20, "precision": "float64"}},
+        {"data": {"limit_train": 100}},
+        {"schedule": {"kind": "constant"}},
+    ],
+    ids=str,
+)
+def test_what_decides_the_result_changes_the_hash(changes):
+    assert run_hash(run(**changes)) != run_hash(run())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"logger": {"wandb": True, "project": "other", "tags": ["x"]}},
+        {"trainer": {"epochs": 20, "progress": False, "threads": 1, "checkpoint_every": 5}},
+        {"data": {"root": "elsewhere", "download": True}},
+        {"noise": {"kind": "symmetric", "rate": 0.0}},
+        {"noise": {"kind": "none", "rate": 0.0, "seed": 5}},
+    ],
+    ids=str,
+)
+def test_what_does_not_decide_it_does_not(changes):
+    assert run_name(run(**changes)) == run_name(run())
+
+
+def test_whole_numbers_are_whole_however_written():
+    cfg = run()
+    cfg.rule["margin"] = 1
+    assert run_hash(cfg) == run_hash(run())
+
+
+def test_seeds_share_a_group_and_nothing_else_does():
+    first = run()
+    assert group_name(dataclasses.replace(first, seed=7)) == group_name(first)
+    assert group_name(run(optimizer={"lr": 0.1})) != group_name(first)
+    assert "-s0-" not in group_name(first)
+
+
+def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path))
+    assert run_folder(run()) == tmp_path / run_name(run())
+    monkeypatch.delenv("CREDIT_RUNS")
+    assert run_folder(run()).parts[0] == "runs"
+
+
+def test_odd_names_make_safe_folders():
+    cfg = run()
+    cfg.rule["name"] = "my rule/../x" + "y" * 300
+    name = run_name(cfg)
+    assert "/" not in name and " " not in name and len(name) < 140
+
+
+def test_records_load_without_torch_and_wandb():
+    code = (
+        "import sys, credit.records, credit.records.mirror; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
