@@ -30,7 +30,12 @@ def noise_of(*words):
 
 def test_defaults():
     cfg = compose()
-    assert (cfg.rule["name"], cfg.arch["kind"], cfg.data.kind, cfg.noise.kind) == ("lisp_margin", "mlp", "digits", "none")
+    assert (cfg.rule["name"], cfg.arch["kind"], cfg.data.kind, cfg.noise.kind) == (
+        "lisp_margin",
+        "mlp",
+        "digits",
+        "none",
+    )
     assert (cfg.optimizer.kind, cfg.schedule.kind, cfg.logger.wandb, cfg.seed) == ("sgd", "cosine", False, 0)
 
 
@@ -89,6 +94,12 @@ def test_a_data_set_brings_its_network_and_an_explicit_one_wins(folder):
     assert compose(["data=mine"]).arch["kind"] == "lenet5"
     assert compose(["data=mine", "arch=mlp"]).arch["kind"] == "mlp"
     assert compose(["experiment=wide"]).arch["kind"] == "vgg16"
+
+
+def test_a_rule_may_bring_its_optimizer(folder):
+    folder("rule/mine.yaml", "defaults:\n  - bp\n  - _self_\n  - override /optimizer: adam\nname: mine\n")
+    assert compose(["rule=mine"]).optimizer.kind == "adam"
+    assert compose(["rule=mine", "optimizer=sgd"]).optimizer.kind == "sgd"
 
 
 def test_the_headline_run_trains_the_convolutional_network():
