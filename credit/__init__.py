@@ -43,9 +43,8 @@ def __getattr__(name: str) -> Any:
     if name == "rules":  # the package; credit.rules() lists the names of all rules
         return importlib.import_module("credit.rules")
     if name in ("Rule", "Step"):
-        from credit.rules import rule as module
-
-        return getattr(module, name)
+        # By its path: the name `rule` in the package is the function.
+        return getattr(importlib.import_module("credit.rules.rule"), name)
     if name == "SweepRule":
         from credit.rules.sweep import SweepRule
 
