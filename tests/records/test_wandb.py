@@ -113,7 +113,8 @@ def test_killing_wandb_changes_nothing_but_one_warning_line(tmp_path, victim):
     (tmp_path / "plain").mkdir()
     (tmp_path / "mirrored").mkdir()
     plain = train(tmp_path / "plain", "trainer.epochs=400")
-    assert plain.wait(timeout=120) == 0
+    _, err = plain.communicate(timeout=120)
+    assert plain.returncode == 0, err
     process = train(tmp_path / "mirrored", "logger=wandb", "trainer.epochs=400")
     # Forwarding has begun: both the mirror and W&B's service live.
     wait_for(lambda: list((tmp_path / "mirrored").glob("*/wandb_mirror.json")))

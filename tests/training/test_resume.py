@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from credit.records import read_metrics, read_result, run_folder
 from credit.records.folder import locked
 from credit.training import train
 
-DEMANDING = {
+DEMANDING: dict[str, dict[str, Any]] = {
     # rule, and what makes its state large: feedback matrices, dropout, momentum, averaged weights, BatchNorm, noise
     "fa": {
         "arch": {"widths": [16, 16], "dropout": 0.2},
@@ -85,7 +86,9 @@ def lines(file: Path) -> int:
 
 def test_killed_at_ten_random_moments_ends_in_the_same_weights(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["credit.training", "credit.config.compose", "hydra", "sklearn.datasets", "torch._dynamo"])
+    context.set_forkserver_preload(
+        ["credit.training", "credit.config.compose", "hydra", "sklearn.datasets", "torch._dynamo"]
+    )
 
     def start(place: Path) -> multiprocessing.process.BaseProcess:
         process = context.Process(target=command, args=(place, KILLED))

@@ -45,7 +45,7 @@ def test_a_finished_run_is_reported_not_trained_again(config, capsys):
 
 
 def test_same_seed_same_weights_other_seed_other_weights(config, monkeypatch, tmp_path):
-    digests = []
+    digests: list[str] = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
         monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / place))
         torch.manual_seed(len(digests))  # the global stream decides nothing

@@ -53,22 +53,23 @@ def test_frozen_parameters_are_left_out_and_the_rules_own_are_in():
 
 
 def test_average_follows_weights_and_statistics():
-    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    linear, norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+    model = nn.Sequential(linear, norm)
     average = averaged(model, 0.75)
     assert average is not None
     average.update_parameters(model)
-    before = model[0].weight.detach().clone()
+    before = linear.weight.detach().clone()
     with torch.no_grad():
-        model[0].weight += 4
-        model[1].running_mean += 4
+        linear.weight += 4
+        norm.get_buffer("running_mean").add_(4)
     average.update_parameters(model)
-    torch.testing.assert_close(average.module[0].weight.detach(), before + 1)
-    torch.testing.assert_close(average.module[1].running_mean, torch.ones(2))
+    torch.testing.assert_close(average.module.get_parameter("0.weight").detach(), before + 1)
+    torch.testing.assert_close(average.module.get_buffer("1.running_mean"), torch.ones(2))
     assert averaged(model, None) is None
 
 
 def test_names_the_parameter_that_is_not_finite():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert nonfinite_parameter(model) is None
-    model[1].running_var[1] = float("inf")
+    model.get_buffer("1.running_var")[1] = float("inf")
     assert nonfinite_parameter(model) == "1.running_var"
