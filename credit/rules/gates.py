@@ -82,8 +82,9 @@ class Responsive:
 class Inverse:
     """Inverse propagation (LISP Appendix G): ``dz = f^-1(h + dh) - f^-1(h)``, with dh the desired change of h.
 
-    Equal to ``responsive`` for ReLU. ``inverse_scale`` s uses (f^-1(h + s dh) - z) / s, s = 1 being the paper's form;
-    ``inverse_clamp`` keeps h + s dh that share of the range away from the range's ends, which the paper leaves open.
+    Equal to ``responsive`` for ReLU. ``inverse_scale`` s uses (f^-1(h + s dh) - f^-1(h)) / s, s = 1 being the paper's form.
+    ``inverse_clamp`` keeps both h and h + s dh that share of the range away from the range's ends, which the paper leaves
+    open. Were h not kept there too, a unit beyond the clamp would be sent back to it whatever its signal asks for.
     """
 
     inverse_scale: float = 1.0
@@ -98,7 +99,7 @@ class Inverse:
             )
 
     def keeps(self, op: Activate) -> set[str]:
-        return {"output"} if op.args["name"] == "relu" else {"input", "output"}
+        return {"output", op.function.keeps} if callable(op.function.rises) else {"output"}
 
     def refusal(self, op: Activate) -> str | None:
         return None if op.function.inverse else "it has no inverse: use rule.gate=responsive"
@@ -106,16 +107,16 @@ class Inverse:
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         if op.args["name"] == "relu":
             return _backprop(op, run, signal)
-        function, z, h = op.function, op.pre(run), op.post(run)
+        function, h = op.function, op.post(run)
         assert function.inverse is not None
         # Signals descend and carry 1 / batch: the desired change of h climbs, per sample.
-        wanted = h - signal * (run.batch * self.inverse_scale)
+        scale = run.batch * self.inverse_scale
         low, high = function.span(*op.options)
         edge = self.inverse_clamp * (high - low if math.isfinite(high - low) else 1.0)
-        wanted = wanted.clamp(low + edge, high - edge)
-        change = (z - function.inverse(wanted, *op.options)) / (run.batch * self.inverse_scale)
-        # No desired change must mean no change, also where h itself lies beyond the clamp.
-        change = torch.where(signal == 0, 0.0, change)
+        now, wanted = (
+            function.inverse(v.clamp(low + edge, high - edge), *op.options) for v in (h, h - signal * scale)
+        )
+        change = (now - wanted) / scale
         return change * function.rises(op.kept(run), *op.options) if callable(function.rises) else change
 
 
