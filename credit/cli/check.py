@@ -33,7 +33,11 @@ def main(argv: list[str]) -> int:
         if name not in api.names():
             raise UserError(f"there is no rule '{name}': {nearest(name, api.names())}")
     console = Console()
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), title="P pass   F fail   - refused by the rule", title_justify="left")
+    if not console.is_terminal:
+        console = Console(width=110)  # a log has room for the whole table
+    table = Table(
+        box=box.SIMPLE, padding=(0, 1, 0, 0), title="P pass   F fail   - refused by the rule", title_justify="left"
+    )
     for column in ("rule", "network"):
         table.add_column(column, no_wrap=True)
     for trial in TRIALS:

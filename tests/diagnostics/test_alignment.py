@@ -1,0 +1,57 @@
+"""Alignment with backprop: cosines and norm ratios against their definitions."""
+
+import pytest
+import torch
+from torch import nn
+
+import credit
+from credit.diagnostics import alignment
+from credit.models import build
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    source = torch.Generator().manual_seed(0)
+    return torch.randn(32, 3, 16, 16, generator=source), torch.randint(0, 10, (32,), generator=source)
+
+
+def network() -> nn.Module:
+    return build({"kind": "cifar_resnet", "depth": 8, "width": 8}, (3, 16, 16), 10, seed=0)
+
+
+def test_backprop_is_aligned_with_itself(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    model = network()
+    for layer, found in alignment(credit.rule("bp", model), *batch).items():
+        assert found == {"cosine": pytest.approx(1, abs=1e-6), "norm_ratio": pytest.approx(1, abs=1e-6)}, layer
+
+
+def test_equals_the_definition_and_changes_nothing(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    model = network()
+    rule = credit.rule("fa", model, seed=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = alignment(rule, *batch)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters()) and rule.position == 0
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    backprop = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.load_state_dict(before)
+    rule.step(*batch)
+    weights = [name for name, p in model.named_parameters() if p.dim() > 1]
+    assert [f"{layer}.weight" for layer in found] == sorted(weights, key=[f"{layer}.weight" for layer in found].index)
+    for name in weights:
+        ours, theirs = model.get_parameter(name).grad, backprop[name]
+        assert ours is not None
+        expected = nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)
+        layer = found[name.removesuffix(".weight")]
+        assert layer["cosine"] == pytest.approx(float(expected), abs=1e-5)
+        assert layer["norm_ratio"] == pytest.approx(float(ours.norm() / theirs.norm()), rel=1e-4)
+    assert found["head"]["cosine"] == pytest.approx(1, abs=1e-5)
+    assert found["stem_conv" if "stem_conv" in found else next(reversed(found))]["cosine"] < 0.9
+
+
+def test_a_step_network_is_compared_with_the_straight_through_reference() -> None:
+    model = build({"kind": "mlp", "widths": [16], "activation": "step"}, (6,), 3, seed=0)
+    source = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 6, generator=source), torch.arange(8) % 3
+    found = alignment(credit.rule("ste", model), x, y)
+    assert all(layer["cosine"] == pytest.approx(1, abs=1e-6) for layer in found.values())

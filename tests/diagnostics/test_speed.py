@@ -1,0 +1,59 @@
+"""The bench measures what it says: bytes exactly, times as ratios."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from credit.cli import bench
+from credit.diagnostics.speed import compare, peak_bytes
+from credit.errors import UserError
+
+
+def test_peak_bytes_counts_what_is_held_at_once() -> None:
+    x = torch.zeros(1000)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        a = x + 1  # 4000 bytes
+        b = a.double()  # 8000 more while a lives
+        del a
+        c = b[:10] + 1  # 80 more, after a is gone
+        del b, c
+
+    assert peak_bytes(step, x, x) == 12000
+
+
+def test_views_and_in_place_ops_hold_nothing_more() -> None:
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        a = (x + 1).view(10, 100).t().mul_(2).relu_()
+        del a
+
+    assert peak_bytes(step, torch.zeros(1000), torch.zeros(1)) == 4000
+
+
+def test_autograd_keeps_what_a_sweep_drops() -> None:
+    model = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.ReLU())], nn.Linear(64, 10))
+    ratio = compare("bp", model, torch.randn(256, 64), torch.randint(0, 10, (256,)), seconds=0.2)
+    assert ratio.memory is not None and ratio.memory <= 1.0
+    assert ratio.pairs >= 5 and ratio.low <= ratio.time <= ratio.high
+
+
+def test_the_command_writes_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    words = ["--rules", "bp,dfa", "--archs", "mlp", "--seconds", "0.1", "--no-data", "--json", str(out)]
+    assert bench.main(words) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["rule"], row["arch"], row["mode"]) for row in rows] == [
+        ("bp", "mlp", "eager"),
+        ("dfa", "mlp", "eager"),
+    ]
+    assert "peak memory" in capsys.readouterr().out
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match="--rules dffa: did you mean 'dfa'"):
+        bench.main(["--rules", "dffa"])
+    with pytest.raises(UserError, match="--archs lenet: did you mean 'lenet5'"):
+        bench.main(["--archs", "lenet"])
