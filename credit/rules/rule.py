@@ -172,8 +172,8 @@ class Rule:
             x, y: as for ``step``.
             buffers: the model's buffers to read and move; None: copies, so that nothing changes.
         """
+        self._check_batch(x, y)
         if not self._ready:
-            self._check_batch(x, y)
             self.prepare(x)
         if buffers is None:
             buffers = {name: value.clone() for name, value in self._model_buffers().items()}
@@ -268,6 +268,10 @@ class Rule:
                 f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
             )
         weight = next(iter(self._params.values()))
+        if self.precision == "float64" and weight.dtype != torch.float64:
+            raise UserError(
+                f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
+            )
         if self.dtype is None and weight.dtype != x.dtype:
             raise UserError(
                 f"step(x, y): x is {x.dtype} but the model's parameters are {weight.dtype}; convert one of them"
