@@ -20,8 +20,10 @@ def register(family: str, name: str) -> Callable[[T], T]:
         name: the word in ``rule.<family>=<name>`` (for a rule: its ``kind``).
 
     Raises:
-        UserError: the name is taken by another class.
+        UserError: there is no such family, or the name is taken by another class.
     """
+    if family not in FAMILIES:
+        raise UserError(f"register('{family}', '{name}'): there is no such family; {nearest(family, FAMILIES)}")
 
     def keep(cls: T) -> T:
         held = FAMILIES[family].get(name)
