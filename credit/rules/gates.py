@@ -25,6 +25,12 @@ def _backprop(op: Activate, run: Run, signal: Tensor) -> Tensor:
     return passed
 
 
+def _unsound(op: Activate) -> str | None:
+    if op.function.sound(*op.options):
+        return None
+    return f"its constant {op.options[0]:g} makes it flat or falling below zero: give it one above 0, or use relu"
+
+
 @register("gate", "derivative")
 @dataclass(frozen=True)
 class Derivative:
@@ -63,7 +69,7 @@ class Responsive:
                 "it is not monotone, and LISP's responsiveness Pi is defined for non-decreasing activations only: "
                 "use a monotone one (arch.activation=relu, elu, softplus, ...) or rule.gate=derivative"
             )
-        return None
+        return _unsound(op)
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         rises = op.function.rises
@@ -102,7 +108,7 @@ class Inverse:
         return {"output", op.function.keeps} if callable(op.function.rises) else {"output"}
 
     def refusal(self, op: Activate) -> str | None:
-        return None if op.function.inverse else "it has no inverse: use rule.gate=responsive"
+        return _unsound(op) if op.function.inverse else "it has no inverse: use rule.gate=responsive"
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         if op.args["name"] == "relu":

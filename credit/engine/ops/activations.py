@@ -30,6 +30,7 @@ class Activation:
         rises: ``always``, ``nowhere``, a function (kept, *options) -> bool mask, or None where the function also falls.
         inverse: (h, *options) -> z on the open range ``span``; None where it has none.
         span: (h's lower end, upper end) for the options given.
+        sound: options -> whether they leave it rising where ``rises`` says: a leaky ReLU of slope 0 or below does not.
         value_: in-place form of ``value``.
     """
 
@@ -40,6 +41,7 @@ class Activation:
     inverse: Callable[..., Tensor] | None = None
     span: Callable[..., tuple[float, float]] = lambda *_: (-math.inf, math.inf)
     value_: Callable[..., Tensor] | None = None
+    sound: Callable[..., bool] = lambda *_: True
 
 
 def _inside(low: float, high: float) -> Callable[..., Tensor]:
@@ -67,6 +69,7 @@ ACTIVATIONS: dict[str, Activation] = {
         F.leaky_relu,
         lambda s, z, slope: aten.leaky_relu_backward(s, z, slope, False),
         inverse=lambda h, slope: torch.where(h > 0, h, h / slope),
+        sound=lambda slope: slope > 0,
     ),
     "relu6": Activation(
         F.relu6,
@@ -90,6 +93,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda s, z, alpha: aten.elu_backward(s, alpha, 1.0, 1.0, False, z),
         inverse=_elu_inverse,
         span=lambda alpha: (-alpha, math.inf),
+        sound=lambda alpha: alpha > 0,
     ),
     "sigmoid": Activation(torch.sigmoid, aten.sigmoid_backward, "output", inverse=torch.logit, span=lambda: (0, 1)),
     "tanh": Activation(torch.tanh, aten.tanh_backward, "output", inverse=torch.atanh, span=lambda: (-1, 1)),
