@@ -102,7 +102,12 @@ class Plan:
                 op.trains = tuple(name for name in op.params.values() if name in trainable)
             op.wants = tuple(carries[slot] for slot in op.inputs)
             carries[op.out] = not isinstance(op, Shape) and (bool(op.trains) or any(op.wants))
-        self.back = [op for op in reversed(self.ops) if carries[op.out]]
+        reached, self.back = {self.exit}, []
+        for op in reversed(self.ops):
+            # What only a shape or an index was read from gets no signal.
+            if carries[op.out] and op.out in reached:
+                self.back.append(op)
+                reached |= {slot for slot, want in zip(op.inputs, op.wants, strict=True) if want}
 
     def _verify(self) -> None:
         """Every trainable parameter takes part, or the run refuses to start."""
@@ -138,8 +143,10 @@ class Plan:
         drops: dict[int, list[int]] = {}
         for slot, index in last.items():
             drops.setdefault(index, []).append(slot)
+        swept = {op.index for op in self.back}
         self._forward = [
-            (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, [])) for op in self.ops
+            (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, []), op.index in swept)
+            for op in self.ops
         ]
 
     def _ownership(self, output_owned: bool) -> None:
@@ -171,7 +178,7 @@ class Plan:
         run.batch = x.shape[0]
         values: list[Any] = [None] * self.slots
         values[self.entry] = x
-        for op, inputs, extra, dynamic, out, drops in self._forward:
+        for op, inputs, extra, dynamic, out, drops, swept in self._forward:
             if extra:
                 rest = resolve(extra, values) if dynamic else extra
                 values[out] = op.forward(run, *[values[slot] for slot in inputs], *rest)
@@ -179,6 +186,8 @@ class Plan:
                 values[out] = op.forward(run, values[inputs[0]])
             else:
                 values[out] = op.forward(run, *[values[slot] for slot in inputs])
+            if not swept:
+                run.saved[op.index] = None
             for slot in drops:
                 values[slot] = None
         logits: Tensor = values[self.exit]

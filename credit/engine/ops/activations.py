@@ -121,6 +121,8 @@ class Activate(Op):
     """
 
     kind: ClassVar[str] = "activation"
+    # A gate may pass the signal on as it is.
+    aliases: ClassVar[bool] = True
     fresh: ClassVar[bool] = False
     keeps: frozenset[str] = frozenset()
 

@@ -47,13 +47,33 @@ class Mul(Op):
         )
 
 
+class Div(Op):
+    """``a / b``, broadcasting; ``a`` may be a number or a value computed from shapes, given as ``extra``."""
+
+    kind: ClassVar[str] = "div"
+
+    def forward(self, run: Run, *operands: Any) -> Tensor:
+        # With one tensor, it is the divisor.
+        a, b = operands if len(self.inputs) == 2 else operands[::-1]
+        self.save(run, (a, b))
+        out: Tensor = a / b
+        return out
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        a, b = self.load(run)
+        to_b = sum_to(-signal * a / (b * b), b.shape) if self.wants[-1] else None
+        if len(self.inputs) == 1:
+            return (to_b,)
+        return (sum_to(signal / b, a.shape) if self.wants[0] else None, to_b)
+
+
 class Affine(Op):
     """``scale * a + shift`` with constants (numbers or values computed from shapes)."""
 
     kind: ClassVar[str] = "affine"
 
     def forward(self, run: Run, a: Tensor, scale: Any = None, shift: Any = None) -> Tensor:
-        self.save(run, scale)
+        self.save(run, (scale, a.shape))
         out = a if scale is None else a * scale
         return out if shift is None else out + shift
 
@@ -61,8 +81,8 @@ class Affine(Op):
     aliases: ClassVar[bool] = True
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        scale = self.load(run)
-        return (signal if scale is None else signal * scale,)
+        scale, shape = self.load(run)
+        return (sum_to(signal if scale is None else signal * scale, shape),)
 
 
 class Cat(Op):

@@ -30,16 +30,21 @@ def fill(value: Any, tensors: list[Any]) -> Any:
 
 
 class Local(Op):
-    """Any deterministic function of tensors; ``args``: ``call`` (params by role, *args, **kwargs), ``extra``: (args, kwargs).
+    """Any deterministic function of tensors; ``args``: ``call`` (tensors by role, *args, **kwargs), ``extra``: (args, kwargs).
 
+    The tensors by role are the parameters and, from ``args["buffers"]``, the buffers, which only the forward may move.
     Scaled-dot-product attention takes this road, and any function or leaf module that the table lacks.
     """
 
     kind: ClassVar[str] = "local"
+    # Autograd may return a view of the signal, or an expanded one, and the call a view of its input.
+    expands: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
 
     def forward(self, run: Run, *values: Any) -> Any:
         self.save(run, values)
-        return self._value(values, self._params(run))
+        buffers = {role: run.buffers[name] for role, name in self.args["buffers"].items()}
+        return self._value(values, self._params(run) | buffers)
 
     def _value(self, values: tuple[Any, ...], params: dict[str, Tensor]) -> Tensor:
         args, kwargs = fill(values[-2:], list(values[:-2]))
@@ -59,13 +64,19 @@ class Local(Op):
                 for leaf in leaves
             }
             inputs = tuple(at.get(place, value) for place, value in enumerate(values[:-2]))
-            out = self._value((*inputs, *values[-2:]), {role: at.get(role, p) for role, p in params.items()})
+            buffers = {role: run.buffers[name].clone() for role, name in self.args["buffers"].items()}
+            named = {role: at.get(role, p) for role, p in params.items()} | buffers
+            out = self._value((*inputs, *values[-2:]), named)
             return list(torch.autograd.grad(out, list(at.values()), signal.to(out.dtype), allow_unused=True))
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         wanted: list[str | int] = [place for place, want in enumerate(self.wants) if want]
-        grads = dict(zip(wanted, self._grads(run, signal, wanted), strict=True))
-        return tuple(grads.get(place) for place in range(len(self.inputs)))
+        sent: list[Tensor | None] = [None] * len(self.inputs)
+        values = self.load(run)
+        for place, grad in zip(wanted, self._grads(run, signal, wanted), strict=True):
+            # What the function does not use of an input gets nothing.
+            sent[int(place)] = torch.zeros_like(values[int(place)]) if grad is None else grad
+        return tuple(sent)
 
     def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
         roles: list[str | int] = [role for role, name in self.params.items() if name in self.trains]

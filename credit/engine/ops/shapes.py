@@ -47,7 +47,7 @@ class Permute(Op):
 
 
 class Select(Op):
-    """Indexing with integers, slices, None and Ellipsis: the adjoint writes into zeros."""
+    """Indexing: the adjoint writes into zeros, or adds where tensors or lists may name an entry more than once."""
 
     kind: ClassVar[str] = "select"
     fresh: ClassVar[bool] = False
@@ -59,8 +59,16 @@ class Select(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         shape, index = self.load(run)
         whole = signal.new_zeros(shape)
-        whole[index] = signal
-        return (whole,)
+        if _plain(index):
+            whole[index] = signal
+            return (whole,)
+        places = torch.arange(whole.numel(), device=signal.device).view(shape)[index]
+        return (whole.view(-1).index_add(0, places.reshape(-1), signal.reshape(-1)).view(shape),)
+
+
+def _plain(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in parts)
 
 
 class Expand(Op):
@@ -120,18 +128,23 @@ class Shape(Op):
 
 
 class Value(Op):
-    """A parameter or buffer used directly (a class token, a layer scale); a parameter's signal is its update."""
+    """A parameter or buffer used directly (a class token, a layer scale); a parameter's signal is its update.
+
+    A tensor that is neither, written in the model's code or kept as a plain attribute, is ``args["constant"]``.
+    """
 
     kind: ClassVar[str] = "value"
     fresh: ClassVar[bool] = False
 
     def forward(self, run: Run, *_: Any) -> Tensor:
         name = self.args["tensor"]
-        value = run.params[name] if name in run.params else run.buffers[name]
+        value = run.params[name] if name in run.params else run.buffers.get(name, self.args["constant"])
         if run.dtype is None or not value.is_floating_point():
             return value
         return value.to(run.dtype)
 
     def updates(self, run: Run, signal: Tensor) -> Any:
         for name in self.trains:
-            yield name, signal.to(run.params[name].dtype).contiguous()
+            update = signal.to(run.params[name].dtype).contiguous()
+            # Who else holds this signal must not see what an optimizer does to the gradient.
+            yield name, update.clone() if update is signal and not self.exclusive else update

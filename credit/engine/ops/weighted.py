@@ -118,6 +118,7 @@ class Pad(Op):
     """
 
     kind: ClassVar[str] = "pad"
+    aliases: ClassVar[bool] = True
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
         self.save(run, x.shape)
@@ -145,7 +146,11 @@ class Pad(Op):
         shape = self.load(run)
         for dim, before, after in reversed(self._places(signal.dim())):
             if self.args["mode"] == "constant":
-                signal = signal.narrow(dim, before, shape[dim])
+                # A negative width cuts entries off: their signal is zero.
+                widths = [0, 0] * (signal.dim() - 1 - dim)
+                signal = signal.narrow(dim, max(before, 0), signal.shape[dim] - max(before, 0) - max(after, 0))
+                if before < 0 or after < 0:
+                    signal = F.pad(signal, [*widths, max(-before, 0), max(-after, 0)])
             else:
                 source = self._source(shape[dim], before, after, signal.device)
                 into = list(signal.shape)
