@@ -57,6 +57,11 @@ class Builder:
     def emit(self, kind: type[Op], *inputs: Val, extra: tuple[Any, ...] = (), suffix: str = "", **args: Any) -> Val:
         """Append one op and return its result. ``extra`` may hold ``Val``s of shape values."""
         params = args.pop("params", {})
+        if vals(args):
+            raise UserError(
+                f"'{self.name}' in {type(self.model).__name__}: an option of {kind.kind} that is computed in forward() has no "
+                "row in credit/engine/table.py; make it a number"
+            )
         name = self.name + suffix
         self.names[name] += 1
         if self.names[name] > 1:
@@ -98,19 +103,21 @@ def function_name(target: Any) -> str:
 
 
 def local_call(builder: Builder, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
-               params: dict[str, str] | None = None) -> Val:  # fmt: skip
+               params: dict[str, str] | None = None, buffers: dict[str, str] | None = None) -> Val:  # fmt: skip
     """Append one op differentiated by autograd, ``call(*args, **kwargs)``, if the rule opted in.
 
-    Where ``params`` names parameters by role, the call takes them as a dict before the other arguments.
+    Where ``params`` names parameters by role (and ``buffers`` buffers), the call takes them as a dict before the others.
     """
-    what = function_name(call) if params is None else type(builder.model.get_submodule(builder.name)).__name__
+    module = None if params is None else builder.model.get_submodule(builder.name)
+    what = function_name(call) if module is None else type(module).__name__
+    refuse_random(builder, what, module)
     if not builder.local:
         raise UserError(
             f"'{builder.name}' ({what}) in {type(builder.model).__name__} is an op that no rule has a row for "
             "(credit/engine/table.py). Every sweep rule takes it by autograd of that single op with local_autograd=true "
             "(rule.local_autograd=true on the command line); the run then says so."
         )
-    tensors = [v for v in vals((args, kwargs)) if v.tensor]
+    tensors = list(dict.fromkeys(v for v in vals((args, kwargs)) if v.tensor))
     places = {v.slot: Arg(at) for at, v in enumerate(tensors)}
 
     def mark(value: Any) -> Any:
@@ -122,4 +129,43 @@ def local_call(builder: Builder, call: Callable[..., Any], args: tuple[Any, ...]
 
     builder.localised.append(f"{builder.name} ({what})")
     run = call if params is not None else lambda _, *a, **k: call(*a, **k)
-    return builder.emit(Local, *tensors, extra=(mark(args), mark(kwargs)), params=params or {}, call=run)
+    extra = (mark(args), mark(kwargs))
+    return builder.emit(Local, *tensors, extra=extra, params=params or {}, buffers=buffers or {}, call=run)
+
+
+def local_piece(builder: Builder, x: Val, index: Any) -> Val | None:
+    """Return ``x[index]`` where x comes from local autograd, whose call may return a tuple; None where it does not.
+
+    The piece is an op of its own; the whole is dropped from the plan where nothing else reads it.
+    """
+    maker = next((op for op in builder.ops if op.out == x.slot), None)
+    if not isinstance(maker, Local) or not isinstance(index, int):
+        return None
+    call = maker.args["call"]
+    tensors = [Val(slot, True) for slot in maker.inputs]
+    made = builder.emit(Local, *tensors, params=maker.params, buffers=maker.args["buffers"],
+                        call=lambda *args, **kwargs: call(*args, **kwargs)[index])  # fmt: skip
+    builder.ops[-1].extra = maker.extra
+    return made
+
+
+_RANDOM = ("drop", "rand", "bernoulli", "multinomial", "normal_", "uniform_", "exponential_", "stochastic", "gumbel")
+
+
+def refuse_random(builder: Builder, what: str, module: nn.Module | None = None) -> None:
+    """Refuse an op that draws from the global generator: run again, it would draw another mask."""
+    if module is None:
+        random = any(word in what.lower() for word in _RANDOM)
+    else:
+        dropping = (nn.modules.dropout._DropoutNd, nn.RReLU)
+        random = any(
+            isinstance(part, dropping) and getattr(part, "p", 1) > 0 or float(getattr(part, "dropout", None) or 0) > 0
+            for part in module.modules()
+            if not isinstance(getattr(part, "dropout", None), nn.Module) or isinstance(part, dropping)
+        )
+    if random:
+        raise UserError(
+            f"'{builder.name}' ({what}) in {type(builder.model).__name__} draws random numbers from the global generator, "
+            "which a step cannot repeat: use nn.Dropout, nn.Dropout1d, nn.Dropout2d or timm's DropPath, or set its "
+            "probability to 0"
+        )

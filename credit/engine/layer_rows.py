@@ -11,10 +11,26 @@ from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm, GroupNorm, LayerNorm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
 from credit.engine.ops.weighted import Conv, Linear, Pad
+from credit.errors import UserError
 
 
 def _params(builder: Builder, module: nn.Module) -> dict[str, str]:
-    return {role: f"{builder.name}.{role}" for role, p in module.named_parameters(recurse=False) if p is not None}
+    params = {role: f"{builder.name}.{role}" for role, _ in module.named_parameters(recurse=False)}
+    if unknown := set(params) - {"weight", "bias"} or hasattr(module, "parametrizations"):
+        what = ", ".join(sorted(unknown)) if isinstance(unknown, set) else "parametrizations"
+        raise UserError(
+            f"'{builder.name}' ({type(module).__name__}) in {type(builder.model).__name__} computes its weights from others "
+            f"({what}), which no rule has a row for: remove the reparametrisation (weight_norm, spectral_norm) there"
+        )
+    return params
+
+
+def _no_indices(builder: Builder, wanted: bool) -> None:
+    if wanted:
+        raise UserError(
+            f"'{builder.name}' in {type(builder.model).__name__}: max pooling with return_indices=True has no row in "
+            "credit/engine/table.py; write return_indices=False there"
+        )
 
 
 def _pair(value: Any, dims: int = 2) -> list[int]:
@@ -119,6 +135,7 @@ def group_norm(b: Builder, m: Any, x: Val) -> Val:
 def max_pool(dims: int) -> Row:
     def row(b: Builder, x: Val, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
             ceil_mode: bool = False, return_indices: bool = False) -> Val:  # fmt: skip
+        _no_indices(b, return_indices)
         size = _pair(kernel_size, dims)
         lead, one = [0] * (2 - dims), [1] * (2 - dims)
         return b.emit(
@@ -144,7 +161,7 @@ def avg_pool(dims: int) -> Row:
 
 def max_pool_module(b: Builder, m: Any, x: Val) -> Val:
     return max_pool(1 if isinstance(m, nn.MaxPool1d) else 2)(
-        b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode
+        b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
     )
 
 
@@ -157,7 +174,8 @@ def avg_pool_module(b: Builder, m: Any, x: Val) -> Val:
 
 
 def adaptive_pool(mode: str, dims: int) -> Row:
-    def row(b: Builder, x: Val, output_size: Any) -> Val:
+    def row(b: Builder, x: Val, output_size: Any, return_indices: bool = False) -> Val:
+        _no_indices(b, return_indices)
         size = [1] * (2 - dims) + _pair(output_size, dims)
         return b.emit(AdaptivePool, x, size=size, mode=mode, flat=dims == 1)
 
@@ -167,7 +185,7 @@ def adaptive_pool(mode: str, dims: int) -> Row:
 def adaptive_module(b: Builder, m: Any, x: Val) -> Val:
     mode = "max" if isinstance(m, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d) else "avg"
     flat = isinstance(m, nn.AdaptiveAvgPool1d | nn.AdaptiveMaxPool1d)
-    return adaptive_pool(mode, 1 if flat else 2)(b, x, m.output_size)
+    return adaptive_pool(mode, 1 if flat else 2)(b, x, m.output_size, getattr(m, "return_indices", False))
 
 
 # ---------------------------------------------------------------- chance

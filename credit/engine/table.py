@@ -59,9 +59,7 @@ FUNCTIONS: dict[Any, Row] = {
     F.mish: layer.plain("mish"),
     F.hardswish: layer.plain("hardswish"),
     F.hardsigmoid: layer.plain("hardsigmoid"),
-    F.sigmoid: layer.plain("sigmoid"),
     torch.sigmoid: layer.plain("sigmoid"),
-    F.tanh: layer.plain("tanh"),
     torch.tanh: layer.plain("tanh"),
     F.leaky_relu: layer.leaky_relu,
     F.gelu: layer.gelu,
@@ -70,7 +68,7 @@ FUNCTIONS: dict[Any, Row] = {
     F.softplus: layer.softplus,
     torch.sign: layer.plain("sign"),
     torch.heaviside: layer.step,
-    F.softmax: lambda b, x, dim=-1, **_: value.softmax(b, x, dim),
+    F.softmax: value.softmax_function,
     torch.softmax: value.softmax,
     F.dropout: layer.dropout("element"),
     F.dropout2d: layer.dropout("channel"),
@@ -111,17 +109,17 @@ METHODS: dict[str, Row] = {
     "chunk": value.chunk,
     "split": value.split,
     "unbind": value.unbind,
-    "view": value.view(lambda x, *shape: x.reshape(*shape)),
-    "reshape": value.view(lambda x, *shape: x.reshape(*shape)),
-    "squeeze": value.view(lambda x, *dim: x.squeeze(*dim)),
-    "unsqueeze": value.view(lambda x, dim: x.unsqueeze(dim)),
-    "unflatten": value.view(lambda x, dim, sizes: x.unflatten(dim, sizes)),
-    "contiguous": value.view(lambda x: x.contiguous()),
+    "view": value.view(torch.Tensor.reshape),
+    "reshape": value.view(torch.Tensor.reshape),
+    "squeeze": value.view(torch.Tensor.squeeze),
+    "unsqueeze": value.view(torch.Tensor.unsqueeze),
+    "unflatten": value.view(torch.Tensor.unflatten),
+    "contiguous": value.view(torch.Tensor.contiguous),
     "clone": value.unchanged,
     "expand": value.expand,
-    "size": value.of_shape(lambda x, *dim: x.size(*dim)),
-    "dim": value.of_shape(lambda x: x.dim()),
-    "numel": value.of_shape(lambda x: x.numel()),
+    "size": value.of_shape(torch.Tensor.size),
+    "dim": value.of_shape(torch.Tensor.dim),
+    "numel": value.of_shape(torch.Tensor.numel),
 }
 
 
@@ -218,4 +216,8 @@ def leaves() -> tuple[type[nn.Module], ...]:
 
 def functions() -> tuple[Callable[..., Any], ...]:
     """Functions that the tracer does not look into, because they need concrete numbers."""
-    return (math.prod,)
+    if "timm.layers" not in sys.modules:
+        return (math.prod,)
+    from timm.layers import resample_abs_pos_embed
+
+    return (math.prod, resample_abs_pos_embed)

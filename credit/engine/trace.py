@@ -3,25 +3,50 @@
 What the table knows stands in ``credit.engine.table``; this file walks the graph and names what it cannot take.
 """
 
+import inspect
 import linecache
+import operator
 import traceback
 from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 from credit.engine import table
-from credit.engine.builder import Builder, Val, local_call, vals
+from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Value
 from credit.errors import UserError
+
+_AUGMENTED = {
+    getattr(operator, f"i{name}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+}
+
+
+class _Proxy(fx.Proxy):
+    """Records ``x += y`` as what it is: fx's own proxy takes it for ``x + y``, though it changes x for other readers."""
+
+
+def _augment(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
+
+
+for _target in _AUGMENTED:
+    setattr(_Proxy, f"__{_target.__name__.rstrip('_')}__", _augment(_target))
 
 
 class _Tracer(fx.Tracer):
     def __init__(self, leaves: tuple[type[nn.Module], ...], functions: tuple[Callable[..., Any], ...]) -> None:
         super().__init__(autowrap_functions=functions)
         self.leaves = leaves
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
@@ -42,9 +67,10 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
     """
     was_training = {name: module.training for name, module in model.named_modules()}
+    held = set(vars(model))
     model.train()
     try:
-        graph = _Tracer(table.leaves(), table.functions()).trace(model)
+        graph = _Tracer(table.leaves(), table.functions()).trace(model, concrete_args=_defaults(model))
     except UserError:
         raise
     except Exception as error:  # fx raises whatever the model's own code raises on a proxy
@@ -52,11 +78,23 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
     finally:
         for name, module in model.named_modules():
             module.training = was_training[name]
-    return _walk(model, graph, local)
+    try:
+        return _walk(model, graph, local)
+    finally:
+        for name in set(vars(model)) - held:  # fx leaves the tensors that the code writes out on the model
+            delattr(model, name)
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """Settle forward's optional arguments, so that what it does with them is not taken for a tensor's business."""
+    optional = list(inspect.signature(model.forward).parameters.values())[1:]
+    plain = (bool, int, float, str, type(None))
+    return {p.name: p.default for p in optional if isinstance(p.default, plain)}
 
 
 def _untraceable(model: nn.Module, error: Exception) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename.replace("\\", "/")]
+    torch_itself = Path(torch.__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if torch_itself not in Path(f.filename).parents]
     where = frames[-1] if frames else None
     line = (
         f"{where.filename}, line {where.lineno}: {linecache.getline(where.filename, where.lineno or 0).strip()}"
@@ -84,19 +122,32 @@ def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> tuple[list[Op], int
         elif node.op == "output":
             result = _output(model, args[0])
         elif node.op == "get_attr":
-            env[node] = builder.emit(Value, tensor=node.target)
+            env[node] = _tensor(builder, str(node.target))
         else:
-            _refuse_mutation(model, node)
+            _refuse_mutation(model, node, env)
             env[node] = _call(builder, node, args, kwargs)
     return builder.ops, builder.slots, entry, result, builder.localised
 
 
+def _tensor(builder: Builder, target: str) -> Val:
+    value: Any = reduce(getattr, target.split("."), builder.model)
+    constant = None if isinstance(value, nn.Parameter) else value
+    return builder.emit(Value, tensor=target, constant=constant)
+
+
 def _placeholder(model: nn.Module, builder: Builder, node: fx.Node, entry: int) -> tuple[Any, int]:
-    if entry < 0:
+    if entry < 0 and not str(node.target).startswith("*"):
         slot = builder.slot()
         return Val(slot, True), slot
     if node.args:
         return node.args[0], entry
+    if entry >= 0 and str(node.target).startswith("*"):
+        return ({} if str(node.target).startswith("**") else ()), entry
+    if entry < 0:
+        raise UserError(
+            f"{type(model).__name__}.forward takes '{node.target}'; a traced model takes one named input tensor: "
+            "write forward(self, x)"
+        )
     raise UserError(
         f"{type(model).__name__}.forward takes a second argument '{node.name}' without a default; "
         "a traced model takes one input tensor. Wrap it in a module whose forward(x) fills in the rest."
@@ -112,46 +163,97 @@ def _output(model: nn.Module, value: Any) -> int:
     )
 
 
-def _refuse_mutation(model: nn.Module, node: fx.Node) -> None:
+# Whose result shares its input's memory.
+_VIEWS = {"view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "chunk", "split",
+          "unbind", "expand", "contiguous", "getitem", "getattr"}  # fmt: skip
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_method" else str(getattr(node.target, "__name__", node.target))
+
+
+def _in_place(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = _name(node)
+    return node.target in _AUGMENTED or bool(node.kwargs.get("inplace")) or (name[-1:] == "_" and name[-2:] != "__")
+
+
+def _refuse_mutation(model: nn.Module, node: fx.Node, env: dict[fx.Node, Any]) -> None:
     """An in-place op whose input is read again later would see other values here than in the module itself."""
-    module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
-    in_place = bool(getattr(module, "inplace", False)) or (node.op == "call_method" and str(node.target).endswith("_"))
     source = node.args[0] if node.args else None
-    if not in_place or not isinstance(source, fx.Node):
+    if not isinstance(source, fx.Node) or not _in_place(model, node):
         return
+    if not isinstance(env[source], Val) or not env[source].tensor:
+        return
+    base = source
+    while base.op != "call_module" and _name(base) in _VIEWS and isinstance(base.args[0], fx.Node):
+        base = base.args[0]
     order = {n: at for at, n in enumerate(node.graph.nodes)}
-    later = [user.name for user in source.users if order[user] > order[node]]
+    same, later = [base], []
+    for held in same:  # grows while it is walked
+        same += [user for user in held.users if user.op != "call_module" and _name(user) in _VIEWS and user is not node]
+        later += [user.name for user in held.users if order[user] > order[node]]
     if later:
         raise UserError(
-            f"{type(model).__name__}: '{node.target}' overwrites '{source.name}' in place, but {', '.join(later)} reads it "
-            "afterwards; write inplace=False there."
+            f"{type(model).__name__}: '{node.target if node.op == 'call_module' else node.name}' overwrites '{source.name}' in "
+            f"place, but {', '.join(dict.fromkeys(later))} reads it afterwards; write inplace=False there (or x = x + y for "
+            "x += y)."
         )
+
+
+def _functional(node: fx.Node) -> Any:
+    """The op that does without overwriting what this one does in place; nothing reads the overwritten tensor again."""
+    target: Any = node.target
+    if target in _AUGMENTED and target not in table.FUNCTIONS:
+        return _AUGMENTED[target]
+    name = _name(node)
+    if name[-1:] != "_" or name[-2:] == "__":
+        return target
+    if node.op == "call_method":
+        return target if target in table.METHODS or not hasattr(torch.Tensor, name[:-1]) else name[:-1]
+    return getattr(F, name[:-1], getattr(torch, name[:-1], target))
 
 
 def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    target: Any = str(node.target) if node.op == "call_module" else _functional(node)
     if node.op == "call_module":
-        module = builder.model.get_submodule(str(node.target))
-        row = table.module_row(module)
+        module = builder.model.get_submodule(target)
+        row, what = table.module_row(module), type(module).__name__
         args = (module, *args)
     elif node.op == "call_method":
-        row = table.METHODS.get(str(node.target))
+        row, what = table.METHODS.get(target), f"Tensor.{target}"
     else:
-        row = table.FUNCTIONS.get(node.target)
+        row, what = table.FUNCTIONS.get(target), function_name(target)
         if row is None and not any(v.tensor for v in vals((args, kwargs))):
-            return builder.shape(node.target, *args, **kwargs)  # type: ignore[arg-type]
-    if row is not None:
-        return row(builder, *args, **kwargs)
-    return _local_node(builder, node, args, kwargs)
+            refuse_random(builder, what)
+            return builder.shape(target, *args, **kwargs)
+    if row is None:
+        return _local_node(builder, node, target, args, kwargs)
+    try:
+        inspect.signature(row).bind(builder, *args, **kwargs)
+    except TypeError as error:
+        raise UserError(
+            f"'{builder.name}' ({what}) in {type(builder.model).__name__}: its row in credit/engine/table.py does not take these "
+            f"arguments ({error})"
+        ) from error
+    return row(builder, *args, **kwargs)
 
 
-def _local_node(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Val:
-    target: Any = node.target
-    if node.op == "call_module":
-        module = args[0]
-        params = {role: f"{target}.{role}" for role, _ in module.named_parameters()}
-        return local_call(
-            builder, lambda p, *a, **k: torch.func.functional_call(module, p, a, k), args[1:], kwargs, params
+def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Val:
+    if node.op != "call_module":
+        function = getattr(torch.Tensor, target) if node.op == "call_method" else target
+        return local_call(builder, function, args, {key: value for key, value in kwargs.items() if key != "inplace"})
+    module = args[0]
+    if _in_place(builder.model, node):
+        raise UserError(
+            f"'{target}' ({type(module).__name__}) in {type(builder.model).__name__} works in place, which an op without a row "
+            "cannot: write inplace=False there"
         )
-    if node.op == "call_method":
-        return local_call(builder, getattr(torch.Tensor, target), args, kwargs)
-    return local_call(builder, target, args, kwargs)
+    params = {role: f"{target}.{role}" for role, _ in module.named_parameters()}
+    buffers = {role: f"{target}.{role}" for role, _ in module.named_buffers()}
+
+    def call(named: dict[str, Any], *rest: Any, **options: Any) -> Any:
+        return torch.func.functional_call(module, named, rest, options)
+
+    return local_call(builder, call, args[1:], kwargs, params, buffers)

@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
-from credit.engine.builder import Builder, Row, Val, local_call
-from credit.engine.ops.arithmetic import Add, Affine, Cat, MatMul, Mean, Mul, Softmax
+from credit.engine.builder import Builder, Row, Val, local_call, local_piece
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, MatMul, Mean, Mul, Softmax
 from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
 from credit.errors import UserError
 
@@ -51,12 +52,14 @@ def divide(b: Builder, x: Any, y: Any) -> Any:
     tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
     if not tensors:
         return b.shape(operator.truediv, x, y)
-    if len(tensors) == 2 or tensors[0] is y:
-        _no_row(b, "division by a tensor that carries a signal")
+    if len(tensors) == 2:
+        return b.emit(Div, x, y)
+    if tensors[0] is y:
+        return b.emit(Div, y, extra=(x,))
     return b.emit(Affine, x, extra=(b.shape(operator.truediv, 1.0, y), None))
 
 
-def _no_row(b: Builder, what: str) -> None:
+def _no_row(b: Builder, what: str) -> NoReturn:
     raise UserError(f"'{b.name}' in {type(b.model).__name__}: {what} has no row in credit/engine/table.py")
 
 
@@ -80,23 +83,33 @@ def matmul(b: Builder, x: Val, y: Val) -> Val:
     return b.emit(MatMul, x, y)
 
 
-def softmax(b: Builder, x: Val, dim: int = -1) -> Val:
+def softmax(b: Builder, x: Val, dim: int) -> Val:
     return b.emit(Softmax, x, dim=dim)
 
 
+def softmax_function(b: Builder, x: Val, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Val:
+    if dtype is not None:
+        _no_row(b, "softmax with dtype=")
+    return softmax(b, x, dim)
+
+
 def softmax_module(b: Builder, m: nn.Softmax, x: Val) -> Val:
-    return softmax(b, x, -1 if m.dim is None else m.dim)
+    if m.dim is None:
+        _no_row(b, "Softmax without dim")
+    return softmax(b, x, m.dim)
 
 
 # ---------------------------------------------------------------- views
 
 
 def view(call: Callable[..., Any]) -> Row:
-    return lambda b, x, *rest: b.emit(View, x, extra=rest, call=call)
+    return lambda b, x, *rest, **named: b.emit(
+        View, x, extra=(rest, named), call=lambda t, rest, named: call(t, *rest, **named)
+    )
 
 
 def flatten(b: Builder, x: Val, start_dim: int = 0, end_dim: int = -1) -> Val:
-    return b.emit(View, x, call=lambda t: t.flatten(start_dim, end_dim))
+    return b.emit(View, x, extra=(start_dim, end_dim), call=torch.flatten)
 
 
 def flatten_module(b: Builder, m: nn.Flatten, x: Val) -> Val:
@@ -128,6 +141,8 @@ def transpose(b: Builder, x: Val, dim0: int, dim1: int) -> Val:
 def select(b: Builder, x: Any, index: Any) -> Any:
     if not (isinstance(x, Val) and x.tensor):
         return x[index] if isinstance(x, tuple | list) else b.shape(operator.getitem, x, index)
+    if (piece := local_piece(b, x, index)) is not None:
+        return piece
     return b.emit(Select, x, extra=(index,))
 
 
@@ -141,20 +156,25 @@ class Pieces:
     def __init__(self, b: Builder, x: Val, call: Callable[..., Any], rest: tuple[Any, ...]) -> None:
         self.b, self.x, self.call, self.rest = b, x, call, rest
 
-    def __getitem__(self, piece: int) -> Val:
+    def __iter__(self) -> Any:
+        _no_row(self.b, "taking all pieces at once (write a, b = ... and list the names)")
+
+    def __getitem__(self, piece: Any) -> Val:
+        if not isinstance(piece, int):
+            _no_row(self.b, "a slice of the pieces (write a, b = ... and list the names)")
         return self.b.emit(Split, self.x, extra=self.rest, call=self.call, piece=piece)
 
 
 def chunk(b: Builder, x: Val, chunks: int, dim: int = 0) -> Pieces:
-    return Pieces(b, x, lambda t: t.chunk(chunks, dim), ())
+    return Pieces(b, x, torch.chunk, (chunks, dim))
 
 
 def split(b: Builder, x: Val, split_size: Any, dim: int = 0) -> Pieces:
-    return Pieces(b, x, lambda t, size: t.split(size, dim), (split_size,))
+    return Pieces(b, x, torch.split, (split_size, dim))
 
 
 def unbind(b: Builder, x: Val, dim: int = 0) -> Pieces:
-    return Pieces(b, x, lambda t: t.unbind(dim), ())
+    return Pieces(b, x, torch.unbind, (dim,))
 
 
 def get_item(b: Builder, x: Any, index: Any) -> Any:
