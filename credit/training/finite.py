@@ -64,4 +64,4 @@ def check_parameters(model: nn.Module, step: int) -> None:
     """Raise `DivergedError` where the last update left a parameter or buffer that is not finite."""
     name = nonfinite_parameter(model)
     if name is not None:
-        raise DivergedError(step, f"parameter '{name}' after the update")
+        raise DivergedError(step, f"'{name}' after the update")

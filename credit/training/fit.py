@@ -69,6 +69,8 @@ def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
     """Resume or begin, train, and write the result whatever happened."""
     metrics = MetricsFile(folder)
     with contextlib.closing(metrics), Mirror(folder, screen) if run.cfg.logger.wandb else no_mirror() as mirror:
+        for note in run.rule.notes:  # what a user must know of this rule on this network, local autograd for one
+            screen.line(f"note: {note}")
         _resume(run, folder, metrics, screen)
         try:
             with stop_requests() as stop:

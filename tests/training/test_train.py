@@ -30,6 +30,7 @@ def test_learns_digits_and_reports_best_and_last(config, capsys):
     best = max(rows, key=lambda row: row["val_top1"])
     assert result["best"]["step"] == best["step"] and result["best"]["test_top1"] == best["test_top1"]
     assert "complete: accuracy" in capsys.readouterr().out
+    assert result["notes"] == []
     assert result["parameters"] == 64 * 64 + 64 + 64 * 10 + 10
     assert result["provenance"]["versions"]["torch"] == torch.__version__
 
