@@ -80,6 +80,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     settings: dict[str, Any] = {}
     for base in content.pop("defaults", []):
-        if base != "_self_":
-            settings |= read(str(base).removeprefix("/rule/"))
+        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the rule's own.
+        if isinstance(base, str) and base != "_self_":
+            settings |= read(base.removeprefix("/rule/"))
     return settings | content
