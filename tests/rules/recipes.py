@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from tests.rules import nets, twins
+from tests.rules.twin_images import residual_updates
 from tests.rules.twins import Array, Gate, Signal
 
 Recipe = tuple[Signal, Gate, bool]  # output signal, gate, whether D1 acts
@@ -67,6 +68,6 @@ def image_twin(
 ) -> dict[str, Array]:
     signal, gate, rms = recipe
     normalize = twins.unit_rms if rms else twins.as_it_is
-    return twins.residual_updates(
+    return residual_updates(
         nets.parameters(model), activation, x.numpy(), y.tolist(), signal=signal, gate=gate, normalize=normalize, **back
     )

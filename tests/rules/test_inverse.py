@@ -70,10 +70,10 @@ def test_the_direction_survives_saturation(activation: str, z: float) -> None:
     """A change in the wanted direction or none (Proposition 5), finite, and nothing where nothing is wanted."""
     model = nets.mlp(activation, (2, 3, 2))
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.fill_(z)
-        model[2].weight.copy_(torch.tensor([[1.0, 1e-12, 0.0], [-1.0, -1e-12, 0.0]]))
-        model[2].bias.copy_(torch.tensor([-3.0, 3.0]))
+        model.get_parameter("0.weight").zero_()
+        model.get_parameter("0.bias").fill_(z)
+        model.get_parameter("2.weight").copy_(torch.tensor([[1.0, 1e-12, 0.0], [-1.0, -1e-12, 0.0]]))
+        model.get_parameter("2.bias").copy_(torch.tensor([-3.0, 3.0]))
     x = torch.ones(1, 2, dtype=torch.float64)
     for label, want in ((0, 1.0), (1, -1.0)):
         credit.rule("lisp_raw", model, gate="inverse", margin=20.0).step(x, torch.tensor([label]))

@@ -1,5 +1,7 @@
 """D1, the division of a sample's signal by its RMS at every layer, and the whole-batch form."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,8 @@ def test_arriving_signals_have_unit_rms_per_sample_over_channels_and_space(name:
     """A convolution's bias update for one sample is the sum over space of a signal whose mean square is 1."""
     model = nets.Residual("leaky_relu", norm=True)
     x, y = nets.batch(model, (2, 5, 7))
-    rule = credit.rule(name, model, **({"margin": 100.0} if name == "lisp_margin" else {}))
+    options: dict[str, Any] = {"margin": 100.0} if name == "lisp_margin" else {}
+    rule = credit.rule(name, model, **options)
     rule.watch = True
     signals = rule.step(x, y).signals
     for layer in ("stem", "block", "last", "head"):
@@ -59,8 +62,8 @@ def test_a_margin_violator_counts_the_same_whatever_its_violation() -> None:
     x, y = torch.randn(1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), torch.tensor([2])
     for push in (0.5, 3.0, 1e6):
         with torch.no_grad():
-            model[0].weight.zero_()
-            model[0].bias.copy_(torch.tensor([0.0, push, 0.0, 0.0, 0.0]))
+            model.get_parameter("0.weight").zero_()
+            model.get_parameter("0.bias").copy_(torch.tensor([0.0, push, 0.0, 0.0, 0.0]))
         credit.rule("lisp_margin", model).step(x, y)
         np.testing.assert_allclose(nets.gradients(model)["0.bias"], [0, 2.5**0.5, -(2.5**0.5), 0, 0], rtol=1e-12)
 
@@ -70,8 +73,8 @@ def test_the_division_has_no_floor(size: float) -> None:
     """A nearly satisfied sample is blown up to unit RMS too: a large epsilon would be another method (NOTES 1.3)."""
     model = nn.Sequential(nn.Linear(3, 5)).double()
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.copy_(torch.tensor([0.0, size, 0.0, 0.0, 0.0]))
+        model.get_parameter("0.weight").zero_()
+        model.get_parameter("0.bias").copy_(torch.tensor([0.0, size, 0.0, 0.0, 0.0]))
     x = torch.ones(1, 3, dtype=torch.float64)
     credit.rule("lisp_margin", model, margin=size).step(x, torch.tensor([2]))
     np.testing.assert_allclose(nets.gradients(model)["0.bias"], [0, 2.5**0.5, -(2.5**0.5), 0, 0], rtol=1e-9)
@@ -85,9 +88,9 @@ def test_a_sample_whose_signal_dies_on_the_way_stays_finite(name: str, dead: str
     x, y = nets.batch(model, (7,), n=6)
     with torch.no_grad():
         if dead == "hidden":
-            model[2].bias.fill_(-1e6)
+            model.get_parameter("2.bias").fill_(-1e6)
         else:
-            model[0].bias.zero_()
+            model.get_parameter("0.bias").zero_()
             x[:3] = 0
     credit.rule(name, model).step(x, y)
     for key, update in nets.gradients(model).items():

@@ -104,7 +104,7 @@ def test_brsf_draws_new_magnitudes_under_the_weights_signs_each_step() -> None:
         B, misfit, rank, _ = np.linalg.lstsq(np.stack(above), np.stack(below), rcond=None)
         assert rank == 3
         np.testing.assert_allclose(misfit, 0, atol=1e-20)  # one matrix a step, the same for every sample
-        assert (np.sign(B) == np.sign(model[2].weight.detach().numpy())).all()
+        assert (np.sign(B) == np.sign(model.get_parameter("2.weight").detach().numpy())).all()
         assert (np.abs(B) < bound).all()
         rule.position = position
         rule.step(x, y)
@@ -128,8 +128,8 @@ def test_choices_of_several_papers_combine() -> None:
 def test_of_equal_worst_violations_one_is_taken() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4)).double()
     with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.copy_(torch.tensor([0.0, 2.0, 2.0, 2.0]))
+        model.get_parameter("0.weight").zero_()
+        model.get_parameter("0.bias").copy_(torch.tensor([0.0, 2.0, 2.0, 2.0]))
     x, y = torch.ones(2, 3, dtype=torch.float64), torch.tensor([0, 2])
     credit.rule("bp_hinge", model).step(x, y)
     # v = 3 for each of the three above class 0; v = 1 for each of the two that equal class 2
