@@ -67,7 +67,7 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
     """
     was_training = {name: module.training for name, module in model.named_modules()}
-    held = set(vars(model))
+    held, drawn = set(vars(model)), torch.get_rng_state()
     model.train()
     try:
         graph = _Tracer(table.leaves(), table.functions()).trace(model, concrete_args=_defaults(model))
@@ -79,6 +79,11 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
         for name, module in model.named_modules():
             module.training = was_training[name]
     try:
+        if not torch.equal(torch.get_rng_state(), drawn):
+            raise UserError(
+                f"{type(model).__name__}.forward draws random numbers from the global generator; tracing would fix them for "
+                "ever. Use nn.Dropout or timm's DropPath, or draw them in __init__"
+            )
         return _walk(model, graph, local)
     finally:
         for name in set(vars(model)) - held:  # fx leaves the tensors that the code writes out on the model

@@ -56,7 +56,7 @@ def divide(b: Builder, x: Any, y: Any) -> Any:
         return b.emit(Div, x, y)
     if tensors[0] is y:
         return b.emit(Div, y, extra=(x,))
-    return b.emit(Affine, x, extra=(b.shape(operator.truediv, 1.0, y), None))
+    return b.emit(Affine, x, extra=(None, None, y))
 
 
 def _no_row(b: Builder, what: str) -> NoReturn:

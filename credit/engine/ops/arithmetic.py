@@ -68,21 +68,23 @@ class Div(Op):
 
 
 class Affine(Op):
-    """``scale * a + shift`` with constants (numbers or values computed from shapes)."""
+    """``scale * a / divisor + shift`` with constants (numbers or values computed from shapes)."""
 
     kind: ClassVar[str] = "affine"
 
-    def forward(self, run: Run, a: Tensor, scale: Any = None, shift: Any = None) -> Tensor:
-        self.save(run, (scale, a.shape))
+    def forward(self, run: Run, a: Tensor, scale: Any = None, shift: Any = None, divisor: Any = None) -> Tensor:
+        self.save(run, (scale, divisor, a.shape))
         out = a if scale is None else a * scale
+        out = out if divisor is None else out / divisor
         return out if shift is None else out + shift
 
     fresh: ClassVar[bool] = False
     aliases: ClassVar[bool] = True
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        scale, shape = self.load(run)
-        return (sum_to(signal if scale is None else signal * scale, shape),)
+        scale, divisor, shape = self.load(run)
+        signal = signal if scale is None else signal * scale
+        return (sum_to(signal if divisor is None else signal / divisor, shape),)
 
 
 class Cat(Op):

@@ -54,33 +54,36 @@ class Local(Op):
     def _params(self, run: Run) -> dict[str, Tensor]:
         return {role: run.params[name] for role, name in self.params.items()}
 
-    def _grads(self, run: Run, signal: Tensor, leaves: list[str | int]) -> list[Tensor | None]:
-        """Gradients for inputs (by position) and parameters (by role)."""
+    def _grads(self, run: Run, signal: Tensor, leaves: list[str | int]) -> list[Tensor]:
+        """Gradients for inputs (by position) and parameters (by role); zeros where the result does not depend on one."""
         values = self.load(run)
         params = self._params(run)
+        given = {leaf: (values[leaf] if isinstance(leaf, int) else params[leaf]).detach() for leaf in leaves}
         with torch.enable_grad():
-            at = {
-                leaf: (values[leaf] if isinstance(leaf, int) else params[leaf]).detach().requires_grad_()
-                for leaf in leaves
-            }
+            at = {leaf: tensor.requires_grad_() for leaf, tensor in given.items() if tensor.is_floating_point()}
             inputs = tuple(at.get(place, value) for place, value in enumerate(values[:-2]))
             buffers = {role: run.buffers[name].clone() for role, name in self.args["buffers"].items()}
             named = {role: at.get(role, p) for role, p in params.items()} | buffers
             out = self._value((*inputs, *values[-2:]), named)
-            return list(torch.autograd.grad(out, list(at.values()), signal.to(out.dtype), allow_unused=True))
+        grads: dict[str | int, Tensor | None] = {}
+        if out.requires_grad and at:
+            made = torch.autograd.grad(out, list(at.values()), signal.to(out.dtype), allow_unused=True)
+            grads = dict(zip(at, made, strict=True))
+        # A comparison's bool result has a signal too: zero, of the kind that signals are.
+        return [
+            signal.new_zeros(tensor.shape) if (grad := grads.get(leaf)) is None else grad
+            for leaf, tensor in given.items()
+        ]
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         wanted: list[str | int] = [place for place, want in enumerate(self.wants) if want]
         sent: list[Tensor | None] = [None] * len(self.inputs)
-        values = self.load(run)
         for place, grad in zip(wanted, self._grads(run, signal, wanted), strict=True):
-            # What the function does not use of an input gets nothing.
-            sent[int(place)] = torch.zeros_like(values[int(place)]) if grad is None else grad
+            sent[int(place)] = grad
         return tuple(sent)
 
     def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
         roles: list[str | int] = [role for role, name in self.params.items() if name in self.trains]
         if roles:
             for role, grad in zip(roles, self._grads(run, signal, roles), strict=True):
-                name = self.params[str(role)]
-                yield name, torch.zeros_like(run.params[name]) if grad is None else grad
+                yield self.params[str(role)], grad
