@@ -186,6 +186,8 @@ class Plan:
                 values[out] = op.forward(run, values[inputs[0]])
             else:
                 values[out] = op.forward(run, *[values[slot] for slot in inputs])
+            if run.dtype is not None and isinstance(values[out], Tensor):
+                run.dtypes[out] = values[out].dtype
             if not swept:
                 run.saved[op.index] = None
             for slot in drops:
@@ -199,7 +201,7 @@ class Plan:
         Values saved by the forward pass are dropped as the sweep passes.
         """
         signals: list[Tensor | None] = [None] * self.slots
-        signals[self.exit] = signal
+        signals[self.exit] = signal.to(run.dtypes.get(self.exit, signal.dtype))
         del signal
         updates: dict[str, Tensor] = {}
         saved = run.saved
@@ -209,7 +211,7 @@ class Plan:
             if here is None:
                 continue
             for at, slot, first, owned in self._visit(op, targets, run, here, sweeper, updates):
-                self._deliver(signals, slot, at, first, owned)
+                self._deliver(signals, slot, at if run.dtype is None else at.to(run.dtypes[slot]), first, owned)
             saved[op.index] = None
             del here
         return updates

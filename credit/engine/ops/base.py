@@ -29,6 +29,7 @@ class Run:
         overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
         error: the signal at the logits, for rules that send it straight to every layer.
         stats: statistics of the signals, by name.
+        dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
     """
 
     params: dict[str, Tensor]
@@ -41,6 +42,7 @@ class Run:
     overwrite: bool = True
     error: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
+    dtypes: dict[int, torch.dtype] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
