@@ -1,0 +1,148 @@
+"""The same step compiled, mapped over seeds, and in bfloat16."""
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import credit
+from credit.rules.rule import Rule
+
+# torch's compiler and its bundled libraries warn about themselves
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Dense(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+
+
+class Convolutional(nn.Module):
+    def __init__(self, norm: type[nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1), norm(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 6, 3, padding=1, groups=2), norm(6)
+        self.drop, self.pool, self.fc = nn.Dropout2d(0.3), nn.MaxPool2d(2), nn.Linear(6 * 9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(x)) + x)
+        out: Tensor = self.fc(self.pool(self.drop(x)).flatten(1))
+        return out
+
+
+def dense() -> tuple[nn.Module, Tensor]:
+    return Dense(), torch.randn(5, 6)
+
+
+def convolutional() -> tuple[nn.Module, Tensor]:
+    return Convolutional(), torch.randn(5, 3, 6, 6)
+
+
+NETS: dict[str, Any] = {"mlp": dense, "conv": convolutional}
+
+
+def made(net: str, seed: int, **settings: Any) -> tuple[Rule, nn.Module, Tensor, Tensor]:
+    torch.manual_seed(seed)
+    model, x = NETS[net]()
+    torch.manual_seed(9)
+    y = torch.randint(4, (len(x),))
+    x = torch.randn_like(x)
+    return credit.rule("bp", model, seed=seed, **settings), model, x, y
+
+
+def compiled_equals_eager(net: str, backend: str, tolerance: float) -> None:
+    eager, model, x, y = made(net, 1)
+    compiled, twin, _, _ = made(net, 1)
+    compiled._compiled = torch.compile(compiled._functional, backend=backend, dynamic=False, fullgraph=True)
+    close: dict[str, float] = {"rtol": tolerance, "atol": tolerance}
+    for _ in range(2):  # a second step: other masks, moved statistics
+        a, b = eager.step(x, y), compiled.step(x, y)
+        torch.testing.assert_close(a.logits, b.logits, **close)  # type: ignore[arg-type]  # both are floats
+        torch.testing.assert_close(a.loss, b.loss, **close)  # type: ignore[arg-type]
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad, **close)  # type: ignore[arg-type]
+        for left, right in zip(model.buffers(), twin.buffers(), strict=True):
+            torch.testing.assert_close(left, right, **close)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_traced_by_the_compiler_in_one_graph_it_is_the_eager_step(net: str) -> None:
+    compiled_equals_eager(net, "aot_eager", 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("net", NETS)
+def test_compiled_to_machine_code_it_is_the_eager_step(net: str) -> None:
+    compiled_equals_eager(net, "inductor", 1e-5)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_two_seeds_in_one_mapped_step_are_two_steps(net: str) -> None:
+    rules = [made(net, seed) for seed in (1, 2)]
+    x, y = rules[0][2], rules[0][3]
+    parts = [rule.functional(x, y) for rule, *_ in rules]
+
+    def stack(at: int) -> dict[str, Tensor]:
+        return {name: torch.stack([args[at][name] for _, args in parts]) for name in parts[0][1][at]}
+
+    params, buffers, tensors = stack(0), stack(1), stack(4)
+    step = parts[0][0]
+    logits, loss, updates, _ = torch.func.vmap(step, in_dims=(0, 0, None, None, 0))(params, buffers, x, y, tensors)
+    for at, (rule, model, _, _) in enumerate(rules):
+        alone = rule.step(x, y)
+        torch.testing.assert_close(logits[at], alone.logits, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(loss[at], alone.loss, rtol=1e-5, atol=1e-6)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(updates[name][at], parameter.grad, rtol=1e-4, atol=1e-6)
+        for name, buffer in model.named_buffers():
+            torch.testing.assert_close(buffers[name][at], buffer, rtol=1e-5, atol=1e-6)
+
+
+def transformer() -> tuple[nn.Module, Tensor]:
+    model = timm.create_model("test_vit", num_classes=4, img_size=32, patch_size=8, dynamic_img_size=False)
+    return model, torch.randn(6, 3, 32, 32)
+
+
+def mixer() -> tuple[nn.Module, Tensor]:
+    return timm.models.mlp_mixer.MlpMixer(
+        num_classes=4, img_size=32, patch_size=8, num_blocks=2, embed_dim=24
+    ), torch.randn(6, 3, 32, 32)
+
+
+def normed() -> tuple[nn.Module, Tensor]:
+    return Convolutional(lambda width: nn.GroupNorm(2, width)), torch.randn(5, 3, 6, 6)  # type: ignore[arg-type]
+
+
+def convnext() -> tuple[nn.Module, Tensor]:
+    return timm.create_model("test_convnext", num_classes=4), torch.randn(6, 3, 64, 64)
+
+
+BLOCKS = {"conv": convolutional, "group norm": normed, "vit": transformer, "mixer": mixer, "convnext": convnext}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_bfloat16_stays_near_float32(block: str) -> None:
+    torch.manual_seed(3)
+    model, x = BLOCKS[block]()
+    twin = copy.deepcopy(model)
+    y = torch.arange(len(x)) % 4
+    exact = credit.rule("bp", model, local_autograd=True)
+    rough = credit.rule("bp", twin, local_autograd=True, precision="bf16")
+    a, b = exact.step(x, y), rough.step(x, y)
+    assert abs(float(a.loss) - float(b.loss)) < 0.03
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None and q.grad is not None and bool(torch.isfinite(q.grad).all()), name
+        assert q.dtype == torch.float32 and q.grad.shape == p.grad.shape
+    left = torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])
+    right = torch.cat([p.grad.flatten().float() for p in twin.parameters() if p.grad is not None])
+    assert float(torch.cosine_similarity(left, right, dim=0)) > 0.99
+    assert 0.95 < float(left.norm() / right.norm()) < 1.05
+    # The optimizer needs gradients of the parameters' own type.
+    assert {q.grad.dtype for q in twin.parameters() if q.grad is not None} == {torch.float32}
+    for value, other in zip(model.buffers(), twin.buffers(), strict=True):
+        if value.is_floating_point():
+            torch.testing.assert_close(value, other, rtol=0.03, atol=0.03)
