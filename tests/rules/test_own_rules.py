@@ -1,0 +1,160 @@
+"""A user's own rule or component, reached by name without a change to the package."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import credit
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.errors import UserError
+from credit.rules.registry import FAMILIES
+from credit.rules.rule import Computed
+from tests.rules import nets, twins
+from tests.rules.recipes import assert_equal, dense_twin
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_it_was() -> Iterator[None]:
+    before = {family: dict(known) for family, known in FAMILIES.items()}
+    yield
+    for family, known in before.items():
+        FAMILIES[family].clear()
+        FAMILIES[family].update(known)
+
+
+def test_a_gate_of_ones_own_with_an_option_of_its_own() -> None:
+    @credit.register("gate", "damped")
+    @dataclass(frozen=True)
+    class Damped:
+        """The signal times a constant."""
+
+        damping: float = 0.5
+
+        def keeps(self, op: Activate) -> set[str]:
+            return set()
+
+        def refusal(self, op: Activate) -> str | None:
+            return "it is the identity" if op.args["name"] == "identity" else None
+
+        def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
+            return signal * self.damping
+
+    model = nets.mlp("tanh")
+    x, y = nets.batch(model, (7,))
+    for damping in (0.5, 0.25):
+        options: dict[str, Any] = {} if damping == 0.5 else {"damping": damping}
+        credit.rule("bp", model, gate="damped", **options).step(x, y)
+
+        def gate(name: str, z: twins.Array, d: twins.Array, damping: float = damping) -> twins.Array:
+            return d * damping
+
+        assert_equal(nets.gradients(model), dense_twin(model, "tanh", x, y, (twins.cross_entropy, gate, False)))
+    with pytest.raises(UserError, match=r"rule.damping=0.3 would change nothing.*rule.gate=damped"):
+        credit.rule("bp", model, damping=0.3)
+    with pytest.raises(UserError, match=r"did you mean 'damping'"):
+        credit.rule("bp", model, gate="damped", dampin=0.3)
+    with pytest.raises(UserError, match=r"rule.gate=dampd.*did you mean 'damped'"):
+        credit.rule("bp", model, gate="dampd")
+    with pytest.raises(UserError, match="cannot take gelu at '1'.*Gates that take it: .*damped"):
+        credit.rule("lisp", torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.GELU(), torch.nn.Linear(2, 2)))
+
+
+def test_a_signal_and_a_normalizer_of_ones_own() -> None:
+    @credit.register("signal", "squares")
+    class Squares:
+        """Half the squared distance to the one-hot label, the mean over samples."""
+
+        def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            miss = z - torch.nn.functional.one_hot(y, z.shape[1]).to(z)
+            return miss / len(y), 0.5 * miss.square().sum() / len(y)
+
+    @credit.register("normalizer", "halved")
+    class Halved:
+        def __call__(self, op: Any, run: Run, signal: Tensor) -> Tensor:
+            return signal / 2
+
+    def squares(z: twins.Array, y: int) -> twins.Array:
+        return np.eye(len(z))[y] - z
+
+    model = nets.mlp("sigmoid")
+    x, y = nets.batch(model, (7,))
+    credit.rule("bp", model, signal="squares").step(x, y)
+    assert_equal(nets.gradients(model), dense_twin(model, "sigmoid", x, y, (squares, twins.derivative, False)))
+    top = nets.gradients(model)["4.weight"]
+    credit.rule("bp", model, signal="squares", normalizer="halved").step(x, y)
+    np.testing.assert_allclose(nets.gradients(model)["4.weight"], top / 2, rtol=1e-12)
+
+
+def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
+    @credit.register_rule("top_only")
+    class TopOnly(credit.SweepRule):
+        """Backprop whose signal stops at the first crossing."""
+
+        def cross(self, op: Any, run: Run, signal: Tensor) -> Tensor:
+            return torch.zeros(op.input_shape(run), dtype=signal.dtype)
+
+    listing: Any = credit.rules  # also the package of that name, which is how mypy sees it
+    assert "top_only" in listing()
+    model = nets.mlp("tanh")
+    x, y = nets.batch(model, (7,))
+    rule = credit.rule("top_only", model, label_smoothing=0.1)
+    assert isinstance(rule, TopOnly) and rule.name == "top_only"
+    rule.step(x, y)
+    found = nets.gradients(model)
+    assert (found["0.weight"] == 0).all() and (found["2.weight"] == 0).all()
+    credit.rule("bp", model, label_smoothing=0.1).step(x, y)
+    np.testing.assert_array_equal(found["4.weight"], nets.gradients(model)["4.weight"])
+    with pytest.raises(UserError, match=r"rule=top_onl: .*did you mean 'top_only'"):
+        credit.rule("top_onl", model)
+
+
+def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        size: float = 0.5
+
+    @credit.register_rule("noise")
+    class Noise(credit.Rule):
+        """Random updates: what every rule should beat."""
+
+        OPTIONS = Options
+
+        def setup(self, options: Mapping[str, Any]) -> None:
+            self.size = options.get("size", 0.5)
+
+        def compute(self, params: Any, buffers: Any, x: Tensor, y: Tensor, draws: Any) -> Computed:
+            logits = self.plan.forward(self.plan.run(dict(params), dict(buffers), draws), x)
+            updates = {
+                name: self.size * draws.get(f"noise.{name}", "normal", tuple(params[name].shape), x.dtype)
+                for name in self.plan.trainable
+            }
+            return Computed(logits, logits.new_zeros(()), updates)
+
+    model = nets.mlp("relu")
+    x, y = nets.batch(model, (7,))
+    rule = credit.rule("noise", model, size=2.0, seed=3, reproject=1e-3)
+    step = rule.step(x, y)
+    with torch.no_grad():
+        torch.testing.assert_close(step.logits, model(x))
+    first = nets.gradients(model)
+    assert all(np.linalg.norm(update) == pytest.approx(1e-3) for update in first.values())
+    rule.step(x, y)
+    assert not np.allclose(first["0.weight"], nets.gradients(model)["0.weight"])
+    rule.position = 0
+    rule.step(x, y)
+    np.testing.assert_array_equal(first["0.weight"], nets.gradients(model)["0.weight"])
+    with pytest.raises(UserError, match="'noise' has no such option; did you mean 'size'"):
+        credit.rule("noise", model, sise=1.0)
+
+
+def test_a_taken_name_and_an_unknown_family_are_refused() -> None:
+    with pytest.raises(UserError, match="gate 'derivative' is already registered by credit.rules.gates.Derivative"):
+        credit.register("gate", "derivative")(type("Mine", (), {}))
+    with pytest.raises(UserError, match=r"register\('gates', 'mine'\): .*did you mean 'gate'"):
+        credit.register("gates", "mine")
