@@ -119,9 +119,7 @@ class Inverse:
         scale = run.batch * self.inverse_scale
         low, high = function.span(*op.options)
         edge = self.inverse_clamp * (high - low if math.isfinite(high - low) else 1.0)
-        now, wanted = (
-            function.inverse(v.clamp(low + edge, high - edge), *op.options) for v in (h, h - signal * scale)
-        )
+        now, wanted = (function.inverse(v.clamp(low + edge, high - edge), *op.options) for v in (h, h - signal * scale))
         change = (now - wanted) / scale
         return change * function.rises(op.kept(run), *op.options) if callable(function.rises) else change
 
