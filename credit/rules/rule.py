@@ -159,6 +159,7 @@ class Rule:
         with torch.no_grad():
             for name, update in computed.updates.items():
                 parameter = owned[name]
+                update = update.to(parameter.dtype)  # computed in bfloat16 under precision="bf16"
                 for transform in self.transforms:
                     update = transform(name, parameter, update)
                 parameter.grad = update

@@ -131,5 +131,6 @@ class Direct(Transport):
         assert run.error is not None
         sent = run.error.to(matrix.dtype) @ matrix.flatten(1)
         if matrix.dim() == 2 and len(shape) > 2:
-            return sent.view(*sent.shape, *[1] * (len(shape) - 2)).expand(shape)
+            # A tensor of its own: what follows may overwrite it.
+            return sent.view(*sent.shape, *[1] * (len(shape) - 2)).expand(shape).contiguous()
         return sent.view(shape)
