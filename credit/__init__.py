@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from credit.rules.rule import Rule, Step
+    from credit.rules.sweep import SweepRule
+
+    def rules() -> list[str]:
+        """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
+
 
 __all__ = ["Rule", "Step", "SweepRule", "register", "register_rule", "rule", "rules"]
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from credit.engine.draws import Drawn, Draws, Request
 from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
+from credit.options import typed
 from credit.rules import registry
+from credit.rules.buffers import Buffers
 from credit.rules.updates import Transform, clip, reproject
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
@@ -90,13 +92,17 @@ class Rule:
                  example: Tensor | None = None, compile: bool | str = False, precision: str = "float32") -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise UserError(f"precision={precision}: {nearest(precision, PRECISIONS)}")
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"model is a {type(model).__name__}; give a torch.nn.Module that returns logits (B, classes)"
+            )
         given = dict(options or {})
-        self._refuse_unknown(given)
+        self._refuse_unfit(given)
         self.model, self.seed = model, seed
         self.precision, self.dtype = precision, PRECISIONS[precision]
         self.shared = registry.make(SharedOptions, "every rule", given)
         self.position, self.watch = 0, False
-        self.buffers: dict[str, Tensor] = {}
+        self.buffers = Buffers()
         self.transforms: list[Transform] = []
         if self.shared.clip is not None:
             self.transforms.append(clip(self.shared.clip))
@@ -126,6 +132,7 @@ class Rule:
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
         self._ready = True
+        self.buffers.settle()
 
     def compute(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Any
@@ -179,13 +186,20 @@ class Rule:
         if buffers is None:
             buffers = {name: value.clone() for name, value in self._model_buffers().items()}
         params = self._params | dict(self.named_parameters())
+        if any(value.device != x.device for value in self.buffers.values()):
+            self.buffers.to(x.device)  # the model was moved after the rule was made
         buffers |= self.buffers
         draws = Draws(self.seed, self.position, x.device)
-        with torch.no_grad():
-            if self._compiled is None:
-                return self.compute(params, buffers, x, y, draws)
-            tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
-            return Computed(*self._compiled(params, buffers, x, y, tensors))
+        try:
+            with torch.no_grad():
+                if self._compiled is None:
+                    return self.compute(params, buffers, x, y, draws)
+                tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
+                return Computed(*self._compiled(params, buffers, x, y, tensors))
+        except (RuntimeError, IndexError, ValueError) as error:
+            if not isinstance(error, UserError):
+                self._explain(x, y)
+            raise
 
     def _functional(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor,
                     tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
@@ -231,7 +245,8 @@ class Rule:
             raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
                             f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
         where = next(iter(self._params.values())).device
-        self.buffers = {name: value.to(where) for name, value in state["buffers"].items()}
+        for name, value in state["buffers"].items():
+            self.buffers[name] = value.to(where)
         with torch.no_grad():
             for name, value in state["parameters"].items():
                 own[name].copy_(value)
@@ -253,13 +268,27 @@ class Rule:
     def _model_buffers(self) -> dict[str, Tensor]:
         return dict(self.model.named_buffers())
 
-    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
+    def _refuse_unfit(self, given: Mapping[str, Any]) -> None:
         known = self.options()
-        for option in given:
+        for option, value in given.items():
             if option not in known:
                 raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
+            typed("rule", f"rule '{self.name}'", option, value, *known[option])
+
+    def _explain(self, x: Tensor, y: Tensor) -> None:
+        """Say what is wrong with a batch that a step broke on, where it is the logits or the labels."""
+        with torch.no_grad():
+            logits = self.model(x)
+        if logits.dim() != 2:
+            raise UserError(f"step(x, y): the model returns {tuple(logits.shape)}; rules need logits (B, classes)")
+        low, high, classes = int(y.min()), int(y.max()), logits.shape[1]
+        if low < 0 or high >= classes:
+            wrong = low if low < 0 else high
+            raise UserError(f"step(x, y): label {wrong} is outside [0, {classes}), the classes of the model's logits")
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
+        if len(x) == 0:
+            raise UserError("step(x, y): the batch is empty; give at least one sample")
         if not x.is_floating_point():
             raise UserError(
                 f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"

@@ -1,7 +1,7 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 import torch
@@ -93,7 +93,12 @@ class SweepRule(Rule, Sweeper):
     def _refuse_activations(self) -> None:
         for op in self.plan.ops:
             if isinstance(op, Activate) and any(op.wants) and (why := self.gating.refusal(op)):
-                able = [name for name, gate in FAMILIES["gate"].items() if gate().refusal(op) is None]
+                able = [
+                    name
+                    for name, gate in FAMILIES["gate"].items()
+                    if all(default is not MISSING for _, default in fields(gate).values())
+                    and gate().refusal(op) is None
+                ]
                 raise UserError(
                     f"rule.gate={self.choices.gate} cannot take {op.args['name']} at '{op.name}' in "
                     f"{type(self.model).__name__}: {why}. "
@@ -122,7 +127,8 @@ class SweepRule(Rule, Sweeper):
         for op in self._crossed():
             weight = self._params[op.params["weight"]].detach()
             made = self.transport.feedback(op, weight, shapes.get(op.name), classes, self.seed)
-            self.buffers = made | self.buffers
+            for name, value in made.items():
+                self.buffers.make(name, value)
 
     # ------------------------------------------------------------ the step
 

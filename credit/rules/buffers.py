@@ -1,0 +1,47 @@
+"""A rule's fixed tensors: settable, saved, and checked against what the rule reads."""
+
+import torch
+from torch import Tensor
+
+from credit.errors import UserError, nearest
+
+
+class Buffers(dict[str, Tensor]):
+    """A rule's fixed tensors by name. Once they are made, only known names of the right shape can be set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: dict[str, torch.Size] = {}
+        self.settled = False
+
+    def make(self, name: str, value: Tensor) -> None:
+        """Add a tensor the rule made, unless the user or a checkpoint set one of that name before."""
+        self.shapes[name] = value.shape
+        if name not in self:
+            super().__setitem__(name, value)
+        self._check(name, self[name])
+
+    def settle(self) -> None:
+        """Refuse names that no op reads; from now on they are refused at once."""
+        self.settled = True
+        for name, value in self.items():
+            self._check(name, value)
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        self._check(name, value)
+        super().__setitem__(name, value)
+
+    def _check(self, name: str, value: Tensor) -> None:
+        if name in self.shapes and value.shape != self.shapes[name]:
+            raise UserError(
+                f"rule.buffers['{name}']: shape {tuple(value.shape)} given, {tuple(self.shapes[name])} needed"
+            )
+        if self.settled and name not in self.shapes:
+            raise UserError(
+                f"rule.buffers['{name}']: the rule reads no tensor of this name; {nearest(name, self.shapes)}"
+            )
+
+    def to(self, device: torch.device) -> None:
+        """Move every tensor to ``device``."""
+        for name, value in self.items():
+            super().__setitem__(name, value.to(device))
