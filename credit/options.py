@@ -13,7 +13,8 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def _describe(hint: Any) -> str:
     origin = get_origin(hint)
     if origin is Sequence:
-        return f"a list, each entry {_describe(get_args(hint)[0])}"
+        words = {int: "whole numbers", float: "numbers", str: "names"}
+        return f"a list of {words[get_args(hint)[0]]}"
     if origin is Literal:
         return "one of " + ", ".join(get_args(hint))
     if origin in (Union, types.UnionType):
@@ -62,7 +63,7 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
     """
     if not _fits(value, hint):
         if get_origin(hint) is Literal and isinstance(value, str):
-            raise UserError(f"{group}.{option}={value}: {owner} has no such choice; {nearest(value, get_args(hint))}")
+            raise UserError(f"{group}.{option}={value!r}: {owner} has no such choice; {nearest(value, get_args(hint))}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(
                 f"{group}.{option}={value}: must be a finite number, for example {group}.{option}={written(default)}"

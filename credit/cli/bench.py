@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-data", action="store_true", help="leave out the data path")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     p.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    p.add_argument("--json", type=Path, default=Path("bench.json"), help="where the numbers go (default: %(default)s)")
+    p.add_argument("--json", type=Path, help="where the numbers go (default: bench.json among the runs)")
     p.add_argument("--config-dir", action="append", default=[], help="a folder with rules of your own")
     return p
 
@@ -61,8 +61,10 @@ def main(argv: list[str]) -> int:
     report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
     if not args.no_data:
         report["data"] = _data_path()
-    args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {args.json}")
+    out = args.json or Path(os.environ.get("CREDIT_RUNS") or "runs") / "bench.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {out}")
     return 0
 
 

@@ -1,76 +1,9 @@
 """Validation of architecture options: by the type the builder declares, by range, and against the image's size."""
 
-import math
-import types
 from collections.abc import Sequence
-from typing import Any, Literal, Union, get_args, get_origin
 
-from credit.errors import UserError, nearest
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
-
-
-def _describe(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Sequence:
-        return "a list of whole numbers"
-    if origin is Literal:
-        return "one of " + ", ".join(get_args(hint))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_describe(part) for part in get_args(hint))
-    return _WORDS.get(hint, str(hint))
-
-
-def _fits(value: object, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Sequence:
-        (item,) = get_args(hint)
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(_fits(entry, item) for entry in value)
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def written(value: object) -> str:
-    """Return a value as the command line takes it: lists without spaces, booleans and null in lower case."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(written(entry) for entry in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
-
-
-def typed(kind: str, option: str, value: object, hint: Any, default: object) -> Any:
-    """Return ``value`` as the type ``hint`` of an option says, lists copied; refuse anything else.
-
-    Args:
-        kind: the architecture, for the message.
-        option: the option's name, for the message.
-        value: what the user gave.
-        hint: the builder's annotation: int, float, bool, str, Sequence[int], a Literal of names, or a union of these.
-        default: the option's default, shown as the example.
-
-    Raises:
-        UserError: the type does not fit, a name is not among the choices, or a number is not finite.
-    """
-    if not _fits(value, hint):
-        if get_origin(hint) is Literal and isinstance(value, str):
-            raise UserError(
-                f"arch.{option}={value!r}: arch {kind} has no such choice; {nearest(value, get_args(hint))}"
-            )
-        raise UserError(
-            f"arch.{option}={written(value)} is a {type(value).__name__}, but arch {kind} needs {_describe(hint)} "
-            f"there, for example arch.{option}={written(default)}"
-        )
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return list(value)
-    return float(value) if hint is float and isinstance(value, int) else value
+from credit.errors import UserError
+from credit.options import written
 
 
 def positive(kind: str, **sizes: int | Sequence[int]) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from credit.errors import UserError, nearest
-from credit.models.checks import typed
 from credit.models.cifar_resnet import cifar_resnet
 from credit.models.lenet import lenet5
 from credit.models.mlp import mlp
 from credit.models.plain_conv import plain_conv_bn
 from credit.models.timm_models import find_names, timm_model
 from credit.models.vgg import vgg16
+from credit.options import typed
 from credit.streams import stream_seed
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -68,7 +68,7 @@ def build(arch: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, seed
             continue
         if option not in defaults:
             raise UserError(f"arch.{option}={value!r}: arch {kind} has no such option; {nearest(option, defaults)}")
-        chosen[option] = typed(kind, option, value, hints[option], defaults[option])
+        chosen[option] = typed("arch", f"arch {kind}", option, value, hints[option], defaults[option])
     with torch.random.fork_rng(devices=[]):
         # Only the CPU's generator: networks are built there, and torch.manual_seed would also reseed every GPU's.
         torch.default_generator.manual_seed(stream_seed(seed, "model"))

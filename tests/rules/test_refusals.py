@@ -24,8 +24,8 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("bp", {"signal": "crossentropy"}, ("rule.signal=crossentropy", "ce, violations, worst_violation")),
     ("bp", {"transport": "transposed"}, ("rule.transport=transposed", "did you mean 'transpose'?")),
     ("bp", {"normalizer": "rmsnorm"}, ("rule.normalizer=rmsnorm", "did you mean 'rms'?")),
-    ("ste", {"ste_window": "clip"}, ("rule.ste_window=clip", "did you mean 'clipped'?")),
-    ("dfa", {"dfa_map": "channel"}, ("rule.dfa_map=channel", "did you mean 'channels'?")),
+    ("ste", {"ste_window": "clip"}, ("rule.ste_window='clip'", "did you mean 'clipped'?")),
+    ("dfa", {"dfa_map": "channel"}, ("rule.dfa_map='channel'", "did you mean 'channels'?")),
     # types
     ("bp", {"gate": 3}, ("rule.gate=3 is a int", "needs a name", "rule.gate=derivative")),
     ("bp", {"gate": None}, ("rule.gate=null", "needs a name")),
