@@ -42,9 +42,20 @@ def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, examp
     options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     cls = find(str(settings["kind"]))
     label = str(settings.get("name", settings["kind"]))
+    _discover_components(label, options)
     named = type(cls.__name__, (cls,), {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__})
     made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision)
     return made
+
+
+def _discover_components(label: str, options: Mapping[str, Any]) -> None:
+    """Import the user's file of a signal, gate, transport or normalizer that nobody registered: its own, or the rule's."""
+    for family, known in registry.FAMILIES.items():
+        word = options.get(family)
+        if word is not None and word not in known:
+            for name in (str(word), label):
+                if word not in known:
+                    discover_rule(name)
 
 
 def find(kind: str) -> type[Rule]:

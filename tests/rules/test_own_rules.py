@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 import credit
+from credit.config.plugins import use_folders
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.errors import UserError
@@ -158,3 +160,29 @@ def test_a_taken_name_and_an_unknown_family_are_refused() -> None:
         credit.register("gate", "derivative")(type("Mine", (), {}))
     with pytest.raises(UserError, match=r"register\('gates', 'mine'\): .*did you mean 'gate'"):
         credit.register("gates", "mine")
+
+
+def test_a_gate_in_a_users_folder_is_found_by_its_rules_name(tmp_path: Path) -> None:
+    (tmp_path / "rule").mkdir()
+    (tmp_path / "rule" / "half.yaml").write_text("# half\ndefaults: [sweep, _self_]\nname: half\ngate: halved\n")
+    (tmp_path / "rule" / "half.py").write_text(
+        "import credit\nfrom credit.rules.gates import Derivative\n\n\n"
+        "@credit.register('gate', 'halved')\nclass Halved(Derivative):\n"
+        "    def __call__(self, op, run, signal):\n        return 0.5 * super().__call__(op, run, signal)\n"
+    )
+    use_folders([tmp_path])
+    try:
+        assert "half" in credit.rules()
+        model = nets.mlp("relu")
+        x, y = nets.batch(model, (7,))
+        credit.rule("half", model).step(x, y)
+        halved = nets.gradients(model)
+        credit.rule("bp", model).step(x, y)
+        whole = nets.gradients(model)
+    finally:
+        use_folders([])
+    depth = {"weight": 0, "bias": 0}
+    for name in reversed(list(whole)):
+        role = name.rpartition(".")[2]
+        np.testing.assert_allclose(halved[name], whole[name] * 0.5 ** depth[role], rtol=1e-12)
+        depth[role] += 1
