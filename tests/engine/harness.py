@@ -21,13 +21,18 @@ def assert_close(actual: Tensor, expected: Tensor, name: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11, msg=lambda m: f"{name}: {m}")
 
 
-class Around(nn.Module):
-    """``op(before(x))``; ``op`` may take a second signal ``other(x)``.
+WAYS = ("alone", "read", "added", "overwritten")
 
-    With ``shared`` the op's input and output go on elsewhere too, so that no signal has one holder only.
+
+class Around(nn.Module):
+    """``op(before(x))``; ``op`` may take a second signal ``other(x)``. ``ways`` says what else happens:
+
+    alone: nothing. read: the op's input and output are read elsewhere too, so that their signals are sums. added: the signal
+    at the result also belongs to ``z``, which is visited last, and what lies below may overwrite. overwritten: the op lies
+    between activations that may overwrite their inputs.
     """
 
-    def __init__(self, op: Any, shape: tuple[int, ...], *, linear: bool, two: bool, shared: bool) -> None:
+    def __init__(self, op: Any, shape: tuple[int, ...], *, linear: bool, two: bool, way: str) -> None:
         super().__init__()
         conv: list[Any] = [nn.Conv1d, nn.Conv2d, nn.Conv3d]
 
@@ -38,24 +43,36 @@ class Around(nn.Module):
             return made
 
         self.before, self.other = layer(), layer() if two else None
-        self.op, self.shared = op, shared
+        self.op, self.way = op, way
+        if way == "added":
+            self.z = nn.Parameter(torch.zeros(copy.deepcopy(self).double()._op(torch.zeros(shape).double()).numel()))
+
+    def _op(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.before(x)) if self.way in ("added", "overwritten") else self.before(x)
+        out: Tensor = self.op(h) if self.other is None else self.op(h, self.other(x))
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.way == "alone":
+            return self._op(x)
+        if self.way == "added":
+            z = torch.tanh(self.z)
+            return self._op(x).flatten() + z
+        if self.way == "overwritten":
+            return torch.relu(self._op(x))
         h = self.before(x)
         out = self.op(h) if self.other is None else self.op(h, self.other(x))
-        if not self.shared:
-            return out
         ends = [torch.relu(h).flatten(), out.flatten(), torch.tanh(h).flatten(), h.flatten()]
         return torch.cat([*ends, torch.relu(out).flatten()])
 
 
-def case(op: Any, *shape: int, linear: bool = False, two: bool = False) -> Callable[[bool], tuple[nn.Module, Tensor]]:
-    """Return a function (shared) -> (network, input); a module given as ``op`` is copied for each network."""
+def case(op: Any, *shape: int, linear: bool = False, two: bool = False) -> Callable[[str], tuple[nn.Module, Tensor]]:
+    """Return a function (way) -> (network, input); a module given as ``op`` is copied for each network."""
 
-    def make(shared: bool) -> tuple[nn.Module, Tensor]:
+    def make(way: str) -> tuple[nn.Module, Tensor]:
         torch.manual_seed(3)
         own = copy.deepcopy(op) if isinstance(op, nn.Module) else op
-        model = Around(own, shape, linear=linear, two=two, shared=shared).double().train()
+        model = Around(own, shape, linear=linear, two=two, way=way).double().train()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
@@ -73,11 +90,12 @@ class Scribble(Sweeper):
             signal.fill_(torch.nan)
         return passed
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        sent = super().cross(op, run, signal).clone()
-        if op.exclusive:
-            signal.fill_(torch.nan)
-        return sent
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if not op.exclusive:
+            return signal
+        arrived = torch.empty_strided(signal.shape, signal.stride(), dtype=signal.dtype).copy_(signal)
+        signal.fill_(torch.nan)
+        return arrived
 
 
 def draws(x: Tensor) -> Draws:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.engine.plan import Plan
-from tests.engine.harness import Around, assert_close, assert_equal, by_plan, case, draws
+from tests.engine.harness import WAYS, Around, assert_close, assert_equal, by_plan, case, draws
 
 
 def _attend(x: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ def _power(x: Tensor) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_local_autograd_equals_autograd(name: str, shared: bool) -> None:
-    model, x = CASES[name](shared)
+def test_local_autograd_equals_autograd(name: str, way: str) -> None:
+    model, x = CASES[name](way)
     plan = Plan(model, local_autograd=True)
     assert plan.localised
     assert_equal(model, x, local=True)
@@ -78,7 +78,7 @@ def test_only_the_unknown_op_is_localised_and_the_rule_says_so() -> None:
 
 
 def test_updates_on_copied_buffers_leave_a_local_modules_statistics_alone() -> None:
-    model, x = CASES["running statistics"](False)
+    model, x = CASES["running statistics"]("alone")
     before = copy.deepcopy(model.state_dict())
     _, _, moved, _ = by_plan(model, x, local=True)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -92,7 +92,7 @@ def test_wide_attention_from_rows_alone() -> None:
         q, k, v = x.chunk(3, dim=-1)
         return (q @ k.transpose(-2, -1) * 0.5).softmax(dim=-1) @ v
 
-    model = Around(attention, (2, 5, 12), linear=True, two=False, shared=True).double()
+    model = Around(attention, (2, 5, 12), linear=True, two=False, way="added").double()
     assert_equal(model, torch.randn(2, 5, 12, dtype=torch.float64))
 
 

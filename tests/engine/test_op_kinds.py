@@ -11,7 +11,7 @@ from torch import nn
 
 from credit.engine import table, trace
 from tests.engine import layer_cases, value_cases
-from tests.engine.harness import assert_equal
+from tests.engine.harness import WAYS, assert_equal
 
 CASES: dict[Any, list[Any]] = {
     **layer_cases.MODULES,
@@ -46,11 +46,11 @@ def test_row_has_a_case(row: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own convolution, not the plan's
-@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("row", CASES, ids=label)
-def test_op_equals_autograd(row: Any, shared: bool) -> None:
+def test_op_equals_autograd(row: Any, way: str) -> None:
     assert row in ROWS
     for make in CASES[row]:
-        model, x = make(shared)
+        model, x = make(way)
         assert reached(model, row), f"no case of {label(row)} reaches it"
         assert_equal(model, x)

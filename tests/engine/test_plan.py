@@ -14,7 +14,7 @@ from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
-from tests.engine.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, draws
+from tests.engine.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
 class Block(nn.Module):
@@ -52,11 +52,12 @@ class Pass(Sweeper):
     def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         return signal
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        sent = super().cross(op, run, signal)
-        if self.spoil and op.exclusive:
-            signal.fill_(torch.nan)
-        return sent
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if not self.spoil or not op.exclusive:
+            return signal
+        arrived = signal.clone()
+        signal.fill_(torch.nan)
+        return arrived
 
 
 class PassAndSpoil(Pass):
@@ -80,7 +81,7 @@ def test_overwriting_signals_and_activations_changes_no_bit() -> None:
 
 
 def test_a_gate_that_hands_its_signal_on_never_lets_two_holders_overwrite_it() -> None:
-    model, x = block(nn.Tanh)
+    model, x = case(nn.Sequential(nn.Tanh(), nn.Sigmoid()), 3, 4)("added")
     _, calm, _, g = by_plan(model, x, sweeper=Pass())
     _, spoiled, _, _ = by_plan(model, x, g, PassAndSpoil())
     assert all(torch.equal(calm[name], spoiled[name]) for name in calm)
@@ -228,3 +229,12 @@ def test_autograd_reference_differs_when_the_plan_is_wrong() -> None:
     _, grads, _ = by_autograd(model, x, g)
     grad = grads["stem.weight"]
     assert grad is not None and not torch.allclose(updates["stem.weight"], grad)
+
+
+def test_a_signal_repeated_over_positions_may_be_overwritten_downstream() -> None:
+    """Direct feedback by channels broadcasts; what a layer below normalises in place must be a tensor of its own."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    rule = credit.rule("dfa", model, dfa_map="channels", normalizer="rms")
+    rule.step(torch.randn(2, 3, 8, 8), torch.tensor([0, 2]))
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
