@@ -23,29 +23,53 @@ PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
 
 @dataclass
+class Computed:
+    """What ``compute`` returns.
+
+    Attributes:
+        logits: (B, classes).
+        loss: 0-d, the rule's own objective on the batch (mean over samples).
+        updates: by parameter name, descent direction, batch mean.
+        sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
+        signals: RMS of the signal arriving at each weighted op, by its name, where ``rule.watch`` asks for it.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    updates: dict[str, Tensor]
+    sizes: Tensor | None = None
+    signals: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
 class Step:
     """What one step tells.
 
     Attributes:
         logits: (B, classes), detached.
         loss: 0-d, the rule's own objective on the batch (mean over samples).
-        signals: statistics of the signals: ``output.rms``, ``output.active`` (share of samples with a signal), and with
-            ``rule.watch`` the RMS of the signal arriving at each weighted op, by its name. All are 0-d tensors.
     """
 
     logits: Tensor
     loss: Tensor
-    signals: dict[str, Tensor] = field(default_factory=dict)
+    _sizes: Tensor | None = None
+    _signals: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """Statistics of the signals, 0-d tensors by name, computed when asked for.
 
-@dataclass
-class Computed:
-    """What ``compute`` returns: ``updates`` by parameter name, descent direction, batch mean."""
-
-    logits: Tensor
-    loss: Tensor
-    updates: dict[str, Tensor]
-    signals: dict[str, Tensor] = field(default_factory=dict)
+        ``output.rms`` and ``output.active`` (share of samples with a signal) at the logits, and with ``rule.watch`` the
+        RMS of the signal arriving at each weighted op, by its name.
+        """
+        if self._sizes is None:
+            return dict(self._signals)
+        elements = self._sizes.numel() * self.logits.shape[1]
+        output = {
+            "output.rms": torch.linalg.vector_norm(self._sizes) / elements**0.5,
+            "output.active": (self._sizes > 0).to(self._sizes.dtype).mean(),
+        }
+        return output | self._signals
 
 
 @dataclass(frozen=True)
@@ -110,6 +134,10 @@ class Rule:
             self.transforms.append(reproject(self.shared.reproject))
         self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
+        self._buffer_places = [
+            (name, owner._buffers, name.rpartition(".")[2])
+            for name, owner in ((name, model.get_submodule(name.rpartition(".")[0])) for name, _ in model.named_buffers())
+        ]
         self._params: dict[str, Tensor] = dict(model.named_parameters())
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
         backend = compile if isinstance(compile, str) else "inductor"
@@ -171,7 +199,7 @@ class Rule:
                     update = transform(name, parameter, update)
                 parameter.grad = update
         self.position += 1
-        return Step(computed.logits, computed.loss, computed.signals)
+        return Step(computed.logits, computed.loss, computed.sizes, computed.signals)
 
     def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
         """Return what ``step`` would use, before transforms, leaving model and gradients alone.
@@ -202,14 +230,14 @@ class Rule:
             raise
 
     def _functional(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor,
-                    tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
+                    tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:  # fmt: skip
         done = self.compute(params, buffers, x, y, Drawn(tensors))
-        return done.logits, done.loss, done.updates, done.signals
+        return done.logits, done.loss, done.updates, done.sizes, done.signals
 
     def functional(self, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
         """Return the step as a pure function and its arguments, for mapping over seeds: (function, (params, buffers, x, y, draws)).
 
-        The function returns (logits, loss, updates, signals); buffers are copies that it moves.
+        The function returns (logits, loss, updates, sizes, signals), the fields of ``Computed``; buffers are copies that it moves.
         """
         if not self._ready:
             self.prepare(x)
@@ -266,7 +294,8 @@ class Rule:
     # ------------------------------------------------------------ inside
 
     def _model_buffers(self) -> dict[str, Tensor]:
-        return dict(self.model.named_buffers())
+        # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.
+        return {name: held[key] for name, held, key in self._buffer_places}
 
     def _refuse_unfit(self, given: Mapping[str, Any]) -> None:
         known = self.options()

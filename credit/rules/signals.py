@@ -41,19 +41,16 @@ class CrossEntropy:
             )
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        batch, classes = z.shape
         logs = F.log_softmax(z, 1)
-        chosen = logs.gather(1, _at(y))
+        loss = F.nll_loss(logs, y)
         spread = self.label_smoothing
         if spread:
-            loss = -((1 - spread) * chosen.mean() + spread * logs.mean())
-        else:
-            loss = -chosen.mean()
-        signal = logs.exp_()
-        signal.scatter_add_(1, _at(y), chosen.new_full((), spread - 1.0).expand(batch, 1))
+            loss = (1 - spread) * loss - spread * logs.mean()
+        target = torch.full_like(logs[:, :1], spread - 1.0)
+        signal = logs.exp_().scatter_add_(1, _at(y), target)
         if spread:
-            signal.sub_(spread / classes)
-        return signal.mul_(1.0 / batch), loss
+            signal.sub_(spread / z.shape[1])
+        return signal.mul_(1.0 / len(y)), loss
 
 
 @register("signal", "violations")

@@ -144,15 +144,14 @@ class SweepRule(Rule, Sweeper):
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
         updates = self.plan.sweep(run, self._output(run, logits, y), self)
-        return Computed(logits, run.stats.pop("loss"), updates, run.stats)
+        loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
+        return Computed(logits, loss, updates, sizes, run.stats)
 
     def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
-        """Return the output signal, leaving loss and statistics in ``run.stats``."""
+        """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""
         signal: Tensor
         signal, run.stats["loss"] = self.signal(logits if self.dtype is None else logits.float(), y)
-        size = torch.linalg.vector_norm(signal, dim=1)
-        run.stats["output.rms"] = torch.linalg.vector_norm(size) * (len(y) / signal.numel() ** 0.5)
-        run.stats["output.active"] = (size > 0).to(size.dtype).mean()
+        run.stats["sizes"] = torch.linalg.vector_norm(signal, dim=1) * run.batch
         if self.keeps_output:
             run.error = signal
         return signal
