@@ -91,7 +91,7 @@ def test_two_seeds_in_one_mapped_step_are_two_steps(net: str) -> None:
 
     params, buffers, tensors = stack(0), stack(1), stack(4)
     step = parts[0][0]
-    logits, loss, updates, _ = torch.func.vmap(step, in_dims=(0, 0, None, None, 0))(params, buffers, x, y, tensors)
+    logits, loss, updates, *_ = torch.func.vmap(step, in_dims=(0, 0, None, None, 0))(params, buffers, x, y, tensors)
     for at, (rule, model, _, _) in enumerate(rules):
         alone = rule.step(x, y)
         torch.testing.assert_close(logits[at], alone.logits, rtol=1e-5, atol=1e-6)
