@@ -47,6 +47,10 @@ def written(value: object) -> str:
     return str(value)
 
 
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
 def typed(group: str, owner: str, option: str, value: object, hint: Any, default: object) -> Any:
     """Return ``value`` as the type ``hint`` of an option says, lists copied; refuse anything else.
 
@@ -69,7 +73,7 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
                 f"{group}.{option}={value}: must be a finite number, for example {group}.{option}={written(default)}"
             )
         raise UserError(
-            f"{group}.{option}={written(value)} is a {type(value).__name__}, but {owner} needs {_describe(hint)} "
+            f"{group}.{option}={written(value)} is {_article(type(value).__name__)}, but {owner} needs {_describe(hint)} "
             f"there, for example {group}.{option}={written(default)}"
         )
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -47,7 +47,7 @@ def _packages() -> Iterator[Line]:
         yield (
             "warn",
             "credit",
-            "not installed here (found beside the working directory); `make setup` or pip install -e .",
+            "not installed here (found beside the working directory); `make env` or pip install -e .",
         )
         return
     missing = [name for name in map(_bare_name, filter(_always, declared)) if not _version(name)]

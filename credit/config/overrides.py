@@ -82,7 +82,7 @@ def _missing_choice(path: str) -> UserError:
     group, _, name = path.partition("/")
     if group == "" or group not in (*GROUPS, *OVERLAYS):
         return UserError(f"no configuration file {path}.yaml; groups: {', '.join((*GROUPS, *OVERLAYS))}")
-    also = ", or a rate such as 0.4" if group == "noise" else ""
+    also = {"noise": ", or a rate such as 0.4", "arch": "; any timm model: arch=timm arch.name=resnet18"}.get(group, "")
     return UserError(f"unknown {group} '{name}': {nearest(name, choices(group))}{also}")
 
 

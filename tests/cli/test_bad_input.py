@@ -29,6 +29,7 @@ TEXT = [
     ("rule=lisp_margn", "unknown rule 'lisp_margn': did you mean 'lisp_margin'?"),
     ("+rule=lisp_margn", "unknown rule 'lisp_margn': did you mean 'lisp_margin'?"),
     ("arch=resnet18", "unknown arch 'resnet18'"),
+    ("arch=resnet34", "any timm model: arch=timm arch.name=resnet18"),
     ("data=cifar", "unknown data 'cifar': did you mean 'cifar10'?"),
     ("noise=symetric", "did you mean 'symmetric'?"),
     ("optimizer=adm", "did you mean 'adam'?"),

@@ -27,13 +27,13 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("ste", {"ste_window": "clip"}, ("rule.ste_window='clip'", "did you mean 'clipped'?")),
     ("dfa", {"dfa_map": "channel"}, ("rule.dfa_map='channel'", "did you mean 'channels'?")),
     # types
-    ("bp", {"gate": 3}, ("rule.gate=3 is a int", "needs a name", "rule.gate=derivative")),
+    ("bp", {"gate": 3}, ("rule.gate=3 is an int", "needs a name", "rule.gate=derivative")),
     ("bp", {"gate": None}, ("rule.gate=null", "needs a name")),
     ("lisp", {"margin": "big"}, ("rule.margin=big is a str", "needs a number", "rule.margin=1.0")),
     ("lisp", {"margin": True}, ("rule.margin=true is a bool", "needs a number")),
     ("lisp", {"override": "yes"}, ("rule.override=yes is a str", "needs true or false", "rule.override=true")),
     ("bp", {"clip": "0.1"}, ("rule.clip=0.1 is a str", "needs a number or null")),
-    ("bp", {"local_autograd": 1}, ("rule.local_autograd=1 is a int", "true or false")),
+    ("bp", {"local_autograd": 1}, ("rule.local_autograd=1 is an int", "true or false")),
     # numbers
     ("lisp", {"margin": math.nan}, ("rule.margin=nan", "finite", "rule.margin=1.0")),
     ("lisp_margin", {"margin": math.inf}, ("rule.margin=inf", "finite")),
