@@ -84,8 +84,12 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it; the message names that process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = open(folder / LOCK, "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -126,11 +130,20 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the run folder {folder} cannot be used ({error.strerror}: {error.filename}); "
+        f"set CREDIT_RUNS to a folder that can be written"
+    )
+
+
 def _read_json(path: Path, remedy: str) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
     except ValueError:
         raise UserError(f"{path} is damaged (not JSON); {remedy}") from None
     if not isinstance(value, dict):

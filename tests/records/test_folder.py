@@ -89,6 +89,15 @@ def test_metrics_survive_a_torn_line_and_are_cut_back(tmp_path):
     assert read_metrics(tmp_path / "nowhere") == []
 
 
+def test_a_runs_folder_that_cannot_be_used_is_named(cfg, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="cannot be used .*CREDIT_RUNS"):
+        finished(cfg)
+    with pytest.raises(UserError, match="cannot be used .*CREDIT_RUNS"), locked(run_folder(cfg)):
+        pass
+
+
 def test_a_finished_run_is_told(cfg, capsys):
     assert finished(cfg) is None
     evaluation = {"epoch": 3, "test_top1": 0.5}
