@@ -3,6 +3,7 @@
 Knows nothing of what a job does. A job that raises, or is killed, ends as an `Outcome` and costs no other job.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -41,6 +42,7 @@ class _Job:
     receiver: Connection
     log: Path
     started: float
+    message: tuple[Any, str | None] | None = None  # (value, error) once the job has sent it
 
 
 Watch = Callable[[str, int, Outcome | None], None]
@@ -73,7 +75,11 @@ def run_jobs(
                     index = len(running) + len(outcomes)
                     running.append(_start(context, work, payloads[index], index, Path(logs)))
                     watch("started", index, None)
-                multiprocessing.connection.wait([job.process.sentinel for job in running], timeout=TICK)
+                # Messages too: one longer than the pipe holds keeps its job alive until it is read.
+                silent = [job.receiver for job in running if job.message is None]
+                multiprocessing.connection.wait([*silent, *(job.process.sentinel for job in running)], timeout=TICK)
+                for job in running:
+                    _listen(job)
                 for job in [job for job in running if not job.process.is_alive()]:
                     running.remove(job)
                     outcomes[job.index] = _collect(job)
@@ -126,15 +132,19 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _listen(job: _Job) -> None:
+    """Take the job's message if it is there."""
+    with contextlib.suppress(EOFError):  # it died without one
+        if job.message is None and job.receiver.poll():
+            job.message = job.receiver.recv()
+
+
 def _collect(job: _Job) -> Outcome:
     seconds = time.perf_counter() - job.started
-    value, error = None, None
-    try:
-        value, error = job.receiver.recv() if job.receiver.poll() else (None, _death(job.process.exitcode))
-    except EOFError:
-        error = _death(job.process.exitcode)
-    job.receiver.close()
     job.process.join()
+    _listen(job)
+    value, error = job.message or (None, _death(job.process.exitcode))
+    job.receiver.close()
     log = job.log.read_text(errors="replace")[-LOG_TAIL:] if error is not None and job.log.exists() else ""
     return Outcome(value, error, seconds, log)
 

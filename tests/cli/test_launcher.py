@@ -26,7 +26,7 @@ def work(word):
         return os.environ.get("CREDIT_TEST_WORD")
     if word == "sleep":
         time.sleep(60)
-    return word.upper()
+    return "long" * 100_000 if word == "long" else word.upper()
 
 
 def run(words, parallel=1, watch=lambda *_: None):
@@ -40,6 +40,11 @@ def test_values_come_back_in_order_also_in_parallel():
     assert all(outcome.error is None for outcome in outcomes)
     for index in range(4):
         assert events.index(("started", index)) < events.index(("finished", index))
+
+
+def test_a_message_longer_than_a_pipe_holds_arrives():
+    [outcome] = run(["long"])
+    assert outcome.error is None and len(outcome.value) == 400_000
 
 
 def test_a_job_that_fails_costs_no_other():
