@@ -7,7 +7,9 @@ from typing import Any
 
 from credit.config.schema import RunConfig
 
-_UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every"), "data": ("root", "download")}
+UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every"), "data": ("root", "download")}
+"""Options by group that leave the result as it is."""
+
 _PREFIX_LENGTH = 100
 
 
@@ -19,7 +21,7 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     """
     plain = cfg.as_dict()
     del plain["logger"]
-    for group, keys in _UNDECIDING.items():
+    for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
     if is_clean(plain):

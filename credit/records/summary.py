@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from credit.records.identity import labels
+from credit.records.identity import UNDECIDING, labels
 
 MEASURES = ("best.test_top1", "last.test_top1", "best.val_top1", "last.memorised", "seconds_per_epoch")
 
@@ -18,7 +18,8 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         Rows with ``group``, ``settings`` (what tells this group from the others, by name), ``runs``, ``seeds``,
         ``status`` (how many runs ended how) and, for each of `MEASURES`, ``{"mean", "std", "n"}``: the sample standard
-        deviation, None for one run; None instead of the mapping where no run has the number.
+        deviation, None for one run; None instead of the mapping where no run has the number. Only complete runs count:
+        what a diverged run had reached before is no result of its settings.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
@@ -40,7 +41,8 @@ def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
     for word in {tuple(item.values()): item for item in words}.values():
         alike = [item for item, label in zip(flat, words, strict=True) if label == word]
         extra += [key for key in sorted({*alike[0]}) if key not in extra and _differ(alike, key)]
-    extra = [key for key in extra if key.split(".")[0] not in ("seed", "logger")]
+    untold = {f"{group}.{option}" for group, options in UNDECIDING.items() for option in options}
+    extra = [key for key in extra if key.split(".")[0] not in ("seed", "logger") and key not in untold]
     return [
         {**{key: label[key] for key in shown}, **{key: str(item.get(key, "")) for key in extra}}
         for label, item in zip(words, flat, strict=True)
@@ -74,8 +76,9 @@ def _row(group: str, members: list[dict[str, Any]], settings: dict[str, str]) ->
         status[member["status"]] = status.get(member["status"], 0) + 1
     row: dict[str, Any] = {"group": group, "settings": settings, "runs": len(members), "status": status}
     row["seeds"] = sorted(member["config"]["seed"] for member in members)
+    counted = [member for member in members if member["status"] == "complete"]
     for measure in MEASURES:
-        values = [value for member in members if (value := _look_up(member, measure)) is not None]
+        values = [value for member in counted if (value := _look_up(member, measure)) is not None]
         row[measure] = _mean_and_spread(values)
     return row
 

@@ -44,6 +44,14 @@ def test_a_diverged_run_counts_as_a_run_and_not_as_an_accuracy():
     [row] = summarise([result("bp", 0, 0.9), result("bp", 1, None)])
     assert row["status"] == {"complete": 1, "diverged": 1}
     assert row["runs"] == 2 and row["best.test_top1"]["n"] == 1
+    [row] = summarise([result("bp", 0, 0.9), result("bp", 1, 0.1) | {"status": "diverged"}])  # after an evaluation
+    assert row["best.test_top1"] == {"mean": 0.9, "std": None, "n": 1}
+
+
+def test_options_that_decide_nothing_tell_no_rows_apart():
+    first, second = result("bp", 0, 0.9, lr=0.1), result("bp", 0, 0.9, lr=0.01)
+    second["config"]["trainer"]["threads"] = 1  # run in parallel with others, the first one alone
+    assert all(row["settings"].keys() == {"rule", "noise", "optimizer.lr"} for row in summarise([first, second]))
 
 
 def test_rows_are_told_apart_by_what_differs():
