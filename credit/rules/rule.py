@@ -134,7 +134,7 @@ class Rule:
             self.transforms.append(reproject(self.shared.reproject))
         self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
-        self._buffer_places = [
+        self._buffer_places: list[tuple[str, dict[str, Any], str]] = [
             (name, owner._buffers, name.rpartition(".")[2])
             for name, owner in ((name, model.get_submodule(name.rpartition(".")[0])) for name, _ in model.named_buffers())
         ]
