@@ -136,7 +136,9 @@ class Rule:
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
         self._buffer_places: list[tuple[str, dict[str, Any], str]] = [
             (name, owner._buffers, name.rpartition(".")[2])
-            for name, owner in ((name, model.get_submodule(name.rpartition(".")[0])) for name, _ in model.named_buffers())
+            for name, owner in (
+                (name, model.get_submodule(name.rpartition(".")[0])) for name, _ in model.named_buffers()
+            )
         ]
         self._params: dict[str, Tensor] = dict(model.named_parameters())
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
@@ -229,8 +231,14 @@ class Rule:
                 self._explain(x, y)
             raise
 
-    def _functional(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor,
-                    tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:  # fmt: skip
+    def _functional(
+        self,
+        params: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        tensors: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:
         done = self.compute(params, buffers, x, y, Drawn(tensors))
         return done.logits, done.loss, done.updates, done.sizes, done.signals
 
