@@ -26,12 +26,15 @@ def rewrite(words: Iterable[str]) -> list[str]:
     """
     rewritten = []
     lengths = []
+    seen: dict[str, str] = {}
     for word in words:
         match = _OVERRIDE.fullmatch(word)
         if match is None or match["prefix"] == "~" or match["key"].startswith("hydra"):
             rewritten.append(word)
             continue
         key, value = match["key"], match["value"]
+        if seen.setdefault(key, value) != value:
+            raise UserError(f"{key} is given twice, as {seen[key]} and as {value}: keep one")
         if key in OVERLAYS and value in ("null", "none"):
             continue
         if key in (*GROUPS, *OVERLAYS):

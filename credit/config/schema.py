@@ -80,6 +80,9 @@ class TrainerConfig:
     precision: str = "float32"  # float32, float64, bf16
     eval_every: int = 1  # epochs
     ema: float | None = None  # decay of the averaged weights that are evaluated
+    bn_batches: int = (
+        0  # training batches that BatchNorm's statistics are taken from anew for an evaluation; 0: running
+    )
     report: list[str] = field(default_factory=list)  # of per_class
     alignment_every: int | None = None  # epochs
     checkpoint_every: int = 1  # epochs

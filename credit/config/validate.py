@@ -14,19 +14,19 @@ from credit.config.schema import CHOICES, GROUPS, SECTIONS, RunConfig, option_na
 from credit.errors import UserError, nearest
 
 LIMITS = {
-    "seed": "[0, inf)",
+    "seed": "[0, 9007199254740992]",  # 2^53: what a number in JSON holds exactly
     "replicas": "[1, inf)",
     "data.batch_size": "[1, inf)",
     "data.limit_train": "[1, inf)",
     "data.limit_test": "[1, inf)",
     "data.val_fraction": "[0, 1)",
-    "data.split_seed": "[0, inf)",
+    "data.split_seed": "[0, 9007199254740992]",
     "data.crop_padding": "[0, inf)",
     "data.cutout_size": "[1, inf)",
     "data.image_size": "[1, inf)",
     "data.eval_batch_size": "[1, inf)",
     "noise.rate": "[0, 1)",
-    "noise.seed": "[0, inf)",
+    "noise.seed": "[0, 9007199254740992]",
     "optimizer.lr": "[0, inf)",
     "optimizer.momentum": "[0, 1)",
     "optimizer.weight_decay": "[0, inf)",
@@ -40,6 +40,7 @@ LIMITS = {
     "trainer.steps": "[1, inf)",
     "trainer.eval_every": "[1, inf)",
     "trainer.ema": "[0, 1)",
+    "trainer.bn_batches": "[0, inf)",
     "trainer.alignment_every": "[1, inf)",
     "trainer.checkpoint_every": "[1, inf)",
     "trainer.threads": "[1, inf)",

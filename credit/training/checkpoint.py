@@ -98,7 +98,7 @@ def latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
         except DamagedError as damage:
             aside = path.with_name(path.name + ".corrupt")
             path.replace(aside)
-            warn(f"checkpoint {path} is damaged ({damage}); set aside as {aside.name}, using the one before it")
+            warn(f"checkpoint {path} is damaged ({damage}); set aside as {aside.name}, looking for one before it")
     damaged = sorted((folder / FOLDER).glob("*.corrupt"))
     if damaged:
         raise UserError(

@@ -24,7 +24,7 @@ from credit.records.outcome import finished, headline
 from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training import checkpoint
-from credit.training.evaluate import evaluate, float_dtype
+from credit.training.evaluate import evaluate, float_dtype, with_fresh_statistics
 from credit.training.finite import DivergedError, FiniteWatch, check_parameters
 from credit.training.interrupts import StopRequest, stop_requests
 from credit.training.prepare import prepare
@@ -172,7 +172,10 @@ def _row(
     trainer = run.cfg.trainer
     row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate, **running}
     report = "per_class" in trainer.report
-    row.update(evaluate(run.evaluated_model, run.data, run.cfg.data.eval_batch_size, per_class=report))
+    # The first steps' batches: the same ones at every evaluation.
+    inputs = (run.batches.at(step).x.to(x.dtype) for step in range(trainer.bn_batches))
+    model = with_fresh_statistics(run.evaluated_model, inputs) if trainer.bn_batches else run.evaluated_model
+    row.update(evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report))
     if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
         raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
     row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}

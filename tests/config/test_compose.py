@@ -153,3 +153,8 @@ def test_an_error_in_a_users_module_is_shown_as_it_is(folder):
     folder("rule/mine.py", "1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         discover_rule("mine")
+
+
+def test_a_key_given_twice_is_refused():
+    with pytest.raises(UserError, match=r"optimizer.lr is given twice, as 0.1 and as 0.2: keep one"):
+        compose(["optimizer.lr=0.1", "optimizer.lr=0.2"])

@@ -9,7 +9,7 @@ from torch import nn
 
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import load
-from credit.training.evaluate import Running, evaluate, per_class_scores
+from credit.training.evaluate import Running, evaluate, per_class_scores, with_fresh_statistics
 
 
 @pytest.fixture
@@ -89,3 +89,27 @@ def test_running_statistics_are_means_over_examples():
     running.reset()
     assert running.summary() == {}
     assert not math.isnan(other.summary()["train_loss"])
+
+
+def test_fresh_statistics_are_the_plain_average_over_the_batches_and_leave_the_network_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 4), nn.BatchNorm1d(4)
+    )
+    model(torch.randn(8, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = [torch.randn(16, 3) * 2 + 1 for _ in range(4)]
+    fresh = with_fresh_statistics(model, batches)
+    assert model.training and not fresh.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    entering = [fresh[0](x) for x in batches]
+    torch.testing.assert_close(fresh[1].running_mean, torch.stack([h.mean(0) for h in entering]).mean(0))
+    torch.testing.assert_close(fresh[1].running_var, torch.stack([h.var(0) for h in entering]).mean(0))
+    normed = [nn.functional.batch_norm(h, None, None, fresh[1].weight, fresh[1].bias, training=True) for h in entering]
+    above = [fresh[4](normed_batch.relu()) for normed_batch in normed]  # without dropout
+    torch.testing.assert_close(fresh[5].running_mean, torch.stack([h.mean(0) for h in above]).mean(0))
+
+
+def test_a_network_without_batch_norm_is_evaluated_as_it_is():
+    model = nn.Linear(3, 4)
+    assert with_fresh_statistics(model, iter([torch.zeros(2, 3)])) is model
