@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -149,18 +150,27 @@ def _run_hydra(words: list[str]) -> int:
 
 @contextlib.contextmanager
 def _as_command_line(words: list[str]) -> Iterator[None]:
-    """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs.
+
+    Records (and a sweep's processes, which inherit the environment) name the command as it was given: `plain` words.
+    """
+    from credit.config.overrides import plain
+    from credit.records.provenance import COMMAND
+
+    argv = sys.argv
+    ours = {"HYDRA_FULL_ERROR": "1", COMMAND: shlex.join(["credit-train", *map(plain, words)])}
+    before = {key: os.environ.get(key) for key in ours}
     sys.argv = ["credit-train", *words]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.update(ours)
     try:
         yield
     finally:
         sys.argv = argv
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
 def train_composed(cfg: Any) -> int:

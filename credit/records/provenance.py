@@ -11,6 +11,9 @@ from typing import Any
 
 _PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")
 
+COMMAND = "CREDIT_COMMAND"
+"""Environment variable in which the command line hands on its own words to the processes it starts."""
+
 
 def provenance(device: str) -> dict[str, Any]:
     """Return what someone needs to repeat a run: command line, commit, versions, machine and threads.
@@ -30,7 +33,7 @@ def provenance(device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         machine["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": os.environ.get(COMMAND) or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {"python": platform.python_version(), **_versions(), "torch": str(torch.__version__)},
         "machine": machine,

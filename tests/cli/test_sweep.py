@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def test_a_sweep_runs_skips_and_averages(runs, capsys):
     first = capsys.readouterr().out
     assert "8 jobs to run" in first and "[8/8] rule=fa noise=0.4 seed=1: complete" in first
     assert len(list(runs.iterdir())) == 8
+    commands = {json.loads((folder / "result.json").read_text())["provenance"]["command"] for folder in runs.iterdir()}
+    assert commands == {shlex.join(["credit-train", *line, "trainer.epochs=null"])}
     rows = [row for row in first.splitlines() if row.startswith("│")]
     assert len(rows) == 4 and all("±" in row for row in rows)
     assert [row.split("│")[1].strip() for row in rows] == ["bp", "bp", "fa", "fa"]

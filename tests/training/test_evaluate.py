@@ -100,14 +100,17 @@ def test_fresh_statistics_are_the_plain_average_over_the_batches_and_leave_the_n
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batches = [torch.randn(16, 3) * 2 + 1 for _ in range(4)]
     fresh = with_fresh_statistics(model, batches)
+    assert isinstance(fresh, nn.Sequential)
     assert model.training and not fresh.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     entering = [fresh[0](x) for x in batches]
-    torch.testing.assert_close(fresh[1].running_mean, torch.stack([h.mean(0) for h in entering]).mean(0))
-    torch.testing.assert_close(fresh[1].running_var, torch.stack([h.var(0) for h in entering]).mean(0))
-    normed = [nn.functional.batch_norm(h, None, None, fresh[1].weight, fresh[1].bias, training=True) for h in entering]
+    first, second = fresh[1], fresh[5]
+    assert isinstance(first, nn.BatchNorm1d) and isinstance(second, nn.BatchNorm1d)
+    torch.testing.assert_close(first.running_mean, torch.stack([h.mean(0) for h in entering]).mean(0))
+    torch.testing.assert_close(first.running_var, torch.stack([h.var(0) for h in entering]).mean(0))
+    normed = [nn.functional.batch_norm(h, None, None, first.weight, first.bias, training=True) for h in entering]
     above = [fresh[4](normed_batch.relu()) for normed_batch in normed]  # without dropout
-    torch.testing.assert_close(fresh[5].running_mean, torch.stack([h.mean(0) for h in above]).mean(0))
+    torch.testing.assert_close(second.running_mean, torch.stack([h.mean(0) for h in above]).mean(0))
 
 
 def test_a_network_without_batch_norm_is_evaluated_as_it_is():
