@@ -50,6 +50,10 @@ class Builder:
         self.name = outer
         return out
 
+    def frozen(self, module: nn.Module) -> bool:
+        """Whether the user put this module in eval mode within a model in train mode, to keep it as it is."""
+        return self.model.training and not module.training
+
     def slot(self) -> int:
         self.slots += 1
         return self.slots - 1

@@ -114,7 +114,8 @@ def identity(b: Builder, m: nn.Module, x: Val) -> Val:
 
 def batch_norm(b: Builder, m: Any, x: Val) -> Val:
     buffers = {role: f"{b.name}.{role}" for role, value in m.named_buffers(recurse=False) if value is not None}
-    return b.emit(BatchNorm, x, params=_params(b, m), eps=m.eps, momentum=m.momentum, buffers=buffers, frozen=False)
+    args = {"eps": m.eps, "momentum": m.momentum, "buffers": buffers, "frozen": b.frozen(m)}
+    return b.emit(BatchNorm, x, params=_params(b, m), **args)
 
 
 def layer_norm(b: Builder, m: Any, x: Val) -> Val:
@@ -200,11 +201,11 @@ def dropout(per: str) -> Row:
 
 def dropout_module(b: Builder, m: Any, x: Val) -> Val:
     per = "element" if type(m) is nn.Dropout else "channel"
-    return dropout(per)(b, x, m.p)
+    return dropout(per)(b, x, m.p, training=not b.frozen(m))
 
 
 def drop_path(b: Builder, m: Any, x: Val) -> Val:
-    p = float(m.drop_prob or 0.0)
+    p = 0.0 if b.frozen(m) else float(m.drop_prob or 0.0)
     return b.emit(Dropout, x, p=p, per="sample", scale=bool(m.scale_by_keep)) if p > 0.0 else x
 
 
