@@ -165,7 +165,7 @@ class Rule:
         self.buffers.settle()
 
     def compute(
-        self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Any
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
         """Return logits, loss and updates: a function of its arguments, without autograd.
 
@@ -192,7 +192,7 @@ class Rule:
             y: labels (B,), int64 in [0, classes).
         """
         computed = self.updates(x, y, self._model_buffers())
-        owned = self._params | dict(self.named_parameters())
+        owned = self._all_parameters()
         with torch.no_grad():
             for name, update in computed.updates.items():
                 parameter = owned[name]
@@ -215,7 +215,7 @@ class Rule:
             self.prepare(x)
         if buffers is None:
             buffers = {name: value.clone() for name, value in self._model_buffers().items()}
-        params = self._params | dict(self.named_parameters())
+        params = self._all_parameters()
         if any(value.device != x.device for value in self.buffers.values()):
             self.buffers.to(x.device)  # the model was moved after the rule was made
         buffers |= self.buffers
@@ -249,7 +249,7 @@ class Rule:
         """
         if not self._ready:
             self.prepare(x)
-        params = {name: p.detach() for name, p in (self._params | dict(self.named_parameters())).items()}
+        params = {name: p.detach() for name, p in self._all_parameters().items()}
         buffers = {name: value.clone() for name, value in (self._model_buffers() | self.buffers).items()}
         draws = Draws(self.seed, self.position, x.device).drawn(self._requested(params, buffers, x, y))
         return self._functional, (params, buffers, x, y, draws.tensors)
@@ -300,6 +300,10 @@ class Rule:
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside
+
+    def _all_parameters(self) -> dict[str, Tensor]:
+        own: dict[str, Tensor] = dict(self.named_parameters())
+        return self._params | own if own else self._params
 
     def _model_buffers(self) -> dict[str, Tensor]:
         # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.

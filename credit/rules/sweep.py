@@ -132,13 +132,13 @@ class SweepRule(Rule, Sweeper):
 
     # ------------------------------------------------------------ the step
 
-    def _run(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], draws: Any) -> Run:
-        run = self.plan.run(dict(params), dict(buffers), draws, self.dtype)
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
+        run = self.plan.run(params, buffers, draws, self.dtype)
         run.overwrite = isinstance(draws, Draws)
         return run
 
     def compute(
-        self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Any
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
