@@ -58,7 +58,10 @@ def main(words: list[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     draw(runs, target.with_suffix(".png"))
     origin = runs[0][0]["provenance"]
-    facts = "\n".join(f"- {key}: {value}" for key, value in origin.items() if not isinstance(value, dict))
+    facts = "\n".join(
+        f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
+        for key, value in origin.items()
+    )
     config = json.dumps({folder.name: run[0]["config"] for folder, run in zip(folders, runs, strict=True)}, indent=1)
     page = (
         f"# {title}\n\n{table(runs)}\n![learning curves]({target.with_suffix('.png').name})\n\n{facts}\n\n"
