@@ -58,7 +58,10 @@ class LocalLauncher(Launcher):
 
 @dataclass
 class GridConf:
-    """Options of the sweeper; the names `max_batch_size` and `params` are Hydra's."""
+    """Options of the sweeper; the names `max_batch_size` and `params` are Hydra's.
+
+    `_target_` is how Hydra finds a plugin's own class; no configuration of a run holds one.
+    """
 
     _target_: str = "hydra_plugins.credit_local.GridSweeper"
     max_batch_size: int | None = None
@@ -67,7 +70,7 @@ class GridConf:
 
 @dataclass
 class LocalConf:
-    """Options of the launcher: how many jobs run at the same time."""
+    """Options of the launcher: how many jobs run at the same time. For `_target_` see `GridConf`."""
 
     _target_: str = "hydra_plugins.credit_local.LocalLauncher"
     jobs: int = 1

@@ -116,8 +116,7 @@ def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: st
         message = (None, str(error))
     except KeyboardInterrupt:
         message = (None, "interrupted")
-    # Whatever a job raises is reported by the sweep, with the traceback in its log.
-    except Exception as error:
+    except Exception as error:  # whatever a job raises is reported by the sweep, with the traceback in its log
         traceback.print_exc()
         message = (None, f"{type(error).__name__}: {error}")
     sender.send(message)
