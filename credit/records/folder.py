@@ -17,9 +17,14 @@ CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
 _DONE = ("complete", "diverged")
 
 
+def runs_root() -> Path:
+    """Return the folder of all runs: ``$CREDIT_RUNS``, else ``runs`` in the current folder."""
+    return Path(os.environ.get("CREDIT_RUNS") or "runs")
+
+
 def run_folder(cfg: RunConfig) -> Path:
-    """Return where the run's files go: ``$CREDIT_RUNS`` (default ``runs``) and the run's name. Nothing is made."""
-    return Path(os.environ.get("CREDIT_RUNS") or "runs") / run_name(cfg)
+    """Return where the run's files go: the folder of all runs and the run's name. Nothing is made."""
+    return runs_root() / run_name(cfg)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -28,7 +33,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the file is there but is not a result.
     """
-    return _read_json(folder / RESULT, "delete it and give the same command again: the run goes on from its checkpoint")
+    return read_json(folder / RESULT, "delete it and give the same command again: the run goes on from its checkpoint")
 
 
 def is_complete(folder: Path) -> bool:
@@ -46,7 +51,7 @@ def check_same_config(folder: Path, cfg: RunConfig) -> None:
     Raises:
         UserError: naming the folder and the first settings that differ.
     """
-    held = _read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
     if held is None:
         return
     wanted = json.loads(json.dumps(decisive(cfg)))
@@ -71,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none in the folder, or it cannot be read.
     """
-    held = _read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
     if held is None:
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
     return held
@@ -137,7 +142,16 @@ def _unusable(folder: Path, error: OSError) -> UserError:
     )
 
 
-def _read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None where there is no file.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        UserError: the file cannot be read or does not hold an object.
+    """
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,0 +1,198 @@
+"""What a published table is: plain frozen dataclasses, one a part of ``conf/paper/<paper>/<table>.yaml``; no torch.
+
+A table is a grid. Rows and columns each bring settings in the command line's words; a cell is one of each. A cell is run
+once a repeat (a seed, a fold, or both), and the repeats' spread is the cell's.
+
+    settings of a cell = common, row, column, the cell's own, the budget's, the command line's: a later one wins
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BUDGETS = ("smoke", "quick", "paper")
+"""How much of the published run is made: seconds for CI, minutes on two CPU cores, everything."""
+
+ACCURACIES = ("last", "best_val", "best_test")
+"""Which epoch's test accuracy a paper reports: the last, the best on validation, or the best on test."""
+
+TESTS = ("welch", "paired")
+"""How two cells' repeats are compared: as two samples, or difference by difference (same folds, same seeds)."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Settings as on the command line, such as ``optimizer.lr=0.1``, each with the line of the file it stands on."""
+
+    words: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+
+    def __add__(self, other: "Words") -> "Words":
+        return Words(self.words + other.words, self.lines + other.lines)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a data set, a noise rate, an activation. `x` is its place on a numeric axis."""
+
+    name: str
+    label: str
+    set: Words = Words()
+    x: float | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One method.
+
+    Attributes:
+        rows: the only rows that have this column; empty: all.
+        runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``timing``.
+        options: what that runner takes besides a run's configuration.
+    """
+
+    name: str
+    label: str
+    set: Words = Words()
+    rows: tuple[str, ...] = ()
+    runner: str = "train"
+    options: dict[str, Any] = field(default_factory=dict)
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number as printed: in the main measure's unit; None where the paper gives no spread or count."""
+
+    mean: float
+    std: float | None = None
+    n: int | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Something the paper leaves out: what, the reading chosen, and why."""
+
+    what: str
+    reading: str
+    why: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper as a comparison between cells; exactly one of `compare`, `grows`, `falls` is given.
+
+    Attributes:
+        name: a word for it in tables.
+        says: what the paper says, in one sentence.
+        compare: ``LEFT > RIGHT`` (also ``>= < <= ~``). A side is a column, a ``row/column``, a number, ``best(a, b)``
+            (the larger mean), or a difference ``a - b`` of these.
+        grows, falls: a side whose value rises, or drops, with the rows' `x`.
+        at: the rows it is judged at; empty: all rows that have its columns.
+        at_least: of these rows, how many must satisfy it; None: every one.
+        tolerance: points within which ``~`` calls two sides equal, and by which ``>=`` may fall short.
+        measure: which measure; None: the table's main one.
+    """
+
+    name: str
+    says: str
+    compare: str | None = None
+    grows: str | None = None
+    falls: str | None = None
+    at: tuple[str, ...] = ()
+    at_least: int | None = None
+    tolerance: float = 0.0
+    measure: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the report.
+
+    Attributes:
+        kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
+            by epoch), ``layers`` (alignment by layer and epoch), ``steps`` (a diagnostic's number by epoch).
+        title: its heading.
+        measure: what is drawn; None: the table's main measure.
+        rows, columns: which; empty: all.
+    """
+
+    kind: str
+    title: str
+    measure: str | None = None
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is run.
+
+    Attributes:
+        says: what it is good for, in a sentence.
+        seeds: how many seeds a cell.
+        minutes: what it may cost on two CPU cores (`smoke`, `quick`) or one GPU (`paper`); None: not known.
+        set: settings for every cell, stronger than the cell's own.
+        row_set, column_set: settings by row or column, stronger than `set`.
+        rows, columns: the only ones that are run; empty: all.
+    """
+
+    name: str
+    says: str
+    seeds: int
+    minutes: float | None = None
+    set: Words = Words()
+    row_set: dict[str, Words] = field(default_factory=dict)
+    column_set: dict[str, Words] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A published table or figure.
+
+    Attributes:
+        name: ``<paper>/<table>``.
+        title, source: what it is called and where it stands.
+        measures: names in `credit.papers.measures`, the main one (which the published numbers are) first.
+        accuracy: which epoch's accuracy the paper reports, one of `ACCURACIES`.
+        split: in words, the split the paper used and ours.
+        test: one of `TESTS`.
+        repeat: values of settings that repeats run through besides seeds, such as ``{"data.fold": (0, 1, 2, 3, 4)}``.
+        cells: settings of single cells by (row, column).
+        published: numbers by (row, column).
+    """
+
+    name: str
+    file: Path
+    title: str
+    source: str
+    measures: tuple[str, ...]
+    accuracy: str
+    split: str
+    test: str
+    settings: tuple[Setting, ...]
+    common: Words
+    rows: dict[str, Row]
+    columns: dict[str, Column]
+    cells: dict[tuple[str, str], Words]
+    published: dict[tuple[str, str], Published]
+    claims: tuple[Claim, ...]
+    figures: tuple[Figure, ...]
+    budgets: dict[str, Budget]
+    repeat: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def has(self, row: str, column: str) -> bool:
+        """Say whether the table has this cell."""
+        return not self.columns[column].rows or row in self.columns[column].rows
+
+    def grid(self) -> list[tuple[str, str]]:
+        """Return every cell, row by row."""
+        return [(row, column) for row in self.rows for column in self.columns if self.has(row, column)]
