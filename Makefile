@@ -52,8 +52,8 @@ check: env ## the battery that every rule must pass
 	$(BIN)/credit check
 
 lock: $(UV_STAMP) ## resolve pyproject.toml anew into requirements.lock
-	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --no-emit-index-url \
-		--no-annotate --no-header --quiet pyproject.toml -o requirements.lock
+	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --extra tabular --extra slurm \
+		--no-emit-index-url --no-annotate --no-header --quiet pyproject.toml -o requirements.lock
 
 clean: ## remove caches and builds; the environment, the data and the runs stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
