@@ -3,11 +3,14 @@
 import argparse
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from credit.cli.failures import reported
 from credit.errors import UserError, nearest
 
 COMMANDS = {
+    "table": "run a published table, or what is left of it, and write its report; without a name: list the tables",
+    "report": "write a table's report anew from the runs that are there",
     "list": "show every rule, network, data set, ... by name, with one line of description",
     "check": "run the battery of tests on rules, your own too, and print a pass/fail table",
     "bench": "measure one step of each rule against plain autograd, and the data path",
@@ -54,21 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     """Return the function behind a command, importing only that one."""
-    if name == "list":
-        from credit.cli import listing
-
-        return listing.main
-    if name == "doctor":
-        from credit.cli import doctor
-
-        return doctor.main
-    if name == "check":
-        from credit.cli import check
-
-        return check.main
-    from credit.cli import bench
-
-    return bench.main
+    module = import_module(f"credit.cli.{'listing' if name == 'list' else name}")
+    main: Callable[[list[str]], int] = module.main
+    return main
 
 
 if __name__ == "__main__":

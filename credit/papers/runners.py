@@ -1,0 +1,34 @@
+"""What runs a table's cells: ordinary training, trees for comparison, and timing.
+
+A runner is a module with three functions:
+
+    folder(config, options) -> Path      where the run's files go, below the folder of all runs; makes nothing
+    is_complete(folder) -> bool          whether there is nothing left to run
+    run(config, options) -> dict         runs it in a process of its own, writes result.json whole, and returns it
+
+and, where something can be known before any job starts, ``refuse(config, options)``, which raises `UserError`.
+Imported where used: what only reads a table needs no torch.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from credit.errors import UserError, nearest
+
+RUNNERS = {
+    "train": "credit.papers.training",
+    "trees": "credit.papers.trees",
+    "timing": "credit.papers.timing",
+}
+"""Module of each runner. Jobs of `train` may go to any Hydra launcher; the others run on this machine, `timing` alone."""
+
+
+def runner(name: str) -> ModuleType:
+    """Return the module of a runner.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in RUNNERS:
+        raise UserError(f"unknown runner '{name}': {nearest(name, RUNNERS)}")
+    return import_module(RUNNERS[name])
