@@ -1,0 +1,158 @@
+"""The numbers of a table's runs: what finished, what diverged, what is missing, and each measure by repeat.
+
+Files are read when a number needs them: metrics.jsonl only where a measure or a figure is not in result.json.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any, TypeAlias
+
+from credit.papers.job import Job, Manifest
+from credit.papers.measures import honest, honest_words, measure
+from credit.papers.spec import Spec
+from credit.records.folder import read_result
+from credit.records.metrics import read_metrics
+
+STATUSES = ("complete", "diverged", "failed", "missing")
+Cell: TypeAlias = tuple[str, str]
+Repeat: TypeAlias = tuple[tuple[str, Any], ...]
+
+
+@dataclass
+class Run:
+    """One job and what became of it."""
+
+    job: Job
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        """The content of result.json; None where the run is not over."""
+        return read_result(self.job.path())
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`."""
+        found = "missing" if self.result is None else str(self.result.get("status"))
+        return found if found in STATUSES else "failed"
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        return read_metrics(self.job.path())
+
+    @property
+    def repeat(self) -> Repeat:
+        """What tells it from the cell's other runs."""
+        return tuple(self.job.repeat.items())
+
+    def number(self, name: str, accuracy: str) -> float | None:
+        """Return a measure of it; None for a run that did not complete, whatever it had reached before."""
+        if self.result is None or self.status != "complete":
+            return None
+        value = measure(name).function(self.result, lambda: self.rows, accuracy)
+        return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A cell's repeats as one entry: mean and sample standard deviation (None below two) of the `n` runs that have a number."""
+
+    mean: float | None
+    std: float | None
+    n: int
+    status: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> int:
+        """How many runs the cell has in this table."""
+        return sum(self.status.values())
+
+    def counts(self) -> str:
+        """Say how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is."""
+        if self.n == self.asked:
+            return ""
+        odd = [f"{self.status[name]} {name}" for name in STATUSES[1:] if self.status.get(name)]
+        silent = self.status.get("complete", 0) - self.n
+        odd += [f"{silent} without this number"] if silent else []
+        return ", ".join([f"{self.n} of {self.asked}", *odd])
+
+
+@dataclass
+class Collection:
+    """A table's runs by cell, in the spec's order; cells that the budget leaves out have none."""
+
+    spec: Spec
+    manifest: Manifest
+    runs: dict[Cell, list[Run]]
+    strays: int  # jobs of cells that the spec no longer has
+    _held: dict[tuple[Cell, str, str], dict[Repeat, float]] = field(default_factory=dict)
+
+    def values(self, cell: Cell, name: str, accuracy: str | None = None) -> dict[Repeat, float]:
+        """Return a measure of the cell's completed runs by repeat; `accuracy` None: the epoch the paper reports."""
+        mode = accuracy or self.spec.accuracy
+        key = (cell, name, mode)
+        if key not in self._held:
+            found = ((run.repeat, run.number(name, mode)) for run in self.runs.get(cell, []))
+            self._held[key] = {repeat: value for repeat, value in found if value is not None}
+        return self._held[key]
+
+    def summary(self, cell: Cell, name: str, accuracy: str | None = None) -> Summary:
+        """Return mean, spread and counts of a measure in a cell."""
+        status = dict(Counter(run.status for run in self.runs.get(cell, [])))
+        return summarise(self.values(cell, name, accuracy).values(), status)
+
+    def honest(self, cell: Cell) -> Summary:
+        """Return the accuracy at the epoch that validation chose, else the last."""
+        done = [run for run in self.runs.get(cell, []) if run.result and run.status == "complete"]
+        found = [honest(run.result or {}, lambda: []) for run in done]
+        return summarise([value for value in found if value is not None], {})
+
+    def honest_words(self) -> str:
+        """Say how the honest epoch was chosen: ``best on validation``, ``last epoch``, or both."""
+        words = {honest_words(run.result) for run in self.all() if run.result and run.status == "complete"}
+        return " or ".join(sorted(words)) or "best on validation"
+
+    def has(self, name: str) -> bool:
+        """Say whether any run has this measure."""
+        return any(self.values(cell, name) for cell in self.runs)
+
+    def all(self) -> Iterable[Run]:
+        """Yield every run, cell by cell."""
+        for runs in self.runs.values():
+            yield from runs
+
+    def status(self) -> dict[str, int]:
+        """Return how many of all runs ended how, in the order of `STATUSES`."""
+        counts = Counter(run.status for run in self.all())
+        return {name: counts[name] for name in STATUSES if counts[name]}
+
+
+def collect(spec: Spec, manifest: Manifest) -> Collection:
+    """Return the runs of a manifest, sorted into the spec's cells; nothing is read yet."""
+    runs: dict[Cell, list[Run]] = {cell: [] for cell in spec.grid()}
+    strays = 0
+    for job in manifest.jobs:
+        if (job.row, job.column) in runs:
+            runs[job.row, job.column].append(Run(job))
+        else:
+            strays += 1
+    for found in runs.values():
+        found.sort(key=lambda run: [_order(value) for _, value in run.repeat])
+    return Collection(spec, manifest, runs, strays)
+
+
+def summarise(values: Iterable[float], status: dict[str, int]) -> Summary:
+    """Return mean, sample standard deviation and count of the values."""
+    held = list(values)
+    mean = fmean(held) if held else None
+    return Summary(mean, stdev(held) if len(held) > 1 else None, len(held), status)
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Sort numbers as numbers, anything else by its text behind them."""
+    return (0, value, "") if isinstance(value, int | float) else (1, 0.0, json.dumps(value))

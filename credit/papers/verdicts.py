@@ -1,0 +1,57 @@
+"""What is said of a claim: its verdict, the rows it rests on, and the words for them."""
+
+from dataclasses import dataclass, field
+
+from credit.papers.inference import Estimate
+from credit.papers.measures import Measure
+from credit.papers.spec import Claim
+from credit.papers.words import interval_words, signed, unit_of_difference
+
+HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
+
+LEGEND = (
+    "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats. "
+    "`>=` with a tolerance asks that the left side falls short by less than that; `~` that the difference lies within it "
+    "(two one-sided tests). Over several rows p is corrected by Holm; all must hold, one refutation refutes. "
+    "`at least k rows` counts means at the printed precision and asks for the same count in 95 % of bootstrap resamples of "
+    "the repeats. `best(a, b)` is the one with the larger mean: chosen and tested on the same runs, so slightly optimistic."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one row (or the whole, for a trend) says of a claim; `row` is its label, `p` is Holm's over several rows."""
+
+    row: str
+    verdict: str
+    words: str
+    estimate: Estimate | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim and its verdict: `HELD`, `NOT_HELD` or `UNDECIDED`, `words` why, and what each row says."""
+
+    claim: Claim
+    verdict: str
+    words: str
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+
+def known(p: float | None) -> float:
+    """Return the p of an estimate that has a spread."""
+    assert p is not None, "only estimates with a spread are tested"
+    return p
+
+
+def difference_words(measure: Measure, estimate: Estimate) -> str:
+    """Say a difference with its interval and the runs it is of: ``+2.8 points (95 % interval +1.9 to +3.7; n = 3 and 3)``."""
+    decimals, unit = measure.decimals, unit_of_difference(measure.unit)
+    inside = [interval_words(estimate.interval(), decimals), f"n = {estimate.n}" if estimate.n else ""]
+    return f"{signed(estimate.value, decimals)}{unit} ({'; '.join(filter(None, inside))})"
+
+
+def t_words(t: float | None) -> str:
+    """Return a t statistic for print."""
+    return "-" if t is None else f"{t:.2f}"

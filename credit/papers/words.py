@@ -1,0 +1,49 @@
+"""How a report says numbers: means with their spread, differences, intervals, p values."""
+
+from credit.papers.collect import Summary
+
+NOTHING = "–"
+
+
+def number(value: float | None, decimals: int) -> str:
+    """Return ``91.2``, or a dash for None."""
+    return NOTHING if value is None else f"{value:.{decimals}f}"
+
+
+def spread(mean: float | None, std: float | None, decimals: int) -> str:
+    """Return ``91.2 ± 0.3``, ``91.2`` without a spread, or a dash."""
+    return number(mean, decimals) + ("" if std is None or mean is None else f" ± {std:.{decimals}f}")
+
+
+def measured(summary: Summary, decimals: int) -> str:
+    """Return a cell as measured, with what is missing: ``91.2 ± 0.3 (2 of 3, 1 diverged †)``."""
+    counts = summary.counts().replace("diverged", "diverged †")
+    return spread(summary.mean, summary.std, decimals) + (f" ({counts})" if counts else "")
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return ``+2.8`` or ``−1.0``; what rounds to zero has no sign."""
+    text = f"{abs(value):.{decimals}f}"
+    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
+
+
+def unit_of_difference(unit: str) -> str:
+    """Return the unit of a difference, with a space before it: per cents differ by points."""
+    return {"%": " points", "": ""}.get(unit, f" {unit}")
+
+
+def interval_words(interval: tuple[float, float] | None, decimals: int) -> str:
+    """Return ``95 % interval +1.9 to +3.7``; nothing for None."""
+    return (
+        "" if interval is None else f"95 % interval {signed(interval[0], decimals)} to {signed(interval[1], decimals)}"
+    )
+
+
+def p_words(p: float) -> str:
+    """Return ``= 0.012`` or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 run`` or ``3 runs``."""
+    return f"{count} {word}" + ("" if count == 1 else "s")
