@@ -3,7 +3,7 @@
 Hydra imports every file of this package at each start, so the work itself is in `credit.cli.sweep`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +17,22 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(BasicSweeper):
-    """Every combination of the values given, in one batch: the launcher sees all jobs before the first starts."""
+    """Every combination of the values given, in one batch: all jobs are checked before the first starts."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch the combinations of the overrides `arguments`; makes no folder and writes no file."""
-        assert self.hydra_context is not None and self.launcher is not None
+        """Launch the combinations of the overrides `arguments`; leaves with exit code 1 where a job failed."""
+        assert self.hydra_context is not None and self.launcher is not None and self.config is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         [batch] = self.split_arguments(overrides, max_batch_size=None)
-        returns = self.launcher.launch(batch, initial_job_idx=0)
-        for one in returns:
-            _ = one.return_value  # another launcher's failed job raises here
-        return [returns]
+        if isinstance(self.launcher, LocalLauncher):
+            return [self.launcher.launch(batch, initial_job_idx=0)]
+        from credit.cli.jobs import run_with
+        from credit.cli.sweep import launch
+
+        launcher = self.launcher
+        launch(batch, _compose(self.hydra_context, self.config), lambda jobs, skipped: run_with(launcher, jobs))
+        return []
 
 
 class LocalLauncher(Launcher):
@@ -46,14 +50,15 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs to their end; leaves with exit code 1 where one of them failed."""
-        from credit.cli.sweep import launch
+        from credit.cli.sweep import here, launch
 
         assert self.context is not None and self.config is not None
-        loader, config = self.context.config_loader, self.config
-        launch(
-            [list(words) for words in job_overrides], lambda words: loader.load_sweep_config(config, words), self.jobs
-        )
+        launch([list(words) for words in job_overrides], _compose(self.context, self.config), here(self.jobs))
         return []
+
+
+def _compose(context: HydraContext, config: DictConfig) -> Callable[[list[str]], DictConfig]:
+    return lambda words: context.config_loader.load_sweep_config(config, words)
 
 
 @dataclass

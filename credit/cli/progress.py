@@ -18,10 +18,10 @@ class SweepProgress:
 
     Args:
         jobs: title and run folder of each job that will run, in order.
-        skipped: how many finished jobs are not run again.
+        skipped: how many finished jobs are not run again; None where that was said already.
     """
 
-    def __init__(self, jobs: list[tuple[str, Path]], skipped: int) -> None:
+    def __init__(self, jobs: list[tuple[str, Path]], skipped: int | None) -> None:
         self._jobs = jobs
         self._skipped = skipped
         self._running: dict[int, float] = {}
@@ -30,9 +30,10 @@ class SweepProgress:
         self._live: Any = None
 
     def __enter__(self) -> "SweepProgress":
-        skipped = f", {self._skipped} already complete" if self._skipped else ""
-        jobs = "1 job" if len(self._jobs) == 1 else f"{len(self._jobs)} jobs"
-        print(f"{jobs} to run{skipped}", flush=True)
+        if self._skipped is not None:
+            skipped = f", {self._skipped} already complete" if self._skipped else ""
+            jobs = "1 job" if len(self._jobs) == 1 else f"{len(self._jobs)} jobs"
+            print(f"{jobs} to run{skipped}", flush=True)
         if sys.stdout.isatty():
             from rich.live import Live
 

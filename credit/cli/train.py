@@ -1,15 +1,16 @@
 """`credit-train`: a Hydra application that composes a run, checks it and trains it; ``-m`` runs every combination."""
 
 import contextlib
+import functools
 import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from credit.cli.failures import reported
-from credit.config.plugins import use_folders
+from credit.config.plugins import use_folders, user_folders
 from credit.errors import UserError, nearest
 
 FLAGS = {
@@ -36,7 +37,7 @@ def _main(argv: list[str]) -> int:
     if "-h" in argv or "--help" in argv:
         from credit.cli.usage import train_help
 
-        use_folders(_take_folders(argv)[1])
+        use_folders(take_folders(argv)[1])
         print(train_help())
         return 0
     if "--version" in argv:
@@ -44,7 +45,7 @@ def _main(argv: list[str]) -> int:
 
         print(f"credit {credit_version()}")
         return 0
-    words, folders = _take_folders(argv)
+    words, folders = take_folders(argv)
     use_folders(folders)
     words = _flags_first(words)
     if "--shell-completion" in words or "-sc" in words:
@@ -55,7 +56,7 @@ def _main(argv: list[str]) -> int:
     return _show_config(words) if _shows_job(words) else _run_hydra(words)
 
 
-def _take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
+def take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
     """Return the words without ``--config-dir DIR``, and the folders; it may be given several times."""
     words, folders = [], []
     rest = iter(argv)
@@ -129,15 +130,17 @@ def _run_hydra(words: list[str]) -> int:
     codes: list[int] = []
     failures: list[Exception] = []
 
-    def task(cfg: Any) -> None:
+    def here(cfg: Any) -> None:
         try:
             codes.append(train_composed(cfg))
         except Exception as error:  # Hydra would print lines of its own around it; raised again below
             failures.append(error)
 
+    many = bool({"-m", "--multirun"} & set(words))
     sources.register()
     try:
         with _as_command_line(words):
+            task = job_task() if many else here
             hydra.main(config_path=None, config_name="config", version_base="1.3")(task)()
     except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -146,6 +149,34 @@ def _run_hydra(words: list[str]) -> int:
     if failures:
         raise failures[0]
     return max(codes, default=0)
+
+
+def job_task() -> Callable[[Any], dict[str, Any]]:
+    """Return what Hydra's launchers run as a job, here or on another machine: `train_job` with this process's folders.
+
+    It is pickled: nothing of this process reaches the job but what it carries.
+    """
+    task = functools.partial(train_job, [str(folder) for folder in user_folders()])
+    return functools.update_wrapper(task, train_job)
+
+
+def train_job(folders: list[str], cfg: Any) -> dict[str, Any]:
+    """Train one composed configuration as a job of its own and return its result, also a diverged one's.
+
+    Args:
+        folders: the user's configuration folders.
+        cfg: what Hydra composed.
+
+    Raises:
+        UserError: it cannot run.
+    """
+    from credit.config.compose import checked
+
+    use_folders(folders)
+    config = checked(cfg)
+    from credit.training import train
+
+    return train(config, console=False)
 
 
 @contextlib.contextmanager

@@ -1,33 +1,130 @@
-"""What a sweep's worker processes do; imports little, because every worker imports it."""
+"""What the worker processes of sweeps and tables do; imports little, because every worker imports it."""
 
+import dataclasses
+import json
+import time
 from typing import Any
 
-from credit.config import check
+from credit.config import RunConfig, check
 from credit.config.plugins import use_folders
 from credit.errors import UserError
+from credit.papers.runners import runner
+from credit.records.folder import check_same_config, run_folder
+
+MOST_MEASURED = 12
+"""Configurations whose steps are timed for an estimate, at most."""
+
+MEASURING_SECONDS = 8.0
+"""How long timing them may take in all; what is left takes the pace of the most similar."""
 
 
-def first_refused(payload: dict[str, Any]) -> tuple[int, str] | None:
-    """Return the index of the first configuration that cannot run and why, or None where all can.
+def examine(payload: dict[str, Any]) -> dict[str, Any]:
+    """Check jobs as far as can be known before one starts, and estimate what they cost.
 
     Args:
-        payload: ``configs``, a list of `RunConfig.as_dict`, and ``folders``, the user's configuration folders.
+        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner`` and ``options``; ``folders``, the
+            user's configuration folders; ``threads`` to measure with; whether to ``measure`` at all.
+
+    Returns:
+        ``refused``: the index of the first job that cannot run and why, or None; ``gpu``: whether any trains on one;
+        ``seconds``: an estimate for each job, None where there is none; ``measured``: how many configurations were timed.
     """
     use_folders(payload["folders"])
-    from credit.training import prepare
-
-    for index, config in enumerate(payload["configs"]):
+    _threads(payload["threads"])
+    found: dict[str, Any] = {"refused": None, "gpu": False, "seconds": [None] * len(payload["jobs"]), "measured": 0}
+    prepared: dict[int, Any] = {}
+    seen: dict[str, int] = {}
+    for index, job in enumerate(payload["jobs"]):
         try:
-            prepare(check(config))
+            config = check(job["config"])
+            key = _without_seed(job)
+            if key not in seen:
+                prepared[index] = _refuse(config, job)
+            elif job["runner"] == "train":
+                check_same_config(run_folder(config), config)
         except UserError as error:
-            return index, str(error)
-    return None
+            return found | {"refused": (index, str(error))}
+        first = seen.setdefault(key, index)
+        prepared[index] = prepared[first]
+    trained = {index: part for index, part in prepared.items() if part is not None}
+    found["gpu"] = any(part.device.type == "cuda" for part in trained.values())
+    return found | _measured(trained, payload) if payload["measure"] else found
 
 
-def train_one(payload: dict[str, Any]) -> dict[str, Any]:
-    """Train the one configuration of the payload and return its result."""
+def run_one(payload: dict[str, Any]) -> dict[str, Any]:
+    """Run the one job of the payload (``config``, ``runner``, ``options``, ``folders``) and return its result."""
     use_folders(payload["folders"])
-    from credit.training import train
+    result: dict[str, Any] = runner(payload["runner"]).run(check(payload["config"]), payload["options"])
+    return result
 
-    [config] = payload["configs"]
-    return train(check(config), console=False)
+
+def _threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def _without_seed(job: dict[str, Any]) -> str:
+    """Return what decides whether a job can run: seeds do not."""
+    return json.dumps([{**job["config"], "seed": 0}, job["runner"], job["options"]], sort_keys=True)
+
+
+def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:
+    """Return a training run's outline; None for another runner's job."""
+    if job["runner"] != "train":
+        refuse = getattr(runner(job["runner"]), "refuse", None)
+        if refuse is not None:
+            refuse(config, job["options"])
+        return None
+    from credit.training import prepare
+    from credit.training.cost import outline
+
+    return outline(prepare(config))  # hundreds may be looked at: only the few that are timed are built again
+
+
+def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any]:
+    from credit.training.cost import measure, seconds
+    from credit.training.prepare import prepare
+
+    alike: dict[str, list[int]] = {}
+    for index, part in trained.items():
+        alike.setdefault(json.dumps(_pace_key(part)), []).append(index)
+    paces: dict[str, Any] = {}
+    end = time.perf_counter() + MEASURING_SECONDS
+    for key in _one_of_each_network_first(list(alike)):
+        if len(paces) < MOST_MEASURED and time.perf_counter() < end:
+            paces[key] = measure(prepare(trained[alike[key][0]].cfg))
+    out: list[float | None] = [None] * len(payload["jobs"])
+    for key, indices in alike.items():
+        pace = paces.get(key) or _nearest(json.loads(key), paces)
+        for index in indices if pace is not None else ():
+            out[index] = seconds(trained[index], pace)
+    return {"seconds": out, "measured": len(paces)}
+
+
+def _pace_key(part: Any) -> list[Any]:
+    """Return what decides a step's time: the network on its images first, what is done with it after."""
+    cfg = part.cfg
+    network = [cfg.arch, part.spec.shape, part.spec.classes]
+    return [network, cfg.data.batch_size, [cfg.rule, cfg.optimizer.kind, cfg.trainer.precision, str(part.device)]]
+
+
+def _one_of_each_network_first(keys: list[str]) -> list[str]:
+    networks: dict[str, int] = {}
+    turns = []
+    for key in keys:
+        network = json.dumps(json.loads(key)[0])
+        networks[network] = networks.get(network, 0) + 1
+        turns.append(networks[network])
+    return [key for _, key in sorted(zip(turns, keys, strict=True), key=lambda pair: pair[0])]
+
+
+def _nearest(key: list[Any], paces: dict[str, Any]) -> Any:
+    """Return the pace of the same network under another rule, scaled to this batch size, or None."""
+    for other, pace in paces.items():
+        network, batch, _ = json.loads(other)
+        if network == json.loads(json.dumps(key[0])):
+            scale = key[1] / batch
+            return dataclasses.replace(pace, step=pace.step * scale, forward=pace.forward * scale)
+    return None

@@ -1,10 +1,12 @@
 """Where a result came from: command, code, versions, machine."""
 
+import contextlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,20 @@ _PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")
 
 COMMAND = "CREDIT_COMMAND"
 """Environment variable in which the command line hands on its own words to the processes it starts."""
+
+
+@contextlib.contextmanager
+def told_as(command: str) -> Iterator[None]:
+    """Let what runs meanwhile, in other processes too, record `command` as the command that was given."""
+    before = os.environ.get(COMMAND)
+    os.environ[COMMAND] = command
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[COMMAND]
+        else:
+            os.environ[COMMAND] = before
 
 
 def provenance(device: str) -> dict[str, Any]:

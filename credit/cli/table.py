@@ -1,0 +1,237 @@
+"""``credit table``: run a published table, or what is left of it, on this machine or a cluster, and write its report."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from credit.cli.jobs import Examined, Job, cores, examine, failure, run_here, run_with, share
+from credit.cli.launchers import hydra_launcher, is_local, local_jobs, split_words
+from credit.cli.train import take_folders
+from credit.config.plugins import use_folders
+from credit.errors import UserError, nearest
+from credit.papers.job import Manifest, write_manifest
+from credit.papers.runners import runner
+from credit.papers.spec import BUDGETS, Spec
+from credit.records import read_result
+from credit.records.launcher import Outcome
+from credit.records.provenance import told_as
+
+HELP = """\
+usage: credit table <paper>/<table> [budget=quick] [seeds=N] [settings] [launcher] [--dry-run] [--config-dir DIR]
+
+Run a published table's cells, skip those that are complete, and write the report: published beside measured, each
+claim with its verdict. The same command goes on where it was stopped.
+
+  budget=smoke|quick|paper      seconds, minutes on two CPU cores (the default), or as published
+  seeds=3                       runs a cell; the default is the budget's
+  trainer.epochs=5 ...          any setting of credit-train, for every cell; the report says so
+  hydra.launcher.jobs=2         jobs at a time; the default is one a CPU core, or one where a GPU is used
+  hydra/launcher=submitit_slurm hydra.launcher.partition=gpu ...   another of Hydra's launchers
+  --dry-run                     say what would run and about how long it would take, and stop
+  --config-dir DIR              a folder with your own choices and tables (DIR/paper/<paper>/<table>.yaml)
+
+`credit table` alone lists the tables; `credit report <paper>/<table>` writes a report anew."""
+
+LOCAL_ORDER = ("trees", "timing")
+"""Runners whose jobs stay on this machine, after all training; `timing` must have the machine to itself."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    table: str
+    budget: str
+    seeds: int | None
+    words: list[str]
+    hydra: list[str]
+    dry: bool
+
+
+def main(argv: list[str]) -> int:
+    """Run a table; return 0, or 1 where a job failed. A diverged run is a result."""
+    if {"-h", "--help"} & set(argv):
+        print(HELP)
+        return 0
+    words, folders = take_folders(argv)
+    use_folders(folders)
+    if not [word for word in words if not word.startswith("-")]:
+        _list()
+        return 0
+    return _run(_request(words))
+
+
+def _request(words: list[str]) -> Request:
+    names = [word for word in words if "=" not in word and not word.startswith("-")]
+    flags = [word for word in words if word.startswith("-")]
+    if unknown := [flag for flag in flags if flag != "--dry-run"]:
+        raise UserError(f"unknown flag '{unknown[0]}': {nearest(unknown[0], ['--dry-run', '--config-dir', '--help'])}")
+    if len(names) != 1:
+        given = ", ".join(names) or "none"
+        raise UserError(
+            f"one table at a time, by name, and {given} given: credit table lisp/fig3; `credit table` lists all"
+        )
+    settings, hydra = split_words([word for word in words if "=" in word and not word.startswith("-")])
+    own = {"budget": "quick", "seeds": ""}
+    for word in settings:
+        key, _, value = word.partition("=")
+        if key in own:
+            own[key] = value
+    if own["budget"] not in BUDGETS:
+        raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
+    if own["seeds"] and not (own["seeds"].isdecimal() and int(own["seeds"])):
+        raise UserError(f"seeds={own['seeds']}: how many runs a cell, a whole number from 1. One run's seed is seed=3")
+    rest = [word for word in settings if word.partition("=")[0] not in own]
+    seeds = int(own["seeds"]) if own["seeds"] else None
+    return Request(names[0], own["budget"], seeds, rest, hydra, "--dry-run" in flags)
+
+
+def _list() -> None:
+    from credit.papers.load import load, names
+
+    tables = [load(name) for name in names()]
+    width = max((len(spec.name) for spec in tables), default=0)
+    for spec in tables:
+        told = [f"{name} {_minutes(budget.minutes)}" for name, budget in spec.budgets.items() if budget.minutes]
+        print(f"{spec.name:<{width}}  {spec.title}" + (f"  ({', '.join(told)})" if told else ""))
+    if not tables:
+        print("there are no tables: no conf/paper/<paper>/<table>.yaml")
+
+
+def _run(asked: Request) -> int:
+    from credit.papers.expand import expand
+    from credit.papers.load import load
+
+    local = is_local(asked.hydra)
+    parallel = local_jobs(asked.hydra) if local else None
+    spec = load(asked.table)
+    manifest = expand(spec, asked.budget, asked.seeds, asked.words)
+    jobs = _jobs(manifest)
+    waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
+    found = examine(waiting, lambda index, why: _refusal(waiting[index], why), measure=True, threads=share(cores()))
+    parallel = parallel or (1 if found.gpu else cores())
+    total = _cost(waiting, found, parallel)
+    where = f"{parallel} process{'es' * (parallel > 1)}" if local else _launcher_name(asked.hydra)
+    print(_plan(spec, manifest, jobs, waiting, total, found, where), flush=True)
+    if asked.dry:
+        return 0
+    folder = write_manifest(manifest)
+    started = time.perf_counter()
+    with told_as(manifest.command):
+        outcomes = _launch(waiting, parallel, asked.hydra, folder)
+    if waiting:
+        print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
+    _write_report(spec, manifest, folder)
+    return _failures(jobs, outcomes)
+
+
+def _jobs(manifest: Manifest) -> list[Job]:
+    """Return the table's distinct runs; two cells may be one and the same."""
+    from credit.config import check
+    from credit.config.overrides import rewrite
+
+    jobs: dict[Path, Job] = {}
+    for job in manifest.jobs:
+        repeat = " ".join(f"{key}={value}" for key, value in job.repeat.items())
+        title = f"{job.row}/{job.column} {repeat}".strip()
+        words = tuple(rewrite(job.words))
+        made = Job(title, check(job.config), job.path(), words, job.runner, job.options)
+        jobs.setdefault(made.folder, made)
+    return list(jobs.values())
+
+
+def _refusal(job: Job, why: str) -> UserError:
+    return UserError(f"{job.title} cannot run, so none was started: {why}")
+
+
+def _launch(waiting: list[Job], parallel: int, hydra: list[str], folder: Path) -> dict[Path, Outcome]:
+    """Run what is left: training where asked, then the comparators, then timings one by one."""
+    ended: dict[Path, Outcome] = {}
+
+    def note(jobs: Sequence[Job], outcomes: list[Outcome]) -> None:
+        ended.update({job.folder: outcome for job, outcome in zip(jobs, outcomes, strict=True)})
+
+    training = [job for job in waiting if job.runner not in LOCAL_ORDER]
+    if training and is_local(hydra):
+        note(training, run_here(training, parallel))
+    elif training:
+        with hydra_launcher(hydra, folder / "launcher") as launcher:
+            note(training, run_with(launcher, training))
+    for name in LOCAL_ORDER:
+        jobs = [job for job in waiting if job.runner == name]
+        if jobs:
+            note(jobs, run_here(jobs, 1 if name == "timing" else parallel))
+    return ended
+
+
+def _cost(waiting: list[Job], found: Examined, parallel: int) -> float:
+    """Return about how many seconds the jobs take together, as far as that is known."""
+    known = [(seconds, job.runner) for seconds, job in zip(found.seconds, waiting, strict=True) if seconds is not None]
+    shared = [seconds for seconds, name in known if name != "timing"]
+    alone = sum(seconds for seconds, name in known if name == "timing")
+    return max(sum(shared) / parallel, max(shared, default=0.0)) + alone
+
+
+def _plan(
+    spec: Spec, manifest: Manifest, jobs: list[Job], waiting: list[Job], total: float, found: Examined, where: str
+) -> str:
+    cells = len({(job.row, job.column) for job in manifest.jobs})
+    repeats = [f"{_count(manifest.seeds, 'seed')}"] + [f"{len(values)} {key}" for key, values in spec.repeat.items()]
+    done = len(jobs) - len(waiting)
+    text = f"{spec.name} at budget={manifest.budget}: {_count(len(jobs), 'job')} ({_count(cells, 'cell')}, "
+    text += f"{' x '.join(repeats)}), {done} already complete"
+    if not waiting:
+        return text
+    unknown = sum(seconds is None for seconds in found.seconds)
+    text += f"; about {_duration(total)} on {where}" if unknown < len(waiting) else f"; to run on {where}"
+    if found.measured:
+        text += f" (measured: 3 steps of {_count(found.measured, 'configuration')})"
+    return text + (f"; {unknown} not estimated" if unknown else "")
+
+
+def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
+    from credit.papers.report import write_report
+
+    print(f"report: {write_report(spec, manifest, folder)}")
+
+
+def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
+    """Print what went wrong and return the exit code."""
+    failed = [(job, why) for job in jobs if (why := failure(job, outcomes.get(job.folder))) is not None]
+    for job, why in failed:
+        print(f"{job.title}: {why}")
+        log = outcomes[job.folder].log if job.folder in outcomes else ""
+        if "Traceback" in log:
+            print(log.rstrip())
+    missing = {job.folder for job, _ in failed}
+    diverged = [job.title for job in jobs if job.folder not in missing and _status(job) == "diverged"]
+    if diverged:
+        print(f"{_count(len(diverged), 'run')} diverged: {', '.join(diverged[:6])}{', ...' * (len(diverged) > 6)}")
+    if failed:
+        print(
+            f"{len(failed)} of {_count(len(jobs), 'job')} failed; the same command skips what is done and tries these again."
+        )
+    return 1 if failed else 0
+
+
+def _status(job: Job) -> str | None:
+    return (read_result(job.folder) or {}).get("status")
+
+
+def _launcher_name(words: list[str]) -> str:
+    return [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")][-1]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _minutes(minutes: float | None) -> str:
+    return "" if minutes is None else _duration(60 * minutes)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
