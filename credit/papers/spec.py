@@ -20,6 +20,10 @@ TESTS = ("welch", "paired")
 """How two cells' repeats are compared: as two samples, or difference by difference (same folds, same seeds)."""
 
 
+FIGURES = ("bars", "lines", "curves", "layers", "steps")
+"""What a figure can be; see `Figure`."""
+
+
 @dataclass(frozen=True)
 class Words:
     """Settings as on the command line, such as ``optimizer.lr=0.1``, each with the line of the file it stands on."""

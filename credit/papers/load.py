@@ -1,0 +1,279 @@
+"""Published tables by name: reads ``conf/paper/<paper>/<table>.yaml`` into a `Spec`; every complaint names file and line.
+
+Here keys, types and words are checked, in `credit.papers.consistency` what the parts say of each other. Settings are
+composed, and so checked, by `credit.papers.expand`: reading a table must cost no more than reading a file.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from credit.config.folders import choices, search_folders
+from credit.config.schema import GROUPS
+from credit.errors import UserError, nearest
+from credit.papers import nodes
+from credit.papers.consistency import check_spec
+from credit.papers.measures import measure
+from credit.papers.nodes import Part
+from credit.papers.runners import RUNNERS
+from credit.papers.spec import (
+    ACCURACIES,
+    BUDGETS,
+    FIGURES,
+    TESTS,
+    Budget,
+    Claim,
+    Column,
+    Figure,
+    Published,
+    Row,
+    Setting,
+    Spec,
+    Words,
+)
+
+FOLDER = "paper"
+
+_NEEDED = ("title", "source", "measures", "accuracy", "split", "rows", "columns", "budgets")
+_KEYS = (*_NEEDED, "test", "settings", "common", "repeat", "cells", "published", "claims", "figures")
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
+_PRINTED = re.compile(rf"(?P<mean>{_NUMBER})\s*(?:(?:±|\+/?-)\s*(?P<std>{_NUMBER}))?")
+
+
+def names() -> dict[str, str]:
+    """Return every table's name, sorted, with one line of description: its file's first comment, else its title."""
+    found = choices(FOLDER)
+    for name in [name for name, line in found.items() if not line]:
+        title = re.search(r"^title:(.*)$", file_of(name).read_text(encoding="utf-8"), re.MULTILINE)
+        found[name] = title[1].strip() if title else ""
+    return found
+
+
+def file_of(name: str) -> Path:
+    """Return a table's file; a user's folder goes before the package's.
+
+    Raises:
+        UserError: there is no such table; the nearest is named.
+    """
+    known = choices(FOLDER)
+    if name in known:
+        for folder in search_folders():
+            file = folder / FOLDER / f"{name}.yaml"
+            if file.is_file():
+                return file
+    raise UserError(f"unknown table '{name}': {nearest(name, known)}. A table is conf/paper/<paper>/<table>.yaml")
+
+
+def load(name: str) -> Spec:
+    """Return a published table.
+
+    Args:
+        name: ``<paper>/<table>``, as ``lisp/fig3``; see `names`.
+
+    Raises:
+        UserError: there is none of this name, or its file is wrong; the message names file, line and nearest valid name.
+    """
+    spec = _spec(name, nodes.read(file_of(name)))
+    check_spec(spec)
+    return spec
+
+
+def _spec(name: str, whole: Part) -> Spec:
+    top = _Defaults(whole, whole.fields(_KEYS, _NEEDED))
+    rows = {key: _row(key, part) for key, part in _named(top["rows"]).items()}
+    columns = {key: _column(key, part, rows) for key, part in _named(top["columns"]).items()}
+    budgets = top["budgets"].fields(BUDGETS, BUDGETS)
+    repeat = {key: _repeat(key, part) for key, part in top["repeat"].entries().items()}
+    return Spec(
+        name=name,
+        file=whole.file,
+        title=top["title"].text(),
+        source=top["source"].text(),
+        measures=tuple(_measure(part) for part in _filled(top["measures"])),
+        accuracy=top["accuracy"].among(ACCURACIES, "word"),
+        split=top["split"].text(),
+        test=top["test"].among(TESTS, "word") if top.has("test") else TESTS[0],
+        settings=tuple(_setting(part) for part in top["settings"].items()),
+        common=_words(top["common"]),
+        rows=rows,
+        columns=columns,
+        cells={key: _words(part) for key, part in _grid(top["cells"], rows, columns).items()},
+        published={key: _published(part) for key, part in _grid(top["published"], rows, columns).items()},
+        claims=tuple(_claim(part, rows) for part in top["claims"].items()),
+        figures=tuple(_figure(part, rows, columns) for part in top["figures"].items()),
+        budgets={key: _budget(key, budgets[key], rows, columns) for key in BUDGETS},
+        repeat=repeat,
+    )
+
+
+class _Defaults(dict[str, Part]):
+    """A mapping's parts, where a key that is not given reads as an empty part."""
+
+    def __init__(self, of: Part, found: dict[str, Part]) -> None:
+        super().__init__(found)
+        self.of = of
+
+    def __missing__(self, key: str) -> Part:
+        return self.of.nothing(key)
+
+    def has(self, key: str) -> bool:
+        return key in self and not self[key].is_empty()
+
+
+def _fields(part: Part, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> _Defaults:
+    return _Defaults(part, part.fields(known, needed))
+
+
+def _filled(part: Part) -> list[Part]:
+    part.texts()
+    if not part.items():
+        raise part.error(f"{part.what} is empty: name at least one")
+    return part.items()
+
+
+def _named(part: Part) -> dict[str, Part]:
+    """Return rows or columns by name; names can stand in a claim, so they are plain words."""
+    found = part.entries()
+    if not found:
+        raise part.error(f"{part.what} is empty: name at least one")
+    for key, entry in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", key):
+            raise entry.error(f"'{key}' in {part.what} is no name: use letters, digits and _; `label` takes any text")
+        if part.what == "columns" and re.fullmatch(r"[0-9]+(e[0-9]+)?", key, re.IGNORECASE):
+            raise entry.error(f"'{key}' in columns is a number, and claims could not tell: begin it with a letter")
+    return found
+
+
+def _words(part: Part) -> Words:
+    return Words(*part.words())
+
+
+def _measure(part: Part) -> str:
+    try:
+        measure(part.text())
+    except UserError as error:
+        raise part.error(str(error)) from error
+    return part.text()
+
+
+def _row(name: str, part: Part) -> Row:
+    held = _fields(part, ("label", "x", "set"))
+    label = held["label"].text() if held.has("label") else name
+    x = held["x"].number() if held.has("x") else None
+    return Row(name, label, _words(held["set"]), x, part.line)
+
+
+def _column(name: str, part: Part, rows: dict[str, Row]) -> Column:
+    held = _fields(part, ("label", "set", "rows", "runner", "options"))
+    return Column(
+        name=name,
+        label=held["label"].text() if held.has("label") else name,
+        set=_words(held["set"]),
+        rows=held["rows"].all_among(rows, "row"),
+        runner=held["runner"].among(RUNNERS, "runner") if held.has("runner") else "train",
+        options=held["options"].value() if held["options"].entries() else {},
+        line=part.line,
+    )
+
+
+def _repeat(key: str, part: Part) -> tuple[Any, ...]:
+    if key == "seed":
+        raise part.error("repeat: seeds are counted by each budget's `seeds`, not listed here")
+    if key in GROUPS or not re.fullmatch(r"[a-z_]+(\.\w+)+", key):
+        raise part.error(f"repeat: '{key}' is no option: repeats run through one such as data.fold")
+    if not part.items():
+        raise part.error(f"{part.what} is empty: list the values, as [0, 1, 2]")
+    values = tuple(item.value() for item in part.items())
+    for item, value in zip(part.items(), values, strict=True):
+        if values.count(value) > 1:
+            raise item.error(f"{part.what}: {value} is given twice")
+    return values
+
+
+def _grid(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> dict[tuple[str, str], Part]:
+    """Return the parts of ``row: {column: ...}`` by cell, every one of the table's."""
+    found = {}
+    for row, inner in part.entries().items():
+        if row not in rows:
+            raise inner.error(f"{part.what}: unknown row '{row}': {nearest(row, rows)}")
+        for column, entry in inner.entries().items():
+            if column not in columns:
+                raise entry.error(f"{part.what}: unknown column '{column}': {nearest(column, columns)}")
+            only = columns[column].rows
+            if only and row not in only:
+                raise entry.error(f"{part.what}: no cell {row}/{column}: column '{column}' has only {', '.join(only)}")
+            found[row, column] = entry
+    return found
+
+
+def _published(part: Part) -> Published:
+    if part.is_mapping():
+        held = _fields(part, ("mean", "std", "n"), ("mean",))
+        std = held["std"].number(low=0) if held.has("std") else None
+        return Published(held["mean"].number(), std, held["n"].whole() if held.has("n") else None, part.line)
+    match = _PRINTED.fullmatch(part.text().strip())
+    if match is None:
+        raise part.error(
+            f"{part.what} is '{part.text()}': write a number, \"94.0 ± 3.3\", or {{mean: 94.0, std: 3.3, n: 5}}"
+        )
+    return Published(float(match["mean"]), float(match["std"]) if match["std"] else None, None, part.line)
+
+
+def _setting(part: Part) -> Setting:
+    held = part.fields(("what", "reading", "why"), ("what", "reading", "why"))
+    return Setting(held["what"].text(), held["reading"].text(), held["why"].text(), part.line)
+
+
+def _claim(part: Part, rows: dict[str, Row]) -> Claim:
+    ways = ("compare", "grows", "falls")
+    held = _fields(part, ("name", "says", *ways, "at", "at_least", "tolerance", "measure"), ("name", "says"))
+    if sum(held.has(way) for way in ways) != 1:
+        raise part.error(f"claim '{held['name'].text()}' needs exactly one of {', '.join(ways)}")
+    return Claim(
+        name=held["name"].text(),
+        says=held["says"].text(),
+        **{way: held[way].text() for way in ways if held.has(way)},
+        at=held["at"].all_among(rows, "row"),
+        at_least=held["at_least"].whole() if held.has("at_least") else None,
+        tolerance=held["tolerance"].number(low=0) if held.has("tolerance") else 0.0,
+        measure=_measure(held["measure"]) if held.has("measure") else None,
+        line=next(held[way].line for way in ways if held.has(way)),
+    )
+
+
+def _figure(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Figure:
+    held = _fields(part, ("kind", "title", "measure", "rows", "columns"), ("kind", "title"))
+    return Figure(
+        kind=held["kind"].among(FIGURES, "kind of figure"),
+        title=held["title"].text(),
+        measure=_measure(held["measure"]) if held.has("measure") else None,
+        rows=held["rows"].all_among(rows, "row"),
+        columns=held["columns"].all_among(columns, "column"),
+        line=part.line,
+    )
+
+
+def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Budget:
+    held = _fields(part, ("says", "seeds", "minutes", "set", "rows", "columns", "only"), ("says", "seeds"))
+    only = _fields(held["only"], ("rows", "columns"))
+    kept, words = {}, {}
+    for axis, valid in (("rows", rows), ("columns", columns)):
+        what = axis.removesuffix("s")
+        if held[axis].is_list() and only.has(axis):
+            raise only[axis].error(f"{part.what} restricts its {axis} twice, in {axis} and in only: keep one")
+        listed = held[axis] if held[axis].is_list() else only[axis]
+        kept[axis] = listed.all_among(valid, what)
+        mapping = {} if held[axis].is_list() else held[axis].fields(tuple(valid))
+        words[axis] = {key: _words(entry) for key, entry in mapping.items()}
+    return Budget(
+        name=name,
+        says=held["says"].text(),
+        seeds=held["seeds"].whole(),
+        minutes=held["minutes"].number(above=0) if held.has("minutes") else None,
+        set=_words(held["set"]),
+        row_set=words["rows"],
+        column_set=words["columns"],
+        rows=kept["rows"],
+        columns=kept["columns"],
+        line=part.line,
+    )
