@@ -7,13 +7,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from credit.config.folders import OVERLAYS, choices
-from credit.config.schema import GROUPS
+from credit.config.schema import GROUPS, LENGTHS
 from credit.config.sources import NUMBER
 from credit.errors import UserError, nearest
 
 _OVERRIDE = re.compile(r"(?P<prefix>~|\+{0,2})(?P<key>[A-Za-z_][^=\s]*)=(?P<value>.*)", re.DOTALL)
 _NOT_A_WORD = re.compile(rf"{NUMBER.pattern}|null|true|false", re.IGNORECASE)
-_LENGTHS = ("trainer.epochs", "trainer.steps")
+_LENGTHS = [f"trainer.{name}" for name in LENGTHS]
 
 
 def rewrite(words: Iterable[str]) -> list[str]:

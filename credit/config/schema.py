@@ -33,6 +33,10 @@ class DataConfig:
     root: str | None = None  # None: $CREDIT_DATA, else ./data
     path: str | None = None  # the file or folder of the kinds that read the user's own set
     image_size: int | None = None  # pixels; sets made of image files
+    name: str | None = None  # tabular: which set
+    fold: int = 0  # tabular: which fold is the test part, counted from 0
+    folds: int = 5  # tabular
+    fold_seed: int = 0  # tabular: the folds stay the same over the run's seeds
     eval_batch_size: int = 1000
 
 
@@ -84,7 +88,8 @@ class TrainerConfig:
         0  # training batches that BatchNorm's statistics are taken from anew for an evaluation; 0: running
     )
     report: list[str] = field(default_factory=list)  # of per_class
-    alignment_every: int | None = None  # epochs
+    measure: list[str] = field(default_factory=list)  # diagnostics, of MEASURES or the user's own
+    measure_every: float = 1.0  # epochs
     checkpoint_every: int = 1  # epochs
     threads: int | None = None  # CPU threads; None: torch's own choice
     progress: bool = True
@@ -125,7 +130,17 @@ SECTIONS: dict[str, type] = {
 }
 """Dataclass of each group whose options are fixed."""
 
+LENGTHS = ("epochs", "steps")
+"""Options of `trainer` of which a run has exactly one."""
+
+MEASURES = ("alignment", "descent")
+"""Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
+
+IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz")
+"""Data sets of images; `tabular` holds tables of numbers."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
+    "data.kind": (*IMAGE_KINDS, "tabular"),
     "noise.kind": ("none", "symmetric", "redraw", "asymmetric", "pair_flip"),
     "optimizer.kind": ("sgd", "adam", "adamw"),
     "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),

@@ -8,6 +8,9 @@ A file of overrides (``# @package _global_``: an experiment, a debug setting) ma
 which Hydra alone would take for values that replace whole groups; they are read as choices (``override /noise: 0.4``),
 so that a choice on the command line still wins. A number as a choice of `noise` is symmetric noise of that rate.
 
+A file that gives one of `trainer.epochs` and `trainer.steps` clears the other, as one word on the command line does: a run
+has one length, and `trainer/default.yaml` gives one.
+
 Any other file may bring the default of another group (``defaults: [override /arch: plain_conv_bn, _self_]`` in a data
 set's file): what an experiment or the command line chooses wins over it.
 """
@@ -26,7 +29,7 @@ from yaml import YAMLError
 
 from credit.config.folders import search_folders
 from credit.config.plugins import entry_rule_names
-from credit.config.schema import GROUPS
+from credit.config.schema import GROUPS, LENGTHS
 from credit.errors import UserError
 
 SCHEME = "credit"
@@ -60,8 +63,11 @@ class CreditConfigSource(FileConfigSource):
         if isinstance(result.config, DictConfig):
             if result.header.get("package") == "_global_":
                 _read_scalars_as_choices(result.config)
+                _keep_one_length(result.config.get("trainer"))
             elif "/" in config_path and "defaults" in result.config:
                 result.config["defaults"] = [_reach_other_groups(entry) for entry in result.config["defaults"]]
+            if config_path.startswith("trainer/"):
+                _keep_one_length(result.config)
         return result
 
     def _load_file(self, config_path: str) -> ConfigResult:
@@ -82,6 +88,13 @@ class CreditConfigSource(FileConfigSource):
         if group == "rule" and super().is_config("config") and name in entry_rule_names():
             return "rule"
         return None
+
+
+def _keep_one_length(trainer: Any) -> None:
+    if isinstance(trainer, DictConfig):
+        given = [key for key in LENGTHS if trainer.get(key) is not None]
+        if len(given) == 1:
+            trainer.update(dict.fromkeys(LENGTHS, None) | {given[0]: trainer[given[0]]})
 
 
 def _read_scalars_as_choices(cfg: DictConfig) -> None:

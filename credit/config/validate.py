@@ -10,7 +10,8 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-from credit.config.schema import CHOICES, GROUPS, SECTIONS, RunConfig, option_names
+from credit.config.plugins import user_diagnostics
+from credit.config.schema import CHOICES, GROUPS, IMAGE_KINDS, MEASURES, SECTIONS, RunConfig, option_names
 from credit.errors import UserError, nearest
 
 LIMITS = {
@@ -25,6 +26,9 @@ LIMITS = {
     "data.cutout_size": "[1, inf)",
     "data.image_size": "[1, inf)",
     "data.eval_batch_size": "[1, inf)",
+    "data.fold": "[0, inf)",
+    "data.folds": "[2, inf)",
+    "data.fold_seed": "[0, 4294967295]",  # what scikit-learn takes
     "noise.rate": "[0, 1)",
     "noise.seed": "[0, 9007199254740992]",
     "optimizer.lr": "[0, inf)",
@@ -41,13 +45,20 @@ LIMITS = {
     "trainer.eval_every": "[1, inf)",
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
-    "trainer.alignment_every": "[1, inf)",
+    "trainer.measure_every": "(0, inf)",
     "trainer.checkpoint_every": "[1, inf)",
     "trainer.threads": "[1, inf)",
 }
 """Interval of every number; a list's interval holds for each of its entries."""
 
-READ_BY = {
+READ_BY: dict[str, tuple[str, ...]] = {
+    "data.augment": IMAGE_KINDS,
+    "data.crop_padding": IMAGE_KINDS,
+    "data.cutout_size": IMAGE_KINDS,
+    "data.name": ("tabular",),
+    "data.fold": ("tabular",),
+    "data.folds": ("tabular",),
+    "data.fold_seed": ("tabular",),
     "optimizer.momentum": ("sgd",),
     "optimizer.nesterov": ("sgd",),
     "optimizer.betas": ("adam", "adamw"),
@@ -80,7 +91,8 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     _check_length(cfg)
     _check_noise(cfg)
     _check_optimizer_and_schedule(cfg)
-    _check_read_by(cfg)
+    for group in ("data", "optimizer", "schedule"):
+        refuse_unread(group, getattr(cfg, group))
     return cfg
 
 
@@ -201,6 +213,8 @@ def _advice(key: str, value: float) -> str:
 def _in_choices(key: str, value: str) -> str:
     if key in CHOICES and value not in CHOICES[key]:
         raise UserError(f"{key}={value}: {nearest(value, CHOICES[key])}")
+    if key == "trainer.measure" and value not in (measures := [*MEASURES, *user_diagnostics()]):
+        raise UserError(f"{key}=[{value}]: there is no diagnostic of this name; {nearest(value, measures)}")
     if key == "trainer.device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise UserError(f"trainer.device={value}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
     return value
@@ -246,14 +260,19 @@ def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
         )
 
 
-def _check_read_by(cfg: RunConfig) -> None:
+def refuse_unread(group: str, section: Any) -> None:
+    """Refuse an option that the section's kind does not read and that is not left at its default.
+
+    Raises:
+        UserError: naming the option, the kinds that have it and this kind's own options.
+    """
     for key, kinds in READ_BY.items():
-        group, option = key.split(".")
-        section = getattr(cfg, group)
-        if section.kind not in kinds and getattr(section, option) != getattr(SECTIONS[group](), option):
-            valid = [
-                name for name in option_names(group) if section.kind in READ_BY.get(f"{group}.{name}", (section.kind,))
-            ]
-            valid.remove("kind")
-            owners = f"{' and '.join(kinds)} {'have' if len(kinds) > 1 else 'has'} it"
-            raise UserError(f"{group}={section.kind} has no option '{option}' ({owners}): {nearest(option, valid)}")
+        owner, option = key.split(".")
+        if owner != group or section.kind in kinds or getattr(section, option) == getattr(SECTIONS[group](), option):
+            continue
+        valid = [
+            name for name in option_names(group) if section.kind in READ_BY.get(f"{group}.{name}", (section.kind,))
+        ]
+        valid.remove("kind")
+        owners = f"{', '.join(kinds[:-1])} and {kinds[-1]} have" if len(kinds) > 1 else f"{kinds[0]} has"
+        raise UserError(f"{group}={section.kind} has no option '{option}' ({owners} it): {nearest(option, valid)}")

@@ -1,5 +1,5 @@
-"""Measured quantities of rules: alignment with backprop, speed and memory of a step, the battery every rule passes."""
+"""Measured quantities of rules: what a run measures of its own steps, a step's speed, the battery every rule passes."""
 
-from credit.diagnostics.alignment import alignment
+from credit.diagnostics.registry import Diagnostic, find, register
 
-__all__ = ["alignment"]
+__all__ = ["Diagnostic", "find", "register"]

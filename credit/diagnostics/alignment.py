@@ -1,10 +1,14 @@
 """Alignment: how a rule's update compares with backprop's on the same batch."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from credit.diagnostics.layers import in_order
+from credit.diagnostics.registry import Diagnostic, Watched, register
 from credit.rules import api
-from credit.rules.rule import Rule
+from credit.rules.rule import Rule, Step
 
 
 def backprop_of(rule: Rule) -> Rule:
@@ -18,28 +22,52 @@ def backprop_of(rule: Rule) -> Rule:
     return reference
 
 
-def alignment(rule: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
-    """Return cosine and norm ratio of the rule's update to backprop's, by layer; nothing is changed by it.
+def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
+    """Return cosine and norm ratio of one rule's update to another's, by layer; nothing is changed by it.
 
     Args:
         rule: any rule; its update is taken before clipping and re-projection.
+        reference: what it is compared with, on the same model.
         x: batch (B, ...); y: labels (B,).
 
     Returns:
-        For every trainable weight of two or more dimensions: ``{"cosine": in [-1, 1], "norm_ratio": |rule| / |backprop|}``,
-        named by its layer. Where either update is zero the cosine is 0; where backprop's is zero the ratio is inf.
+        For every trainable weight of two or more dimensions, in the order of the network (input first):
+        ``{"cosine": in [-1, 1], "norm_ratio": |rule| / |reference|}``, named by its layer. Where either update is zero the
+        cosine is 0; where the reference's is zero the ratio is inf.
     """
-    theirs = backprop_of(rule).updates(x, y).updates
+    theirs = reference.updates(x, y).updates
     ours = rule.updates(x, y).updates
     compared = {}
-    for name, update in ours.items():
-        if update.dim() < 2 or name not in theirs:
+    for name in in_order(rule.plan):
+        if name not in ours or name not in theirs or ours[name].dim() < 2:
             continue
-        a, b = update.double().flatten(), theirs[name].double().flatten()
-        size, reference = torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)
-        cosine = torch.dot(a, b) / (size * reference) if size * reference > 0 else torch.zeros(())
+        a, b = ours[name].double().flatten(), theirs[name].double().flatten()
+        size, length = torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)
+        cosine = torch.dot(a, b) / (size * length) if size * length > 0 else torch.zeros(())
         compared[name.removesuffix(".weight")] = {
             "cosine": float(cosine),
-            "norm_ratio": float(size / reference) if reference > 0 else float("inf"),
+            "norm_ratio": float(size / length) if length > 0 else float("inf"),
         }
     return compared
+
+
+def alignment(rule: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
+    """Return `compare` of the rule with backprop."""
+    return compare(rule, backprop_of(rule), x, y)
+
+
+@register("alignment")
+class Alignment(Diagnostic):
+    """``trainer.measure=[alignment]``: `alignment` at the weights and on the batch of the measured step."""
+
+    def __init__(self, run: Watched) -> None:
+        super().__init__(run)
+        self._backprop = backprop_of(run.rule)
+        self._found: dict[str, dict[str, float]] = {}
+
+    def before(self, x: Tensor, y: Tensor) -> None:
+        self._backprop.position = self.run.rule.position
+        self._found = compare(self.run.rule, self._backprop, x, y)
+
+    def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        return self._found

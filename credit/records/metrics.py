@@ -1,4 +1,8 @@
-"""metrics.jsonl, the truth about a run: one JSON object a line, one line an evaluation."""
+"""metrics.jsonl, the truth about a run: one JSON object a line, one line a step that was evaluated or measured.
+
+Every line has ``epoch``, ``step`` and ``lr``; ``test_top1`` and its like only where the network was evaluated, and a diagnostic's
+name only where it measured (``trainer.measure_every`` may be shorter than ``trainer.eval_every``).
+"""
 
 import json
 import math
@@ -16,7 +20,7 @@ class MetricsFile:
         self._file = open(folder / METRICS, "ab")  # noqa: SIM115 - closed by close(), it outlives this call
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one evaluation; numbers that are not finite become null (JSON has none)."""
+        """Write one line; numbers that are not finite become null (JSON has none)."""
         self._file.write((json.dumps(finite_or_null(row), allow_nan=False) + "\n").encode())
         self._reach_disk()
 
@@ -41,7 +45,7 @@ class MetricsFile:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the evaluations of a run, oldest first; a last line cut short by a crash is left out."""
+    """Return the lines of a run, oldest first; a last line cut short by a crash is left out."""
     try:
         text = (folder / METRICS).read_text()
     except FileNotFoundError:

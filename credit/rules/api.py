@@ -60,8 +60,8 @@ def _discover_components(label: str, options: Mapping[str, Any]) -> None:
 
 def find(kind: str) -> type[Rule]:
     """Return the class registered as ``kind``, looking in the user's folders and installed packages too."""
-    if kind not in registry.FAMILIES["rule"]:
-        discover_rule(kind)
+    if kind not in registry.FAMILIES["rule"] and not discover_rule(kind) and kind in choices("rule"):
+        raise UserError(f"rule.kind={kind}: '{kind}' is a rule's name, not a kind of rule: write rule={kind}")
     cls: type[Rule] = registry.lookup("rule", kind)
     return cls
 

@@ -40,8 +40,12 @@ def register(family: str, name: str) -> Callable[[T], T]:
 def lookup(family: str, name: object) -> Any:
     """Return the class registered as ``name``, or refuse with the nearest name."""
     if name not in FAMILIES[family]:
-        key = "rule.kind" if family == "rule" else f"rule.{family}"
-        raise UserError(f"{key}={name}: there is no {family} of this name; {nearest(name, FAMILIES[family])}")
+        known = nearest(name, FAMILIES[family])
+        if family == "rule":
+            raise UserError(
+                f"rule.kind={name}: there is no such kind of rule; {known}. Rules are chosen by name: rule=bp"
+            )
+        raise UserError(f"rule.{family}={name}: there is no {family} of this name; {known}")
     return FAMILIES[family][str(name)]
 
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from credit.engine.draws import Drawn, Draws, Request
+from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import registry
 from credit.rules.buffers import Buffers
-from credit.rules.updates import Transform, clip, reproject
+from credit.rules.updates import Transform, clip, output_layer, reproject
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
@@ -78,11 +78,13 @@ class SharedOptions:
 
     Attributes:
         clip: limit each update to this share of its parameter's Frobenius norm; None: off.
+        clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
         reproject: radius of the Frobenius ball updates are projected into; None: off.
         local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
     """
 
     clip: float | None = None
+    clip_output: bool = True
     reproject: float | None = None
     local_autograd: bool = False
 
@@ -128,11 +130,13 @@ class Rule:
         self.position, self.watch = 0, False
         self.buffers = Buffers()
         self.transforms: list[Transform] = []
+        if self.shared.clip is None and not self.shared.clip_output:
+            raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
+        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         if self.shared.clip is not None:
-            self.transforms.append(clip(self.shared.clip))
+            self.transforms.append(clip(self.shared.clip, () if self.shared.clip_output else output_layer(self.plan)))
         if self.shared.reproject is not None:
             self.transforms.append(reproject(self.shared.reproject))
-        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
         self._buffer_places: list[tuple[str, dict[str, Any], str]] = [
             (name, owner._buffers, name.rpartition(".")[2])
@@ -260,7 +264,7 @@ class Rule:
         """What a step on batches of this shape draws, learnt from one eager step on copies."""
         key = (tuple(x.shape), x.dtype, self.watch)
         if key not in self._requests:
-            draws = Draws(self.seed, self.position, x.device)
+            draws = Noted(self.seed, self.position, x.device)
             with torch.no_grad():
                 self.compute(params, {name: value.clone() for name, value in buffers.items()}, x, y, draws)
             self._requests[key] = draws.requests

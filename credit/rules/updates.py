@@ -3,20 +3,32 @@
 A transform is a function (name, parameter, update) -> update; ``rule.transforms`` is the list, open to users.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
+from credit.engine.ops.weighted import Weighted
+from credit.engine.plan import Plan
 from credit.errors import UserError
 
 Transform = Callable[[str, Tensor, Tensor], Tensor]
 
 
-def clip(share: float) -> Transform:
+def output_layer(plan: Plan) -> set[str]:
+    """Return the names of the trainable parameters of the last weighted op before the logits."""
+    last = next((op for op in plan.back if isinstance(op, Weighted) and op.trains), None)
+    return set() if last is None else set(last.trains)
+
+
+def clip(share: float, spared: Collection[str] = ()) -> Transform:
     """Limit every update to ``||dW||_F <= share ||W||_F`` (LISP section 2).
 
     A parameter that is zero has no scale to be clipped to and keeps its update (a fresh bias could never move otherwise).
+
+    Args:
+        share: above 0.
+        spared: names of parameters whose updates are left as they are.
     """
     if share <= 0:
         raise UserError(
@@ -24,6 +36,8 @@ def clip(share: float) -> Transform:
         )
 
     def transform(name: str, parameter: Tensor, update: Tensor) -> Tensor:
+        if name in spared:
+            return update
         size, limit = torch.linalg.vector_norm(update), share * torch.linalg.vector_norm(parameter)
         factor = torch.where((limit > 0) & (size > limit), limit / size, 1.0)
         return update * factor

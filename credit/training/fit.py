@@ -1,6 +1,6 @@
 """Training a run: one loop, readable from top to bottom.
 
-    batch -> rule -> update -> evaluation -> metrics -> checkpoint
+    batch -> (diagnostics) -> rule -> update -> (diagnostics) -> evaluation -> metrics -> checkpoint
 
 Nothing in the loop remembers anything but the `Training` it works on, so a run that was killed goes on bit for bit.
 """
@@ -27,6 +27,7 @@ from credit.training import checkpoint
 from credit.training.evaluate import evaluate, float_dtype, with_fresh_statistics
 from credit.training.finite import DivergedError, FiniteWatch, check_parameters
 from credit.training.interrupts import StopRequest, stop_requests
+from credit.training.measure import Measures
 from credit.training.prepare import prepare
 from credit.training.result import write_result
 from credit.training.schedules import learning_rate
@@ -96,16 +97,17 @@ def fit(
     Args:
         run: the run; changed in place.
         folder: where checkpoints go.
-        metrics: where evaluations go.
+        metrics: where evaluations and measurements go.
         screen: what the user sees.
         mirror: W&B's process, watched for its death; None without.
         stop: whether the user wants to stop.
 
     Raises:
         DivergedError: a loss, logit or parameter is not finite.
+        UserError: a diagnostic that cannot measure this run.
     """
     cfg, trainer = run.cfg, run.cfg.trainer
-    dtype, watch = float_dtype(run.model), FiniteWatch(run.rule, run.device)
+    dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
     screen.begin(run.step)
     started = time.perf_counter()
     while run.step < run.total_steps:
@@ -114,9 +116,14 @@ def fit(
             run.running.reset()
         batch = run.batches.at(run.step)
         x = batch.x.to(dtype)
+        run.rule.position = run.step
+
+        # Diagnostics that are due see the weights before the step, here, and after it, below.
+        measured = measures.due(run.step + 1)
+        if measured:
+            measures.before(x, batch.y)
 
         # Rule: fills p.grad with a descent direction.
-        run.rule.position = run.step
         outcome = run.rule.step(x, batch.y)
         watch.see(run.step + 1, x, outcome.logits, outcome.loss)
         run.running.add(outcome.logits, outcome.loss, batch.y)
@@ -129,22 +136,26 @@ def fit(
             run.average.update_parameters(run.model)
         run.step += 1
         screen.step(run.step)
+        found = measures.after(x, batch.y, outcome) if measured else {}
 
-        # Between epochs, at the end and when asked to stop, the loop looks up.
+        # Between epochs, at the end, where something was measured and when asked to stop, the loop looks up.
         ended, epoch_end = run.step == run.total_steps, run.step % run.steps_per_epoch == 0
-        if not (ended or epoch_end or stop.signal):
+        if not (ended or epoch_end or measured or stop.signal):
             continue
         watch.settle(x)
         check_parameters(run.model, run.step)
         running = run.running.summary()  # waits for the device, so the clock is right
         run.seconds += time.perf_counter() - started
 
-        # Evaluation and metrics.
-        better = False
-        if ended or (epoch_end and _due(run, trainer.eval_every, trainer.alignment_every)):
-            row = _row(run, rate, running, outcome, x, batch.y)
+        # Evaluation and metrics: one row a step, with the evaluation, the measurements or both.
+        row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate}
+        better, evaluated = False, ended or _due(run, trainer.eval_every)
+        if evaluated:
+            row |= running | _evaluation(run, outcome, x)
             better = _note(run, row)
-            metrics.append(row)
+        if evaluated or measured:
+            metrics.append(row | found)
+        if evaluated:
             screen.evaluated(row, run.total_steps / run.steps_per_epoch)
             if mirror is not None:
                 mirror.check()
@@ -159,37 +170,29 @@ def fit(
         started = time.perf_counter()
 
 
-def _due(run: Training, *periods: int | None) -> bool:
-    """Say whether this epoch is one of those that come every so many epochs."""
-    epoch = run.step // run.steps_per_epoch
-    return run.step % run.steps_per_epoch == 0 and any(period and epoch % period == 0 for period in periods)
+def _due(run: Training, period: int) -> bool:
+    """Say whether an epoch ends here, one of those that come every `period` epochs."""
+    return run.step % (period * run.steps_per_epoch) == 0
 
 
-def _row(
-    run: Training, rate: float, running: dict[str, float], outcome: Step, x: torch.Tensor, y: torch.Tensor
-) -> dict[str, Any]:
-    """Evaluate and return one line of metrics.jsonl."""
+def _evaluation(run: Training, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
+    """Evaluate and return what the step's row of metrics.jsonl says of it."""
     trainer = run.cfg.trainer
-    row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate, **running}
     report = "per_class" in trainer.report
     # The first steps' batches: the same ones at every evaluation.
     inputs = (run.batches.at(step).x.to(x.dtype) for step in range(trainer.bn_batches))
     model = with_fresh_statistics(run.evaluated_model, inputs) if trainer.bn_batches else run.evaluated_model
-    row.update(evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report))
+    row = evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report)
     if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
         raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
     row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}
-    if _due(run, trainer.alignment_every):
-        from credit.diagnostics import alignment  # only where it is asked for
-
-        row["alignment"] = alignment(run.rule, x, y)
     row["seconds"] = round(run.seconds, 3)
     return row
 
 
 def _note(run: Training, row: dict[str, Any]) -> bool:
     """Remember the row as the last and, by validation accuracy alone, as the best; say whether it is the new best."""
-    run.last = {key: value for key, value in row.items() if key not in ("per_class", "alignment", "signals")}
+    run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
     accuracy = row.get("val_top1")
     if accuracy is None or (run.best is not None and accuracy <= run.best["val_top1"]):
         return False

@@ -76,20 +76,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
-    """Return how many steps a run makes.
-
-    Raises:
-        UserError: `epochs` and `steps` both given, or neither.
-    """
-    if (cfg.epochs is None) == (cfg.steps is None):
-        given = f"both trainer.epochs={cfg.epochs} and trainer.steps={cfg.steps}" if cfg.steps else "neither"
-        raise UserError(
-            f"a run's length is trainer.epochs or trainer.steps: {given} given. Write one, and null for the other: "
-            f"trainer.epochs=null trainer.steps=500"
-        )
+    """Return how many steps a run makes; `credit.config.check` has seen to it that one of `epochs` and `steps` is given."""
     if cfg.steps is not None:
         return cfg.steps
-    return max(1, round((cfg.epochs or 0) * steps_per_epoch))
+    assert cfg.epochs is not None
+    return max(1, round(cfg.epochs * steps_per_epoch))
 
 
 def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:

@@ -160,17 +160,6 @@ def test_a_failed_run_is_recorded_and_resumed_by_the_same_command(config, monkey
     assert [row["epoch"] for row in read_metrics(run_folder(cfg))] == [1, 2, 3]
 
 
-def test_alignment_on_a_schedule_changes_nothing_else(config):
-    diagnostics = pytest.importorskip("credit.diagnostics")
-    assert diagnostics.alignment
-    plain, watched = config("fa"), config("fa", trainer={"epochs": 2, "alignment_every": 2})
-    results = [train(cfg, console=False) for cfg in (plain, watched)]
-    assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
-    rows = read_metrics(run_folder(watched))
-    assert "alignment" not in rows[0]
-    assert all(-1 <= layer["cosine"] <= 1 for layer in rows[1]["alignment"].values())
-
-
 def test_threads_are_set_for_the_run_only(config):
     before = torch.get_num_threads()
     result = train(config(trainer={"threads": before + 1, "epochs": 1}), console=False)

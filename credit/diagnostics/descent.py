@@ -1,0 +1,202 @@
+"""Theorem 4 of LISP (paper 1, section 3.2), checked at a step that was taken: its assumptions, its bound, what happened.
+
+S      squared hinge over all violations (Eq. 2), mean over the batch
+W_l    layer l: its weight and bias together (a normalisation's two parameters are a layer too); L: the output layer
+D_l    what the optimizer added to layer l; the theorem's eta dW_l
+eta    the step's learning rate
+eps    rule.clip; without clipping the smallest number for which (A1) holds
+L_S    how fast the gradient of S changes along the step
+
+    (A1) |D_l| <= eta eps |W_l|, l < L     (A2) eta <= 1 / L_S     (A3) <grad_l S, D_l> <= 0, l < L
+    (5)  S(W + D) <= S(W) - eta/2 |grad_L S|^2 + L_S eta^2 eps^2 / 2 sum_{l<L} |W_l|^2
+
+The proof also needs D_L = -eta grad_L S: the raw signal of all violations, plain SGD without momentum or weight decay, and an
+output layer that is not clipped (``rule.clip_output=false``). Where all of this holds, (5) has to. Elsewhere the numbers say how
+far the theorem reaches.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.diagnostics.layers import layers
+from credit.diagnostics.registry import Diagnostic, Watched, register
+from credit.engine.draws import Draws
+from credit.errors import UserError
+from credit.rules import api
+from credit.rules.rule import Step
+from credit.rules.updates import output_layer
+
+_EXACT = 1e-4  # relative: how far the output layer's step may be from -eta grad S; float32 sums stay well below
+
+
+@dataclass
+class Point:
+    """S and its gradient at some weights, by parameter name, in float64."""
+
+    weights: dict[str, Tensor]
+    value: float
+    gradient: dict[str, Tensor]
+
+
+class _StepsOwnDraws(Draws):
+    """The numbers that the step drew in the network's precision (dropout masks), given in float64."""
+
+    drawn_as: torch.dtype = torch.float32
+
+    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return super().get(name, distribution, shape, self.drawn_as).to(dtype)
+
+
+@register("descent")
+class Descent(Diagnostic):
+    """``trainer.measure=[descent]``: see `theorem_4` for the numbers. S is taken on the step's batch, in train mode."""
+
+    def __init__(self, run: Watched) -> None:
+        super().__init__(run)
+        rule = run.rule
+        # S has the margin that the rule trains with, and the usual one beside a rule without.
+        margin = float(getattr(getattr(rule, "signal", None), "margin", 1.0))
+        settings = api.read("lisp_raw") | {"gate": "derivative", "margin": margin, "local_autograd": True}
+        try:
+            self._hinge = api.build(settings, rule.model, seed=rule.seed)
+        except UserError as refusal:
+            raise UserError(f"trainer.measure=[descent] needs the gradient of S: {refusal}") from None
+        grouped = layers(rule.plan)
+        last = output_layer(rule.plan)
+        self._output = [name for name in rule.plan.trainable if name in last]
+        self._hidden = {layer: names for layer, names in grouped.items() if not last & set(names)}
+        self._dtype = next(p.dtype for p in rule.model.parameters() if p.is_floating_point())
+        self._before: Point | None = None
+
+    def before(self, x: Tensor, y: Tensor) -> None:
+        self._hinge.position = self.run.rule.position
+        self._before = self._point(x, y)
+
+    def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        start, self._before = self._before, None
+        assert start is not None
+        rate = float(self.run.optimizer.param_groups[0]["lr"])
+        rounding = torch.finfo(self._dtype).eps
+        end = self._point(x, y)
+        return theorem_4(start, end, rate, self.run.rule.shared.clip, self._hidden, self._output, rounding)
+
+    def _point(self, x: Tensor, y: Tensor) -> Point:
+        model, draws = self.run.rule.model, _StepsOwnDraws(self._hinge.seed, self._hinge.position, x.device)
+        draws.drawn_as = self._dtype
+        # Copies even where they are double already: the step is about to change the weights, and BatchNorm moves its buffers.
+        weights = {name: p.detach().to(torch.float64, copy=True) for name, p in model.named_parameters()}
+        buffers = {
+            name: b.to(torch.float64 if b.is_floating_point() else b.dtype, copy=True)
+            for name, b in model.named_buffers()
+        }
+        with torch.no_grad():
+            found = self._hinge.compute(weights, buffers, x.double(), y, draws)
+        names = self._hinge.plan.trainable
+        return Point(
+            {name: weights[name] for name in names}, float(found.loss), {name: found.updates[name] for name in names}
+        )
+
+
+def theorem_4(
+    start: Point,
+    end: Point,
+    rate: float,
+    clip: float | None,
+    hidden: dict[str, list[str]],
+    output: list[str],
+    rounding: float,
+) -> dict[str, Any]:
+    """Return what Theorem 4 says about a step, and whether it is so.
+
+    Args:
+        start, end: before and after the step.
+        rate: eta.
+        clip: eps; None: no clipping.
+        hidden: parameter names by hidden layer.
+        output: parameter names of the output layer.
+        rounding: relative spacing of the stored weights' numbers; what it alone can do breaks no assumption.
+
+    Returns:
+        ``S``, ``S_after``, ``descends`` (1 or 0); ``bound`` the right side of (5), ``holds`` whether S_after is below it;
+        ``eta``, ``epsilon``; ``A1`` the largest |D_l| / (eta |W_l|) of a hidden layer, ``A2`` eta L_S, ``A3`` the share of hidden
+        layers with <grad_l S, D_l> <= 0, ``A3_worst`` their largest cosine (below 0 is good); ``A1_holds``, ``A2_holds``,
+        ``A3_holds``; ``output_gap`` |D_L + eta grad_L S| / |eta grad_L S|, ``output_holds`` whether it is rounding; ``applies``
+        whether all four hold; ``smoothness`` L_S, the larger of ``curvature`` 2 (S_after - S - <grad S, D>) / |D|^2 and
+        ``gradient_change`` |grad S(W + D) - grad S(W)| / |D|; ``layers``: ``ratio`` (as A1) and ``cosine`` by hidden layer.
+    """
+    step = {name: end.weights[name] - start.weights[name] for name in start.weights}
+    smooth = _smoothness(start, end, step)
+    by_layer = {layer: _hidden_layer(start, step, names, rate, rounding) for layer, names in hidden.items()}
+    largest = max((found["ratio"] for found in by_layer.values()), default=0.0)
+    epsilon = largest if clip is None else clip
+    shares = [found.pop("falls") for found in by_layer.values()]
+    slope = _norm(start.gradient, output)
+    gap = _norm({name: step[name] + rate * start.gradient[name] for name in output}, output)
+    weights = sum(_norm(start.weights, names) ** 2 for names in hidden.values())
+    bound = start.value - rate / 2 * slope**2 + smooth["smoothness"] * (rate * epsilon) ** 2 / 2 * weights
+    # What rounding each weight once can change S by, and S its own sum.
+    slack = rounding * (8 * start.value + _norm(start.weights, step) * _norm(start.gradient, step))
+    assumptions = {
+        "A1_holds": largest <= epsilon * (1 + 1e-6) + (rounding / rate if rate else 0.0),
+        "A2_holds": rate * smooth["smoothness"] <= 1,
+        "A3_holds": all(shares),
+        "output_holds": gap <= _EXACT * rate * slope + rounding * _norm(start.weights, output),
+    }
+    return {
+        "S": start.value,
+        "S_after": end.value,
+        "descends": int(end.value <= start.value),
+        "bound": bound,
+        "holds": int(end.value <= bound + slack),
+        "applies": int(all(assumptions.values())),
+        "eta": rate,
+        "epsilon": epsilon,
+        "A1": largest,
+        "A2": rate * smooth["smoothness"],
+        "A3": sum(shares) / len(shares) if shares else 1.0,
+        "A3_worst": max((found["cosine"] for found in by_layer.values()), default=-1.0),
+        "output_gap": _quotient(gap, rate * slope),
+        **{name: int(held) for name, held in assumptions.items()},
+        **smooth,
+        "layers": by_layer,
+    }
+
+
+def _hidden_layer(
+    start: Point, step: dict[str, Tensor], names: list[str], rate: float, rounding: float
+) -> dict[str, float]:
+    size, slope, weight = _norm(step, names), _norm(start.gradient, names), _norm(start.weights, names)
+    inner = _inner(start.gradient, step, names)
+    return {
+        "ratio": _quotient(size, rate * weight),
+        "cosine": _quotient(inner, size * slope),
+        "falls": inner <= rounding * slope * weight,
+    }
+
+
+def _smoothness(start: Point, end: Point, step: dict[str, Tensor]) -> dict[str, float]:
+    """Return L_S by the step's ends. The gradient's Lipschitz constant on the segment is at least either number."""
+    length = _norm(step, step)
+    straight = start.value + _inner(start.gradient, step, step)
+    curvature = _quotient(2 * (end.value - straight), length**2)
+    change = {name: end.gradient[name] - start.gradient[name] for name in step}
+    lipschitz = _quotient(_norm(change, step), length)
+    return {"smoothness": max(curvature, lipschitz), "curvature": curvature, "gradient_change": lipschitz}
+
+
+def _norm(values: dict[str, Tensor], names: Any) -> float:
+    return float(sum(float(values[name].square().sum()) for name in names)) ** 0.5
+
+
+def _inner(a: dict[str, Tensor], b: dict[str, Tensor], names: Any) -> float:
+    return float(sum(float((a[name] * b[name]).sum()) for name in names))
+
+
+def _quotient(a: float, b: float) -> float:
+    """Return a / b, 0 where both are zero."""
+    if b:
+        return a / b
+    return float("inf") if a else 0.0

@@ -1,0 +1,97 @@
+"""Diagnostics by name: what ``trainer.measure=[...]`` can ask for. Imports no torch.
+
+A diagnostic is a class that sees a run around one of its steps and gives numbers for that step's row of metrics.jsonl.
+Those of this package are modules of it, imported when asked for (names: `credit.config.schema.MEASURES`); a user's are
+files ``DIR/diagnostic/<name>.py`` of a folder given with ``--config-dir DIR``.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from credit.config.plugins import discover_diagnostic, user_diagnostics
+from credit.config.schema import MEASURES
+from credit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from credit.rules.rule import Rule, Step
+
+T = TypeVar("T")
+
+_REGISTERED: dict[str, type["Diagnostic"]] = {}
+
+
+class Watched(Protocol):
+    """What a diagnostic sees of a run: a `credit.training.state.Training`, or anything with these parts.
+
+    Attributes:
+        step: steps done; the rule's `position` is that of the step being watched.
+        optimizer: its groups hold this step's learning rate when `Diagnostic.after` is called.
+    """
+
+    model: "nn.Module"
+    rule: "Rule"
+    optimizer: "Optimizer"
+    step: int
+
+
+class Diagnostic:
+    """Base of all diagnostics; one is made a run, before its first step.
+
+    Everything of the run must be left bit for bit as it is: weights, buffers, gradients, random streams. What `before`
+    keeps may serve `after` of the same step and nothing later, so that a resumed run measures the same numbers.
+
+    Args:
+        run: the run to watch; refuse here (`UserError`) what can never be measured of it.
+    """
+
+    def __init__(self, run: Watched) -> None:
+        self.run = run
+
+    def before(self, x: "Tensor", y: "Tensor") -> None:
+        """Look at the weights that the step starts from; x (B, ...), y (B,): its batch."""
+
+    def after(self, x: "Tensor", y: "Tensor", outcome: "Step") -> dict[str, Any]:
+        """Return the numbers of this step (nested dicts of numbers), the optimizer having moved the weights."""
+        raise AssertionError(f"{type(self).__name__} has no after")
+
+
+def register(name: str) -> Callable[[type[T]], type[T]]:
+    """Return a class decorator that makes a `Diagnostic` known as ``trainer.measure=[name]``.
+
+    Raises:
+        UserError: the name is taken by another class, or the class is no Diagnostic.
+    """
+
+    def keep(cls: type[T]) -> type[T]:
+        if not issubclass(cls, Diagnostic):
+            raise UserError(f"diagnostic '{name}': {cls.__name__} must subclass credit.diagnostics.Diagnostic")
+        held = _REGISTERED.get(name)
+        if held is not None and held.__qualname__ != cls.__qualname__:
+            raise UserError(f"diagnostic '{name}' is already {held.__module__}.{held.__qualname__}; choose another")
+        _REGISTERED[name] = cls
+        return cls
+
+    return keep
+
+
+def find(name: str) -> type[Diagnostic]:
+    """Return the class registered as ``name``, importing its module.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    if name not in _REGISTERED:
+        if name in MEASURES:
+            importlib.import_module(f"credit.diagnostics.{name}")
+        elif not discover_diagnostic(name):
+            raise UserError(f"trainer.measure=[{name}]: {nearest(name, [*MEASURES, *user_diagnostics()])}")
+    if name not in _REGISTERED:
+        raise UserError(
+            f"trainer.measure=[{name}]: its file registers no diagnostic of this name; "
+            f'put @credit.diagnostics.register("{name}") before the class'
+        )
+    return _REGISTERED[name]
