@@ -126,6 +126,27 @@ def _data() -> Iterator[Line]:
             )
         except UserError as error:
             yield "warn", kind, " ".join(str(error).split())
+    yield _tables(root)
+
+
+def _tables(root: Path) -> Line:
+    """Say which tables are found."""
+    from credit.config.schema import DataConfig
+    from credit.data import describe
+    from credit.data.tables import TABLES
+    from credit.errors import UserError
+
+    missing = []
+    for name in TABLES:
+        try:
+            describe(DataConfig(kind="tabular", name=name, batch_size=1))
+        except UserError:
+            missing.append(name)
+    found = ", ".join(name for name in TABLES if name not in missing)
+    if not missing:
+        return "ok", "tabular", found
+    fetch = f"credit-train data=tabular data.name={missing[0]} data.download=true"
+    return "warn", "tabular", f"{found}; not in {root / 'tabular'}: {', '.join(missing)}. To fetch one: {fetch}"
 
 
 def _runs() -> Iterator[Line]:

@@ -19,7 +19,7 @@ from credit.records.launcher import Outcome, run_jobs
 PRELOAD = ("credit.cli.worker", "credit.training", "credit.rules", "credit.models", "credit.data", "torch._dynamo")
 """What the fork-server imports before the first job; torch._dynamo because every torch optimizer asks for it."""
 
-PRELOAD_FOR = {"digits": "sklearn.datasets", "timm": "timm"}
+PRELOAD_FOR = {"digits": "sklearn.datasets", "tabular": "sklearn.model_selection", "timm": "timm"}
 """What it imports besides where a job's data or network is of this kind."""
 
 

@@ -23,7 +23,7 @@ class Batch:
     """One step's samples.
 
     Attributes:
-        x: float32 (B, C, H, W), normalised and augmented.
+        x: float32 (B, C, H, W) or (B, F), normalised and augmented.
         y: int64 (B,), labels (noisy where noise was asked for).
         index: int64 (B,), which samples of ``data.train`` these are.
     """
@@ -51,7 +51,7 @@ class Batches:
     def __init__(self, data: Data, cfg: DataConfig, *, seed: int) -> None:
         size = len(data.train)
         if not 1 <= cfg.batch_size <= size:
-            raise UserError(f"data.batch_size={cfg.batch_size}: the training part has {size} images; give 1..{size}")
+            raise UserError(f"data.batch_size={cfg.batch_size}: the training part has {size} examples; give 1..{size}")
         self.data, self.cfg, self.seed = data, cfg, seed
         self.steps_per_epoch = size // cfg.batch_size if cfg.drop_last else math.ceil(size / cfg.batch_size)
         self._epoch = -1
@@ -90,7 +90,7 @@ class Batches:
 
 
 def evaluation(data: Data, split_name: str, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image of a part once, in order, as (x float32 (B, C, H, W), y int64 (B,)); the last may be smaller.
+    """Yield every example of a part once, in order, as (x float32 (B, ...), y int64 (B,)); the last may be smaller.
 
     Args:
         data: the set.

@@ -19,7 +19,7 @@ from credit.config.schema import CHOICES, DataConfig, NoiseConfig
 from credit.data import sources
 from credit.data.digests import arrays_digest
 from credit.data.noise import add_noise, check_noise
-from credit.data.normalize import Normalizer, check_zca, fit
+from credit.data.normalize import Normalizer
 from credit.data.splits import stratified
 from credit.errors import UserError, nearest
 
@@ -31,12 +31,12 @@ class Spec:
     """What a run will see, known before anything is loaded.
 
     Attributes:
-        shape: (C, H, W).
+        shape: of one example: (C, H, W), or (F,) for rows of a table.
         classes: number of classes.
-        train_size, val_size, test_size: images in each part, after limits and the validation split.
+        train_size, val_size, test_size: examples in each part, after limits and the validation split.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     train_size: int
     test_size: int
@@ -45,7 +45,7 @@ class Spec:
 
 @dataclass
 class Split:
-    """Images uint8 (N, C, H, W) and labels int64 (N,), both on the training device."""
+    """Examples uint8 (N, C, H, W) or float32 (N, F) and labels int64 (N,), both on the training device."""
 
     x: Tensor
     y: Tensor
@@ -64,7 +64,7 @@ class Data:
         clean_y: int64 (N_train,), the training labels before noise.
         corrupted: bool (N_train,), where `train.y` differs from `clean_y`.
         names: one a class.
-        digest: SHA-256 (hex) of the whole set as read, before limits and splits.
+        digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it.
         normalizer: fitted on the training part.
         noise: the noise that was made.
         noise_seed: the seed it was made from.
@@ -89,13 +89,12 @@ class Data:
         return len(self.names)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        _, channels, height, width = self.train.x.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """Of one example: (C, H, W), or (F,) for rows of a table."""
+        return tuple(self.train.x.shape[1:])
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Return uint8 images (B, C, H, W) normalised, float32, not augmented."""
+        """Return stored examples normalised, float32 of the same shape, not augmented."""
         return self.normalizer(x)
 
     def split(self, name: str) -> Split:
@@ -132,7 +131,7 @@ class Data:
 
 
 def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
-    """Check a data set's options against the set and say what a run will see; no image is read.
+    """Check a data set's options against the set and say what a run will see; no example is read.
 
     Args:
         cfg: the data options.
@@ -144,13 +143,7 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
     """
     _check_options(cfg)
     whole = sources.look(cfg)
-    if cfg.normalize == "zca":
-        check_zca(whole.shape)
-    if "cutout" in cfg.augment and cfg.cutout_size >= min(whole.shape[1:]):
-        raise UserError(
-            f"data.cutout_size={cfg.cutout_size} on images of {whole.shape[1]} x {whole.shape[2]}: would hide all of "
-            f"it; give less, for example {max(1, min(whole.shape[1:]) // 4)}"
-        )
+    whole.storage.check(cfg, whole.shape)
     if noise is not None:
         check_noise(noise, cfg.kind, whole.classes)
     limited = min(whole.train, cfg.limit_train or whole.train)
@@ -167,7 +160,7 @@ def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device
         cfg: which set, how much of it, how it is normalised.
         noise: wrong training labels.
         seed: the run's seed; decides only the noise, and only where `noise.seed` is not given.
-        device: where images and labels are held.
+        device: where examples and labels are held.
 
     Raises:
         UserError: as `describe`; corrupt files (file, expected and found digest).
@@ -183,18 +176,18 @@ def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device
     val, train = everything[kept][val], everything[kept][train]
     clean = arrays.y_train[train]
     noisy = add_noise(clean, noise, len(arrays.names), seed)
-    images = _take(arrays.x_train, train).to(device)
-    assert len(images) == spec.train_size
+    examples = _take(arrays.x_train, train).to(device)
+    assert len(examples) == spec.train_size
     return Data(
         kind=cfg.kind,
-        train=Split(images, noisy.to(device)),
+        train=Split(examples, noisy.to(device)),
         val=Split(_take(arrays.x_train, val).to(device), arrays.y_train[val].to(device)),
         test=Split(_take(arrays.x_test, test).to(device), arrays.y_test[test].to(device)),
         clean_y=clean.to(device),
         corrupted=(noisy != clean).to(device),
         names=arrays.names,
         digest=digest,
-        normalizer=fit(cfg.normalize, images, arrays.top),
+        normalizer=arrays.storage.fit(cfg.normalize, examples),
         normalize=cfg.normalize,
         noise=noise,
         noise_seed=seed if noise.seed is None else noise.seed,
@@ -207,8 +200,8 @@ def _limit(labels: Tensor, limit: int | None, seed: int, stream: str) -> Tensor:
     return stratified(labels, limit, seed, stream)[0]
 
 
-def _take(images: Tensor, index: Tensor) -> Tensor:
-    return images if len(index) == len(images) else images[index]
+def _take(examples: Tensor, index: Tensor) -> Tensor:
+    return examples if len(index) == len(examples) else examples[index]
 
 
 def _check_options(cfg: DataConfig) -> None:
@@ -230,12 +223,12 @@ def _check_options(cfg: DataConfig) -> None:
 def _check_batch(cfg: DataConfig, train_size: int, limited: int) -> None:
     if train_size < 1:
         raise UserError(
-            f"data.val_fraction={cfg.val_fraction} of {limited} training images leaves none to train on; "
+            f"data.val_fraction={cfg.val_fraction} of {limited} training examples leaves none to train on; "
             "lower it or raise data.limit_train"
         )
     if cfg.batch_size > train_size:
         raise UserError(
-            f"data.batch_size={cfg.batch_size} is larger than the training part, {train_size} images "
+            f"data.batch_size={cfg.batch_size} is larger than the training part, {train_size} examples "
             f"({limited} less the validation split): not one batch would be whole. "
             f"Use data.batch_size={train_size} or less"
         )

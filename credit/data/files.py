@@ -1,6 +1,7 @@
 """Reading data files into arrays: IDX, CIFAR's pickles, ``.npz``. Digest first, then a parser that cannot run code."""
 
 import io
+import os
 import pickle
 import zipfile
 import zlib
@@ -14,11 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from credit.config.schema import DataConfig
 from credit.data.digests import check_sidecar, corrupt, member_crcs, verified_bytes
+from credit.data.storage import Images, Storage
 from credit.errors import UserError
 
 IMAGE_KEYS = ("x_train", "x_test")
 LABEL_KEYS = ("y_train", "y_test")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole set before limits and splits: an example's shape, classes, numbers of training and test examples, storage."""
+
+    shape: tuple[int, ...]
+    classes: int
+    train: int
+    test: int
+    storage: Storage = field(default_factory=Images)
 
 
 @dataclass
@@ -26,10 +40,10 @@ class Arrays:
     """A whole set in memory, before any split.
 
     Attributes:
-        x_train, x_test: uint8 (N, C, H, W), contiguous, on the CPU.
+        x_train, x_test: uint8 (N, C, H, W) or float32 (N, F) as `storage` says; contiguous, on the CPU.
         y_train, y_test: int64 (N,), classes counted from 0.
         names: one name a class.
-        top: the largest pixel value the set's format allows (255; digits 16).
+        storage: how the examples are held.
     """
 
     x_train: Tensor
@@ -37,11 +51,16 @@ class Arrays:
     x_test: Tensor
     y_test: Tensor
     names: list[str]
-    top: int = 255
+    storage: Storage = field(default_factory=Images)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the four arrays by name."""
         return {"x_train": self.x_train, "y_train": self.y_train, "x_test": self.x_test, "y_test": self.y_test}
+
+
+def data_root(cfg: DataConfig) -> Path:
+    """Return the folder data lies in: ``data.root``, else ``$CREDIT_DATA``, else ``data`` in the current folder."""
+    return Path(cfg.root or os.environ.get("CREDIT_DATA") or "data")
 
 
 def parse_idx(content: bytes, path: Path) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""From bytes to network input. Every statistic is fitted on the training part alone, on the data's device.
+"""From stored examples to network input. Every statistic is fitted on the training part alone.
+
+Images:
 
 | name | value of a pixel x of image i |
 |---|---|
@@ -7,8 +9,17 @@
 | standard | (x - mean_c) / std_c for channel c |
 | gcn | (x - mean_i) / max(std_i, eps) over all values of the image; Goodfellow et al. 2016, Eq. 12.3, lambda = 0 |
 | zca | gcn, then U diag((s + ZCA_EPS)^-1/2) U^T (v - mean), with covariance U diag(s) U^T; Krizhevsky 2009, App. A |
+
+Rows of a table, column by column; a column of one value over the training part says nothing and becomes 0 everywhere:
+
+| name | value x of column f |
+|---|---|
+| none | x as it is |
+| unit | (x - min_f) / (max_f - min_f): 0..1 on the training part |
+| standard | (x - mean_f) / std_f, the population's standard deviation |
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -22,6 +33,8 @@ ZCA_EPS = 0.1
 """Added to the eigenvalues before whitening (unit-variance pixels): the customary value for CIFAR after `gcn`."""
 ZCA_LIMIT = 16384
 """Largest number of values an image may have to be whitened: the matrix has its square."""
+COLUMNWISE = ("none", "unit", "standard")
+"""Normalisations of a table's columns."""
 _CHUNK = 2048  # images turned to float at a time
 
 
@@ -36,6 +49,19 @@ class Pixelwise:
     def __call__(self, x: Tensor) -> Tensor:
         """Return float32 (B, C, H, W) of uint8 (B, C, H, W)."""
         return x.float().sub_(self.shift).mul_(self.scale)
+
+
+class Columnwise:
+    """``(x - shift) * scale`` for each column of a table."""
+
+    per_pixel = True
+
+    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+        self.shift, self.scale = shift, scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return float32 (B, F) of float32 (B, F)."""
+        return (x - self.shift).mul_(self.scale)
 
 
 class Contrast:
@@ -65,7 +91,7 @@ class Whitening:
         return ((flat - self.mean) @ self.matrix).view(x.shape)
 
 
-Normalizer = Pixelwise | Contrast | Whitening
+Normalizer = Pixelwise | Columnwise | Contrast | Whitening
 
 
 def fit(name: str, x: Tensor, top: int) -> Normalizer:
@@ -86,6 +112,26 @@ def fit(name: str, x: Tensor, top: int) -> Normalizer:
         return fit_zca(x)
     scale = 1.0 / top if name == "unit" else 1.0
     return Pixelwise(torch.zeros(channels, device=x.device), torch.full((channels,), scale, device=x.device))
+
+
+def fit_columns(name: str, x: Tensor) -> Columnwise:
+    """Fit a normalisation on training rows, in float64 and on the CPU: the same numbers whatever the data's device.
+
+    Args:
+        name: one of `COLUMNWISE` (checked by the caller).
+        x: float32 (N, F) on any device.
+    """
+    rows = x.double().cpu()
+    low, high = rows.amin(0), rows.amax(0)
+    if name == "standard":
+        shift, spread = rows.mean(0), rows.std(0, correction=0)
+    elif name == "unit":
+        shift, spread = low, high - low
+    else:
+        shift, spread = torch.zeros_like(low), torch.ones_like(low)
+    varies = (high > low) | torch.tensor(name == "none")
+    scale = torch.where(varies, spread.reciprocal(), 0.0)
+    return Columnwise(shift.float().to(x.device), scale.float().to(x.device))
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,13 +171,13 @@ def fit_zca(x: Tensor, eps: float = ZCA_EPS) -> Whitening:
     return Whitening(mean.float(), matrix.float())
 
 
-def check_zca(shape: tuple[int, int, int]) -> None:
+def check_zca(shape: tuple[int, ...]) -> None:
     """Refuse to whiten images so large that the matrix would not fit.
 
     Raises:
         UserError: more than `ZCA_LIMIT` values an image.
     """
-    size = shape[0] * shape[1] * shape[2]
+    size = math.prod(shape)
     if size > ZCA_LIMIT:
         raise UserError(
             f"data.normalize=zca on images of {shape}: a whitening matrix of {size} x {size} does not fit. "

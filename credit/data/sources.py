@@ -6,7 +6,6 @@ own layout, every file checked against its known digest, then as ``<set>.npz``.
 
 import gzip
 import importlib.util
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,17 @@ import numpy as np
 import torch
 
 from credit.config.schema import DataConfig
+from credit.config.validate import refuse_unread
+from credit.data import tables
 from credit.data.digests import verified_bytes
 from credit.data.download import fetch
 from credit.data.files import (
     Arrays,
-    NpzHead,
+    Whole,
     channels_first,
     chw,
     class_count,
+    data_root,
     npz_head,
     parse_idx,
     read_npz,
@@ -30,6 +32,7 @@ from credit.data.files import (
 )
 from credit.data.folder import list_folder, read_folder
 from credit.data.splits import stratified
+from credit.data.storage import Images
 from credit.errors import UserError, nearest
 
 DIGITS_TEST = 359
@@ -59,23 +62,16 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A whole set before limits and splits: (C, H, W), classes, numbers of training and test images."""
+class Source:
+    """How one kind of set is looked at and read; both take the data options, after those were checked."""
 
-    shape: tuple[int, int, int]
-    classes: int
-    train: int
-    test: int
+    look: Callable[[DataConfig], Whole]
+    read: Callable[[DataConfig], Arrays]
 
 
 def kinds() -> list[str]:
     """Return the names that ``data=`` takes."""
-    return sorted([*KNOWN, "digits", "npz", "image_folder"])
-
-
-def data_root(cfg: DataConfig) -> Path:
-    """Return the folder data lies in: ``data.root``, else ``$CREDIT_DATA``, else ``data`` in the current folder."""
-    return Path(cfg.root or os.environ.get("CREDIT_DATA") or "data")
+    return sorted(SOURCES)
 
 
 def look(cfg: DataConfig) -> Whole:
@@ -86,27 +82,7 @@ def look(cfg: DataConfig) -> Whole:
             download). With ``data.download=true`` missing files of a published set are no error here.
     """
     _check_kind(cfg)
-    if cfg.kind == "digits":
-        return Whole((1, 8, 8), 10, 1797 - DIGITS_TEST, DIGITS_TEST)
-    if cfg.kind == "image_folder":
-        listing = list_folder(_own_path(cfg), cfg.image_size)
-        return Whole((3, *listing.size), len(listing.classes), len(listing.train), len(listing.test))
-    if cfg.kind == "npz":
-        path = _own_path(cfg)
-        return _whole(path, npz_head(path))
-    known, root = KNOWN[cfg.kind], data_root(cfg)
-    npz = root / f"{cfg.kind}.npz"
-    if not missing_files(cfg.kind, root) or (cfg.download and not npz.is_file()):
-        return Whole(known.shape, len(known.names), known.train, known.test)
-    if npz.is_file():
-        whole = _whole(npz, npz_head(npz))
-        if (whole.shape, whole.classes) != (known.shape, len(known.names)):
-            raise UserError(
-                f"{npz}: images of {whole.shape} in {whole.classes} classes, but {known.title} has {known.shape} in "
-                f"{len(known.names)}. To train on a set of your own: data=npz data.path={npz}"
-            )
-        return whole
-    raise UserError(_missing_message(cfg.kind, root))
+    return SOURCES[cfg.kind].look(cfg)
 
 
 def read(cfg: DataConfig) -> Arrays:
@@ -116,23 +92,7 @@ def read(cfg: DataConfig) -> Arrays:
         UserError: as `look`; corrupt files, with expected and found digest.
     """
     _check_kind(cfg)
-    if cfg.kind == "digits":
-        return _digits()
-    if cfg.kind == "image_folder":
-        return read_folder(_own_path(cfg), cfg.image_size)
-    if cfg.kind == "npz":
-        return read_npz(_own_path(cfg))
-    known, root = KNOWN[cfg.kind], data_root(cfg)
-    npz = root / f"{cfg.kind}.npz"
-    if cfg.download:
-        fetch(cfg.kind, root, lambda: not missing_files(cfg.kind, root) or npz.is_file())
-    if not missing_files(cfg.kind, root):
-        return known.read(root, known)
-    look(cfg)  # refuses what is not there or is another set
-    arrays = read_npz(npz)
-    if arrays.names == [str(c) for c in range(len(known.names))]:
-        arrays.names = list(known.names)
-    return arrays
+    return SOURCES[cfg.kind].read(cfg)
 
 
 def missing_files(kind: str, root: Path) -> list[str]:
@@ -141,8 +101,9 @@ def missing_files(kind: str, root: Path) -> list[str]:
 
 
 def _check_kind(cfg: DataConfig) -> None:
-    if cfg.kind not in kinds():
+    if cfg.kind not in SOURCES:
         raise UserError(f"data={cfg.kind}: no such data set; {nearest(cfg.kind, kinds())}")
+    refuse_unread("data", cfg)
     own = cfg.kind in ("npz", "image_folder")
     if own and not cfg.path:
         what = "the .npz file" if cfg.kind == "npz" else "the folder that holds train/ and val/"
@@ -174,9 +135,49 @@ def _own_path(cfg: DataConfig) -> Path:
     raise UserError(f"data={cfg.kind} data.path={cfg.path}: there is no {wanted} at {looked}")
 
 
-def _whole(path: Path, head: NpzHead) -> Whole:
+def _look_npz(cfg: DataConfig) -> Whole:
+    return _whole(_own_path(cfg))
+
+
+def _whole(path: Path) -> Whole:
+    head = npz_head(path)
     shape = chw(head.shapes["x_train"])
     return Whole(shape, class_count(path, head), head.shapes["x_train"][0], head.shapes["x_test"][0])
+
+
+def _look_folder(cfg: DataConfig) -> Whole:
+    listing = list_folder(_own_path(cfg), cfg.image_size)
+    return Whole((3, *listing.size), len(listing.classes), len(listing.train), len(listing.test))
+
+
+def _look_known(cfg: DataConfig) -> Whole:
+    known, root = KNOWN[cfg.kind], data_root(cfg)
+    npz = root / f"{cfg.kind}.npz"
+    if not missing_files(cfg.kind, root) or (cfg.download and not npz.is_file()):
+        return Whole(known.shape, len(known.names), known.train, known.test)
+    if npz.is_file():
+        whole = _whole(npz)
+        if (whole.shape, whole.classes) != (known.shape, len(known.names)):
+            raise UserError(
+                f"{npz}: images of {whole.shape} in {whole.classes} classes, but {known.title} has {known.shape} in "
+                f"{len(known.names)}. To train on a set of your own: data=npz data.path={npz}"
+            )
+        return whole
+    raise UserError(_missing_message(cfg.kind, root))
+
+
+def _read_known(cfg: DataConfig) -> Arrays:
+    known, root = KNOWN[cfg.kind], data_root(cfg)
+    npz = root / f"{cfg.kind}.npz"
+    if cfg.download:
+        fetch(cfg.kind, root, lambda: not missing_files(cfg.kind, root) or npz.is_file())
+    if not missing_files(cfg.kind, root):
+        return known.read(root, known)
+    _look_known(cfg)  # refuses what is not there or is another set
+    arrays = read_npz(npz)
+    if arrays.names == [str(c) for c in range(len(known.names))]:
+        arrays.names = list(known.names)
+    return arrays
 
 
 def _missing_message(kind: str, root: Path) -> str:
@@ -192,7 +193,11 @@ def _missing_message(kind: str, root: Path) -> str:
     )
 
 
-def _digits() -> Arrays:
+def _look_digits(_: DataConfig) -> Whole:
+    return Whole((1, 8, 8), 10, 1797 - DIGITS_TEST, DIGITS_TEST)
+
+
+def _read_digits(_: DataConfig) -> Arrays:
     """Return the handwritten digits that come with scikit-learn: (1797, 1, 8, 8), values 0..16, a fixed 80/20 split."""
     spec = importlib.util.find_spec("sklearn")  # finds it without the second that importing sklearn.datasets takes
     folder = Path((spec.submodule_search_locations or ["."])[0] if spec else ".")
@@ -208,7 +213,7 @@ def _digits() -> Arrays:
     images = torch.from_numpy(table[:, :-1].astype(np.uint8)).view(-1, 1, 8, 8)
     labels = torch.from_numpy(table[:, -1].copy())
     test, train = stratified(labels, DIGITS_TEST, 0, "digits")
-    return Arrays(images[train], labels[train], images[test], labels[test], [str(c) for c in range(10)], top=16)
+    return Arrays(images[train], labels[train], images[test], labels[test], [str(c) for c in range(10)], Images(top=16))
 
 
 def _read_idx(root: Path, known: Known) -> Arrays:
@@ -286,3 +291,12 @@ KNOWN: dict[str, Known] = {
 }  # fmt: skip
 """Published sets by the name that ``data=`` takes. CIFAR's digests are those torchvision lists; its pickles are read
 only after they match, and even then only arrays are unpickled."""
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(_look_digits, _read_digits),
+    "image_folder": Source(_look_folder, lambda cfg: read_folder(_own_path(cfg), cfg.image_size)),
+    "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
+    "tabular": Source(tables.look, tables.read),
+    **dict.fromkeys(KNOWN, Source(_look_known, _read_known)),
+}
+"""Every kind of ``data=``."""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from credit.config.schema import RunConfig
+from credit.config.validate import relevant
 
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
@@ -17,9 +18,10 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides the result, as plain JSON values.
 
     Left out: mirrors, the progress bar, threads, where the data lies and how it came there, how often checkpoints are
-    written. Two spellings of one run are made equal: noise of rate 0 is no noise, and 1.0 is 1.
+    written, options that the chosen kinds do not read. Two spellings of one run are made equal: noise of rate 0 is no
+    noise, and 1.0 is 1.
     """
-    plain = cfg.as_dict()
+    plain = relevant(cfg)
     del plain["logger"]
     for group, keys in UNDECIDING.items():
         for key in keys:
@@ -54,17 +56,19 @@ def run_hash(cfg: RunConfig) -> str:
 
 def labels(config: dict[str, Any]) -> dict[str, str]:
     """Return the short words people know a run by: rule, arch, data, noise (``clean`` without any)."""
-    rule, arch, noise = config["rule"], config["arch"], config["noise"]
+    rule, arch, data, noise = config["rule"], config["arch"], config["data"], config["noise"]
     return {
         "rule": str(rule.get("name") or rule["kind"]),
         "arch": str(arch.get("name") or arch["kind"]),
-        "data": str(config["data"]["kind"]),
+        "data": f"{data['kind']}_{data['name']}" if data.get("name") else str(data["kind"]),
         "noise": "clean" if is_clean(config) else f"{noise['kind']}{noise['rate']:g}",
     }
 
 
 def _prefix(cfg: RunConfig) -> str:
     words = labels(cfg.as_dict())
+    if cfg.data.name:
+        words["data"] += f"-f{cfg.data.fold}"
     if words["noise"] == "clean":
         del words["noise"]
     readable = "-".join(words.values())

@@ -104,7 +104,7 @@ def test_evaluation_gives_every_sample_once_in_order(part):
 def test_bad_requests_are_refused_in_words():
     data, cfg = digits()
     cfg.batch_size = 5000
-    with pytest.raises(UserError, match=r"data\.batch_size=5000: the training part has 1294 images; give 1\.\.1294"):
+    with pytest.raises(UserError, match=r"data\.batch_size=5000: the training part has 1294 examples; give 1\.\.1294"):
         Batches(data, cfg, seed=0)
     with pytest.raises(UserError, match="did you mean 'val'"):
         next(evaluation(data, "valid", 10))

@@ -13,6 +13,7 @@ import torch
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import describe, load, sources
 from credit.data.digests import arrays_digest
+from credit.data.storage import Images
 from credit.errors import UserError
 from tests.data.fakes import arrays, flip_byte, old_pickle, write_npz
 
@@ -38,7 +39,7 @@ def test_digits_are_scikit_learns_with_a_fixed_stratified_test_set():
     from sklearn.datasets import load_digits
 
     got, expected = read("digits"), load_digits()
-    assert got.top == 16 and got.x_train.max() == 16 and got.x_train.dtype == torch.uint8
+    assert got.storage == Images(top=16) and got.x_train.max() == 16 and got.x_train.dtype == torch.uint8
     assert (len(got.y_train), len(got.y_test)) == (1438, 359)
     ours = torch.cat([got.x_train, got.x_test]).flatten(1).numpy()
     assert sorted(map(bytes, ours)) == sorted(map(bytes, expected.images.reshape(-1, 64).astype(np.uint8)))

@@ -1,0 +1,76 @@
+"""The two ways in which a set's examples are held, and what each allows: images as bytes, rows of a table as floats.
+
+What a run may ask of a set (normalisation, augmentation) follows from how it is held, and only this file says which.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from credit.config.schema import DataConfig
+from credit.data import normalize
+from credit.data.normalize import Normalizer
+from credit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Images:
+    """uint8 (N, C, H, W); `top` is the largest value a pixel of the set's format can have (255; digits 16)."""
+
+    top: int = 255
+    dtype = torch.uint8
+
+    def check(self, cfg: DataConfig, shape: tuple[int, ...]) -> None:
+        """Refuse what images of this shape cannot have.
+
+        Args:
+            cfg: the data options.
+            shape: (C, H, W).
+
+        Raises:
+            UserError: whitening of huge images, or a cutout that hides all of one.
+        """
+        if cfg.normalize == "zca":
+            normalize.check_zca(shape)
+        if "cutout" in cfg.augment and cfg.cutout_size >= min(shape[1:]):
+            raise UserError(
+                f"data.cutout_size={cfg.cutout_size} on images of {shape[1]} x {shape[2]}: would hide all of it; "
+                f"give less, for example {max(1, min(shape[1:]) // 4)}"
+            )
+
+    def fit(self, name: str, x: Tensor) -> Normalizer:
+        """Return the normalisation `name` fitted on training images."""
+        return normalize.fit(name, x, self.top)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """float32 (N, F): one row an example, one column a feature."""
+
+    dtype = torch.float32
+
+    def check(self, cfg: DataConfig, shape: tuple[int, ...]) -> None:
+        """Refuse what rows of numbers cannot have.
+
+        Args:
+            cfg: the data options.
+            shape: (F,).
+
+        Raises:
+            UserError: a normalisation or an augmentation of images.
+        """
+        if cfg.normalize not in normalize.COLUMNWISE:
+            raise UserError(
+                f"data.normalize={cfg.normalize} with data={cfg.kind}: is for images; a table's columns take "
+                f"{', '.join(normalize.COLUMNWISE)}"
+            )
+        if cfg.augment:
+            raise UserError(f"data.augment={cfg.augment} with data={cfg.kind}: is for images; write data.augment=[]")
+
+    def fit(self, name: str, x: Tensor) -> Normalizer:
+        """Return the normalisation `name` fitted on training rows."""
+        return normalize.fit_columns(name, x)
+
+
+Storage = Images | Rows
