@@ -22,17 +22,14 @@ class Draws:
         seed: the run's seed.
         position: the step; every step draws afresh.
         device: where the tensors live.
-        requests: what was asked for, by name: (distribution, shape, dtype).
     """
 
     seed: int
     position: int
     device: torch.device
-    requests: dict[str, Request] = field(default_factory=dict)
 
     def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return one tensor: ``uniform`` on [0, 1) or ``normal`` with unit variance."""
-        self.requests[name] = (distribution, shape, dtype)
         source = generator(self.seed, name, self.position, self.device)
         draw = torch.rand if distribution == "uniform" else torch.randn
         return draw(shape, generator=source, device=self.device, dtype=dtype)
@@ -44,6 +41,21 @@ class Draws:
     def drawn(self, requests: dict[str, Request]) -> "Drawn":
         """Draw everything that an earlier step of the same shapes asked for."""
         return Drawn({name: self.get(name, *request) for name, request in requests.items()})
+
+
+@dataclass
+class Noted(Draws):
+    """Draws that also note what was asked for: a step that is given them learns what a compiled or mapped one needs.
+
+    Attributes:
+        requests: by name: (distribution, shape, dtype).
+    """
+
+    requests: dict[str, Request] = field(default_factory=dict)
+
+    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        self.requests[name] = (distribution, shape, dtype)
+        return super().get(name, distribution, shape, dtype)
 
 
 @dataclass

@@ -198,18 +198,23 @@ class Plan:
     def sweep(self, run: Run, signal: Tensor, sweeper: Sweeper) -> dict[str, Tensor]:
         """Send ``signal`` (B, classes) back and return every trainable parameter's update.
 
-        Values saved by the forward pass are dropped as the sweep passes.
+        Values saved by the forward pass are dropped as the sweep passes. Where ``run.rows`` says which samples have a
+        signal (see ``credit.engine.rows``), ``signal`` holds theirs alone: (their count, classes).
         """
         signals: list[Tensor | None] = [None] * self.slots
         signals[self.exit] = signal.to(run.dtypes.get(self.exit, signal.dtype))
         del signal
+        rows, saved = run.rows, run.saved
+        if rows is not None and rows.count == 0:
+            return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
         updates: dict[str, Tensor] = {}
-        saved = run.saved
         for op, targets in self._backward:
             here = signals[op.out]
             signals[op.out] = None
             if here is None:
                 continue
+            if rows is not None and saved[op.index] is not None and op.index in rows.carried:
+                saved[op.index] = op.pick(saved[op.index], rows.carried[op.index], rows)
             for at, slot, first, owned in self._visit(op, targets, run, here, sweeper, updates):
                 self._deliver(signals, slot, at if run.dtype is None else at.to(run.dtypes[slot]), first, owned)
             saved[op.index] = None
@@ -251,17 +256,22 @@ class Plan:
         for name, value in run.params.items():
             if not bool(torch.isfinite(value).all()):
                 return f"parameter '{name}'"
-        values: list[Any] = [None] * self.slots
-        values[self.entry] = x
-        run.batch = x.shape[0]
         if not bool(torch.isfinite(x).all()):
             return "the input batch"
-        for op in self.ops:
-            out = op.forward(run, *[values[slot] for slot in op.inputs], *resolve(op.extra, values))
-            values[op.out] = out
+        for op, _, out in self.walk(run, x):
             if isinstance(out, Tensor) and out.is_floating_point() and not bool(torch.isfinite(out).all()):
                 return f"the output of {op.describe()}"
         return None
+
+    def walk(self, run: Run, x: Tensor) -> Iterator[tuple[Op, tuple[Any, ...], Any]]:
+        """Run forwards slowly: yield each op with what it was given and what it returned."""
+        run.batch = x.shape[0]
+        values: list[Any] = [None] * self.slots
+        values[self.entry] = x
+        for op in self.ops:
+            inputs = (*[values[slot] for slot in op.inputs], *resolve(op.extra, values))
+            values[op.out] = op.forward(run, *inputs)
+            yield op, inputs, values[op.out]
 
 
 def _add_updates(updates: dict[str, Tensor], made: Iterator[tuple[str, Tensor]]) -> None:

@@ -1,7 +1,7 @@
 """Gates: what happens to a signal at an activation. z: pre-activation; h = f(z); s: the signal at h.
 
-Each has ``keeps`` (what of the activation it reads), ``refusal`` (why it cannot take one, or None) and is called with
-(op, run, signal).
+Each has ``keeps`` (what of the activation it reads), ``refusal`` (why it cannot take one, or None), ``skips`` (whether it
+gives the same result on the samples with a signal alone; see normalizers) and is called with (op, run, signal).
 """
 
 import math
@@ -36,6 +36,8 @@ def _unsound(op: Activate) -> str | None:
 class Derivative:
     """``s f'(z)``: the chain rule."""
 
+    skips = True
+
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps}
 
@@ -57,6 +59,8 @@ class Responsive:
     ramp. Step, sign: nowhere; with ``override`` 1 (the straight-through special case). GELU, SiLU, Mish, hard-swish fall
     somewhere, which leaves Pi undefined: refused.
     """
+
+    skips = True
 
     override: bool = True
 
@@ -92,6 +96,8 @@ class Inverse:
     ``inverse_clamp`` keeps both h and h + s dh that share of the range away from the range's ends, which the paper leaves
     open. Were h not kept there too, a unit beyond the clamp would be sent back to it whatever its signal asks for.
     """
+
+    skips = True
 
     inverse_scale: float = 1.0
     inverse_clamp: float = 1e-3
@@ -131,6 +137,8 @@ class StraightThrough:
 
     ``ste_window``: ``none``, or ``clipped`` to pass only where ``|z| <= 1`` (Hubara et al. 2016).
     """
+
+    skips = True
 
     ste_window: Literal["none", "clipped"] = "none"
 

@@ -1,4 +1,8 @@
-"""Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after."""
+"""Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after.
+
+One that gives the same result on the samples with a signal alone says so in its own class, ``skips = True`` (as do gates and
+transports): a sweep may then leave the satisfied samples out, and ``run.present`` counts those it was given.
+"""
 
 from dataclasses import dataclass
 
@@ -16,6 +20,8 @@ from credit.rules.registry import register
 class Unchanged:
     """The signal as it is."""
 
+    skips = True
+
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return signal
 
@@ -25,11 +31,13 @@ class Unchanged:
 class RootMeanSquare:
     """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
 
+    skips = True
+
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        if signal.shape[0] != run.batch:
+        if signal.shape[0] != run.present:
             raise UserError(
                 f"rule.normalizer=rms needs each sample's signal, but at {op.describe()} the first dimension is "
-                f"{signal.shape[0]}, not the batch of {run.batch}: the model mixes samples with positions there. "
+                f"{signal.shape[0]}, not the batch of {run.present}: the model mixes samples with positions there. "
                 "Use rule.normalizer=none or max_abs."
             )
         flat = signal.flatten(1)
@@ -44,6 +52,8 @@ class RootMeanSquare:
 @dataclass(frozen=True)
 class MaxAbs:
     """The whole batch's signal divided by its largest absolute value (LFP's normalisation); zero stays zero."""
+
+    skips = True
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         top = signal.abs().amax()

@@ -1,6 +1,7 @@
 """Output signals: what a rule sends back from the logits. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
 
-Each returns the descent signal already divided by the batch size, and the loss whose gradient it is.
+Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. One that leaves
+satisfied samples without any signal says so, ``skips = True``: where it pays, the sweep looks for them and leaves them out.
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -61,6 +62,8 @@ class Violations:
     The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
     """
 
+    skips = True
+
     margin: float = 1.0
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class WorstViolation:
 
     The gradient of 1/(2B) sum_i max_j v_ij^2.
     """
+
+    skips = True
 
     margin: float = 1.0
 

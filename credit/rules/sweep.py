@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
+from credit.engine.ops.base import Op, Rows, Run
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
+from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
 from credit.options import written
 from credit.rules import gates, normalizers, signals, transports
@@ -19,6 +20,8 @@ from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
 
 _COMPONENTS = ("signal", "gate", "transport", "normalizer")
+# Share of active samples up to which a sparse sweep is the faster one, its gathers included.
+PAYS = 0.8
 assert gates and normalizers and signals and transports  # importing them registers their names
 
 
@@ -30,6 +33,10 @@ class SweepOptions(SharedOptions):
         signal, gate, transport, normalizer: names of registered components; each has options of its own.
         signal_dropout: LISP's constraint dropout (Appendix B): share of a signal's elements zeroed on arrival at each
             weighted op, the rest scaled up by 1 / (1 - share).
+        sparse: leave the samples without a signal out of the sweep, which is exact up to the order of summation. ``auto``:
+            where it pays (on the CPU, with a margin's signal, at most ``PAYS`` of the samples active) and the network does
+            not couple samples. ``true``: on every device (on a GPU, finding the samples waits for it, once a step), at
+            every share, and refused where the network couples them. Compiled and mapped steps stay dense.
     """
 
     signal: str = "ce"
@@ -37,6 +44,7 @@ class SweepOptions(SharedOptions):
     transport: str = "transpose"
     normalizer: str = "none"
     signal_dropout: float = 0.0
+    sparse: Literal["auto"] | bool = "auto"
 
 
 @register("rule", "sweep")
@@ -70,6 +78,8 @@ class SweepRule(Rule, Sweeper):
         self._refuse_activations()
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
+        self._separations: dict[torch.Size, Separation] = {}
+        self._sparse = self._may_skip()
         if not self.transport.direct:
             self._make_feedback({}, 0)
 
@@ -104,6 +114,66 @@ class SweepRule(Rule, Sweeper):
                     f"{type(self.model).__name__}: {why}. "
                     f"Gates that take it: {', '.join(able)}"
                 )
+
+    # ------------------------------------------------------------ satisfied samples
+
+    def _may_skip(self) -> bool:
+        """Whether steps look for samples to leave out; refuse ``sparse=true`` where they never could."""
+        wanted = self.choices.sparse
+        if wanted is False:
+            return False
+        if (why := self._never_skips()) is None:
+            return wanted is True or _skips(self.signal)
+        if wanted is True:
+            raise UserError(
+                f"rule.sparse=true leaves satisfied samples out of the sweep, but {why}; write rule.sparse=auto, which "
+                "is dense there"
+            )
+        return False
+
+    def _never_skips(self) -> str | None:
+        if (norm := batch_norm(self.plan)) is not None:
+            return f"{_where(norm, self.model)} normalises by the batch's statistics, through which every sample acts on all"
+        if self._compiled is not None:
+            return "a compiled step has one shape for every batch"
+        for family in _COMPONENTS[1:]:
+            if not _skips(getattr(self, "gating" if family == "gate" else family)):
+                return f"rule.{family}={getattr(self.choices, family)} does not say 'skips = True' in its class"
+        for method in ("arrive", "gate", "cross"):
+            if getattr(type(self), method) is not getattr(SweepRule, method):
+                return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
+        return None
+
+    def _active(self, run: Run, x: Tensor, signal: Tensor) -> Tensor:
+        """Return the signal of the samples that have one, noted in ``run.rows``; all of it where nothing is left out."""
+        forced = self.choices.sparse is True
+        if len(x) < 2 or (x.device.type != "cpu" and not forced):
+            return signal
+        found = self._separations.get(x.shape)
+        if found is None:
+            found = self._separations[x.shape] = self._separate(x)
+        if found.coupling is not None:
+            return signal
+        index = signal.any(1).nonzero().squeeze(1)
+        count = len(index)
+        # With no signal at all nothing arrives anywhere, so a watched step is swept for its zeros.
+        if count == len(x) or (count > PAYS * len(x) and not forced) or (count == 0 and self.watch):
+            return signal
+        run.rows = Rows(index, found.carried)
+        signal = signal.index_select(0, index)
+        if self.keeps_output:
+            run.error = signal
+        return signal
+
+    def _separate(self, x: Tensor) -> Separation:
+        run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
+        found = separation(self.plan, run, x)
+        if found.coupling is not None and self.choices.sparse is True:
+            raise UserError(
+                f"rule.sparse=true leaves satisfied samples out of the sweep, but {_where(found.coupling, self.model)} "
+                "mixes samples, or is not known not to; write rule.sparse=auto, which is dense there"
+            )
+        return found
 
     # ------------------------------------------------------------ feedback
 
@@ -143,7 +213,10 @@ class SweepRule(Rule, Sweeper):
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
-        updates = self.plan.sweep(run, self._output(run, logits, y), self)
+        if self._sparse and type(draws) is Draws:
+            updates = self.plan.sweep(run, self._active(run, x, self._output(run, logits, y)), self)
+        else:
+            updates = self.plan.sweep(run, self._output(run, logits, y), self)
         loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
         return Computed(logits, loss, updates, sizes, run.stats)
 
@@ -164,10 +237,12 @@ class SweepRule(Rule, Sweeper):
         signal = self.normalizer(op, run, signal)
         if self.choices.signal_dropout:
             keep = 1 - self.choices.signal_dropout
-            mask = run.draws.get(f"signal_dropout.{op.name}", "uniform", tuple(signal.shape), signal.dtype) < keep
-            signal = signal * mask / keep
+            # The whole batch's draw, so that leaving samples out changes nothing.
+            shape = tuple(signal.shape) if run.rows is None else (run.batch, *signal.shape[1:])
+            mask = run.draws.get(f"signal_dropout.{op.name}", "uniform", shape, signal.dtype) < keep
+            signal = signal * (mask if run.rows is None else mask[run.rows.index]) / keep
         if self.watch:
-            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
+            run.stats[op.name] = (signal.square().mean() * (run.present / run.batch)).sqrt() * run.batch
         return signal
 
     def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
@@ -177,3 +252,12 @@ class SweepRule(Rule, Sweeper):
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         sent: Tensor = self.transport.cross(op, run, signal)
         return sent
+
+
+def _skips(component: Any) -> bool:
+    # Asked of its own class: what a parent says need not hold for it.
+    return bool(vars(type(component)).get("skips", False))
+
+
+def _where(op: Op, model: nn.Module) -> str:
+    return f"{op.describe()} in {type(model).__name__}"

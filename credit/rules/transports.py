@@ -53,6 +53,8 @@ def _name(op: Weighted) -> str:
 class Transpose(Transport):
     """``W^T s``: the weights themselves, as in backprop."""
 
+    skips = True
+
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return op.back(run, signal, op.weight(run))
 
@@ -61,6 +63,8 @@ class Transpose(Transport):
 @dataclass(frozen=True)
 class FixedRandom(Transport):
     """``B^T s`` with B fixed, random and shaped like W: feedback alignment (Lillicrap et al. 2016)."""
+
+    skips = True
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -76,6 +80,8 @@ class FixedRandom(Transport):
 class UniformSign(Transport):
     """``sign(W)^T s`` times sqrt(2 / (fan_in + fan_out)): uniform sign-concordant feedback, uSF (Liao et al. 2016)."""
 
+    skips = True
+
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return op.back(run, signal, op.weight(run).sign() * math.sqrt(2.0 / sum(op.fans(run))))
 
@@ -84,6 +90,8 @@ class UniformSign(Transport):
 @dataclass(frozen=True)
 class FixedSign(FixedRandom):
     """``(sign(W) |B|)^T s`` with B fixed: frSF (Moskovitz et al. 2018)."""
+
+    skips = True
 
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         weight = op.weight(run)
@@ -94,6 +102,8 @@ class FixedSign(FixedRandom):
 @dataclass(frozen=True)
 class FreshSign(Transport):
     """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018)."""
+
+    skips = True
 
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         weight = op.weight(run)
@@ -115,6 +125,7 @@ class Direct(Transport):
     dfa_map: Literal["dense", "channels"] = "dense"
 
     direct = True
+    skips = True
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 aten = torch.ops.aten
 
@@ -161,3 +161,9 @@ class Activate(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         vjp = self.function.vjp
         return (torch.zeros_like(signal) if vjp is None else vjp(signal, self.kept(run), *self.options),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return leads(out, inputs[0])
+
+    def pick(self, saved: tuple[Tensor | None, Tensor | None], carried: Carried, rows: Rows) -> Any:
+        return tuple(None if value is None else rows.take(value) for value in saved)

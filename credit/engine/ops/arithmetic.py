@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals, sum_to
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, broadcasts, sum_to
 
 aten = torch.ops.aten
 
@@ -29,6 +29,12 @@ class Add(Op):
             sum_to(to_b, b) if self.wants[1] else None,
         )
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return broadcasts(inputs, carried, out)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return tuple(rows.shape(shape) if held else shape for shape, held in zip(saved, carried, strict=True))
+
 
 class Mul(Op):
     """``a * b``, broadcasting."""
@@ -45,6 +51,12 @@ class Mul(Op):
             sum_to(signal * b, a.shape) if self.wants[0] else None,
             sum_to(signal * a, b.shape) if self.wants[1] else None,
         )
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return broadcasts(inputs, carried, out)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return _pick(saved, carried, rows)
 
 
 class Div(Op):
@@ -66,6 +78,12 @@ class Div(Op):
             return (to_b,)
         return (sum_to(signal / b, a.shape) if self.wants[0] else None, to_b)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return broadcasts(inputs, carried, out)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return _pick(saved, carried if len(carried) == 2 else (False, *carried), rows)
+
 
 class Affine(Op):
     """``scale * a / divisor + shift`` with constants (numbers or values computed from shapes)."""
@@ -86,6 +104,13 @@ class Affine(Op):
         signal = signal if scale is None else signal * scale
         return (sum_to(signal if divisor is None else signal / divisor, shape),)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return broadcasts(inputs, carried, out)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        scale, divisor, shape = saved
+        return scale, divisor, rows.shape(shape)
+
 
 class Cat(Op):
     """Concatenation along ``args["dim"]``."""
@@ -101,6 +126,12 @@ class Cat(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         parts = signal.split(self.load(run), self.args["dim"])
         return tuple(part if wanted else None for part, wanted in zip(parts, self.wants, strict=True))
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return all(carried) and self.args["dim"] % out.dim() > 0
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return saved
 
 
 class Mean(Op):
@@ -135,6 +166,12 @@ class Mean(Op):
             signal = signal / count
         return (signal.expand(shape),)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return 0 not in self._dims(inputs[0])
+
+    def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
+        return rows.shape(saved)
+
 
 class MatMul(Op):
     """Product of two activations, as in attention written out."""
@@ -152,6 +189,14 @@ class MatMul(Op):
             sum_to(a.mT @ signal, b.shape) if self.wants[1] else None,
         )
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        if out.dim() == 2:  # (B, n) @ (n, m): the samples are the rows of the first alone
+            return carried == (True, False) and inputs[1].dim() == 2
+        return out.dim() > 2 and min(x.dim() for x in inputs) > 1 and broadcasts(inputs, carried, out)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return _pick(saved, carried, rows)
+
 
 class Softmax(Op):
     """Softmax inside a network over ``args["dim"]``; its adjoint is the ordinary Jacobian."""
@@ -167,3 +212,13 @@ class Softmax(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         out = self.load(run)
         return (aten._softmax_backward_data(signal, out, self.args["dim"], out.dtype),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return bool(self.args["dim"] % out.dim() > 0)
+
+    def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
+        return rows.take(saved)
+
+
+def _pick(saved: Any, carried: Carried, rows: Rows) -> Any:
+    return tuple(rows.take(value) if held else value for value, held in zip(saved, carried, strict=True))

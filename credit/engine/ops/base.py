@@ -12,6 +12,38 @@ import torch
 from torch import Tensor
 
 Signals = tuple[Tensor | None, ...]
+Carried = tuple[bool, ...]
+
+
+class Rows:
+    """The samples that a sweep goes on with: the others' signal is zero, so that they change no update.
+
+    Args:
+        index: their places in the batch, ascending.
+        carried: by op index, which of the op's inputs have the samples along dim 0; ops without samples are absent.
+
+    Attributes:
+        count: how many they are.
+    """
+
+    def __init__(self, index: Tensor, carried: "dict[int, Carried]") -> None:
+        self.index, self.carried, self.count = index, carried, len(index)
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def take(self, value: Tensor) -> Tensor:
+        """Return these samples' part of a tensor (B, ...)."""
+        # An activation's result and the next layer's input are one tensor, met twice in a row.
+        if self._last is None or self._last[0] is not value:
+            self._last = value, value.index_select(0, self.index)
+        return self._last[1]
+
+    def shape(self, shape: torch.Size) -> torch.Size:
+        """Return the shape that ``take`` gives a tensor of this shape."""
+        return torch.Size((self.count, *shape[1:]))
+
+    def stand_in(self, value: Tensor) -> Tensor:
+        """Return a tensor like ``take``'s where only its shape is read."""
+        return value[: self.count]
 
 
 @dataclass
@@ -25,6 +57,7 @@ class Run:
         dtype: computation type of the weighted ops; None leaves every tensor as it is.
         saved: by op index, what its adjoint needs; dropped as the sweep passes.
         batch: number of samples.
+        rows: the samples that the sweep goes on with; None: all.
         train: whether dropout drops and BatchNorm uses the batch's statistics.
         overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
         error: the signal at the logits, for rules that send it straight to every layer.
@@ -43,6 +76,12 @@ class Run:
     error: Tensor | None = None
     stats: dict[str, Tensor] = field(default_factory=dict)
     dtypes: dict[int, torch.dtype] = field(default_factory=dict)
+    rows: Rows | None = None
+
+    @property
+    def present(self) -> int:
+        """Number of samples in a signal."""
+        return self.batch if self.rows is None else self.rows.count
 
 
 @dataclass(frozen=True)
@@ -102,6 +141,20 @@ class Op:
         """Yield (parameter name, descent direction) for each trainable parameter."""
         return iter(())
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        """Whether a sample's share of the adjoint and of the updates depends on that sample alone, found along dim 0.
+
+        Args:
+            inputs: what ``forward`` was given, a batch of two or more samples.
+            carried: which of the input tensors have the samples along dim 0 (one at least).
+            out: what ``forward`` returned.
+        """
+        return False  # an op that has not said so couples samples
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        """Return what ``forward`` saved, for some samples alone; called where ``separable`` holds."""
+        raise AssertionError(f"{self.kind} cannot leave samples out")
+
     def stats(self) -> tuple[str, ...]:
         """Names of the buffers this op writes to during training."""
         return ()
@@ -114,6 +167,22 @@ class Op:
 
     def describe(self) -> str:
         return f"{self.kind} '{self.name}'"
+
+
+def leads(out: Any, *inputs: Tensor) -> bool:
+    """Whether a result has as many entries along dim 0 as the inputs that carry the samples."""
+    return isinstance(out, Tensor) and out.dim() > 0 and all(out.shape[0] == x.shape[0] for x in inputs)
+
+
+def broadcasts(operands: tuple[Any, ...], carried: Carried, out: Tensor) -> bool:
+    """Whether a broadcasting op keeps the samples along dim 0: an operand without samples is the same for all of them."""
+    for at, operand in enumerate(operands):
+        if at < len(carried) and carried[at]:
+            if operand.dim() != out.dim() or operand.shape[0] != out.shape[0]:
+                return False
+        elif isinstance(operand, Tensor) and operand.dim() == out.dim() and operand.shape[0] != 1:
+            return False
+    return True
 
 
 def sum_to(signal: Tensor, shape: torch.Size) -> Tensor:

@@ -1,10 +1,10 @@
 """Random ops: dropout in its element, channel and path forms. Masks come from the step's draws, never the global RNG."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 
 class Dropout(Op):
@@ -31,3 +31,9 @@ class Dropout(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         mask = self.load(run)
         return (signal if mask is None else signal * mask,)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return leads(out, inputs[0])
+
+    def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
+        return rows.take(saved)

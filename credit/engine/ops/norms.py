@@ -4,12 +4,12 @@ BatchNorm's adjoint is LISP's (D2), identical to backprop's; scale and shift get
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 aten = torch.ops.aten
 
@@ -81,6 +81,18 @@ class BatchNorm(Norm):
         )
         return outs
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return not self.couples and out.dim() > 1 and leads(out, inputs[0])
+
+    @property
+    def couples(self) -> bool:
+        """Whether it normalises by the batch's own statistics in training."""
+        return not (self.args["frozen"] and self.args["buffers"])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        x, *rest = saved
+        return rows.take(x), *rest
+
     def stats(self) -> tuple[str, ...]:
         return () if self.args["frozen"] else tuple(self.args["buffers"].values())
 
@@ -115,6 +127,12 @@ class LayerNorm(Norm):
         )
         return (self._outer(gx) if mask[0] else gx), gw, gb
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() > len(self.args["shape"]) and leads(out, inputs[0])
+
+    def pick(self, saved: tuple[Tensor, ...], carried: Carried, rows: Rows) -> Any:
+        return tuple(map(rows.take, saved))
+
 
 class GroupNorm(Norm):
     """Group normalisation; ``args``: ``groups``, ``eps``."""
@@ -135,3 +153,10 @@ class GroupNorm(Norm):
             signal.to(x.dtype).contiguous(), x, mean, std, self.weight(run), *sizes, mask
         )
         return outs
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() > 1 and leads(out, inputs[0])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        x, mean, std, sizes = saved
+        return rows.take(x), rows.take(mean), rows.take(std), (rows.count, *sizes[1:])

@@ -1,17 +1,30 @@
 """Pooling: max (the winner takes the signal), average, and adaptive forms. One-dimensional pools run as 2-d ones."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 aten = torch.ops.aten
 
 
-class MaxPool(Op):
+class Pool(Op):
+    """Shared by the three: each image is pooled by itself."""
+
+    kind: ClassVar[str] = "pool"
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() == (3 if self.args["flat"] else 4) and leads(out, inputs[0])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        # The input is kept for its shape alone, beside the winners where they are the maxima's.
+        return rows.stand_in(saved) if isinstance(saved, Tensor) else (rows.stand_in(saved[0]), rows.take(saved[1]))
+
+
+class MaxPool(Pool):
     """Max pooling; ``args``: ``size stride padding dilation ceil`` (pairs), ``flat`` for 1-d input."""
 
     kind: ClassVar[str] = "max_pool"
@@ -34,7 +47,7 @@ class MaxPool(Op):
         return (back.squeeze(-2) if flat else back,)
 
 
-class AvgPool(Op):
+class AvgPool(Pool):
     """Average pooling; ``args``: ``size stride padding ceil include_pad divisor``, ``flat`` for 1-d input."""
 
     kind: ClassVar[str] = "avg_pool"
@@ -56,7 +69,7 @@ class AvgPool(Op):
         return (back.squeeze(-2) if flat else back,)
 
 
-class AdaptivePool(Op):
+class AdaptivePool(Pool):
     """Adaptive pooling; ``args``: ``mode`` ``avg`` or ``max``, ``flat`` for 1-d, and the result's size.
 
     ``size`` is a pair, None keeping a dimension; or, with ``least`` instead, dimensions smaller than that grow to it.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 
 class View(Op):
@@ -27,6 +27,13 @@ class View(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         return (signal.reshape(self.load(run)),)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        # Reshaping keeps the order of the entries: with as many rows as samples, each row is a sample's.
+        return leads(out, inputs[0])
+
+    def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
+        return rows.shape(saved)
+
 
 class Permute(Op):
     """Reorder dimensions: ``args["dims"]`` maps the number of dimensions to a permutation."""
@@ -44,6 +51,9 @@ class Permute(Op):
         for at, dim in enumerate(order):
             back[dim] = at
         return (signal.permute(back),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return bool(self.args["dims"](out.dim())[0] == 0)
 
 
 class Select(Op):
@@ -65,6 +75,14 @@ class Select(Op):
         places = torch.arange(whole.numel(), device=signal.device).view(shape)[index]
         return (whole.view(-1).index_add(0, places.reshape(-1), signal.reshape(-1)).view(shape),)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        index = inputs[1]
+        return isinstance(index, tuple) and bool(index) and index[0] == slice(None) and _plain(index)
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        shape, index = saved
+        return rows.shape(shape), index
+
 
 def _plain(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
@@ -85,6 +103,12 @@ class Expand(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         return (signal.sum_to_size(self.load(run)),)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() == inputs[0].dim() and leads(out, inputs[0])
+
+    def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
+        return rows.shape(saved)
+
 
 class Split(Op):
     """One piece of chunk, split or unbind: ``args["piece"]`` of what ``args["call"]`` gives."""
@@ -103,6 +127,14 @@ class Split(Op):
         self.args["call"](whole, *rest)[self.args["piece"]].copy_(signal)
         return (whole,)
 
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        dim = inputs[-1]
+        return isinstance(dim, int) and dim % inputs[0].dim() > 0
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        shape, rest = saved
+        return rows.shape(shape), rest
+
 
 class Stack(Op):
     """Stack along a new dimension ``args["dim"]``."""
@@ -115,6 +147,9 @@ class Stack(Op):
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         return signal.unbind(self.args["dim"])
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return all(carried) and self.args["dim"] % out.dim() > 0
 
 
 class Shape(Op):

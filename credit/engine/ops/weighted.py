@@ -5,13 +5,13 @@ Sources: the adjoints are the transposes of the maps; ``aten::convolution_backwa
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 
 class Weighted(Op):
@@ -49,6 +49,9 @@ class Weighted(Op):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         return (self.back(run, signal, self.weight(run)),)
 
+    def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
+        return rows.take(saved)
+
     def fans(self, run: Run) -> tuple[int, int]:
         """(fan in, fan out) of the weight."""
         weight = run.params[self.params["weight"]]
@@ -74,6 +77,9 @@ class Linear(Weighted):
                 yield name, signal.t() @ self.load(run).flatten(0, -2)
             else:
                 yield name, signal.sum(0)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() > 1 and leads(out, inputs[0])
 
 
 class Conv(Weighted):
@@ -108,6 +114,9 @@ class Conv(Weighted):
         for role, value in (("weight", outs[1]), ("bias", outs[2])):
             if role in roles:
                 yield roles[role], value
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return len(self.args["stride"]) + 2 == out.dim() and leads(out, inputs[0])
 
 
 class Pad(Op):
@@ -157,3 +166,9 @@ class Pad(Op):
                 into[dim] = shape[dim]
                 signal = signal.new_zeros(into).index_add(dim, source, signal)
         return (signal,)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return all(dim > 0 for dim, _, _ in self._places(out.dim()))
+
+    def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
+        return rows.shape(saved)
