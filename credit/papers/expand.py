@@ -1,0 +1,188 @@
+"""From a table to its jobs: every cell's run, once a repeat, and in what it all differs from the published runs."""
+
+import itertools
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from credit.config.compose import compose_each
+from credit.config.schema import RunConfig
+from credit.errors import UserError, nearest
+from credit.papers import cuts, layers
+from credit.papers.consistency import cells_of
+from credit.papers.job import Cut, Job, Manifest
+from credit.papers.runners import runner
+from credit.papers.spec import BUDGETS, Budget, Spec, Words
+from credit.records.folder import runs_root
+from credit.records.identity import run_hash
+
+Cell = tuple[str, str]
+
+
+def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: Sequence[str] = ()) -> Manifest:
+    """Return a table's jobs at a budget, row by row, a cell's repeats together; nothing is run or written.
+
+    Args:
+        spec: the table.
+        budget: one of `credit.papers.spec.BUDGETS`.
+        seeds: how many seeds a cell; None: as many as the budget says.
+        words: settings for every cell as on the command line, stronger than all of the table's.
+
+    Raises:
+        UserError: a setting does not work, with the file and line it stands on; or `words` take away what cells differ in.
+    """
+    if budget not in spec.budgets:
+        raise UserError(f"budget={budget}: {nearest(budget, BUDGETS)}")
+    here = spec.budgets[budget]
+    count = here.seeds if seeds is None else seeds
+    if count < 1:
+        raise UserError(f"seeds={count}: give 1 or more; the seeds are then 0, 1, ...")
+    layers.check_user_words(spec, words)
+    runs = _Runs(spec, repeats(spec, count))
+    run_cells = cells_of(spec, here.rows, here.columns)
+    if words:
+        plain = {cell: layers.cell_words(spec, here, *cell) for cell in run_cells}
+        layers.check_choices(spec, plain, words)
+        _check_still_different(
+            spec, runs, {cell: (plain[cell], runs.words(here, cell, words)) for cell in run_cells}, words
+        )
+    jobs = [job for cell in run_cells for job in _jobs(spec, runs, here, cell, words)]
+    return Manifest(
+        table=spec.name,
+        budget=budget,
+        seeds=count,
+        words=tuple(words),
+        command=_command(spec, budget, seeds, words),
+        jobs=tuple(jobs),
+        cuts=tuple(_cuts(spec, runs, here, run_cells, words, count)),
+    )
+
+
+def repeats(spec: Spec, seeds: int) -> list[dict[str, Any]]:
+    """Return what tells a cell's runs apart: every seed below `seeds` with every value of the table's `repeat`."""
+    axes = {"seed": tuple(range(seeds)), **spec.repeat}
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def as_word(key: str, value: Any) -> str:
+    """Return a setting as a word of the command line.
+
+    >>> as_word("data.classes", ["cat", None, "1"])
+    "data.classes=[cat,null,'1']"
+    """
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str({None: "null", True: "true", False: "false"}[value])
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(inner)}" for key, inner in value.items()) + "}"
+    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value)) and str(value).lower() not in (
+        "null",
+        "true",
+        "false",
+        "nan",
+        "inf",
+    )
+    if isinstance(value, str) and not plain:
+        escaped = value.replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value)
+
+
+def blamed(spec: Spec, manifest: Manifest, job: Job, error: UserError, fails: Callable[[RunConfig], None]) -> UserError:
+    """Return `error` about a job's run with the word that causes it, and the word's file and line; see `layers.blame`.
+
+    Args:
+        spec, manifest, job: the table, its expansion, and one of its jobs.
+        error: the complaint, of a check that composing does not make.
+        fails: that check; raises `UserError` for a run that cannot be made.
+    """
+    words = layers.cell_words(spec, spec.budgets[manifest.budget], job.row, job.column, manifest.words)
+    return layers.blame(spec, f"{job.row}/{job.column}", words, error, fails)
+
+
+class _Runs:
+    """The composed runs of one expansion; a cell is composed once, however many repeats it has and whoever asks."""
+
+    def __init__(self, spec: Spec, all_repeats: list[dict[str, Any]]) -> None:
+        self.spec, self.repeats = spec, all_repeats
+        self._composed: dict[tuple[str, ...], list[RunConfig]] = {}
+
+    def words(self, budget: Budget, cell: Cell, words: Sequence[str]) -> Words:
+        return layers.cell_words(self.spec, budget, *cell, words)
+
+    def of(self, words: Words, cell: Cell) -> list[RunConfig]:
+        """Return a cell's runs, one a repeat."""
+        if words.words not in self._composed:
+            # The first repeat's words come along, so that what a word implies (one length a run) is as credit-train does it.
+            first = [as_word(key, value) for key, value in self.repeats[0].items()]
+            try:
+                self._composed[words.words] = compose_each([*words.words, *first], self.repeats)
+            except UserError as error:
+                raise layers.blame(self.spec, "/".join(cell), words, error) from error
+        return self._composed[words.words]
+
+
+def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[str]) -> list[Job]:
+    row, column = cell
+    held = runs.words(budget, cell, words)
+    configs = runs.of(held, cell)
+    runs_by, against = spec.columns[column].runner, spec.columns[column].options.get("against")
+    references: list[RunConfig | None] = [None] * len(configs)
+    if against is not None:
+        reference = (row, str(against))
+        references = list(runs.of(runs.words(budget, reference, words), reference))
+    jobs = []
+    for repeat, config, beside in zip(runs.repeats, configs, references, strict=True):
+        options = {**spec.columns[column].options, **({"reference": beside.as_dict()} if beside else {})}
+        folder = runner(runs_by).folder(config, options).relative_to(runs_root())
+        jobs.append(
+            Job(
+                row=row,
+                column=column,
+                repeat=repeat,
+                runner=runs_by,
+                options=options,
+                words=(*held.words, *(as_word(key, value) for key, value in repeat.items())),
+                config=config.as_dict(),
+                folder=folder.as_posix(),
+            )
+        )
+    return jobs
+
+
+def _cuts(spec: Spec, runs: _Runs, budget: Budget, cells: list[Cell], words: Sequence[str], seeds: int) -> list[Cut]:
+    pairs = {}
+    for cell in cells:
+        paper = runs.of(runs.words(spec.budgets["paper"], cell, ()), cell)
+        pairs[cell] = (paper[0], runs.of(runs.words(budget, cell, words), cell)[0])
+    return [*cuts.size_cuts(spec, budget, seeds), *cuts.settings_cuts(pairs, tuple(runs.repeats[0]))]
+
+
+def _check_still_different(
+    spec: Spec, runs: _Runs, cells: dict[Cell, tuple[Words, Words]], words: Sequence[str]
+) -> None:
+    """Refuse `words` that make one run of two different ones; `cells` holds each one's settings without and with them."""
+    first: dict[str, Cell] = {}
+    for cell, (before, after) in cells.items():
+        column = spec.columns[cell[1]]
+        other = first.setdefault(f"{run_hash(runs.of(after, cell)[0])} {column.runner} {column.options}", cell)
+        if other == cell:
+            continue
+        different = cuts.differences(runs.of(cells[other][0], other)[0], runs.of(before, cell)[0], ())
+        if different:
+            listed = ", ".join(f"{key} ({theirs} and {ours})" for key, (theirs, ours) in different.items())
+            raise UserError(
+                f"{' '.join(words)}: {'/'.join(other)} and {'/'.join(cell)} of {spec.name} would be one and the same run; "
+                f"they differ in {listed}. Leave it out, or train a single cell with credit-train"
+            )
+
+
+def _command(spec: Spec, budget: str, seeds: int | None, words: Sequence[str]) -> str:
+    counted = [] if seeds is None else [f"seeds={seeds}"]
+    return shlex.join(["credit", "table", spec.name, f"budget={budget}", *counted, *words])
