@@ -8,6 +8,9 @@ from credit.config.plugins import use_folders
 from credit.config.schema import GROUPS
 from credit.errors import UserError, nearest
 
+TABLES = "paper"
+"""Folder of the published tables, which are no group of a run."""
+
 PLURALS = {
     "rules": "rule",
     "archs": "arch",
@@ -16,7 +19,7 @@ PLURALS = {
     "trainers": "trainer",
     "loggers": "logger",
     "experiments": "experiment",
-    "papers": "paper",
+    "tables": "paper",
 }
 
 
@@ -27,20 +30,24 @@ def main(args: list[str]) -> int:
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a folder of your own")
     given = parser.parse_args(args)
     use_folders(given.config_dir)
-    groups = [_group(name) for name in given.groups] or [*GROUPS, *OVERLAYS]
+    groups = [_group(name) for name in given.groups] or _every()
     shown = {group: names for group in groups if (names := choices(group))}
     print("\n\n".join(_section(group, names) for group, names in shown.items()))
     return 0
 
 
+def _every() -> list[str]:
+    return [*GROUPS, *OVERLAYS, TABLES]
+
+
 def _names() -> list[str]:
-    singular = [group for group in (*GROUPS, *OVERLAYS) if group not in PLURALS.values()]
+    singular = [group for group in _every() if group not in PLURALS.values()]
     return [*PLURALS, *singular]
 
 
 def _group(name: str) -> str:
     group = PLURALS.get(name, name)
-    if group not in (*GROUPS, *OVERLAYS):
+    if group not in _every():
         raise UserError(f"unknown group '{name}': {nearest(name, _names())}")
     return group
 
@@ -49,4 +56,6 @@ def _section(group: str, names: dict[str, str]) -> str:
     width = max(map(len, names))
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     lines = [f"  {name:<{width}}  {text}".rstrip() for name, text in names.items()]
-    return "\n".join([f"{bold}{group}{plain}  (credit-train {group}=NAME)", *lines])
+    how = "tables" if group == TABLES else group
+    told = "credit table NAME" if group == TABLES else f"credit-train {group}=NAME"
+    return "\n".join([f"{bold}{how}{plain}  ({told})", *lines])

@@ -15,7 +15,7 @@ from credit.papers.runners import runner
 from credit.papers.spec import BUDGETS, Spec
 from credit.records import read_result
 from credit.records.launcher import Outcome
-from credit.records.provenance import told_as
+from credit.records.provenance import COMMAND, environment
 
 HELP = """\
 usage: credit table <paper>/<table> [budget=quick] [seeds=N] [settings] [launcher] [--dry-run] [--config-dir DIR]
@@ -88,15 +88,26 @@ def _request(words: list[str]) -> Request:
 
 
 def _list() -> None:
-    from credit.papers.load import load, names
+    from credit.papers.load import names
 
-    tables = [load(name) for name in names()]
-    width = max((len(spec.name) for spec in tables), default=0)
-    for spec in tables:
-        told = [f"{name} {_minutes(budget.minutes)}" for name, budget in spec.budgets.items() if budget.minutes]
-        print(f"{spec.name:<{width}}  {spec.title}" + (f"  ({', '.join(told)})" if told else ""))
+    tables = names()
+    width = max(map(len, tables), default=0)
+    for name, line in tables.items():
+        print(f"{name:<{width}}  {line}{_costs(name)}")
     if not tables:
         print("there are no tables: no conf/paper/<paper>/<table>.yaml")
+
+
+def _costs(name: str) -> str:
+    """Return what a table's budgets cost as stated in its file; or why it cannot be read."""
+    from credit.papers.load import load
+
+    try:
+        budgets = load(name).budgets.values()
+    except UserError as error:
+        return f"  (cannot be read: {str(error).splitlines()[0]})"
+    told = [f"{budget.name} {_duration(60 * budget.minutes)}" for budget in budgets if budget.minutes]
+    return f"  ({', '.join(told)})" if told else ""
 
 
 def _run(asked: Request) -> int:
@@ -118,7 +129,7 @@ def _run(asked: Request) -> int:
         return 0
     folder = write_manifest(manifest)
     started = time.perf_counter()
-    with told_as(manifest.command):
+    with environment(**{COMMAND: manifest.command}):
         outcomes = _launch(waiting, parallel, asked.hydra, folder)
     if waiting:
         print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
@@ -225,10 +236,6 @@ def _launcher_name(words: list[str]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _minutes(minutes: float | None) -> str:
-    return "" if minutes is None else _duration(60 * minutes)
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from typing import Any
 from credit.cli.failures import reported
 from credit.config.plugins import use_folders, user_folders
 from credit.errors import UserError, nearest
+from credit.records.folder import runs_root
+from credit.records.provenance import COMMAND, environment
 
 FLAGS = {
     **dict.fromkeys(("-h", "--help", "--version", "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help"), ""),
@@ -53,6 +54,7 @@ def _main(argv: list[str]) -> int:
     from credit.config.overrides import rewrite
 
     words = rewrite(words)
+    _refuse_launcher_of_one_run(words)
     return _show_config(words) if _shows_job(words) else _run_hydra(words)
 
 
@@ -99,6 +101,12 @@ def _word_of(flag: str, word: str | None) -> str:
     return word
 
 
+def _refuse_launcher_of_one_run(words: list[str]) -> None:
+    given = [word for word in words if word.startswith(("hydra/launcher=", "hydra.launcher.", "hydra/sweeper="))]
+    if given and not {"-m", "--multirun"} & set(words):
+        raise UserError(f"{given[0]} is about the jobs of a sweep, and this is one run: add -m, or leave it out")
+
+
 def _shows_job(words: list[str]) -> bool:
     flags = " ".join(words)
     return ("--cfg job" in flags or "-c job" in flags or "--cfg=job" in flags) and not {"-p", "--package"} & set(words)
@@ -137,10 +145,10 @@ def _run_hydra(words: list[str]) -> int:
             failures.append(error)
 
     many = bool({"-m", "--multirun"} & set(words))
+    task = job_task() if many else here
     sources.register()
     try:
-        with _as_command_line(words):
-            task = job_task() if many else here
+        with _as_command_line(words, [_launcher_folder()] if many else []):
             hydra.main(config_path=None, config_name="config", version_base="1.3")(task)()
     except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -149,6 +157,11 @@ def _run_hydra(words: list[str]) -> int:
     if failures:
         raise failures[0]
     return max(codes, default=0)
+
+
+def _launcher_folder() -> str:
+    """Return the word that keeps what a cluster's launcher writes out of the current folder."""
+    return f"hydra.sweep.dir='{runs_root().absolute() / 'launcher'}'"
 
 
 def job_task() -> Callable[[Any], dict[str, Any]]:
@@ -180,28 +193,26 @@ def train_job(folders: list[str], cfg: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _as_command_line(words: list[str]) -> Iterator[None]:
+def _as_command_line(words: list[str], more: list[str]) -> Iterator[None]:
     """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs.
 
     Records (and a sweep's processes, which inherit the environment) name the command as it was given: `plain` words.
+
+    Args:
+        words: what was given, flags first.
+        more: settings of Hydra's own; one given by the user wins over them.
     """
     from credit.config.overrides import plain
-    from credit.records.provenance import COMMAND
 
     argv = sys.argv
-    ours = {"HYDRA_FULL_ERROR": "1", COMMAND: shlex.join(["credit-train", *map(plain, words)])}
-    before = {key: os.environ.get(key) for key in ours}
-    sys.argv = ["credit-train", *words]
-    os.environ.update(ours)
+    first = next((at for at, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
+    sys.argv = ["credit-train", *words[:first], *more, *words[first:]]
+    command = shlex.join(["credit-train", *map(plain, words)])
     try:
-        yield
+        with environment(HYDRA_FULL_ERROR="1", **{COMMAND: command}):
+            yield
     finally:
         sys.argv = argv
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 def train_composed(cfg: Any) -> int:

@@ -48,7 +48,10 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
         prepared[index] = prepared[first]
     trained = {index: part for index, part in prepared.items() if part is not None}
     found["gpu"] = any(part.device.type == "cuda" for part in trained.values())
-    return found | _measured(trained, payload) if payload["measure"] else found
+    if payload["measure"]:
+        found |= _measured(trained, payload)
+        _ask_runners(payload["jobs"], found["seconds"])
+    return found
 
 
 def run_one(payload: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +104,18 @@ def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any
         for index in indices if pace is not None else ():
             out[index] = seconds(trained[index], pace)
     return {"seconds": out, "measured": len(paces)}
+
+
+def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> None:
+    """Fill in the estimates of runners that make their own, one for each distinct job."""
+    known: dict[str, float] = {}
+    for index, job in enumerate(jobs):
+        estimate = getattr(runner(job["runner"]), "estimate", None) if job["runner"] != "train" else None
+        if estimate is not None:
+            key = _without_seed(job)
+            if key not in known:
+                known[key] = estimate(check(job["config"]), job["options"])
+            seconds[index] = known[key]
 
 
 def _pace_key(part: Any) -> list[Any]:

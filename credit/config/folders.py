@@ -7,7 +7,7 @@ from credit.config.plugins import entry_rule_names, user_folders
 from credit.config.schema import GROUPS
 from credit.errors import UserError
 
-OVERLAYS = ("experiment", "paper", "debug")
+OVERLAYS = ("experiment", "debug")
 """Groups whose files describe no part of a run: they override values in the other groups."""
 
 

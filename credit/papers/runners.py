@@ -6,7 +6,8 @@ A runner is a module with three functions:
     is_complete(folder) -> bool          whether there is nothing left to run
     run(config, options) -> dict         runs it in a process of its own, writes result.json whole, and returns it
 
-and, where something can be known before any job starts, ``refuse(config, options)``, which raises `UserError`.
+and, where it can tell before any job starts, ``refuse(config, options)``, which raises `UserError`, and
+``estimate(config, options) -> float``, about how many seconds a job takes.
 Imported where used: what only reads a table needs no torch.
 """
 

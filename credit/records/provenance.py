@@ -18,17 +18,18 @@ COMMAND = "CREDIT_COMMAND"
 
 
 @contextlib.contextmanager
-def told_as(command: str) -> Iterator[None]:
-    """Let what runs meanwhile, in other processes too, record `command` as the command that was given."""
-    before = os.environ.get(COMMAND)
-    os.environ[COMMAND] = command
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for as long as the context lasts; processes started meanwhile inherit them."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[COMMAND]
-        else:
-            os.environ[COMMAND] = before
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
 def provenance(device: str) -> dict[str, Any]:
