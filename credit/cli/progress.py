@@ -77,12 +77,12 @@ class SweepProgress:
         return table
 
     def _state(self, index: int, seconds: float) -> str:
-        """Return where a running job stands, from the last line of its metrics file."""
+        """Return where a running job stands, from its metrics file: the last line, and the last accuracy."""
         rows = read_metrics(self._jobs[index][1])
         if not rows:
             return f"running, {seconds:.0f} s"
-        last = rows[-1]
-        return f"epoch {last.get('epoch', 0):g}, test {_percent(last.get('test_top1'))}, {seconds:.0f} s"
+        accuracy = next((row["test_top1"] for row in reversed(rows) if row.get("test_top1") is not None), None)
+        return f"epoch {rows[-1].get('epoch', 0):g}, test {_percent(accuracy)}, {seconds:.0f} s"
 
 
 def _ended(outcome: Outcome) -> str:

@@ -94,7 +94,13 @@ def test_showing_a_configuration_refuses_it_too(capsys, tmp_path, line):
         ("rule.gate=responsiv", "responsive"),
         ("data.batch_size=5000", "data.batch_size=5000"),
         ("arch.norm=batch data.batch_size=1", "batch"),
-        ("rule.kind=sweeep", "sweep"),
+        (
+            "rule.kind=sweeep",
+            "there is no such kind of rule; did you mean 'sweep'? valid: sweep. Rules are chosen by name",
+        ),
+        ("rule.kind=foo", "there is no such kind of rule; valid: sweep. Rules are chosen by name: rule=bp"),
+        ("rule.kind=lisp_margin", "'lisp_margin' is a rule's name, not a kind of rule: write rule=lisp_margin"),
+        ("trainer.measure=[alignmnt]", "did you mean 'alignment'? valid: alignment, descent"),
     ],
 )
 def test_refused_after_a_look_at_rule_network_and_data_set(capsys, tmp_path, line, words):

@@ -88,6 +88,27 @@ def test_steps_and_epochs_exclude_each_other_without_being_told(folder):
         compose(["trainer.steps=7", "trainer.epochs=1"])
 
 
+def test_a_file_that_gives_a_length_clears_the_other(folder):
+    folder("experiment/short.yaml", "# @package _global_\ntrainer: {steps: 7}\n")
+    folder("experiment/both.yaml", "# @package _global_\ntrainer: {steps: 7, epochs: 3}\n")
+    folder("experiment/long.yaml", "# @package _global_\ntrainer: {epochs: 3}\n")
+    folder("trainer/mine.yaml", "defaults: [default, _self_]\nsteps: 9\n")
+
+    def length(*words):
+        trainer = compose(words).trainer
+        return trainer.epochs, trainer.steps
+
+    assert length("experiment=short") == (None, 7)
+    assert length("experiment=short", "trainer.steps=8") == (None, 8)
+    assert length("experiment=short", "trainer.epochs=2") == (2, None)
+    assert length("experiment=short", "trainer.ema=0.9") == (None, 7)
+    assert length("experiment=short", "debug=tiny") == (1, None)
+    assert length("trainer=mine") == (None, 9)
+    assert length("trainer=mine", "experiment=long") == (3, None)
+    with pytest.raises(UserError, match="trainer.epochs=3 and trainer.steps=7 are both given"):
+        compose(["experiment=both"])
+
+
 def test_a_data_set_brings_its_network_and_an_explicit_one_wins(folder):
     folder("data/mine.yaml", "kind: digits\ndefaults:\n  - override /arch: lenet5\n  - _self_\n")
     folder("experiment/wide.yaml", "# @package _global_\narch: vgg16\ndata: mine\n")

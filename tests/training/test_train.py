@@ -4,7 +4,10 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
+from credit.data import Batches, load
+from credit.models import build
 from credit.records import read_metrics, read_result, run_folder
 from credit.training import checkpoint, train
 
@@ -79,6 +82,32 @@ def test_the_averaged_weights_are_what_is_evaluated(config):
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"], "averaging changed the training"
     assert results[0]["last"]["test_loss"] != results[1]["last"]["test_loss"]
     assert results[1]["evaluated"] == "averaged weights"
+
+
+def test_averaged_weights_are_evaluated_with_statistics_taken_anew(config):
+    arch = {"kind": "plain_conv_bn", "widths": [4, 4, 4, 4, 4, 4], "hidden": 16}
+    cfg = config("lisp_ce", arch=arch, optimizer={"kind": "adam", "lr": 0.003}, trainer={"ema": 0.5, "bn_batches": 3})
+    result = train(cfg, console=False)
+    state = checkpoint.latest(run_folder(cfg), pytest.fail)
+    assert state is not None
+    data = load(cfg.data, cfg.noise, seed=0, device="cpu")
+    model = build(cfg.arch, data.shape, data.classes, seed=1)
+    model.load_state_dict(
+        {key.removeprefix("module."): v for key, v in state["average"].items() if key != "n_averaged"}
+    )
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    with torch.no_grad():
+        batches = Batches(data, cfg.data, seed=cfg.seed)
+        for step in range(3):
+            model(batches.at(step).x)
+        logits = model.eval()(data.prepare(data.test.x))
+    expected = nn.functional.cross_entropy(logits, data.test.y).item()
+    assert result["last"]["test_loss"] == pytest.approx(expected, rel=1e-4)
+    assert result["evaluated"] == "averaged weights"
 
 
 @pytest.mark.parametrize("precision", ["float64", "bf16"])
