@@ -1,0 +1,212 @@
+"""What a table's report says, as blocks: what was run, verdicts, published beside measured, pictures, settings, origins."""
+
+from collections.abc import Callable, Sequence
+
+from credit.papers.blocks import Block, Box, Fold, Heading, Picture, Table, Text, Verdict, Verdicts
+from credit.papers.collect import Cell, Collection
+from credit.papers.measures import Measure, measure
+from credit.papers.origins import provenance, runs_words, times
+from credit.papers.verdicts import LEGEND, Judgement
+from credit.papers.words import NOTHING, measured, number, plural, signed, spread, unit_of_difference
+
+_MOST_COLUMNS = 7  # of a grid that a page can show
+_MOST_CELLS = 30  # of a list that is not folded
+_MOST_CUTS = 6
+
+_LABELS = {
+    "smoke": "smoke budget: shows that it runs; its numbers say nothing about the paper.",
+    "quick": "quick budget: tests the claims in small; not the published setting.",
+    "paper": "paper budget: the published setting, as far as the paper gives it.",
+}
+_ACCURACIES = {
+    "last": "the last epoch",
+    "best_val": "the epoch that was best on validation",
+    "best_test": "the epoch that was best on test, which chooses on the test set",
+}
+
+
+def content(
+    held: Collection, judged: Sequence[Judgement], honest: Sequence[Judgement], pictures: Sequence[Picture]
+) -> list[Block]:
+    """Return the whole page.
+
+    Args:
+        held: the table's runs.
+        judged: the claims' verdicts, in the spec's order.
+        honest: the same without choosing an epoch on test; empty where the paper did not.
+        pictures: those that were drawn.
+    """
+    spec = held.spec
+    main, *others = spec.measures
+    blocks: list[Block] = [Heading(spec.title, 1), Text(f"{spec.source}. Table `{spec.name}`."), *_box(held)]
+    blocks += _claims(judged, honest)
+    blocks += [Heading(_heading(measure(main)))] + _main_table(held, main)
+    for name in others:
+        if held.has(name) and not measure(name).is_time:
+            blocks += [Heading(_heading(measure(name))), *_other_table(held, name)]
+    if pictures:
+        blocks += [Heading("Pictures"), *pictures]
+    blocks += _settings(held)
+    own = [name for name in others if measure(name).is_time and held.has(name)]
+    grids = [block for name in own for block in (Heading(_heading(measure(name)), 3), *_other_table(held, name))]
+    return blocks + times(held, grids) + provenance(held)
+
+
+def _box(held: Collection) -> list[Block]:
+    """Say which budget it was, what it cut, and how the runs ended."""
+    manifest, cuts = held.manifest, held.manifest.cuts
+    says = held.spec.budgets[manifest.budget].says
+    lines = [_LABELS[manifest.budget], f"{says} {plural(manifest.seeds, 'seed')} a cell; {runs_words(held)}."]
+    if manifest.words:
+        lines.append(
+            "Set on the command line for every cell: " + ", ".join(f"`{word}`" for word in manifest.words) + "."
+        )
+    if held.strays:
+        lines.append(f"{plural(held.strays, 'run')} of cells that the table's file no longer has: left out.")
+    blocks: list[Block] = [Box(tuple(lines), loud=manifest.budget != "paper" or bool(cuts))]
+    if cuts:
+        rows = tuple((f"`{cut.key}`", _value(cut.paper), _value(cut.here), cut.where) for cut in cuts)
+        table = Table(("cut or changed", "paper", "here", "where"), rows, "llll")
+        many = f"{len(cuts)} settings differ from the published run"
+        blocks.append(table if len(cuts) <= _MOST_CUTS else Fold(many, (table,)))
+    return blocks
+
+
+def _claims(judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Block]:
+    if not judged:
+        return []
+    tally = [(v, sum(j.verdict == v for j in judged)) for v in ("held", "not held", "undecided")]
+    blocks: list[Block] = [Heading("Claims: " + ", ".join(f"{n} {verdict}" for verdict, n in tally if n))]
+    blocks.append(Verdicts(tuple(_verdict(j) for j in judged)))
+    if honest:
+        blocks.append(Heading("The same, with the epoch not chosen on test", 3))
+        blocks.append(Verdicts(tuple(_verdict(j) for j in honest)))
+    rows = [(j.claim.name, f.row, f.verdict, f.words) for j in judged if len(j.findings) > 1 for f in j.findings]
+    if rows:
+        blocks.append(Fold("row by row", (Table(("claim", "row", "verdict", "found"), tuple(rows), "llll"),)))
+    return [*blocks, Text("Differences are left side minus right side of the claim. " + LEGEND, small=True)]
+
+
+def _verdict(judgement: Judgement) -> Verdict:
+    claim = judgement.claim
+    told = claim.compare or (f"{claim.grows} grows" if claim.grows else f"{claim.falls} falls")
+    at_least = "" if claim.at_least is None else f", in at least {plural(claim.at_least, 'row')}"
+    tolerance = f", tolerance {claim.tolerance:g}" if claim.tolerance else ""
+    name = "" if claim.measure is None else f"{measure(claim.measure).label.split(' (')[0]}: "
+    return Verdict(judgement.verdict, claim.name, f"{claim.says} `{told}`{at_least}{tolerance}", name + judgement.words)
+
+
+def _main_table(held: Collection, name: str) -> list[Block]:
+    """Return published beside measured: a grid like the paper's, then every cell with its difference."""
+    spec, kind = held.spec, measure(name)
+    chosen = ""
+    if kind.label == "test accuracy":
+        chosen = f", at {_ACCURACIES[spec.accuracy]}"
+    says = f"Measured mean ± standard deviation over repeats{chosen}; in square brackets as published."
+    blocks: list[Block] = [Text(says)]
+    if len(spec.columns) <= _MOST_COLUMNS:
+        blocks.append(_grid(held, lambda cell: _beside(held, cell, name), _best(held, name)))
+    if spec.accuracy == "best_test" and name == "accuracy":
+        blocks.append(Text(f"Honestly, at the epoch not chosen on test ({held.honest_words()}):"))
+        blocks.append(_grid(held, lambda cell: measured(held.honest(cell), kind.decimals)))
+    every = _every_cell(held, name)
+    folded = len(every.rows) > _MOST_CELLS and len(spec.columns) <= _MOST_COLUMNS
+    blocks.append(Fold("every cell, with n and difference", (every,)) if folded else every)
+    return blocks
+
+
+def _grid(held: Collection, entry: Callable[[Cell], str], best: dict[str, str] | None = None) -> Table:
+    """Return rows by columns as the paper prints them.
+
+    Args:
+        held: the table's runs.
+        entry: what stands in a cell.
+        best: by row, the column to set in bold.
+    """
+    spec = held.spec
+    lines = []
+    for row in spec.rows:
+        told = [entry((row, column)) if spec.has(row, column) else "" for column in spec.columns]
+        bold = [(best or {}).get(row) == column for column in spec.columns]
+        lines.append((spec.rows[row].label, *(f"**{t}**" if b else t for t, b in zip(told, bold, strict=True))))
+    head = ("", *(column.label for column in spec.columns.values()))
+    return Table(head, tuple(lines), "l" + "r" * len(spec.columns))
+
+
+def _beside(held: Collection, cell: Cell, name: str) -> str:
+    """Return ``83.1 ± 0.4 (81.9)``."""
+    decimals = measure(name).decimals
+    text = measured(held.summary(cell, name), decimals) if held.runs.get(cell) else NOTHING
+    published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
+    return f"{text} [{spread(published.mean, published.std, 1)}]" if published else text
+
+
+def _best(held: Collection, name: str) -> dict[str, str]:
+    """Return by row the column with the best mean, where the measure has a better side and there is a choice."""
+    better = measure(name).higher_is_better
+    found = {}
+    for row in held.spec.rows:
+        means = {c: m for r, c in held.runs if r == row and (m := held.summary((r, c), name).mean) is not None}
+        if better is not None and len(means) > 1:
+            found[row] = (max if better else min)(means, key=lambda column: means[column])
+    return found
+
+
+def _every_cell(held: Collection, name: str) -> Table:
+    spec, kind = held.spec, measure(name)
+    honest = spec.accuracy == "best_test" and name == "accuracy"
+    lines = []
+    for cell, runs in held.runs.items():
+        published, summary = spec.published.get(cell), held.summary(cell, name)
+        if not runs and published is None:
+            continue
+        row, column = spec.rows[cell[0]].label, spec.columns[cell[1]].label
+        theirs = spread(published.mean, published.std, 1) if published else NOTHING
+        theirs += f" (n = {published.n})" if published and published.n else ""
+        ours = measured(summary, kind.decimals) if runs else "not in this budget"
+        away = None if published is None or summary.mean is None else summary.mean - published.mean
+        difference = NOTHING if away is None else signed(away, kind.decimals)
+        line = [row, column, theirs, ours, number(summary.n, 0) if runs else NOTHING, difference]
+        lines.append((*line, *([measured(held.honest(cell), kind.decimals)] if honest else [])))
+    head = ("row", "column", "published", "measured", "n", f"difference,{unit_of_difference(kind.unit) or ' absolute'}")
+    return Table((*head, *(["not chosen on test"] if honest else [])), tuple(lines), "llrrrr" + "r" * honest)
+
+
+def _other_table(held: Collection, name: str) -> list[Block]:
+    """Return a measure that the paper prints no numbers of."""
+    kind = measure(name)
+    note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
+    if len(held.spec.columns) <= _MOST_COLUMNS:
+        return [_grid(held, lambda cell: _beside(held, cell, name), _best(held, name)), *note]
+    lines = [
+        (held.spec.rows[r].label, held.spec.columns[c].label, measured(held.summary((r, c), name), kind.decimals))
+        for (r, c), runs in held.runs.items()
+        if runs
+    ]
+    return [Table(("row", "column", "measured"), tuple(lines), "llr"), *note]
+
+
+def _settings(held: Collection) -> list[Block]:
+    spec = held.spec
+    blocks: list[Block] = [Heading("Settings"), Text(f"Split: {spec.split}")]
+    how = {"welch": "Welch's t test", "paired": "a paired t test over shared repeats"}[spec.test]
+    repeats = "".join(f", times the values {', '.join(map(str, v))} of `{k}`" for k, v in spec.repeat.items())
+    blocks.append(
+        Text(
+            f"The paper's accuracy is taken as that of {_ACCURACIES[spec.accuracy]}. Repeats: "
+            f"{plural(held.manifest.seeds, 'seed')}{repeats}. Cells are compared by {how}."
+        )
+    )
+    if spec.settings:
+        rows = tuple((setting.what, setting.reading, setting.why) for setting in spec.settings)
+        blocks.append(Table(("what the paper leaves out", "reading here", "why"), rows, "lll"))
+    return blocks
+
+
+def _heading(kind: Measure) -> str:
+    text = kind.label[0].upper() + kind.label[1:]
+    return f"{text}, {kind.unit}" if kind.unit else text
+
+
+def _value(value: object) -> str:
+    return NOTHING if value is None else f"`{value}`"

@@ -1,0 +1,97 @@
+"""A report's numbers for other programs: report.csv (one line a cell and measure) and runs.csv (one line a run).
+
+Times are in columns that end in ``_seconds``, so that two reports of the same runs can be compared without them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from credit.papers.collect import Cell, Collection, Run
+from credit.papers.measures import measure
+
+REPORT, RUNS = "report.csv", "runs.csv"
+_TIMES = {"epoch_seconds": "seconds_per_epoch", "run_seconds": "total_seconds"}
+
+
+def report_csv(held: Collection) -> str:
+    """Return the text of report.csv."""
+    names = [name for name in held.spec.measures if name == held.spec.measures[0] or not measure(name).is_time]
+    timed = [name for name in held.spec.measures[1:] if measure(name).is_time]
+    lines = [_cell_line(held, cell, name, timed) for cell in held.runs for name in names]
+    return _text([line for line in lines if line])
+
+
+def runs_csv(held: Collection) -> str:
+    """Return the text of runs.csv."""
+    return _text([_run_line(held, run) for run in held.all()])
+
+
+def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dict[str, Any]:
+    main = name == held.spec.measures[0]
+    published = held.spec.published.get(cell) if main else None
+    if not held.runs[cell] and published is None:
+        return {}
+    summary = held.summary(cell, name)
+    honest = held.honest(cell) if name == "accuracy" else None
+    away = summary.mean - published.mean if published and summary.mean is not None else None
+    line = {
+        "row": cell[0],
+        "column": cell[1],
+        "measure": name,
+        "unit": measure(name).unit,
+        "published_mean": published.mean if published else None,
+        "published_std": published.std if published else None,
+        "published_n": published.n if published else None,
+        "measured_mean": summary.mean,
+        "measured_std": summary.std,
+        "measured_n": summary.n,
+        "difference": away,
+        "honest_mean": honest.mean if honest else None,
+        "honest_std": honest.std if honest else None,
+        **{status: summary.status.get(status, 0) for status in ("complete", "diverged", "failed", "missing")},
+    }
+    line |= {f"{of}_seconds": held.summary(cell, of).mean for of in timed}
+    return line | {column: held.summary(cell, of).mean for column, of in _TIMES.items()}
+
+
+def _run_line(held: Collection, run: Run) -> dict[str, Any]:
+    mode, job = held.spec.accuracy, run.job
+    result = run.result or {}
+    origin = result.get("provenance") or {}
+    names = [name for name in held.spec.measures if name == held.spec.measures[0] or not measure(name).is_time]
+    return {
+        "row": job.row,
+        "column": job.column,
+        **job.repeat,
+        "status": run.status,
+        **{name: run.number(name, mode) for name in names},
+        "folder": job.folder,
+        "data_digest": result.get("data_digest"),
+        "commit": origin.get("commit"),
+        "device": (origin.get("machine") or {}).get("device"),
+        **{
+            f"{name}_seconds": run.number(name, mode)
+            for name in held.spec.measures
+            if measure(name).is_time and name not in names
+        },
+        **{column: run.number(of, mode) for column, of in _TIMES.items()},
+    }
+
+
+def _text(lines: Iterable[dict[str, Any]]) -> str:
+    held = list(lines)
+    columns = list(dict.fromkeys(key for line in held for key in line))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in line.items()} for line in held)
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value) if isinstance(value, dict | list) else value

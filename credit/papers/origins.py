@@ -1,0 +1,107 @@
+"""Where a table's numbers come from: code, machine, data, times, and the words that repeat each cell."""
+
+import shlex
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+from credit.papers.blocks import Block, Code, Fold, Heading, Table, Text
+from credit.papers.collect import Collection, Run
+from credit.papers.measures import MEASURES, measure
+from credit.papers.words import NOTHING, measured, number, plural
+
+
+def times(held: Collection, grid: list[Block]) -> list[Block]:
+    """Return the section that holds every time; `grid`: tables of the spec's own time measures."""
+    lines, total = [], 0.0
+    for cell, runs in held.runs.items():
+        if not any(run.result for run in runs):
+            continue
+        seconds = held.values(cell, "total_seconds").values()
+        total += sum(seconds)
+        row, column = held.spec.rows[cell[0]].label, held.spec.columns[cell[1]].label
+        found = [
+            measured(held.summary(cell, name), MEASURES[name].decimals)
+            for name in ("seconds_per_epoch", "total_seconds")
+        ]
+        lines.append((row, column, *found))
+    if not lines:
+        return []
+    table = Table(("row", "column", "seconds an epoch", "seconds a run"), tuple(lines), "llrr")
+    says = Text(
+        f"All completed runs together: {total / 3600:.2f} hours of training. Other times are nowhere on this page."
+    )
+    if measure(held.spec.measures[0]).is_time:
+        says = Text(f"All completed runs together: {total / 3600:.2f} hours.")
+    return [Heading("Times"), *grid, says, Fold("seconds of every cell", (table,))]
+
+
+def provenance(held: Collection) -> list[Block]:
+    """Return what ran: command, commit, versions, machine, data; and how to repeat any cell."""
+    results = [run.result for run in held.all() if run.result]
+    origins = [result["provenance"] for result in results if result.get("provenance")]
+    lines = [("command", f"`{held.manifest.command}`")]
+    lines.append(("commit", _told(origin.get("commit") for origin in origins)))
+    for part in ("versions", "machine"):
+        keys = dict.fromkeys(key for origin in origins for key in origin.get(part) or {})
+        told = [f"{key} {_told((origin.get(part) or {}).get(key) for origin in origins)}" for key in keys]
+        lines.append((part, ", ".join(told) or NOTHING))
+    blocks: list[Block] = [Heading("Where it comes from"), Table(("", ""), tuple(lines), "ll")]
+    if any(" and " in text for _, text in lines[1:]):
+        blocks.append(
+            Text("Runs of different code or machines stand in one table; runs.csv says which is which.", small=True)
+        )
+    blocks.append(Fold("digests of the data", (_digests(held),)))
+    blocks.append(Fold("the words that repeat each cell", (Code("\n".join(_commands(held))),)))
+    return blocks
+
+
+def _digests(held: Collection) -> Table:
+    lines = []
+    for row in held.spec.rows.values():
+        runs = [run for cell, found in held.runs.items() if cell[0] == row.name for run in found]
+        digests = list(dict.fromkeys(str(d) for run in runs if run.result and (d := run.result.get("data_digest"))))
+        if digests:
+            rest = len(digests) - 1
+            more = f" and {plural(rest, 'other')} (labels or folds drawn anew; see runs.csv)" if rest else ""
+            lines.append((row.label, f"`{digests[0]}`{more}"))
+    return Table(("row", "SHA-256 of images or features, labels and split"), tuple(lines), "ll")
+
+
+def _commands(held: Collection) -> Iterable[str]:
+    for (row, column), runs in held.runs.items():
+        if runs:
+            yield f"# {held.spec.rows[row].label}, {held.spec.columns[column].label}"
+            yield from _cell_commands(held, runs)
+
+
+def _cell_commands(held: Collection, runs: list[Run]) -> list[str]:
+    """Return one multirun where the repeats are a full product, else a line a run."""
+    job = runs[0].job
+    if job.runner != "train":
+        return [f"{held.manifest.command}  # {job.runner}: part of the table's own command"]
+    if len(runs) == 1:
+        return [shlex.join(["credit-train", *job.words])]
+    values = {key: list(dict.fromkeys(str(run.job.repeat[key]) for run in runs)) for key in job.repeat}
+    repeats = {f"{key}={value}" for key, value in job.repeat.items()}
+    common = [word for word in job.words if word not in repeats]
+    full = {tuple(map(str, run.job.repeat.values())) for run in runs} == set(product(*values.values()))
+    if not full or len(runs) != len({tuple(map(str, run.job.repeat.values())) for run in runs}):
+        return [shlex.join(["credit-train", *run.job.words]) for run in runs]
+    return [shlex.join(["credit-train", "-m", *common, *(f"{key}={','.join(told)}" for key, told in values.items())])]
+
+
+def _told(values: Iterable[Any]) -> str:
+    """Return the one value all runs agree on, or all of them."""
+    told = list(dict.fromkeys(str(value) for value in values if value is not None))
+    return " and ".join(told) or NOTHING
+
+
+def runs_words(held: Collection) -> str:
+    """Say how the table's runs ended: ``12 of 12 runs complete``."""
+    status = held.status()
+    total = sum(status.values())
+    odd = [f"{count} {name}{' †' * (name == 'diverged')}" for name, count in status.items() if name != "complete"]
+    return f"{number(status.get('complete', 0), 0)} of {plural(total, 'run')} complete" + "".join(
+        f", {word}" for word in odd
+    )

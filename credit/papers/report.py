@@ -1,0 +1,83 @@
+"""Write a table's report from its manifest and finished runs: report.md, report.html, report.csv, runs.csv and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from credit.errors import UserError
+from credit.papers.blocks import Picture
+from credit.papers.claims import judge
+from credit.papers.collect import Collection, collect
+from credit.papers.content import content
+from credit.papers.csv_files import REPORT, RUNS, report_csv, runs_csv
+from credit.papers.html import html
+from credit.papers.job import Manifest
+from credit.papers.markdown import SIGNS, markdown
+from credit.papers.spec import Spec
+from credit.papers.verdicts import Judgement
+from credit.records.folder import write_whole
+
+MARKDOWN, HTML = "report.md", "report.html"
+_NOTES = {
+    "bars": "Filled: measured, ± standard deviation over repeats. Hollow diamond: published.",
+    "lines": "Line: measured mean, band: ± standard deviation over repeats. Hollow diamond: published.",
+    "curves": "Line: mean over repeats, band: ± standard deviation.",
+    "layers": "Layers from the input on; mean over repeats.",
+    "steps": "Line: mean over repeats, band: ± standard deviation.",
+}
+
+
+def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection | None = None) -> Path:
+    """Write every file of the report and return the Markdown page.
+
+    The same runs give the same bytes, but for times: in the page's section "Times" and in CSV columns ``*_seconds``.
+
+    Args:
+        spec: the table.
+        manifest: what was run; jobs that are not over count as missing.
+        folder: where the files go; made where it is not there.
+        held: the collected runs, where they were read already.
+
+    Raises:
+        UserError: a result.json is damaged, or the folder cannot be written.
+    """
+    held = held or collect(spec, manifest)
+    judged = judgements(held)
+    dishonest = spec.accuracy == "best_test" and bool(judged)
+    honest = [judge(claim, held, "best_val") for claim in spec.claims] if dishonest else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = _pictures(held, folder)
+        blocks = content(held, judged, honest, pictures)
+        texts = {MARKDOWN: markdown(blocks), HTML: html(blocks, folder), REPORT: report_csv(held), RUNS: runs_csv(held)}
+        for name, text in texts.items():
+            write_whole(folder / name, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written ({error.strerror}: {error.filename}); give `credit report {spec.name}` "
+            f"another folder: --to FOLDER"
+        ) from error
+    return folder / MARKDOWN
+
+
+def judgements(held: Collection) -> list[Judgement]:
+    """Return the claims' verdicts, in the spec's order."""
+    return [judge(claim, held) for claim in held.spec.claims]
+
+
+def verdict_lines(spec: Spec, manifest: Manifest, held: Collection | None = None) -> list[str]:
+    """Return one line a claim for the terminal: ``✓ held       robust at 40 %: +2.8 points (...)``."""
+    judged = judgements(held or collect(spec, manifest))
+    return [f"{SIGNS[j.verdict]} {j.verdict:<9}  {j.claim.name}: {j.words}" for j in judged]
+
+
+def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:
+    if not held.spec.figures:
+        return []
+    from credit.papers.plots import draw  # matplotlib takes a second to import
+
+    drawn = []
+    for number, figure in enumerate(held.spec.figures, 1):
+        file = f"figure{number}.png"
+        if draw(figure, held, folder / file):
+            drawn.append(Picture(file, figure.title, _NOTES[figure.kind]))
+    return drawn
