@@ -1,8 +1,9 @@
 """``credit table``: run a published table, or what is left of it, on this machine or a cluster, and write its report."""
 
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from credit.cli.jobs import Examined, Job, cores, examine, failure, run_here, run_with, share
@@ -46,7 +47,13 @@ class Request:
     seeds: int | None
     words: list[str]
     hydra: list[str]
+    folders: list[str]
     dry: bool
+
+    @property
+    def rest(self) -> list[str]:
+        """The words of the command that the table's expansion does not see."""
+        return [*self.hydra, *(word for folder in self.folders for word in ("--config-dir", folder))]
 
 
 def main(argv: list[str]) -> int:
@@ -59,10 +66,10 @@ def main(argv: list[str]) -> int:
     if not [word for word in words if not word.startswith("-")]:
         _list()
         return 0
-    return _run(_request(words))
+    return _run(_request(words, folders))
 
 
-def _request(words: list[str]) -> Request:
+def _request(words: list[str], folders: list[str]) -> Request:
     names = [word for word in words if "=" not in word and not word.startswith("-")]
     flags = [word for word in words if word.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
@@ -84,7 +91,7 @@ def _request(words: list[str]) -> Request:
         raise UserError(f"seeds={own['seeds']}: how many runs a cell, a whole number from 1. One run's seed is seed=3")
     rest = [word for word in settings if word.partition("=")[0] not in own]
     seeds = int(own["seeds"]) if own["seeds"] else None
-    return Request(names[0], own["budget"], seeds, rest, hydra, "--dry-run" in flags)
+    return Request(names[0], own["budget"], seeds, rest, hydra, folders, "--dry-run" in flags)
 
 
 def _list() -> None:
@@ -118,9 +125,10 @@ def _run(asked: Request) -> int:
     parallel = local_jobs(asked.hydra) if local else None
     spec = load(asked.table)
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
+    manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
     jobs = _jobs(manifest)
     waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
-    found = examine(waiting, lambda index, why: _refusal(waiting[index], why), measure=True, threads=share(cores()))
+    found = _examine(spec, manifest, waiting)
     parallel = parallel or (1 if found.gpu else cores())
     total = _cost(waiting, found, parallel)
     where = f"{parallel} process{'es' * (parallel > 1)}" if local else _launcher_name(asked.hydra)
@@ -152,8 +160,16 @@ def _jobs(manifest: Manifest) -> list[Job]:
     return list(jobs.values())
 
 
-def _refusal(job: Job, why: str) -> UserError:
-    return UserError(f"{job.title} cannot run, so none was started: {why}")
+def _examine(spec: Spec, manifest: Manifest, waiting: list[Job]) -> Examined:
+    """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
+    from credit.papers.expand import blamed
+
+    def refusal(index: int, why: str) -> UserError:
+        job, held = waiting[index], runner(waiting[index].runner)
+        of = next(one for one in manifest.jobs if one.path() == job.folder)
+        return blamed(spec, manifest, of, UserError(why), lambda config: held.refuse(config, job.options))
+
+    return examine(waiting, refusal, measure=True, threads=share(cores()))
 
 
 def _launch(waiting: list[Job], parallel: int, hydra: list[str], folder: Path) -> dict[Path, Outcome]:
@@ -202,9 +218,14 @@ def _plan(
 
 
 def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
-    from credit.papers.report import write_report
+    from credit.papers.collect import collect
+    from credit.papers.report import verdict_lines, write_report
 
-    print(f"report: {write_report(spec, manifest, folder)}")
+    held = collect(spec, manifest)
+    page = write_report(spec, manifest, folder, held)
+    for line in verdict_lines(spec, manifest, held):
+        print(line)
+    print(f"report: {page} (and {page.with_suffix('.html').name})")
 
 
 def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
