@@ -40,7 +40,7 @@ def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> 
         with hydra.initialize(config_path=None, version_base="1.3"):
             composed = hydra.compose("config", overrides=rewritten)
         OmegaConf.set_struct(composed, False)
-        fixed = "${" not in OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}]))
+        fixed = "${" not in repr(OmegaConf.to_container(_without_hydra(composed)))
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
     if fixed:  # a check of plain values is ten times as fast as OmegaConf's way to them
@@ -69,9 +69,13 @@ def _with(plain: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 def checked(composed: Any) -> RunConfig:
     """Return the run that a composed OmegaConf mapping describes, its interpolations resolved, Hydra's part left out."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}]), resolve=True)
+        plain = OmegaConf.to_container(_without_hydra(composed), resolve=True)
     except OmegaConfBaseException as error:
         raise explain(error) from error
     if not isinstance(plain, dict):
         raise UserError("the configuration is not a mapping of groups to options")
     return check({str(key): value for key, value in plain.items()})
+
+
+def _without_hydra(composed: Any) -> Any:
+    return OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}])

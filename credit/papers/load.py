@@ -198,10 +198,10 @@ def _grid(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> dict[
             raise inner.error(f"{part.what}: unknown row '{row}': {nearest(row, rows)}")
         for column, entry in inner.entries().items():
             if column not in columns:
-                raise entry.error(f"{part.what}: unknown column '{column}': {nearest(column, columns)}")
+                raise entry.error(f"{inner.what}: unknown column '{column}': {nearest(column, columns)}")
             only = columns[column].rows
             if only and row not in only:
-                raise entry.error(f"{part.what}: no cell {row}/{column}: column '{column}' has only {', '.join(only)}")
+                raise entry.error(f"{inner.what}: no cell {row}/{column}: column '{column}' has only {', '.join(only)}")
             found[row, column] = entry
     return found
 

@@ -1,0 +1,150 @@
+"""A table's file becomes a `Spec`, and whatever is wrong with it is refused with file, line and nearest valid name."""
+
+from pathlib import Path
+
+import pytest
+
+from credit.errors import UserError
+from credit.papers.load import load, names
+from credit.papers.spec import Published, Words
+from tests.papers.written import SMALL, line_of, write
+
+
+def test_every_part_is_read(own: Path) -> None:
+    spec = load(write(own, SMALL))
+    assert (spec.name, spec.title, spec.accuracy, spec.test) == ("lab/small", "Digits under noise", "last", "welch")
+    assert spec.measures == ("accuracy", "gap")
+    assert spec.common == Words(("data=digits", "arch=mlp", "arch.widths=[8]"), (7, 7, 7))
+    assert spec.rows["noisy"].x == 40 and spec.rows["noisy"].set.words == ("noise=0.4",)
+    assert spec.columns["fa"].label == "fa" and spec.columns["fa"].rows == ("clean",)
+    assert spec.grid() == [("clean", "bp"), ("clean", "margin"), ("clean", "fa"), ("noisy", "bp"), ("noisy", "margin")]
+    assert spec.cells[("noisy", "margin")].words == ("optimizer.weight_decay=0.001",)
+    assert spec.published[("clean", "bp")] == Published(94.0, 3.3, None, line_of(SMALL, "clean: {bp"))
+    assert spec.published[("clean", "margin")] == Published(95, 1, 5, line_of(SMALL, "clean: {bp"))
+    assert spec.published[("noisy", "margin")].std == 0.2
+    assert spec.claims[1].grows == "margin - bp" and spec.claims[1].line == line_of(SMALL, "grows:")
+    assert spec.figures[1].columns == ("bp", "margin")
+    assert spec.budgets["smoke"].columns == ("bp", "fa") and spec.budgets["smoke"].rows == ()
+    assert spec.budgets["quick"].column_set["margin"].words == ("optimizer.lr=0.001",)
+    assert spec.budgets["quick"].minutes == 1 and spec.budgets["paper"].minutes is None
+
+
+def test_a_budget_lists_rows_or_gives_them_settings(own: Path) -> None:
+    both = SMALL.replace("only: {columns: [bp, fa]}", "rows: {clean: [trainer.epochs=2]}, columns: [bp]")
+    budget = load(write(own, both)).budgets["smoke"]
+    assert budget.row_set["clean"].words == ("trainer.epochs=2",)
+    assert budget.columns == ("bp",) and budget.column_set == {}
+
+
+def test_names_describes_every_table_and_the_users_own_goes_first(own: Path) -> None:
+    write(own, SMALL)
+    write(own, SMALL.removeprefix("# A small table\n"), "lab/untold")
+    assert names()["lab/small"] == "A small table"
+    assert names()["lab/untold"] == "Digits under noise"
+    assert "lisp/fig3" in names()
+    write(own, SMALL, "lisp/fig3")
+    assert load("lisp/fig3").title == "Digits under noise"
+
+
+def test_an_unknown_table_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown table 'lisp/fgi3': did you mean 'lisp/fig3'\?"):
+        load("lisp/fgi3")
+    with pytest.raises(UserError, match=r"unknown table '\.\./config'"):
+        load("../config")
+
+
+def test_every_table_of_the_project_loads() -> None:
+    for name in names():
+        assert load(name).name == name
+
+
+CELL = "claim 'better': no cell noisy/fa: column 'fa' has only clean"
+
+WRONG = [
+    # what is written, instead of what, the line it is found by, what is said
+    ("colums:\n", "columns:\n", "colums:", "unknown key 'colums': did you mean 'columns'?"),
+    ("  bp: {lable: BP,", "  bp: {label: BP,", "{lable", "unknown key 'lable' in columns.bp: did you mean 'label'?"),
+    ("", "source: nowhere\n", "title:", "'source' is missing from the file"),
+    ("", "    says: The gap grows.\n", "- name: steeper", "'says' is missing in claims"),
+    ("title: [a]", "title: Digits under noise", "title:", "title is a list: it must be text"),
+    ("title:", "title: Digits under noise", "title:", "'title' is missing"),
+    ("measures: accuracy", "measures: [accuracy, gap]", "measures:", "measures is 'accuracy': it must be a list"),
+    ("measures: []", "measures: [accuracy, gap]", "measures:", "measures is empty: name at least one"),
+    ("measures: [acuracy]", "measures: [accuracy, gap]", "measures:", "did you mean 'accuracy'?"),
+    ("accuracy: lats", "accuracy: last", "accuracy:", "unknown word 'lats' in accuracy: did you mean 'last'?"),
+    ("title: Twice\nsource:", "source:", "title: Twice", "'title' is given twice, first on line 2: keep one"),
+    ("test: welsh\nsplit:", "split:", "test:", "did you mean 'welch'?"),
+    ("  bp-2: {", "  bp: {", "  bp-2: {", "'bp-2' in columns is no name"),
+    ("  12: {", "  bp: {", "  12: {", "'12' in columns is a number"),
+    ("x: much", "x: 40", "x: much", "rows.noisy.x is 'much': it must be a number"),
+    ("x: .nan", "x: 40", "x: .nan", "it must be a number"),
+    ("set: noise=0.4", "set: [noise=0.4]", "set: noise=0.4", "rows.noisy.set is 'noise=0.4': it must be a list"),
+    ("set: [noise: 0.4]", "set: [noise=0.4]", "set: [noise: ", "settings are written key=value"),
+    ("set: [noise]", "set: [noise=0.4]", "set: [noise]", "cannot read 'noise': settings are written key=value"),
+    ("[rule=lisp_margin, seed=1]", "[rule=lisp_margin]", "seed=1", "'seed=1': seeds are counted"),
+    ("runner: tain, set: [rule=fa", "set: [rule=fa", "runner:", "did you mean 'train'?"),
+    ("rows: [claen]", "rows: [clean]", "rows: [claen]", "unknown row 'claen' in columns.fa.rows: did you mean 'clean'?"),
+    ("options: {against: pb}, rows: [clean]", "rows: [clean]", "against", "unknown column 'pb': did you mean 'bp'?"),
+    ("BP, options: {against: fa}", "BP", "against", "no cell noisy/fa to measure noisy/bp against"),
+    ("  niosy: {margin: [opt", "  noisy: {margin: [opt", "  niosy", "cells: unknown row 'niosy': did you mean 'noisy'?"),
+    ("  noisy: {fa: [opt", "  noisy: {margin: [opt", "  noisy: {fa", "cells.noisy: no cell noisy/fa"),
+    ("{bq: 81.9", "{bp: 81.9", "{bq: 81.9", "published.noisy: unknown column 'bq': did you mean 'bp'?"),
+    ("{fa: 81.9", "{bp: 81.9", "{fa: 81.9", "no cell noisy/fa: column 'fa' has only clean"),
+    ("81.9 %", "81.9", "81.9 %", 'published.noisy.bp is \'81.9 %\': write a number, "94.0 ± 3.3"'),
+    ("std: -1", "std: 1", "std: -1", "it must be a number of at least 0"),
+    ("n: 0", "n: 5", "n: 0", "it must be a whole number of at least 1"),
+    ("compare: margin > bq", "compare: margin > best(bp, 50)", "bq", "unknown column 'bq': did you mean 'bp'?"),
+    ("compare: margin > clena/bp", "compare: margin > best(bp, 50)", "clena", "unknown row 'clena': did you mean 'clean'?"),
+    ("compare: margin > noisy/fa", "compare: margin > best(bp, 50)", "noisy/fa", CELL),
+    ("compare: margin > fa\n    at: [noisy]", "compare: margin > best(bp, 50)", "margin > fa", CELL),
+    ("compare: margin = bp", "compare: margin > best(bp, 50)", "margin =", "cannot read 'margin = bp': '=' has no meaning"),
+    ("compare: margin", "compare: margin > best(bp, 50)", "compare:", "after its left side belongs one of"),
+    ("compare: 1 > 2", "compare: margin > best(bp, 50)", "1 > 2", "it speaks of no cell"),
+    ("compare: margin ~ bp", "compare: margin > best(bp, 50)", "~", "`~` needs a tolerance"),
+    ("at: [nosy]\n    compare:", "compare:", "nosy", "unknown row 'nosy' in claims.at: did you mean 'noisy'?"),
+    ("at_least: 3\n    compare:", "compare:", "compare:", "at_least: 3 of 2 rows cannot hold"),
+    ("falls: bp\n    compare:", "compare:", "- name: better", "needs exactly one of compare, grows, falls"),
+    ("", "    compare: margin > best(bp, 50)\n", "- name: better", "needs exactly one of compare, grows, falls"),
+    ("grows: margin > bp", "grows: margin - bp", "grows:", "one side is wanted here"),
+    ("grows: clean/margin", "grows: margin - bp", "grows:", "two rows or more with different x"),
+    ("{label: 40 %, set", "{label: 40 %, x: 40, set", "grows:", "row 'noisy' has no x (line 10)"),
+    ("measure: gapp\n    compare:", "compare:", "gapp", "did you mean 'gap'?"),
+    ("- name: better", "- name: steeper", "grows:", "two claims are named 'better'"),
+    ("kind: bar,", "kind: bars,", "kind: bar", "unknown kind of figure 'bar' in figures.kind: did you mean 'bars'?"),
+    ("columns: [bq, margin]}", "columns: [bp, margin]}", "bq", "unknown column 'bq' in figures.columns: did you mean"),
+    ("rows: [noisy], columns: [fa]}", "columns: [bp, margin]}", "By noise", "no cell noisy/fa"),
+    ("rows: [noisy]}", "columns: [bp, margin]}", "By noise", "lines need two rows or more with different x"),
+    ("  quik: {says: S", "  quick: {says: S", "quik", "unknown key 'quik' in budgets: did you mean 'quick'?"),
+    ("", "  quick: {says: Small., seeds: 2, minutes: 1, set: [trainer.epochs=3], columns: {margin: [optimizer.lr=0.001]}}\n",
+     "budgets:", "'quick' is missing in budgets: it needs smoke, quick, paper"),
+    ("seeds: 1.5", "seeds: 1", "seeds: 1.5", "budgets.smoke.seeds is '1.5': it must be a whole number of at least 1"),
+    ("seeds: 0", "seeds: 1", "seeds: 0", "it must be a whole number of at least 1"),
+    ("minutes: 0", "minutes: 1", "minutes: 0", "budgets.quick.minutes is '0': it must be a number above 0"),
+    ("columns: {magrin:", "columns: {margin:", "magrin", "unknown key 'magrin' in budgets.quick.columns: did you mean"),
+    ("only: {columns: [pb]}", "only: {columns: [bp, fa]}", "pb", "unknown column 'pb' in budgets.smoke.only.columns"),
+    ("only: {rows: [noisy], columns: [fa]}", "only: {columns: [bp, fa]}", "fa]}", "no cell is in these rows and columns"),
+    ("columns: [bp], only: {columns: [bp]}", "only: {columns: [bp, fa]}", "columns: [bp]", "restricts its columns twice"),
+    ("common: [data.augment=[flip]]", 'common: [data=digits, arch=mlp, "arch.widths=[8]"]', "data.augment",
+     "Put a word with brackets in quotes"),
+    ("repeat: {data.fold: []}\ncommon:", "common:", "repeat:", "repeat.data.fold is empty"),
+    ("repeat: {data: [digits]}\ncommon:", "common:", "repeat:", "'data' is no option"),
+    ("repeat: {seed: [1, 2]}\ncommon:", "common:", "repeat:", "seeds are counted by each budget's `seeds`"),
+    ("repeat: {data.split_seed: [1, 1]}\ncommon:", "common:", "repeat:", "1 is given twice"),
+    ("repeat: {optimizer.lr: [1, 2]}\ncommon:", "common:", "lr=0.05", "the repeats run through optimizer.lr"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("new", "old", "piece", "said"), WRONG)
+def test_what_is_wrong_is_named_with_file_and_line(own: Path, new: str, old: str, piece: str, said: str) -> None:
+    assert old in SMALL
+    text = SMALL.replace(old, new, 1)
+    with pytest.raises(UserError) as caught:
+        load(write(own, text))
+    assert str(caught.value).startswith(f"conf/paper/lab/small.yaml:{line_of(text, piece)}: "), caught.value
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "just words", "a: {b: 1", "\tb: 1"])
+def test_a_file_that_is_no_table_is_refused_with_its_line(own: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"^conf/paper/lab/small\.yaml:1: "):
+        load(write(own, text))
