@@ -33,6 +33,8 @@ def rewrite(words: Iterable[str]) -> list[str]:
             rewritten.append(word)
             continue
         key, value = match["key"], match["value"]
+        if key == "paper":
+            raise UserError(f"paper={value} is many runs: credit table {value or '<paper>/<table>'}")
         if seen.setdefault(key, value) != value:
             raise UserError(f"{key} is given twice, as {seen[key]} and as {value}: keep one")
         if key in OVERLAYS and value in ("null", "none"):

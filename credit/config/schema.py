@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "logger")
-"""Configuration groups that describe a run; `experiment`, `paper` and `debug` only override values in these."""
+"""Configuration groups that describe a run; `experiment` and `debug` only override values in these."""
 
 OPEN_GROUPS = ("rule", "arch")
 """Groups whose options are named by the chosen kind (a registry entry), not by a dataclass."""
