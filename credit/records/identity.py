@@ -46,12 +46,12 @@ def group_name(cfg: RunConfig) -> str:
     """Return the name shared by the runs that differ in their seed alone."""
     without_seed = decisive(cfg)
     del without_seed["seed"]
-    return f"{_prefix(cfg)}-{_digest(without_seed)}"
+    return f"{_prefix(cfg)}-{short_digest(without_seed)}"
 
 
 def run_hash(cfg: RunConfig) -> str:
     """Return ten hexadecimal digits that stand for everything that decides the result."""
-    return _digest(decisive(cfg))
+    return short_digest(decisive(cfg))
 
 
 def labels(config: dict[str, Any]) -> dict[str, str]:
@@ -65,17 +65,22 @@ def labels(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def data_label(cfg: RunConfig) -> str:
+    """Return a run's data set as names of folders have it: ``digits``, ``tabular_iris-f2``."""
+    label = labels(cfg.as_dict())["data"]
+    return f"{label}-f{cfg.data.fold}" if cfg.data.name else label
+
+
 def _prefix(cfg: RunConfig) -> str:
-    words = labels(cfg.as_dict())
-    if cfg.data.name:
-        words["data"] += f"-f{cfg.data.fold}"
+    words = {**labels(cfg.as_dict()), "data": data_label(cfg)}
     if words["noise"] == "clean":
         del words["noise"]
     readable = "-".join(words.values())
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", readable)[:_PREFIX_LENGTH]
 
 
-def _digest(value: dict[str, Any]) -> str:
+def short_digest(value: dict[str, Any]) -> str:
+    """Return ten hexadecimal digits that stand for plain JSON values."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
