@@ -49,7 +49,11 @@ class SweepOptions(SharedOptions):
 
 @register("rule", "sweep")
 class SweepRule(Rule, Sweeper):
-    """One forward pass, one signal sent back. See ``SweepOptions`` and the registered components."""
+    """One forward pass, one signal sent back. See ``SweepOptions`` and the registered components.
+
+    Attributes:
+        sparse: whether steps look for samples without a signal, to leave them out.
+    """
 
     OPTIONS = SweepOptions
     name = "sweep"
@@ -79,7 +83,7 @@ class SweepRule(Rule, Sweeper):
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
         self._separations: dict[torch.Size, Separation] = {}
-        self._sparse = self._may_skip()
+        self.sparse = self._may_skip()
         if not self.transport.direct:
             self._make_feedback({}, 0)
 
@@ -213,7 +217,7 @@ class SweepRule(Rule, Sweeper):
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
-        if self._sparse and type(draws) is Draws:
+        if self.sparse and type(draws) is Draws:
             updates = self.plan.sweep(run, self._active(run, x, self._output(run, logits, y)), self)
         else:
             updates = self.plan.sweep(run, self._output(run, logits, y), self)
