@@ -11,11 +11,17 @@ UV := .boot/bin/uv --no-progress
 UV_STAMP := .boot/uv-$(UV_VERSION)
 ENV_STAMP := .venv/.made-from-lock
 
+# A published table is conf/paper/<paper>/<table>.yaml; its target is <paper>-<table>.
+TABLES := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*/*.yaml))
+TABLE_TARGETS := $(subst /,-,$(TABLES))
+BUDGET ?= quick
+
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-all lint format types smoke wheel bench check lock clean
+.PHONY: help env train test test-all lint format types smoke wheel bench check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  make lisp-fig3 [BUDGET=smoke|quick|paper] [SEEDS=3] [ARGS=\"...\"]: a published table, of: $(TABLE_TARGETS)"
 
 env: $(ENV_STAMP) ## create .venv from requirements.lock (again when the lock changes)
 
@@ -51,6 +57,12 @@ bench: env ## one step of each rule against autograd's: time and memory
 check: env ## the battery that every rule must pass
 	$(BIN)/credit check
 
+papers: env ## list the published tables with what their budgets cost
+	$(BIN)/credit table
+
+$(TABLE_TARGETS): env
+	$(BIN)/credit table $(strip $(foreach table,$(TABLES),$(if $(filter $@,$(subst /,-,$(table))),$(table)))) budget=$(BUDGET) $(if $(SEEDS),seeds=$(SEEDS)) $(ARGS)
+
 lock: $(UV_STAMP) ## resolve pyproject.toml anew into requirements.lock
 	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --extra tabular --extra slurm \
 		--no-emit-index-url --no-annotate --no-header --quiet pyproject.toml -o requirements.lock
@@ -76,3 +88,10 @@ $(ENV_STAMP): requirements.lock pyproject.toml | $(UV_STAMP)
 	$(UV) pip install --python $(BIN)/python --require-hashes --build-constraints requirements.lock -r requirements.lock
 	$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# What no rule makes: a table of that name is looked for, so that a typing error is answered with the nearest.
+.DEFAULT:
+	@case "$@" in \
+		*-*) name="$@"; $(BIN)/credit table "$${name%%-*}/$${name#*-}" ;; \
+		*) echo "make: there is no target '$@'; make help lists them" >&2; exit 2 ;; \
+	esac
