@@ -15,16 +15,20 @@ Below two repeats nothing is decided; the sign is told.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from credit.papers.collect import Collection
-from credit.papers.expression import Comparison, Minus, parse_comparison, parse_side
+from credit.papers.consistency import claim_rows, claim_tree
+from credit.papers.expression import Comparison, Minus, Number
 from credit.papers.inference import LEVEL, Estimate, holm, one_sample, welch
-from credit.papers.sides import Case, NoNumberError, has_jobs, judged_rows, linear_form, row_label, shared_repeats
+from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, row_label, shared_repeats
 from credit.papers.spec import Claim
 from credit.papers.tallies import satisfied_by, tally
 from credit.papers.trends import trend
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement, difference_words, known, t_words
+from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement, estimate_words, known, t_words
 from credit.papers.words import p_words
+
+_NAMED = 4  # rows that one line can name
 
 
 def judge(claim: Claim, held: Collection, accuracy: str | None = None) -> Judgement:
@@ -36,13 +40,11 @@ def judge(claim: Claim, held: Collection, accuracy: str | None = None) -> Judgem
         accuracy: one of `ACCURACIES` for another epoch than the one the paper reports.
     """
     case = Case(claim, held, claim.measure or held.spec.measures[0], accuracy)
-    spec = held.spec
-    if claim.compare is None:
-        side = parse_side(claim.grows or claim.falls or "", spec.columns, spec.rows)
-        finding = trend(case, side, judged_rows(case, side))
+    tree = claim_tree(held.spec, claim)
+    rows = list(claim_rows(held.spec, claim)) or [""]  # no row of its own: every cell of it is named whole
+    if not isinstance(tree, Comparison):
+        finding = trend(case, tree, rows)
         return Judgement(claim, finding.verdict, finding.words, (finding,))
-    tree = parse_comparison(claim.compare, spec.columns, spec.rows)
-    rows = judged_rows(case, tree)
     if claim.at_least is not None:
         return tally(case, tree, rows, claim.at_least)
     return _every(case, tree, rows)
@@ -59,23 +61,31 @@ def _every(case: Case, tree: Comparison, rows: list[str]) -> Judgement:
         except NoNumberError as error:
             estimates.append((row, None, str(error)))
     sure = [estimate for _, estimate, _ in estimates if estimate is not None and estimate.error is not None]
-    pro = iter(holm([_p_for(tree.op, estimate, case.claim.tolerance) for estimate in sure]))
-    contra = iter(holm([_p_against(tree.op, estimate, case.claim.tolerance) for estimate in sure]))
-    findings = [_finding(case, tree, row, estimate, note, pro, contra) for row, estimate, note in estimates]
+    asked = _asked(tree, case.claim.tolerance)
+    pro = iter(holm([asked.p_for(estimate) for estimate in sure]))
+    contra = iter(holm([asked.p_against(estimate) for estimate in sure]))
+    findings = [_finding(case, asked, row, estimate, note, pro, contra) for row, estimate, note in estimates]
     verdicts = {finding.verdict for finding in findings}
     verdict = NOT_HELD if NOT_HELD in verdicts else UNDECIDED if UNDECIDED in verdicts else HELD
-    left_out = f"{len(rows) - len(run)} of {len(rows)} rows are not in this budget" if len(run) < len(rows) else ""
+    words = _all_words(findings, several=len(rows) > 1)
+    left_out = f"; {len(rows) - len(run)} of {len(rows)} rows are not in this budget" if len(run) < len(rows) else ""
+    return Judgement(case.claim, verdict, words + left_out, tuple(findings))
+
+
+def _all_words(findings: list[Finding], several: bool) -> str:
+    """Say in one line what the rows found; of many rows, how many found what."""
     if len(findings) == 1:
-        words = f"{findings[0].row}: {findings[0].words}" if len(rows) > 1 else findings[0].words
-    else:
-        tally = [f"{sum(f.verdict == v for f in findings)} {v}" for v in (HELD, NOT_HELD, UNDECIDED) if v in verdicts]
-        words = f"of {len(findings)} rows {', '.join(tally)}"
-    return Judgement(case.claim, verdict, "; ".join(filter(None, [words, left_out])), tuple(findings))
+        return f"{findings[0].row}: {findings[0].words}" if several else findings[0].words
+    told = {v: [finding.row for finding in findings if finding.verdict == v] for v in (HELD, NOT_HELD, UNDECIDED)}
+    if len(findings) <= _NAMED:
+        return "; ".join(f"{verdict} at {', '.join(rows)}" for verdict, rows in told.items() if rows)
+    counts = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in told.items() if rows)
+    return f"of {len(findings)} rows {counts}"
 
 
 def _finding(
     case: Case,
-    tree: Comparison,
+    asked: "_Asked",
     row: str,
     estimate: Estimate | None,
     note: str,
@@ -85,22 +95,29 @@ def _finding(
     label = row_label(case, row)
     if estimate is None:
         return Finding(label, UNDECIDED, note)
-    number = difference_words(case.measure, estimate)
+    number = estimate_words(case.measure, estimate, asked.against)
     if estimate.error is None:
-        satisfied = satisfied_by(case, tree.op, estimate.value, 0.0)
+        satisfied = satisfied_by(case, asked.op, estimate.value, asked.center)
         sign = "the sign is as claimed" if satisfied else "the sign is against it"
         return Finding(label, UNDECIDED, f"{number}; one repeat decides nothing, {sign}{note}", estimate)
     p, against = next(pro), next(contra)
     verdict = HELD if p < LEVEL else NOT_HELD if against < LEVEL else UNDECIDED
     shown = against if verdict == NOT_HELD else p
-    t = "" if tree.op == "~" else f"t = {t_words(estimate.t(_bound(tree.op, case.claim.tolerance)))}, "
+    t = "" if asked.op == "~" else f"t = {t_words(estimate.t(asked.bound()))}, "
     of = "of the opposite " if verdict == NOT_HELD else ""
     return Finding(label, verdict, f"{number}; {t}p {of}{p_words(shown)}{note}", estimate, shown)
 
 
+def _asked(tree: Comparison, tolerance: float) -> "_Asked":
+    if isinstance(tree.right, Number):
+        return _Asked(tree.op, tree.right.value, tolerance, f"{tree.right.value:g}")
+    return _Asked(tree.op, 0.0, tolerance, "")
+
+
 def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
-    """Return left minus right at a row, and which column each `best` stands for."""
-    form, constant, chosen = linear_form(case, Minus(tree.left, tree.right), row)
+    """Return left minus right (left alone against a number) at a row, and which column each `best` stands for."""
+    side = tree.left if isinstance(tree.right, Number) else Minus(tree.left, tree.right)
+    form, constant, chosen = linear_form(case, side, row)
     note = f"; best: {', '.join(dict.fromkeys(chosen))}" if chosen else ""
     if not case.paired:
         return welch([(c, list(case.values(cell).values())) for cell, c in form.items()], constant), note
@@ -112,28 +129,36 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
     return one_sample(sums, f"{len(sums)} pairs" if len(samples) > 1 else ""), note
 
 
-def _bound(op: str, tolerance: float) -> float:
-    """Return the value of the difference that ``>``, ``>=``, ``<``, ``<=`` are tested against."""
-    return {">": 0.0, ">=": -tolerance, "<": 0.0, "<=": tolerance}[op]
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of an estimate: that it is `op` `center`, give or take the tolerance where `op` has one.
 
+    `against` is the number on the claim's right side as printed; empty where the estimate is a difference of two sides.
+    """
 
-def _p_for(op: str, estimate: Estimate, tolerance: float) -> float:
-    """Return the p of the claim itself."""
-    if op == "~":
-        return _exact(max(known(estimate.p_above(-tolerance)), known(estimate.p_below(tolerance))), estimate, tolerance)
-    bound = _bound(op, tolerance)
-    p = known(estimate.p_above(bound) if op[0] == ">" else estimate.p_below(bound))
-    return 0.0 if op[1:] and estimate.error == 0 and estimate.value == bound else p
+    op: str
+    center: float
+    tolerance: float
+    against: str
 
+    def bound(self) -> float:
+        """Return the value that ``>``, ``>=``, ``<``, ``<=`` are tested against."""
+        slack = {">=": -self.tolerance, "<=": self.tolerance}
+        return self.center + slack.get(self.op, 0.0)
 
-def _p_against(op: str, estimate: Estimate, tolerance: float) -> float:
-    """Return the p of its opposite."""
-    if op == "~":
-        return min(known(estimate.p_above(tolerance)), known(estimate.p_below(-tolerance)))
-    bound = _bound(op, tolerance)
-    return known(estimate.p_below(bound) if op[0] == ">" else estimate.p_above(bound))
+    def p_for(self, estimate: Estimate) -> float:
+        """Return the p of the claim itself; equal repeats that lie on the bound satisfy ``>=``, ``<=`` and ``~``."""
+        low, high = self.center - self.tolerance, self.center + self.tolerance
+        if self.op == "~":
+            exact = estimate.error == 0 and low <= estimate.value <= high
+            return 0.0 if exact else max(known(estimate.p_above(low)), known(estimate.p_below(high)))
+        if self.op[1:] and estimate.error == 0 and estimate.value == self.bound():
+            return 0.0
+        return known(estimate.p_above(self.bound()) if self.op[0] == ">" else estimate.p_below(self.bound()))
 
-
-def _exact(p: float, estimate: Estimate, tolerance: float) -> float:
-    """Equal runs are equal: without any spread the bound itself counts as inside."""
-    return 0.0 if estimate.error == 0 and abs(estimate.value) <= tolerance else p
+    def p_against(self, estimate: Estimate) -> float:
+        """Return the p of its opposite."""
+        low, high = self.center - self.tolerance, self.center + self.tolerance
+        if self.op == "~":
+            return min(known(estimate.p_above(high)), known(estimate.p_below(low)))
+        return known(estimate.p_below(self.bound()) if self.op[0] == ">" else estimate.p_above(self.bound()))

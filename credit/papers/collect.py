@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from credit.papers.job import Job, Manifest
-from credit.papers.measures import honest, honest_words, measure
+from credit.papers.measures import honest_words, measure
 from credit.papers.spec import Spec
 from credit.records.folder import read_result
 from credit.records.metrics import read_metrics
@@ -108,9 +108,8 @@ class Collection:
 
     def honest(self, cell: Cell) -> Summary:
         """Return the accuracy at the epoch that validation chose, else the last."""
-        done = [run for run in self.runs.get(cell, []) if run.result and run.status == "complete"]
-        found = [honest(run.result or {}, lambda: []) for run in done]
-        return summarise([value for value in found if value is not None], {})
+        found = self.values(cell, "best_val_accuracy").values()
+        return summarise(found, {"complete": len(found)})
 
     def honest_words(self) -> str:
         """Say how the honest epoch was chosen: ``best on validation``, ``last epoch``, or both."""

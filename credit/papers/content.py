@@ -91,7 +91,8 @@ def _verdict(judgement: Judgement) -> Verdict:
     claim = judgement.claim
     told = claim.compare or (f"{claim.grows} grows" if claim.grows else f"{claim.falls} falls")
     at_least = "" if claim.at_least is None else f", in at least {plural(claim.at_least, 'row')}"
-    tolerance = f", tolerance {claim.tolerance:g}" if claim.tolerance else ""
+    loose = any(op in told for op in (">=", "<=", "~"))
+    tolerance = f", tolerance {claim.tolerance:g}" if claim.tolerance and loose else ""
     name = "" if claim.measure is None else f"{measure(claim.measure).label.split(' (')[0]}: "
     return Verdict(judgement.verdict, claim.name, f"{claim.says} `{told}`{at_least}{tolerance}", name + judgement.words)
 
@@ -105,7 +106,7 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     says = f"Measured mean ± standard deviation over repeats{chosen}; in square brackets as published."
     blocks: list[Block] = [Text(says)]
     if len(spec.columns) <= _MOST_COLUMNS:
-        blocks.append(_grid(held, lambda cell: _beside(held, cell, name), _best(held, name)))
+        blocks.append(_compared(held, name))
     if spec.accuracy == "best_test" and name == "accuracy":
         blocks.append(Text(f"Honestly, at the epoch not chosen on test ({held.honest_words()}):"))
         blocks.append(_grid(held, lambda cell: measured(held.honest(cell), kind.decimals)))
@@ -115,40 +116,39 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     return blocks
 
 
-def _grid(held: Collection, entry: Callable[[Cell], str], best: dict[str, str] | None = None) -> Table:
-    """Return rows by columns as the paper prints them.
-
-    Args:
-        held: the table's runs.
-        entry: what stands in a cell.
-        best: by row, the column to set in bold.
-    """
+def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
+    """Return rows by columns as the paper prints them; `entry` says what stands in a cell."""
     spec = held.spec
     lines = []
     for row in spec.rows:
-        told = [entry((row, column)) if spec.has(row, column) else "" for column in spec.columns]
-        bold = [(best or {}).get(row) == column for column in spec.columns]
-        lines.append((spec.rows[row].label, *(f"**{t}**" if b else t for t, b in zip(told, bold, strict=True))))
+        told = (entry((row, column)) if spec.has(row, column) else "" for column in spec.columns)
+        lines.append((spec.rows[row].label, *told))
     head = ("", *(column.label for column in spec.columns.values()))
     return Table(head, tuple(lines), "l" + "r" * len(spec.columns))
 
 
-def _beside(held: Collection, cell: Cell, name: str) -> str:
-    """Return ``83.1 ± 0.4 (81.9)``."""
-    decimals = measure(name).decimals
-    text = measured(held.summary(cell, name), decimals) if held.runs.get(cell) else NOTHING
-    published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
-    return f"{text} [{spread(published.mean, published.std, 1)}]" if published else text
+def _compared(held: Collection, name: str) -> Table:
+    """Return the grid of a measure: ``83.1 ± 0.4 [81.9]``, each row's best in bold, ties at the printed precision too."""
+    kind, best = measure(name), _best(held, name)
+
+    def entry(cell: Cell) -> str:
+        text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
+        text = f"**{text}**" if cell in best else text
+        published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
+        return f"{text} [{spread(published.mean, published.std, 1)}]" if published else text
+
+    return _grid(held, entry)
 
 
-def _best(held: Collection, name: str) -> dict[str, str]:
-    """Return by row the column with the best mean, where the measure has a better side and there is a choice."""
-    better = measure(name).higher_is_better
-    found = {}
+def _best(held: Collection, name: str) -> set[Cell]:
+    """Return the cells with their row's best mean, where the measure has a better side and the row has a choice."""
+    kind, found = measure(name), set()
     for row in held.spec.rows:
-        means = {c: m for r, c in held.runs if r == row and (m := held.summary((r, c), name).mean) is not None}
-        if better is not None and len(means) > 1:
-            found[row] = (max if better else min)(means, key=lambda column: means[column])
+        entries = {cell: held.summary(cell, name).mean for cell in held.runs if cell[0] == row}
+        means = {cell: round(mean, kind.decimals) for cell, mean in entries.items() if mean is not None}
+        if kind.higher_is_better is not None and len(set(means.values())) > 1:
+            top = (max if kind.higher_is_better else min)(means.values())
+            found |= {cell for cell, mean in means.items() if mean == top}
     return found
 
 
@@ -177,7 +177,7 @@ def _other_table(held: Collection, name: str) -> list[Block]:
     kind = measure(name)
     note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
     if len(held.spec.columns) <= _MOST_COLUMNS:
-        return [_grid(held, lambda cell: _beside(held, cell, name), _best(held, name)), *note]
+        return [_compared(held, name), *note]
     lines = [
         (held.spec.rows[r].label, held.spec.columns[c].label, measured(held.summary((r, c), name), kind.decimals))
         for (r, c), runs in held.runs.items()

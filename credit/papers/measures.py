@@ -57,19 +57,19 @@ def measure(name: str) -> Measure:
     )
 
 
-def honest(result: Result, rows: Rows) -> float | None:
+def _honest(result: Result) -> float | None:
     """Return the test accuracy in % of the epoch that validation chose; of the last one where nothing was held out."""
     return _percent((result.get("best") or result.get("last") or {}).get("test_top1"))
 
 
 def honest_words(result: Result) -> str:
-    """Say which epoch `honest` took."""
+    """Say which epoch `best_val_accuracy` takes."""
     return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
 
 
 def _accuracy(result: Result, rows: Rows, accuracy: str) -> float | None:
     if accuracy == "best_val":
-        return honest(result, rows)
+        return _honest(result)
     last = _last(result, "test_top1")
     if accuracy == "last":
         return _percent(last)
@@ -161,7 +161,7 @@ MEASURES = {
         "test accuracy, best epoch on validation",
         "%",
         1,
-        lambda result, rows, accuracy: honest(result, rows),
+        lambda result, rows, accuracy: _honest(result),
         lambda row: _percent(row.get("test_top1")),
         note="the last epoch where nothing was held out",
     ),

@@ -19,7 +19,7 @@ from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
-MARKERS = "osD^vPX*"
+MARKERS = "os^vPXp*"
 DOTS = 130  # an inch
 _PUBLISHED: dict[str, Any] = {
     "marker": "D",
@@ -83,7 +83,7 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     long = sum(map(len, labels)) > 70
     axes.set_xticks(range(len(rows)), labels, rotation=20 if long else 0, ha="right" if long else "center")
     axes.set(xlim=(-0.5, len(rows) - 0.5), ylabel=_axis_label(name))
-    _finish(canvas, [axes], held, columns, bool(published), bars=from_zero)
+    _finish(canvas, [axes], held, columns, bool(published), "bars" if from_zero else "points")
     return canvas
 
 
@@ -123,7 +123,7 @@ def _curves(figure: Figure, held: Collection) -> Canvas | None:
     rows = [row for row in rows if any(courses.get((row, column)) for column in columns)]
     if not rows:
         return None
-    canvas, panels = _panels(len(rows), 4.4 if len(rows) > 1 else 6.4, 3.4 if len(rows) > 1 else 4.0)
+    canvas, panels = _panels(len(rows), 4.4 if len(rows) > 1 else 6.4, 3.4 if len(rows) > 1 else 4.0, shared=True)
     drawn: dict[str, None] = {}
     for axes, row in zip(panels, rows, strict=True):
         for column in columns:
@@ -151,7 +151,7 @@ def _layers(figure: Figure, held: Collection) -> Canvas | None:
     wide = min(9.0, 2.2 + 0.42 * min(longest, 14))
     canvas, panels = _panels(len(maps), max(wide, 4.2), max(2.4, 1.2 + 0.3 * deepest))
     lowest = min(v for found in maps.values() for course in found.values() for v in course.values())
-    style: dict[str, Any] = {"cmap": "cividis", "vmin": 0} if lowest >= 0 else {"cmap": "RdBu", "vmin": -100}
+    style: dict[str, Any] = {"cmap": "viridis", "vmin": 0} if lowest >= 0 else {"cmap": "RdBu", "vmin": -100}
     for axes, (cell, found) in zip(panels, maps.items(), strict=True):
         epochs = sorted({epoch for course in found.values() for epoch in course})
         grid = [[course.get(epoch, float("nan")) for epoch in epochs] for course in found.values()]
@@ -171,16 +171,16 @@ def _layers(figure: Figure, held: Collection) -> Canvas | None:
 def _write_values(axes: Any, grid: list[list[float]], sequential: bool) -> None:
     for i, line in enumerate(grid):
         for j, value in enumerate(line):
-            dark = value < 55 if sequential else abs(value) > 60
+            dark = value < 65 if sequential else abs(value) > 60
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Canvas, list[Any]]:
+def _panels(count: int, width: float, height: float, shared: bool = False) -> tuple[Canvas, list[Any]]:
     """Return a canvas with `count` panels, three across at most."""
     across = min(count, 3)
     down = -(-count // across)
     canvas = Canvas(figsize=(min(width * across, 13.0), height * down), layout="constrained")
-    grid = canvas.subplots(down, across, squeeze=False)
+    grid = canvas.subplots(down, across, squeeze=False, sharey=shared)
     panels = list(grid.flat)
     for spare in panels[count:]:
         spare.remove()
@@ -196,7 +196,7 @@ def _band(axes: Any, points: list[tuple[float, float, float]], color: str, marke
 
 
 def _finish(
-    canvas: Canvas, panels: list[Any], held: Collection, columns: list[str], published: bool, bars: bool = False
+    canvas: Canvas, panels: list[Any], held: Collection, columns: list[str], published: bool, kind: str = "lines"
 ) -> None:
     """Take away what is no data, and put one legend above all panels."""
     for axes in panels:
@@ -206,10 +206,11 @@ def _finish(
     entries: list[Any] = []
     for column in columns:
         color, label = _color(held, column), held.spec.columns[column].label
-        if bars:
+        if kind == "bars":
             entries.append(Patch(color=color, label=label))
         else:
-            entries.append(Line2D([], [], color=color, marker=_marker(held, column), markersize=5, label=label))
+            width = 1.6 if kind == "lines" else 0.0
+            entries.append(Line2D([], [], color=color, marker=_marker(held, column), linewidth=width, label=label))
     if published:
         entries.append(Line2D([], [], markeredgecolor="black", label="published", **_PUBLISHED))
     across = min(len(entries), 4 if canvas.get_figwidth() < 8 else 7)

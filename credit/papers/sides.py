@@ -44,15 +44,6 @@ class Case:
         return sum(found.values()) / len(found)
 
 
-def judged_rows(case: Case, tree: Comparison | Side) -> list[str]:
-    """Return the rows the claim is judged at; one empty name where every cell of it has a row of its own."""
-    spec = case.held.spec
-    free = [cell.column for cell in cells(tree) if cell.row is None]
-    if not free:
-        return [""]
-    return [row for row in (case.claim.at or spec.rows) if all(spec.has(row, column) for column in free)]
-
-
 def has_jobs(case: Case, tree: Comparison | Side, row: str) -> bool:
     """Say whether this budget has every cell of the tree at the row."""
     return all(case.held.runs.get((cell.row or row, cell.column)) for cell in cells(tree))

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from credit.papers.inference import Estimate
 from credit.papers.measures import Measure
 from credit.papers.spec import Claim
-from credit.papers.words import interval_words, signed, unit_of_difference
+from credit.papers.words import interval_words, number, signed, unit_of_difference
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 
 LEGEND = (
-    "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats. "
+    "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats "
+    "(the interval shown is two-sided, so that of a held claim may just reach over). "
     "`>=` with a tolerance asks that the left side falls short by less than that; `~` that the difference lies within it "
     "(two one-sided tests). Over several rows p is corrected by Holm; all must hold, one refutation refutes. "
     "`at least k rows` counts means at the printed precision and asks for the same count in 95 % of bootstrap resamples of "
@@ -45,11 +46,24 @@ def known(p: float | None) -> float:
     return p
 
 
-def difference_words(measure: Measure, estimate: Estimate) -> str:
-    """Say a difference with its interval and the runs it is of: ``+2.8 points (95 % interval +1.9 to +3.7; n = 3 and 3)``."""
-    decimals, unit = measure.decimals, unit_of_difference(measure.unit)
-    inside = [interval_words(estimate.interval(), decimals), f"n = {estimate.n}" if estimate.n else ""]
-    return f"{signed(estimate.value, decimals)}{unit} ({'; '.join(filter(None, inside))})"
+def estimate_words(measure: Measure, estimate: Estimate, against: str = "") -> str:
+    """Say an estimate with its interval and the runs it is of: ``+2.8 points (95 % interval +1.9 to +3.7; n = 3 and 3)``.
+
+    Args:
+        measure: whose number it is.
+        estimate: a difference, or, where it is held against a number, a value in the measure's own unit.
+        against: that number, as printed.
+    """
+    decimals, interval = measure.decimals, estimate.interval()
+    if against:
+        unit = f" {measure.unit}".rstrip()
+        text = f"{number(estimate.value, decimals)}{unit} against {against}"
+        bounds = "" if interval is None else f"95 % interval {' to '.join(number(end, decimals) for end in interval)}"
+    else:
+        text = signed(estimate.value, decimals) + unit_of_difference(measure.unit)
+        bounds = interval_words(interval, decimals)
+    inside = [bounds, f"n = {estimate.n}" if estimate.n else ""]
+    return f"{text} ({'; '.join(filter(None, inside))})"
 
 
 def t_words(t: float | None) -> str:
