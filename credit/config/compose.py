@@ -1,9 +1,11 @@
 """Compose a run in Python from the words of the command line; what `credit-train` does without its screen."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,19 +28,24 @@ def compose(words: Sequence[str] = ()) -> RunConfig:
     return compose_each(words, [{}])[0]
 
 
-def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
+def compose_each(
+    words: Sequence[str], changes: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Any] | None = None
+) -> list[RunConfig]:
     """Return the run of `words` once for each of `changes`, such as ``{"seed": 1, "data.fold": 3}``, reading files once.
 
     Each is the run that its changes as further words give: values that refer to a changed one follow it.
 
+    Args:
+        words: as of `compose`.
+        changes: values by dotted key.
+        known: filled with what choices of files compose to; the next call with the same mapping reads none of them again.
+
     Raises:
         UserError: the words, or one of the changes, do not describe a run.
     """
-    sources.register()
     rewritten = rewrite(words)
     try:
-        with hydra.initialize(config_path=None, version_base="1.3"):
-            composed = hydra.compose("config", overrides=rewritten)
+        composed = _from_files(rewritten) if known is None else _from_known(rewritten, known)
         OmegaConf.set_struct(composed, False)
         fixed = "${" not in repr(OmegaConf.to_container(_without_hydra(composed)))
     except (HydraException, OmegaConfBaseException) as error:
@@ -52,6 +59,27 @@ def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> 
             OmegaConf.update(composed, key, value)
         runs.append(checked(composed))
     return runs
+
+
+def _from_files(rewritten: list[str]) -> Any:
+    sources.register()
+    with hydra.initialize(config_path=None, version_base="1.3"):
+        return hydra.compose("config", overrides=rewritten)
+
+
+def _from_known(rewritten: list[str], known: dict[tuple[str, ...], Any]) -> Any:
+    """Return what `_from_files` does, setting single values (Hydra does it last) in what is known of the choices."""
+    choices = tuple(word for word in rewritten if not word.startswith("++"))
+    values = OverridesParser.create().parse_overrides([word for word in rewritten if word.startswith("++")])
+    if any(value.is_sweep_override() or value.package is not None for value in values):
+        return _from_files(rewritten)  # which Hydra refuses, in its own way
+    if choices not in known:
+        known[choices] = _without_hydra(_from_files(list(choices)))
+    composed = copy.deepcopy(known[choices])
+    OmegaConf.set_struct(composed, False)
+    for value in values:
+        OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
+    return composed
 
 
 def _with(plain: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

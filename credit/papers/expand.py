@@ -112,6 +112,7 @@ class _Runs:
     def __init__(self, spec: Spec, all_repeats: list[dict[str, Any]]) -> None:
         self.spec, self.repeats = spec, all_repeats
         self._composed: dict[tuple[str, ...], list[RunConfig]] = {}
+        self._choices: dict[tuple[str, ...], Any] = {}
 
     def words(self, budget: Budget, cell: Cell, words: Sequence[str]) -> Words:
         return layers.cell_words(self.spec, budget, *cell, words)
@@ -122,7 +123,7 @@ class _Runs:
             # The first repeat's words come along, so that what a word implies (one length a run) is as credit-train does it.
             first = [as_word(key, value) for key, value in self.repeats[0].items()]
             try:
-                self._composed[words.words] = compose_each([*words.words, *first], self.repeats)
+                self._composed[words.words] = compose_each([*words.words, *first], self.repeats, self._choices)
             except UserError as error:
                 raise layers.blame(self.spec, "/".join(cell), words, error) from error
         return self._composed[words.words]

@@ -146,8 +146,8 @@ BAD_WORDS = [
     ("optimizer.lrr=0.05", "optimizer.lr=0.05", "lrr", "unknown option 'optimizer.lrr': did you mean 'lr'?"),
     ("rule=lisp_margn", "rule=lisp_margin", "margn", "unknown rule 'lisp_margn': did you mean 'lisp_margin'?"),
     ("noise=1.4", "noise=0.4", "noise=1.4", "noise.rate=1.4 is outside [0, 1)"),
-    ("trainer.epochs=none", "trainer.epochs=3", "[trainer.epochs=none", "trainer.epochs=none, in cell clean/bp: trainer.epochs='none': must "
-     "be a number"),
+    ("trainer.epochs=none", "trainer.epochs=3", "[trainer.epochs=none", "trainer.epochs=none, in cell "
+     "clean/bp: trainer.epochs='none': must be a number"),
     ("optimizer.weight_decay=much", "optimizer.weight_decay=0.001", "much", "in cell noisy/margin: "),
     ("optimizer.lr=1,2", "optimizer.lr=0.001", "=1,2", "settings are written key=value"),
     ("'optimizer.lr=1,2'", "optimizer.lr=0.001", "=1,2", "gives several values to one run"),
