@@ -161,7 +161,7 @@ def _numbers(labels: Sequence[str], table: Table, source: str) -> Tensor:
 def _read_npz(path: Path, table: Table) -> Values:
     check_sidecar(path)
     try:
-        with np.load(path, allow_pickle=False) as members:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as members:
             values = Values(torch.from_numpy(members["x"]), torch.from_numpy(members["y"]))
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
         raise UserError(f"corrupt data: {path} cannot be read ({error}); delete it and fetch it again") from error

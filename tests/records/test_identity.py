@@ -8,7 +8,7 @@ import pytest
 
 from credit.config import RunConfig, check
 from credit.records import group_name, run_folder, run_name
-from credit.records.identity import run_hash
+from credit.records.identity import decisive, run_hash
 
 
 def run(**changes) -> RunConfig:
@@ -40,6 +40,15 @@ def test_the_name_reads_and_ends_in_ten_hex_digits():
 )
 def test_what_decides_the_result_changes_the_hash(changes):
     assert run_hash(run(**changes)) != run_hash(run())
+
+
+def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
+    table = {"kind": "tabular", "name": "credit-g"}
+    assert run_name(run(data=table)).startswith("lisp_margin-mlp-tabular_credit-g-f0-s0-")
+    hashes = {run_hash(run(data={**table, **more})) for more in ({}, {"fold": 1}, {"folds": 4}, {"fold_seed": 1})}
+    assert len(hashes) == 4
+    assert not {"name", "fold", "folds", "fold_seed"} & set(decisive(run())["data"])
+    assert "augment" not in decisive(run(data=table))["data"] and "betas" not in decisive(run())["optimizer"]
 
 
 @pytest.mark.parametrize(
