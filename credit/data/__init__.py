@@ -1,4 +1,4 @@
-"""Data sets held as bytes on the training device, with splits, label noise, augmentation and normalisation."""
+"""Data sets held on the training device, images as bytes and rows of tables as floats, with splits, noise and scaling."""
 
 from credit.data.batches import Batch, Batches, evaluation
 from credit.data.dataset import Data, Spec, Split, describe, load

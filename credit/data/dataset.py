@@ -4,7 +4,7 @@ In this order, each with its own random stream:
 
 1. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
 2. ``val_fraction`` of what is left of the training set becomes the validation split (seed `split_seed`, so the runs of
-   several seeds are selected on the same images);
+   several seeds are selected on the same examples);
 3. label noise touches the training part only (seed `noise.seed`, else the run's);
 4. normalisation is fitted on the training part.
 """
