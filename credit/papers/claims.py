@@ -95,7 +95,7 @@ def _finding(
     label = row_label(case, row)
     if estimate is None:
         return Finding(label, UNDECIDED, note)
-    number = estimate_words(case.measure, estimate, asked.against)
+    number = estimate_words(case.measure, estimate, asked.against, apart=asked.apart)
     if estimate.error is None:
         satisfied = satisfied_by(case, asked.op, estimate.value, asked.center)
         sign = "the sign is as claimed" if satisfied else "the sign is against it"
@@ -110,8 +110,8 @@ def _finding(
 
 def _asked(tree: Comparison, tolerance: float) -> "_Asked":
     if isinstance(tree.right, Number):
-        return _Asked(tree.op, tree.right.value, tolerance, f"{tree.right.value:g}")
-    return _Asked(tree.op, 0.0, tolerance, "")
+        return _Asked(tree.op, tree.right.value, tolerance, f"{tree.right.value:g}", isinstance(tree.left, Minus))
+    return _Asked(tree.op, 0.0, tolerance, "", True)
 
 
 def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
@@ -133,13 +133,15 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
 class _Asked:
     """What is asked of an estimate: that it is `op` `center`, give or take the tolerance where `op` has one.
 
-    `against` is the number on the claim's right side as printed; empty where the estimate is a difference of two sides.
+    `against` is the number on the claim's right side as printed, empty where there is none; `apart` says that the estimate
+    is a difference.
     """
 
     op: str
     center: float
     tolerance: float
     against: str
+    apart: bool
 
     def bound(self) -> float:
         """Return the value that ``>``, ``>=``, ``<``, ``<=`` are tested against."""

@@ -67,7 +67,7 @@ def linear_form(case: Case, side: Side, row: str) -> tuple[dict[Cell, float], fl
         means = [constant + sum(c * case.mean(cell) for cell, c in form.items()) for form, constant, _ in forms]
         form, constant, chosen = forms[means.index(max(means))]
         names = [case.held.spec.columns[cell[1]].label for cell in form]
-        return form, constant, chosen or [" − ".join(names)]
+        return form, constant, chosen or [" − ".join(names) or f"{constant:g}"]
     left, above, chosen = linear_form(case, side.left, row)
     right, below, more = linear_form(case, side.right, row)
     summed = {cell: left.get(cell, 0.0) - right.get(cell, 0.0) for cell in {**left, **right}}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from credit.papers.inference import Estimate
 from credit.papers.measures import Measure
 from credit.papers.spec import Claim
-from credit.papers.words import interval_words, number, signed, unit_of_difference
+from credit.papers.words import number, signed, unit_of_difference
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 
@@ -46,24 +46,24 @@ def known(p: float | None) -> float:
     return p
 
 
-def estimate_words(measure: Measure, estimate: Estimate, against: str = "") -> str:
+def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, apart: bool = True) -> str:
     """Say an estimate with its interval and the runs it is of: ``+2.8 points (95 % interval +1.9 to +3.7; n = 3 and 3)``.
 
     Args:
         measure: whose number it is.
-        estimate: a difference, or, where it is held against a number, a value in the measure's own unit.
-        against: that number, as printed.
+        estimate: the number.
+        against: the number that a claim holds it against, as printed; empty for none.
+        apart: it is a difference, so it has a sign, and points instead of per cents.
     """
-    decimals, interval = measure.decimals, estimate.interval()
-    if against:
-        unit = f" {measure.unit}".rstrip()
-        text = f"{number(estimate.value, decimals)}{unit} against {against}"
-        bounds = "" if interval is None else f"95 % interval {' to '.join(number(end, decimals) for end in interval)}"
-    else:
-        text = signed(estimate.value, decimals) + unit_of_difference(measure.unit)
-        bounds = interval_words(interval, decimals)
-    inside = [bounds, f"n = {estimate.n}" if estimate.n else ""]
-    return f"{text} ({'; '.join(filter(None, inside))})"
+
+    def told(value: float) -> str:
+        return signed(value, measure.decimals) if apart else number(value, measure.decimals)
+
+    unit = unit_of_difference(measure.unit) if apart else f" {measure.unit}".rstrip()
+    interval = estimate.interval()
+    bounds = "" if interval is None else f"95 % interval {told(interval[0])} to {told(interval[1])}"
+    inside = "; ".join(filter(None, [bounds, f"n = {estimate.n}" if estimate.n else ""]))
+    return f"{told(estimate.value)}{unit}{f' against {against}' if against else ''} ({inside})"
 
 
 def t_words(t: float | None) -> str:

@@ -32,13 +32,6 @@ def unit_of_difference(unit: str) -> str:
     return {"%": " points", "": ""}.get(unit, f" {unit}")
 
 
-def interval_words(interval: tuple[float, float] | None, decimals: int) -> str:
-    """Return ``95 % interval +1.9 to +3.7``; nothing for None."""
-    return (
-        "" if interval is None else f"95 % interval {signed(interval[0], decimals)} to {signed(interval[1], decimals)}"
-    )
-
-
 def p_words(p: float) -> str:
     """Return ``= 0.012`` or ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from credit.config.plugins import use_folders
+from credit.records.provenance import COMMAND
+from tests.papers.digits import NAME, Digits, copy_runs, train_all
 
 
 @pytest.fixture
@@ -16,3 +18,20 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     use_folders([])
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Digits, Path]]:
+    """The table `tests.papers.digits`, trained, and the folder its runs lie in."""
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CREDIT_RUNS", str(folder / "runs"))
+        patch.setenv(COMMAND, f"credit table {NAME}")
+        yield train_all(folder / "conf"), folder / "runs"
+
+
+@pytest.fixture
+def digits(trained: tuple[Digits, Path]) -> Digits:
+    """The same in the test's own runs folder, to be changed at will."""
+    copy_runs(trained[1])
+    return trained[0]

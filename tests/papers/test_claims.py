@@ -1,0 +1,222 @@
+"""Verdicts: the statistics against scipy's, and the rules by which they become held, not held, undecided."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from credit.papers.claims import judge
+from credit.papers.inference import Estimate, holm, one_sample, slope, welch
+from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Judgement
+from tests.papers.runs import ACCURACIES, held, table
+
+HIGH, LOW, NEAR = [91.2, 91.9, 90.8], [88.1, 87.2, 88.4], [90.9, 92.1, 91.2, 91.5]
+
+
+def verdict(own: Path, claim: str, accuracies: ACCURACIES, test: str = "welch") -> Judgement:
+    spec = table(own, claim, test)
+    return judge(spec.claims[0], held(spec, accuracies))
+
+
+def estimate(judgement: Judgement) -> Estimate:
+    found = judgement.findings[0].estimate
+    assert found is not None
+    return found
+
+
+def test_a_comparison_is_welchs_t_test(own: Path) -> None:
+    found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): HIGH, ("r0", "b"): NEAR})
+    scipy = stats.ttest_ind(HIGH, NEAR, equal_var=False, alternative="greater")
+    two_sided = stats.ttest_ind(HIGH, NEAR, equal_var=False).confidence_interval()
+    assert found.findings[0].p == pytest.approx(scipy.pvalue)
+    assert estimate(found).t() == pytest.approx(scipy.statistic)
+    assert estimate(found).df == pytest.approx(scipy.df)
+    assert estimate(found).interval() == pytest.approx((two_sided.low, two_sided.high))
+
+
+def test_a_paired_comparison_is_the_paired_test_over_the_repeats_both_have(own: Path) -> None:
+    a, b = [91.2, 91.9, 90.8, 70.0], [91.0, 91.6, 90.7, "diverged"]
+    found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): a, ("r0", "b"): b}, "paired")
+    scipy = stats.ttest_rel(a[:3], [91.0, 91.6, 90.7], alternative="greater")
+    assert found.findings[0].p == pytest.approx(scipy.pvalue)
+    assert found.verdict == HELD
+    assert "n = 3 pairs" in found.words
+    assert verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): a, ("r0", "b"): b}).verdict == UNDECIDED
+
+
+def test_a_side_against_a_number_is_the_one_sample_test(own: Path) -> None:
+    found = verdict(own, "compare: a > 90, at: [r0]", {("r0", "a"): HIGH})
+    assert found.findings[0].p == pytest.approx(stats.ttest_1samp(HIGH, 90, alternative="greater").pvalue)
+    assert found.words.startswith("91.3 % against 90 (95 % interval")
+
+
+def test_a_difference_of_differences_has_the_error_of_four_means(own: Path) -> None:
+    cells = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): NEAR, ("r1", "b"): [88.0, 89.0]}
+    found = estimate(verdict(own, "compare: r0/a - r0/b > r1/a - r1/b", dict(cells)))
+    variances = [np.var(v, ddof=1) / len(v) for v in cells.values()]
+    assert found.value == pytest.approx(np.mean(HIGH) - np.mean(LOW) - np.mean(NEAR) + 88.5)
+    assert found.error == pytest.approx(np.sqrt(sum(variances)))
+    below = sum(v * v / (len(c) - 1) for v, c in zip(variances, cells.values(), strict=True))
+    assert found.df == pytest.approx(sum(variances) ** 2 / below)
+
+
+def test_the_same_cell_on_both_sides_cancels(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r0", "c"): [50.0, 90.0, 10.0]}
+    plain, padded = (verdict(own, f"compare: {text}, at: [r0]", cells) for text in ("a > b", "a - c > b - c"))
+    assert estimate(padded).error == pytest.approx(estimate(plain).error)
+
+
+@pytest.mark.parametrize(
+    ("claim", "a", "b", "expected"),
+    [
+        ("a > b", HIGH, LOW, HELD),
+        ("a > b", LOW, HIGH, NOT_HELD),
+        ("a > b", HIGH, NEAR, UNDECIDED),
+        ("a < b", LOW, HIGH, HELD),
+        ("a < b", HIGH, LOW, NOT_HELD),
+        ("a - b > 1", HIGH, LOW, HELD),
+        ("a - b > 9", HIGH, LOW, NOT_HELD),
+        ("'a > best(b, 99)'", HIGH, LOW, NOT_HELD),
+        ("a ~ b, tolerance: 2", HIGH, NEAR, HELD),
+        ("a ~ b, tolerance: 0.2", HIGH, NEAR, UNDECIDED),
+        ("a ~ b, tolerance: 1", HIGH, LOW, NOT_HELD),
+        ("a >= b, tolerance: 1.5", HIGH, NEAR, HELD),
+        ("a >= b", HIGH, NEAR, UNDECIDED),
+        ("a >= b, tolerance: 1", LOW, HIGH, NOT_HELD),
+        ("a <= b, tolerance: 1.5", NEAR, HIGH, HELD),
+    ],
+)
+def test_what_is_held(own: Path, claim: str, a: list[float], b: list[float], expected: str) -> None:
+    found = verdict(own, f"compare: {claim}, at: [r0]", {("r0", "a"): a, ("r0", "b"): b})
+    assert found.verdict == expected
+
+
+def test_equivalence_is_two_one_sided_tests(own: Path) -> None:
+    found = verdict(own, "compare: a ~ b, tolerance: 1, at: [r0]", {("r0", "a"): HIGH, ("r0", "b"): NEAR})
+    above = stats.ttest_ind(np.array(HIGH) + 1, NEAR, equal_var=False, alternative="greater").pvalue
+    below = stats.ttest_ind(np.array(HIGH) - 1, NEAR, equal_var=False, alternative="less").pvalue
+    assert found.findings[0].p == pytest.approx(max(above, below))
+
+
+def test_runs_that_are_equal_bit_for_bit_are_equal(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): list(HIGH)}
+    assert verdict(own, "compare: a ~ b, tolerance: 0.1, at: [r0]", cells, "paired").verdict == HELD
+    assert verdict(own, "compare: a >= b, at: [r0]", cells, "paired").verdict == HELD
+    assert verdict(own, "compare: a > b, at: [r0]", cells, "paired").verdict == UNDECIDED
+
+
+def test_one_repeat_decides_nothing_but_its_sign_is_told(own: Path) -> None:
+    found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): [91.0], ("r0", "b"): [50.0]})
+    assert found.verdict == UNDECIDED
+    assert found.words == "+41.0 points (n = 1 and 1); one repeat decides nothing, the sign is as claimed"
+    found = verdict(own, "compare: a < b, at: [r0]", {("r0", "a"): [91.0], ("r0", "b"): [50.0, 51.0]})
+    assert "the sign is against it" in found.words
+
+
+def test_best_is_the_column_with_the_larger_mean_and_is_named(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r0", "c"): NEAR}
+    found = verdict(own, "compare: 'best(a, c) > b', at: [r0]", cells)
+    assert found.verdict == HELD
+    assert found.words.endswith("best: c")
+    assert estimate(found).value == pytest.approx(np.mean(NEAR) - np.mean(LOW))
+
+
+def test_all_rows_must_hold_with_holms_correction(own: Path) -> None:
+    edge = [90.4, 91.0, 89.9]
+    cells: ACCURACIES = {(row, "b"): LOW for row in ("r0", "r1", "r2")}
+    one = stats.ttest_ind(edge, LOW, equal_var=False, alternative="greater").pvalue
+    cells |= {(row, "a"): edge for row in ("r0", "r1", "r2")}
+    found = verdict(own, "compare: a > b", cells)
+    assert [finding.p for finding in found.findings] == pytest.approx([3 * one] * 3)
+    assert found.verdict == (HELD if 3 * one < 0.05 else UNDECIDED)
+    found = verdict(own, "compare: a > b", cells | {("r1", "a"): [70.0, 71.0, 70.5]})
+    assert found.verdict == NOT_HELD
+    assert "not held at row 1" in found.words
+
+
+def test_holm_as_in_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_rows_outside_the_budget_are_said_not_judged(own: Path) -> None:
+    found = verdict(own, "compare: a > b", {("r0", "a"): HIGH, ("r0", "b"): LOW})
+    assert found.verdict == HELD
+    assert found.words.endswith("2 of 3 rows are not in this budget")
+    assert verdict(own, "compare: a > b, at: [r2]", {("r0", "a"): HIGH}).words == "not in this budget"
+
+
+def test_a_cell_without_a_number_leaves_the_claim_open_and_is_named(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): ["diverged", "failed", None]}
+    found = verdict(own, "compare: a > b, at: [r0]", cells)
+    assert found.verdict == UNDECIDED
+    assert found.words == "b at row 0 has no number (0 of 3, 1 diverged, 1 failed, 1 missing)"
+
+
+def test_at_least_counts_means_as_printed_and_resamples_the_repeats(own: Path) -> None:
+    tie = [91.22, 91.94, 90.76]  # 91.3 in print, as HIGH is
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): HIGH, ("r1", "b"): LOW}
+    cells |= {("r2", "a"): tie, ("r2", "b"): HIGH}
+    assert verdict(own, "compare: a >= b, at_least: 2", cells).verdict == HELD
+    three = verdict(own, "compare: a >= b, at_least: 3", cells)
+    assert three.words.startswith("3 of 3 rows by their means, at least 3 of 3 claimed; at least 3 in ")
+    assert three.verdict == UNDECIDED
+    assert verdict(own, "compare: a > b, at_least: 3", cells).words.startswith("2 of 3 rows")
+    assert verdict(own, "compare: b > a, at_least: 2", cells).verdict == NOT_HELD
+
+
+def test_at_least_resamples_the_same_repeats_of_both_sides_where_paired(own: Path) -> None:
+    a, b = [90.0, 80.0, 70.0, 60.0], [89.0, 79.0, 69.0, 59.0]
+    cells: ACCURACIES = {("r0", "a"): a, ("r0", "b"): b}
+    assert verdict(own, "compare: a > b, at: [r0], at_least: 1", cells, "paired").verdict == HELD
+    apart = verdict(own, "compare: a > b, at: [r0], at_least: 1", cells)
+    assert apart.verdict == UNDECIDED
+    assert apart == verdict(own, "compare: a > b, at: [r0], at_least: 1", cells)
+
+
+def test_at_least_with_rows_that_have_no_numbers(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW}
+    found = verdict(own, "compare: a > b, at_least: 2", cells)
+    assert found.verdict == UNDECIDED
+    assert "1 of 1 rows by their means, at least 2 of 3 claimed; 2 rows have no numbers" in found.words
+    assert verdict(own, "compare: a > b, at_least: 1", cells).verdict == HELD
+    assert verdict(own, "compare: a < b, at_least: 3", cells).verdict == NOT_HELD
+
+
+def test_growing_is_a_t_test_on_the_slopes_of_the_repeats(own: Path) -> None:
+    lines = {0: [80.0, 80.5, 79.8], 1: [81.0, 82.0, 80.1], 4: [84.1, 84.9, 83.0]}
+    cells: ACCURACIES = {(f"r{i}", "a"): values for i, values in enumerate(lines.values())}
+    found = verdict(own, "grows: a", cells)
+    slopes = [np.polyfit([0, 1, 4], [line[seed] for line in lines.values()], 1)[0] for seed in range(3)]
+    assert found.findings[0].p == pytest.approx(stats.ttest_1samp(slopes, 0, alternative="greater").pvalue)
+    assert estimate(found).value == pytest.approx(4 * np.mean(slopes))
+    assert found.verdict == HELD
+    assert "along the fitted line from row 0 to row 2" in found.words
+    falling = verdict(own, "falls: a", cells)
+    assert falling.verdict == NOT_HELD
+    assert verdict(own, "grows: 100 - a", cells).verdict == NOT_HELD
+
+
+def test_growing_with_one_shared_repeat_is_undecided(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): [80.0, "diverged"], ("r1", "a"): [81.0, 82.0], ("r2", "a"): [84.0, 85.0]}
+    found = verdict(own, "grows: a", cells)
+    assert found.verdict == UNDECIDED
+    assert "one repeat decides nothing, the sign is as claimed" in found.words
+    assert verdict(own, "grows: a", {("r0", "a"): HIGH}).words == "fewer than two places on the axis have been run"
+
+
+def test_slope_is_least_squares() -> None:
+    assert slope([0, 1, 4], [2.0, 1.0, 7.0]) == pytest.approx(np.polyfit([0, 1, 4], [2.0, 1.0, 7.0], 1)[0])
+
+
+def test_nothing_is_called_held_more_often_than_chance_allows() -> None:
+    draws = np.random.default_rng(0).normal(size=(2000, 6))
+    p = [welch([(1.0, list(line[:3])), (-1.0, list(line[3:]))]).p_above() for line in draws]
+    assert 0.02 < np.mean([value is not None and value < 0.05 for value in p]) < 0.06
+
+
+def test_an_estimate_without_spread_is_sure_only_of_what_is_true() -> None:
+    flat = one_sample([1.0, 1.0, 1.0])
+    assert (flat.p_above(0.5), flat.p_above(1.0), flat.p_above(2.0)) == (0.0, 0.5, 1.0)
+    assert flat.interval() == (1.0, 1.0)
+    assert one_sample([1.0]).p_above() is None
