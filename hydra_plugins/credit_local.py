@@ -31,7 +31,8 @@ class GridSweeper(BasicSweeper):
         from credit.cli.sweep import launch
 
         launcher = self.launcher
-        launch(batch, _compose(self.hydra_context, self.config), lambda jobs, skipped: run_with(launcher, jobs))
+        compose = _compose(self.hydra_context, self.config)
+        launch(batch, compose, lambda jobs, skipped: run_with(launcher, jobs), elsewhere=True)
         return []
 
 

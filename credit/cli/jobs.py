@@ -42,13 +42,12 @@ class Job:
     runner: str = "train"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def payload(self, threads: int | None) -> dict[str, Any]:
-        """Return what a worker process needs, as plain picklable values."""
-        config = self.config
-        if threads is not None and config.trainer.threads is None:
-            config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, threads=threads))
+    def payload(self, threads: int | None, device: str | None = None) -> dict[str, Any]:
+        """Return what a worker process needs, as plain picklable values; `threads` where the run gives none."""
+        trainer = self.config.trainer
+        trainer = dataclasses.replace(trainer, threads=trainer.threads or threads, device=device or trainer.device)
         return {
-            "config": config.as_dict(),
+            "config": dataclasses.replace(self.config, trainer=trainer).as_dict(),
             "runner": self.runner,
             "options": self.options,
             "folders": [str(one) for one in user_folders()],
@@ -92,7 +91,12 @@ def check_parallel(parallel: Any) -> int:
 
 
 def examine(
-    jobs: Sequence[Job], refusal: Callable[[int, str], UserError], *, measure: bool = False, threads: int | None = None
+    jobs: Sequence[Job],
+    refusal: Callable[[int, str], UserError],
+    *,
+    measure: bool = False,
+    threads: int | None = None,
+    elsewhere: bool = False,
 ) -> Examined:
     """Check what needs torch, for every job, in one process of its own: this one stays light.
 
@@ -101,12 +105,13 @@ def examine(
         refusal: makes the error of the job with this index from the words of why it cannot run.
         measure: also estimate what each costs.
         threads: CPU threads to measure with.
+        elsewhere: the jobs may run on other machines, so that a GPU that this one lacks is no reason to refuse them.
 
     Raises:
         UserError: a job cannot run.
     """
     payload = {
-        "jobs": [job.payload(None) for job in jobs],
+        "jobs": [job.payload(None, device="auto" if elsewhere else None) for job in jobs],
         "folders": [str(one) for one in user_folders()],
         "threads": threads,
         "measure": measure,

@@ -1,6 +1,7 @@
 """Hydra's launchers for jobs that are a list and no grid: what `credit table` gives to a cluster."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
 
 
 def _check_name(words: Sequence[str]) -> None:
-    """Refuse a launcher that nobody installed, before Hydra says that a file is missing."""
+    """Refuse a launcher that is not installed, or whose cluster is not here, before Hydra or submitit say it their way."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
@@ -97,4 +98,9 @@ def _check_name(words: Sequence[str]) -> None:
         slurm = "; submitit_slurm and submitit_local come with pip install 'credit[slurm]'"
         raise UserError(
             f"unknown launcher '{chosen}': {nearest(chosen, names)}{'' if 'submitit_slurm' in names else slurm}"
+        )
+    if chosen == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm: there is no SLURM on this machine (no srun). Give the command on a cluster's login "
+            "node, or leave the launcher out to run here; hydra/launcher=submitit_local tries submitit without a cluster"
         )

@@ -15,13 +15,16 @@ Start = Callable[[Sequence[Job], int], list[Outcome]]
 """Runs jobs that were checked and says how each ended; also told how many more were complete already."""
 
 
-def launch(job_words: list[list[str]], compose: Callable[[list[str]], Any], start: Start) -> None:
+def launch(
+    job_words: list[list[str]], compose: Callable[[list[str]], Any], start: Start, *, elsewhere: bool = False
+) -> None:
     """Run a sweep to its end; raise `SystemExit(1)` where a job failed, diverged or was killed.
 
     Args:
         job_words: the overrides of each job.
         compose: gives the composed configuration of one job's overrides.
         start: runs the jobs that are left.
+        elsewhere: whether they may run on other machines.
 
     Raises:
         UserError: a job cannot run; none has started.
@@ -32,7 +35,11 @@ def launch(job_words: list[list[str]], compose: Callable[[list[str]], Any], star
     outcomes: list[Outcome] = []
     if waiting:
         numbers = [every.index(job) + 1 for job in waiting]
-        examine(waiting, lambda index, why: _of_job(numbers[index], len(every), waiting[index].title, why))
+        examine(
+            waiting,
+            lambda index, why: _of_job(numbers[index], len(every), waiting[index].title, why),
+            elsewhere=elsewhere,
+        )
         outcomes = start(waiting, len(jobs) - len(waiting))
     else:
         print(f"nothing to run, {len(jobs)} already complete")

@@ -11,7 +11,7 @@ from credit.cli.launchers import hydra_launcher, is_local, local_jobs, split_wor
 from credit.cli.train import take_folders
 from credit.config.plugins import use_folders
 from credit.errors import UserError, nearest
-from credit.papers.job import Manifest, write_manifest
+from credit.papers.job import Manifest, table_folder, write_manifest
 from credit.papers.runners import runner
 from credit.papers.spec import BUDGETS, Spec
 from credit.records import read_result
@@ -122,16 +122,19 @@ def _run(asked: Request) -> int:
     from credit.papers.load import load
 
     local = is_local(asked.hydra)
-    parallel = local_jobs(asked.hydra) if local else None
+    parallel = local_jobs(asked.hydra) if local else 1
+    if not local:
+        with hydra_launcher(asked.hydra, table_folder(asked.table, asked.budget)):
+            pass  # refused here if at all, before anything is written
     spec = load(asked.table)
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
     jobs = _jobs(manifest)
     waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
-    found = _examine(spec, manifest, waiting)
+    found = _examine(spec, manifest, waiting, elsewhere=not local)
     parallel = parallel or (1 if found.gpu else cores())
     total = _cost(waiting, found, parallel)
-    where = f"{parallel} process{'es' * (parallel > 1)}" if local else _launcher_name(asked.hydra)
+    where = _count(parallel, "process") if local else f"one process like this machine's; given to {_name(asked.hydra)}"
     print(_plan(spec, manifest, jobs, waiting, total, found, where), flush=True)
     if asked.dry:
         return 0
@@ -139,7 +142,7 @@ def _run(asked: Request) -> int:
     started = time.perf_counter()
     with environment(**{COMMAND: manifest.command}):
         outcomes = _launch(waiting, parallel, asked.hydra, folder)
-    if waiting:
+    if waiting and local:
         print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
     _write_report(spec, manifest, folder)
     return _failures(jobs, outcomes)
@@ -160,7 +163,7 @@ def _jobs(manifest: Manifest) -> list[Job]:
     return list(jobs.values())
 
 
-def _examine(spec: Spec, manifest: Manifest, waiting: list[Job]) -> Examined:
+def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, elsewhere: bool) -> Examined:
     """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
     from credit.papers.expand import blamed
 
@@ -169,7 +172,7 @@ def _examine(spec: Spec, manifest: Manifest, waiting: list[Job]) -> Examined:
         of = next(one for one in manifest.jobs if one.path() == job.folder)
         return blamed(spec, manifest, of, UserError(why), lambda config: held.refuse(config, job.options))
 
-    return examine(waiting, refusal, measure=True, threads=share(cores()))
+    return examine(waiting, refusal, measure=True, threads=share(cores()), elsewhere=elsewhere)
 
 
 def _launch(waiting: list[Job], parallel: int, hydra: list[str], folder: Path) -> dict[Path, Outcome]:
@@ -231,15 +234,18 @@ def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
 def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
     """Print what went wrong and return the exit code."""
     failed = [(job, why) for job in jobs if (why := failure(job, outcomes.get(job.folder))) is not None]
+    alike: dict[str, list[Job]] = {}
     for job, why in failed:
-        print(f"{job.title}: {why}")
-        log = outcomes[job.folder].log if job.folder in outcomes else ""
+        alike.setdefault(why, []).append(job)
+    for why, group in alike.items():
+        print(f"{_titles(group)}: {why}")
+        log = outcomes[group[0].folder].log if group[0].folder in outcomes else ""
         if "Traceback" in log:
             print(log.rstrip())
     missing = {job.folder for job, _ in failed}
-    diverged = [job.title for job in jobs if job.folder not in missing and _status(job) == "diverged"]
+    diverged = [job for job in jobs if job.folder not in missing and _status(job) == "diverged"]
     if diverged:
-        print(f"{_count(len(diverged), 'run')} diverged: {', '.join(diverged[:6])}{', ...' * (len(diverged) > 6)}")
+        print(f"{_count(len(diverged), 'run')} diverged: {_titles(diverged)}")
     if failed:
         print(
             f"{len(failed)} of {_count(len(jobs), 'job')} failed; the same command skips what is done and tries these again."
@@ -251,12 +257,18 @@ def _status(job: Job) -> str | None:
     return (read_result(job.folder) or {}).get("status")
 
 
-def _launcher_name(words: list[str]) -> str:
+def _titles(jobs: list[Job]) -> str:
+    more = f" and {len(jobs) - 6} more" if len(jobs) > 6 else ""
+    return ", ".join(job.title for job in jobs[:6]) + more
+
+
+def _name(words: list[str]) -> str:
     return [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")][-1]
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number} {what}{plural * (number != 1)}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What the worker processes of sweeps and tables do; imports little, because every worker imports it."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -97,7 +98,9 @@ def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any
     end = time.perf_counter() + MEASURING_SECONDS
     for key in _one_of_each_network_first(list(alike)):
         if len(paces) < MOST_MEASURED and time.perf_counter() < end:
-            paces[key] = measure(prepare(trained[alike[key][0]].cfg))
+            # A user's rule may fall over here: its job says so, with the traceback, and costs no other.
+            with contextlib.suppress(Exception):
+                paces[key] = measure(prepare(trained[alike[key][0]].cfg))
     out: list[float | None] = [None] * len(payload["jobs"])
     for key, indices in alike.items():
         pace = paces.get(key) or _nearest(json.loads(key), paces)
