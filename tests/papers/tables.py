@@ -25,7 +25,8 @@ published:
   noisy: {bp: 81.9, fa: 84.8}
 claims:
   - {name: fa wins, says: Feedback alignment is better., compare: fa > bp}
-figures: []
+figures:
+  - {kind: curves, title: By epoch}
 budgets:
   smoke: {says: It runs., seeds: 1, set: [trainer.steps=4]}
   quick: {says: A little., seeds: 2, minutes: 1, set: [trainer.epochs=3]}
