@@ -21,7 +21,7 @@ from credit.papers.collect import Collection
 from credit.papers.consistency import claim_rows, claim_tree
 from credit.papers.expression import Comparison, Minus, Number
 from credit.papers.inference import LEVEL, Estimate, holm, one_sample, welch
-from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, row_label, shared_repeats
+from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, row_label, shared_repeats
 from credit.papers.spec import Claim
 from credit.papers.tallies import satisfied_by, tally
 from credit.papers.trends import trend
@@ -119,6 +119,7 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
     side = tree.left if isinstance(tree.right, Number) else Minus(tree.left, tree.right)
     form, constant, chosen = linear_form(case, side, row)
     note = f"; best: {', '.join(dict.fromkeys(chosen))}" if chosen else ""
+    note += lost_words(case, form)
     if not case.paired:
         return welch([(c, list(case.values(cell).values())) for cell, c in form.items()], constant), note
     samples = [(c, case.values(cell)) for cell, c in form.items()]

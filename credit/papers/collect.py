@@ -48,7 +48,7 @@ class Run:
     @property
     def repeat(self) -> Repeat:
         """What tells it from the cell's other runs."""
-        return tuple(self.job.repeat.items())
+        return tuple((key, json.dumps(v) if isinstance(v, list | dict) else v) for key, v in self.job.repeat.items())
 
     def number(self, name: str, accuracy: str) -> float | None:
         """Return a measure of it; None for a run that did not complete, whatever it had reached before."""

@@ -7,7 +7,7 @@ from credit.papers.collect import Cell, Collection
 from credit.papers.measures import Measure, measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.verdicts import LEGEND, Judgement
-from credit.papers.words import NOTHING, measured, number, plural, signed, spread, unit_of_difference
+from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
 _MOST_COLUMNS = 7  # of a grid that a page can show
 _MOST_CELLS = 30  # of a list that is not folded
@@ -18,6 +18,7 @@ _LABELS = {
     "quick": "quick budget: tests the claims in small; not the published setting.",
     "paper": "paper budget: the published setting, as far as the paper gives it.",
 }
+_CLAIMS = {"smoke": ", judged only to show that it runs", "quick": ", tested in small", "paper": ""}
 _ACCURACIES = {
     "last": "the last epoch",
     "best_val": "the epoch that was best on validation",
@@ -38,16 +39,17 @@ def content(
     """
     spec = held.spec
     main, *others = spec.measures
+    timing = measure(main).is_time
     blocks: list[Block] = [Heading(spec.title, 1), Text(f"{spec.source}. Table `{spec.name}`."), *_box(held)]
-    blocks += _claims(judged, honest)
+    blocks += _claims(held, judged, honest)
     blocks += [Heading(_heading(measure(main)))] + _main_table(held, main)
     for name in others:
-        if held.has(name) and not measure(name).is_time:
+        if held.has(name) and (timing or not measure(name).is_time):
             blocks += [Heading(_heading(measure(name))), *_other_table(held, name)]
     if pictures:
         blocks += [Heading("Pictures"), *pictures]
     blocks += _settings(held)
-    own = [name for name in others if measure(name).is_time and held.has(name)]
+    own = [name for name in others if measure(name).is_time and held.has(name) and not timing]
     grids = [block for name in own for block in (Heading(_heading(measure(name)), 3), *_other_table(held, name))]
     return blocks + times(held, grids) + provenance(held)
 
@@ -72,11 +74,12 @@ def _box(held: Collection) -> list[Block]:
     return blocks
 
 
-def _claims(judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Block]:
+def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Block]:
     if not judged:
         return []
     tally = [(v, sum(j.verdict == v for j in judged)) for v in ("held", "not held", "undecided")]
-    blocks: list[Block] = [Heading("Claims: " + ", ".join(f"{n} {verdict}" for verdict, n in tally if n))]
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in tally if n)
+    blocks: list[Block] = [Heading(f"Claims{_CLAIMS[held.manifest.budget]}: {counts}")]
     blocks.append(Verdicts(tuple(_verdict(j) for j in judged)))
     if honest:
         blocks.append(Heading("The same, with the epoch not chosen on test", 3))
@@ -84,7 +87,10 @@ def _claims(judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Bl
     rows = [(j.claim.name, f.row, f.verdict, f.words) for j in judged if len(j.findings) > 1 for f in j.findings]
     if rows:
         blocks.append(Fold("row by row", (Table(("claim", "row", "verdict", "found"), tuple(rows), "llll"),)))
-    return [*blocks, Text("Differences are left side minus right side of the claim. " + LEGEND, small=True)]
+    legend = "Differences are left side minus right side of the claim. " + LEGEND
+    if any("fold" in key for key in held.spec.repeat):
+        legend += " Folds share most of their training examples, so p values over folds are somewhat too small."
+    return [*blocks, Text(legend, small=True)]
 
 
 def _verdict(judgement: Judgement) -> Verdict:
@@ -135,7 +141,7 @@ def _compared(held: Collection, name: str) -> Table:
         text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
         text = f"**{text}**" if cell in best else text
         published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
-        return f"{text} [{spread(published.mean, published.std, 1)}]" if published else text
+        return f"{text} [{printed(published)}]" if published else text
 
     return _grid(held, entry)
 
@@ -161,7 +167,7 @@ def _every_cell(held: Collection, name: str) -> Table:
         if not runs and published is None:
             continue
         row, column = spec.rows[cell[0]].label, spec.columns[cell[1]].label
-        theirs = spread(published.mean, published.std, 1) if published else NOTHING
+        theirs = printed(published) if published else NOTHING
         theirs += f" (n = {published.n})" if published and published.n else ""
         ours = measured(summary, kind.decimals) if runs else "not in this budget"
         away = None if published is None or summary.mean is None else summary.mean - published.mean

@@ -18,8 +18,7 @@ _TIMES = {"epoch_seconds": "seconds_per_epoch", "run_seconds": "total_seconds"}
 
 def report_csv(held: Collection) -> str:
     """Return the text of report.csv."""
-    names = [name for name in held.spec.measures if name == held.spec.measures[0] or not measure(name).is_time]
-    timed = [name for name in held.spec.measures[1:] if measure(name).is_time]
+    names, timed = _names(held)
     lines = [_cell_line(held, cell, name, timed) for cell in held.runs for name in names]
     return _text([line for line in lines if line])
 
@@ -27,6 +26,14 @@ def report_csv(held: Collection) -> str:
 def runs_csv(held: Collection) -> str:
     """Return the text of runs.csv."""
     return _text([_run_line(held, run) for run in held.all()])
+
+
+def _names(held: Collection) -> tuple[list[str], list[str]]:
+    """Return the measures that are lines of their own, and the times beside them; in a table of times all are lines."""
+    names = list(held.spec.measures)
+    if measure(names[0]).is_time:
+        return names, []
+    return [name for name in names if not measure(name).is_time], [name for name in names if measure(name).is_time]
 
 
 def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def _run_line(held: Collection, run: Run) -> dict[str, Any]:
     mode, job = held.spec.accuracy, run.job
     result = run.result or {}
     origin = result.get("provenance") or {}
-    names = [name for name in held.spec.measures if name == held.spec.measures[0] or not measure(name).is_time]
+    names, timed = _names(held)
     return {
         "row": job.row,
         "column": job.column,
@@ -72,11 +79,7 @@ def _run_line(held: Collection, run: Run) -> dict[str, Any]:
         "data_digest": result.get("data_digest"),
         "commit": origin.get("commit"),
         "device": (origin.get("machine") or {}).get("device"),
-        **{
-            f"{name}_seconds": run.number(name, mode)
-            for name in held.spec.measures
-            if measure(name).is_time and name not in names
-        },
+        **{f"{name}_seconds": run.number(name, mode) for name in timed},
         **{column: run.number(of, mode) for column, of in _TIMES.items()},
     }
 

@@ -20,7 +20,8 @@ def _block(block: Block) -> str:
         case Text(text, small):
             return f"<sub>{_safe(text)}</sub>" if small else _safe(text)
         case Box(lines, _):
-            return "\n>\n".join(f"> {_safe(line)}" for line in lines)
+            told = [f"**{_safe(lines[0])}**", *map(_safe, lines[1:])]
+            return "\n>\n".join(f"> {line}" for line in told)
         case Table():
             return _table(block)
         case Verdicts(of):

@@ -82,13 +82,19 @@ def _cell_commands(held: Collection, runs: list[Run]) -> list[str]:
         return [f"{held.manifest.command}  # {job.runner}: part of the table's own command"]
     if len(runs) == 1:
         return [shlex.join(["credit-train", *job.words])]
-    values = {key: list(dict.fromkeys(str(run.job.repeat[key]) for run in runs)) for key in job.repeat}
-    repeats = {f"{key}={value}" for key, value in job.repeat.items()}
-    common = [word for word in job.words if word not in repeats]
-    full = {tuple(map(str, run.job.repeat.values())) for run in runs} == set(product(*values.values()))
-    if not full or len(runs) != len({tuple(map(str, run.job.repeat.values())) for run in runs}):
+    told = [_repeat_words(run) for run in runs]
+    values = {key: list(dict.fromkeys(words[key] for words in told)) for key in told[0]}
+    found = [tuple(words.values()) for words in told]
+    if sorted(found) != sorted(product(*values.values())) or any("," in value for line in found for value in line):
         return [shlex.join(["credit-train", *run.job.words]) for run in runs]
-    return [shlex.join(["credit-train", "-m", *common, *(f"{key}={','.join(told)}" for key, told in values.items())])]
+    common = [word for word in job.words if word.partition("=")[0] not in values]
+    return [shlex.join(["credit-train", "-m", *common, *(f"{key}={','.join(each)}" for key, each in values.items())])]
+
+
+def _repeat_words(run: Run) -> dict[str, str]:
+    """Return the values of the settings that tell the cell's runs apart, as they stand in the run's words."""
+    words = {key: value for key, _, value in (word.partition("=") for word in run.job.words)}
+    return {key: words.get(key, str(value)) for key, value in run.job.repeat.items()}
 
 
 def _told(values: Iterable[Any]) -> str:

@@ -87,6 +87,15 @@ def side_value(side: Side, row: str, mean: Callable[[Cell], Any]) -> Any:
     return np.maximum.reduce([np.asarray(side_value(option, row, mean)) for option in side.of])
 
 
+def lost_words(case: Case, form: dict[Cell, float]) -> str:
+    """Say which of the cells' runs are not counted: ``; BP+AdamW at CIFAR-10: 2 of 3, 1 diverged``; empty for none."""
+    spec, told = case.held.spec, []
+    for cell in form:
+        counts = case.held.summary(cell, case.name, case.accuracy).counts()
+        told += [f"; {spec.columns[cell[1]].label} at {spec.rows[cell[0]].label}: {counts}"] if counts else []
+    return "".join(told)
+
+
 def shared_repeats(held: Sequence[dict[Any, float]]) -> list[Any]:
     """Return the repeats that all of these cells have, in the first one's order."""
     return [repeat for repeat in held[0] if all(repeat in values for values in held)] if held else []

@@ -4,7 +4,7 @@ from typing import Any
 
 from credit.papers.expression import Comparison, cells
 from credit.papers.inference import LEVEL, resampled_means
-from credit.papers.sides import Case, NoNumberError, row_label, shared_repeats, side_value
+from credit.papers.sides import Case, NoNumberError, lost_words, row_label, shared_repeats, side_value
 from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement
 
 
@@ -25,7 +25,8 @@ def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgeme
         often = "" if boot is None else f", in {boot.mean():.0%} of resamples"
         decimals = case.measure.decimals
         word = "satisfied" if means[row] else "not satisfied"
-        text = f"{left:.{decimals}f} {tree.op} {right:.{decimals}f}{often}"
+        lost = lost_words(case, {(cell.row or row, cell.column): 1.0 for cell in cells(tree)})
+        text = f"{left:.{decimals}f} {tree.op} {right:.{decimals}f}{often}{lost}"
         findings.append(Finding(row_label(case, row), word, text))
     satisfied, missing = sum(means.values()), len(rows) - len(means)
     words = f"{satisfied} of {len(means)} rows by their means, at least {wanted} of {len(rows)} claimed"

@@ -5,7 +5,7 @@ from typing import Any
 from credit.papers.collect import Cell
 from credit.papers.expression import Side
 from credit.papers.inference import LEVEL, one_sample, slope
-from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, shared_repeats
+from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, shared_repeats
 from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, estimate_words, known, t_words
 from credit.papers.words import p_words
 
@@ -29,7 +29,8 @@ def trend(case: Case, side: Side, rows: list[str]) -> Finding:
         return Finding("", UNDECIDED, "no repeat completed at every row")
     estimate = one_sample([slope(xs, line) * reach for line in lines])
     span = f"from {spec.rows[run[xs.index(min(xs))][0]].label} to {spec.rows[run[xs.index(max(xs))][0]].label}"
-    number = f"{estimate_words(case.measure, estimate)} along the fitted line {span}"
+    lost = lost_words(case, {cell: c for of_row, _, _ in forms for cell, c in of_row.items()})
+    number = f"{estimate_words(case.measure, estimate)} along the fitted line {span}{lost}"
     if estimate.error is None:
         word = "as claimed" if sign * estimate.value > 0 else "against it"
         return Finding("", UNDECIDED, f"{number}; one repeat decides nothing, the sign is {word}", estimate)

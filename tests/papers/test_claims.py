@@ -36,7 +36,8 @@ def test_a_comparison_is_welchs_t_test(own: Path) -> None:
 
 
 def test_a_paired_comparison_is_the_paired_test_over_the_repeats_both_have(own: Path) -> None:
-    a, b = [91.2, 91.9, 90.8, 70.0], [91.0, 91.6, 90.7, "diverged"]
+    a = [91.2, 91.9, 90.8, 70.0]
+    b: list[float | None | str] = [91.0, 91.6, 90.7, "diverged"]
     found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): a, ("r0", "b"): b}, "paired")
     scipy = stats.ttest_rel(a[:3], [91.0, 91.6, 90.7], alternative="greater")
     assert found.findings[0].p == pytest.approx(scipy.pvalue)

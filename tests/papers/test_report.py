@@ -8,6 +8,8 @@ import shlex
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ def test_every_run_is_a_line(digits: Digits, tmp_path: Path) -> None:
 def test_a_smaller_budget_is_told_before_anything_else(digits: Digits, tmp_path: Path) -> None:
     page, html = write(digits, tmp_path)
     top = page.split("## ")[0]
-    assert "> quick budget: tests the claims in small; not the published setting." in top
+    assert "> **quick budget: tests the claims in small; not the published setting.**" in top
     assert "2 seeds a cell; 6 of 6 runs complete" in top
     assert "| `trainer.epochs` | `200` | `2` | all cells |" in top
     assert html.index("not the published setting") < html.index("<h2>")
@@ -140,9 +142,7 @@ def test_the_same_runs_give_the_same_bytes_but_for_times(digits: Digits, tmp_pat
     write(digits, again)
     assert {f.name: f.read_bytes() for f in first.iterdir()} == {f.name: f.read_bytes() for f in again.iterdir()}
     for job in digits.manifest.jobs:
-        change_result(job.path(), lambda result: result.update(seconds=77.7, seconds_per_epoch=33.3))
-        for part in ("last", "best"):
-            change_result(job.path(), lambda result, part=part: result[part].update(seconds=77.7))
+        change_result(job.path(), _slower)
     write(digits, later)
     assert _without_times((first / "report.md").read_text()) == _without_times((later / "report.md").read_text())
     assert "33.3" in (later / "report.md").read_text()
@@ -157,6 +157,12 @@ def test_the_same_runs_give_the_same_bytes_but_for_times(digits: Digits, tmp_pat
         ]
         assert kept[0] == kept[1]
         assert lines_of(first, name) != lines_of(later, name)
+
+
+def _slower(result: dict[str, Any]) -> None:
+    result.update(seconds=77.7, seconds_per_epoch=33.3)
+    for part in ("last", "best"):
+        result[part]["seconds"] = 77.7
 
 
 def _without_times(page: str) -> str:
@@ -193,10 +199,14 @@ def test_where_it_comes_from_is_told_without_the_machines_paths(digits: Digits, 
 def test_runs_of_two_commits_are_both_told(digits: Digits, tmp_path: Path) -> None:
     for seed, commit in enumerate(("aaaa", "bbbb")):
         folder = digits.folder("clean", "bp", seed)
-        change_result(folder, lambda result, commit=commit: result["provenance"].update(commit=commit))
+        change_result(folder, partial(_made_at, commit))
     page, _ = write(digits, tmp_path)
     assert re.search(r"\| commit \| aaaa and bbbb", page)
     assert "Runs of different code or machines stand in one table" in page
+
+
+def _made_at(commit: str, result: dict[str, Any]) -> None:
+    result["provenance"]["commit"] = commit
 
 
 def test_the_words_of_a_cell_are_those_of_its_runs(digits: Digits, tmp_path: Path) -> None:
@@ -227,18 +237,14 @@ def test_an_accuracy_chosen_on_test_stands_beside_an_honest_one(own: Path, tmp_p
 
 
 def test_a_time_as_the_main_measure_is_in_the_main_table(digits: Digits, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     spec = replace(digits.spec, measures=("seconds_per_epoch", "total_seconds"), published={}, claims=(), figures=())
     page = write_report(spec, digits.manifest, tmp_path).read_text()
     assert page.index("## Seconds an epoch, s") < page.index("## Settings")
-    assert page.index("## Times") < page.index("### Seconds a run, s")
+    assert page.index("## Seconds a run, s") < page.index("## Settings")
     assert "measured_mean" in lines_of(tmp_path, "report.csv")[0]
 
 
 def test_jobs_of_cells_that_the_table_lost_are_left_out_and_said(digits: Digits, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     jobs = (*digits.manifest.jobs, replace(digits.manifest.jobs[0], column="gone"))
     page = write_report(digits.spec, replace(digits.manifest, jobs=jobs), tmp_path).read_text()
     assert "1 run of cells that the table's file no longer has: left out." in page
