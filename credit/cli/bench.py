@@ -16,6 +16,10 @@ SHAPES = {
     "cifar_resnet": (3, 32, 32),
 }
 BATCH, CLASSES = 128, 10
+# Networks without batch statistics, where lisp_margin leaves satisfied samples out of the sweep.
+SPARSE = ("mlp", "lenet5")
+SHARES = (50, 90, 100)
+TARGETS = {50: 0.70, 90: 0.40}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +32,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rules", default=",".join(RULES), help="comma-separated names, or 'all' (default: %(default)s)")
     p.add_argument("--archs", default=",".join(SHAPES), help="comma-separated, of: %(default)s")
     p.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a row (default: %(default)s)")
+    p.add_argument(
+        "--satisfied",
+        default=",".join(map(str, SHARES)),
+        help="shares of the batch, in per cent, that meet lisp_margin's margin, each measured on "
+        f"{' and '.join(SPARSE)}; at 100 the forward pass and the output signal are left; '' leaves them out "
+        "(default: %(default)s)",
+    )
     p.add_argument("--compiled", action="store_true", help="also with torch.compile on both sides (slow to start)")
     p.add_argument("--no-data", action="store_true", help="leave out the data path")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
@@ -57,8 +68,10 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--device {args.device}: this machine shows no CUDA device; write --device cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
+    shares = _shares(args.satisfied)
     rows = _rows(rules, archs, args)
     report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
+    report["satisfied"] = _satisfied_rows([arch for arch in archs if arch in SPARSE and shares], shares, args)
     if not args.no_data:
         report["data"] = _data_path()
     out = args.json or Path(os.environ.get("CREDIT_RUNS") or "runs") / "bench.json"
@@ -68,13 +81,63 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _shares(written: str) -> list[float]:
+    from credit.errors import UserError
+
+    try:
+        shares = [float(word) for word in written.split(",") if word]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share <= 100 for share in shares):
+        raise UserError(f"--satisfied {written}: shares are per cent from 0 to 100, for example --satisfied 0,50,90")
+    return shares
+
+
+def _satisfied_rows(archs: list[str], shares: list[float], args: argparse.Namespace) -> list[dict[str, Any]]:
+    from rich.console import Console
+    from rich.table import Table
+
+    from credit.diagnostics.speed import compare_satisfied
+
+    rows = []
+    for arch in archs:
+        table = Table(
+            title=f"{arch}, batch {BATCH}, {args.device}: lisp_margin's step over autograd's, by the share of samples that "
+            "meet the margin",
+            title_justify="left",
+        )
+        for column in ("satisfied", "time", "quartiles", "target", "peak memory", "pairs"):
+            table.add_column(column, justify="right")
+        for share in shares:
+            model, x, _ = _problem(arch, args.device)
+            ratio = compare_satisfied(model, x, share / 100, seconds=args.seconds)
+            target = TARGETS.get(int(share)) if share == int(share) else None
+            rows.append({"arch": arch, "rule": "lisp_margin", "satisfied": share, "target": target} | asdict(ratio))
+            wanted = "" if target is None else f"{target:.2f}"
+            quartiles, memory = f"{ratio.low:.2f}-{ratio.high:.2f}", f"{ratio.memory:.2f}"
+            table.add_row(f"{share:g} %", f"{ratio.time:.2f}", quartiles, wanted, memory, str(ratio.pairs))
+        Console().print(table)
+    return rows
+
+
+def _problem(arch: str, device: str) -> tuple[Any, Any, Any]:
+    """Return (model, x, y), the same each time."""
+    import torch
+
+    from credit.models import build
+
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(BATCH, *SHAPES[arch], generator=source).to(device)
+    y = torch.randint(0, CLASSES, (BATCH,), generator=source).to(device)
+    return build({"kind": arch}, SHAPES[arch], CLASSES, seed=0).to(device).train(), x, y
+
+
 def _rows(rules: list[str], archs: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
     from rich.console import Console
     from rich.table import Table
 
     from credit.diagnostics.speed import compare
-    from credit.models import build
 
     console = Console()
     rows = []
@@ -85,10 +148,7 @@ def _rows(rules: list[str], archs: list[str], args: argparse.Namespace) -> list[
         for rule in rules:
             for compiled in (False, True) if args.compiled else (False,):
                 torch._dynamo.reset() if compiled else None
-                source = torch.Generator().manual_seed(0)
-                x = torch.randn(BATCH, *SHAPES[arch], generator=source).to(args.device)
-                y = torch.randint(0, CLASSES, (BATCH,), generator=source).to(args.device)
-                model = build({"kind": arch}, SHAPES[arch], CLASSES, seed=0).to(args.device).train()
+                model, x, y = _problem(arch, args.device)
                 ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
                 mode = "compiled" if compiled else "eager"
                 rows.append({"arch": arch, "rule": rule, "mode": mode} | asdict(ratio))

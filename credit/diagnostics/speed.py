@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from credit.errors import UserError
 from credit.rules import api
 
 
@@ -49,9 +50,48 @@ def autograd_step(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor]
     return step
 
 
-def compare(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool = False, seconds: float = 6.0
-) -> Ratio:
+def satisfied(model: nn.Module, x: Tensor, share: float) -> tuple[Tensor, float]:
+    """Return labels (B,) and a margin that ``share`` of the batch meets on this model, and no other sample.
+
+    The samples with the largest lead of one logit over the next get that class for a label, the others the class after it;
+    the margin is the smallest of those leads (a whisker less, so that rounding violates none). Only labels and margin are
+    chosen: the step that is measured runs forwards on the whole batch, as in training.
+
+    Args:
+        model: without dropout, so that its logits are the step's.
+        x: batch (B, ...).
+        share: of the samples, in [0, 1].
+    """
+    with torch.no_grad():
+        leads, places = model(x).topk(2, 1)
+    leads = leads[:, 0] - leads[:, 1]
+    chosen = leads.argsort(descending=True)[: round(share * len(x))]
+    y = places[:, 1].clone()
+    y[chosen] = places[chosen, 0]
+    return y, 0.999 * float(leads[chosen].min()) if len(chosen) else 1.0
+
+
+def compare_satisfied(model: nn.Module, x: Tensor, share: float, *, seconds: float = 6.0) -> Ratio:
+    """Return the ratios of a ``lisp_margin`` step where ``share`` of the samples meets the margin (see ``satisfied``).
+
+    Args:
+        model, x, seconds: as for ``compare``.
+        share: in [0, 1].
+
+    Raises:
+        UserError: the step that is measured found another share.
+    """
+    y, margin = satisfied(model, x, share)
+    found = 1 - float(api.rule("lisp_margin", model, margin=margin).step(x, y).signals["output.active"])
+    if abs(found - share) > 1 / len(x):
+        raise UserError(
+            f"{share:.0%} of the samples should meet the margin, but {found:.0%} do: the model draws at random"
+        )
+    return compare("lisp_margin", model, x, y, seconds=seconds, margin=margin)
+
+
+def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool = False, seconds: float = 6.0,
+            **options: Any) -> Ratio:  # fmt: skip
     """Return the ratios of rule ``name`` on ``model`` and batch (x, y).
 
     Args:
@@ -60,8 +100,9 @@ def compare(
         x, y: one batch.
         compiled: compile both sides with ``torch.compile``.
         seconds: about how long to measure; at least 5 pairs are timed.
+        options: the rule's.
     """
-    rule = api.rule(name, model, compile=compiled)
+    rule = api.rule(name, model, compile=compiled, **options)
     plain = autograd_step(model, compiled)
 
     def ours(x: Tensor, y: Tensor) -> None:

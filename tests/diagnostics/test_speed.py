@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+import credit
 from credit.cli import bench
-from credit.diagnostics.speed import compare, peak_bytes
+from credit.diagnostics.speed import compare, peak_bytes, satisfied
 from credit.errors import UserError
 
 
@@ -50,6 +51,45 @@ def test_the_command_writes_its_numbers(tmp_path: Path, capsys: pytest.CaptureFi
         ("dfa", "mlp", "eager"),
     ]
     assert "peak memory" in capsys.readouterr().out
+
+
+def test_the_share_of_satisfied_samples_is_real() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 5))
+    x = torch.randn(40, 6)
+    for share in (0.0, 0.25, 0.5, 0.9, 1.0):
+        y, margin = satisfied(model, x, share)
+        z = model(x)
+        others = z.scatter(1, y.unsqueeze(1), -torch.inf).amax(1)
+        met = z.gather(1, y.unsqueeze(1)).squeeze(1) - others >= margin
+        assert int(met.sum()) == round(share * 40)
+        step = credit.rule("lisp_margin", model, margin=margin).step(x, y)
+        assert float(step.signals["output.active"]) == pytest.approx(1 - share, abs=1e-6)
+
+
+def test_satisfied_rows_stand_beside_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    words = [
+        "--rules",
+        "bp",
+        "--archs",
+        "mlp",
+        "--seconds",
+        "0.05",
+        "--no-data",
+        "--json",
+        str(out),
+        "--satisfied",
+        "50,90",
+    ]
+    assert bench.main(words) == 0
+    rows = json.loads(out.read_text())["satisfied"]
+    assert [(row["arch"], row["satisfied"], row["target"]) for row in rows] == [("mlp", 50, 0.7), ("mlp", 90, 0.4)]
+    assert rows[1]["time"] < 1
+    assert "meet the margin" in " ".join(capsys.readouterr().out.split())
+    for wrong in ("50,120", "half"):
+        with pytest.raises(UserError, match=f"--satisfied {wrong}: shares are per cent from 0 to 100"):
+            bench.main(["--satisfied", wrong])
 
 
 def test_unknown_names_are_refused() -> None:
