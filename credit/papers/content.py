@@ -197,12 +197,9 @@ def _settings(held: Collection) -> list[Block]:
     blocks: list[Block] = [Heading("Settings"), Text(f"Split: {spec.split}")]
     how = {"welch": "Welch's t test", "paired": "a paired t test over shared repeats"}[spec.test]
     repeats = "".join(f", times the values {', '.join(map(str, v))} of `{k}`" for k, v in spec.repeat.items())
-    blocks.append(
-        Text(
-            f"The paper's accuracy is taken as that of {_ACCURACIES[spec.accuracy]}. Repeats: "
-            f"{plural(held.manifest.seeds, 'seed')}{repeats}. Cells are compared by {how}."
-        )
-    )
+    epoch = "" if measure(spec.measures[0]).is_time else f"The accuracy is that of {_ACCURACIES[spec.accuracy]}. "
+    seeds = plural(held.manifest.seeds, "seed")
+    blocks.append(Text(f"{epoch}Repeats: {seeds}{repeats}. Cells are compared by {how}."))
     if spec.settings:
         rows = tuple((setting.what, setting.reading, setting.why) for setting in spec.settings)
         blocks.append(Table(("what the paper leaves out", "reading here", "why"), rows, "lll"))
@@ -211,7 +208,7 @@ def _settings(held: Collection) -> list[Block]:
 
 def _heading(kind: Measure) -> str:
     text = kind.label[0].upper() + kind.label[1:]
-    return f"{text}, {kind.unit}" if kind.unit else text
+    return f"{text}, {kind.unit}" if kind.unit in ("%", "points") else text
 
 
 def _value(value: object) -> str:

@@ -57,7 +57,7 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     values = [told[row, c].mean for row in rows for c in columns if (row, c) in told]
     values += [published[row, c].mean for row in rows for c in columns if (row, c) in published]
     known = [value for value in values if value is not None]
-    from_zero = min(known) < 0.5 * max(known)
+    from_zero = measure(name).is_time or min(known) < 0.5 * max(known)
     canvas = Canvas(
         figsize=(min(12.0, max(6.0, 1.2 + 0.26 * len(rows) * (len(columns) + 1))), 4.0), layout="constrained"
     )
@@ -213,7 +213,8 @@ def _finish(
             entries.append(Line2D([], [], color=color, marker=_marker(held, column), linewidth=width, label=label))
     if published:
         entries.append(Line2D([], [], markeredgecolor="black", label="published", **_PUBLISHED))
-    across = min(len(entries), 4 if canvas.get_figwidth() < 8 else 7)
+    room = canvas.get_figwidth() / (0.6 + 0.085 * max(len(entry.get_label()) for entry in entries))
+    across = max(1, min(len(entries), int(room)))
     canvas.legend(handles=entries, loc="outside upper center", ncols=across, frameon=False, fontsize=9)
 
 

@@ -12,14 +12,14 @@ from credit.papers.csv_files import REPORT, RUNS, report_csv, runs_csv
 from credit.papers.html import html
 from credit.papers.job import Manifest
 from credit.papers.markdown import SIGNS, markdown
-from credit.papers.spec import Spec
+from credit.papers.spec import Figure, Spec
 from credit.papers.verdicts import Judgement
 from credit.records.folder import write_whole
 
 MARKDOWN, HTML = "report.md", "report.html"
 _NOTES = {
-    "bars": "Filled: measured, ± standard deviation over repeats. Hollow diamond: published.",
-    "lines": "Line: measured mean, band: ± standard deviation over repeats. Hollow diamond: published.",
+    "bars": "Filled: mean ± standard deviation over repeats.",
+    "lines": "Line: mean over repeats, band: ± standard deviation.",
     "curves": "Line: mean over repeats, band: ± standard deviation.",
     "layers": "Layers from the input on; mean over repeats.",
     "steps": "Line: mean over repeats, band: ± standard deviation.",
@@ -79,5 +79,10 @@ def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:
     for number, figure in enumerate(held.spec.figures, 1):
         file = f"figure{number}.png"
         if draw(figure, held, folder / file):
-            drawn.append(Picture(file, figure.title, _NOTES[figure.kind]))
+            drawn.append(Picture(file, figure.title, _note(figure, held.spec)))
     return drawn
+
+
+def _note(figure: Figure, spec: Spec) -> str:
+    published = figure.kind in ("bars", "lines") and figure.measure in (None, spec.measures[0]) and spec.published
+    return _NOTES[figure.kind] + (" Hollow diamond: published." if published else "")

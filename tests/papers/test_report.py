@@ -22,6 +22,7 @@ from credit.config.plugins import use_folders
 from credit.errors import UserError
 from credit.papers.job import Job, Manifest, table_folder, write_manifest
 from credit.papers.report import verdict_lines, write_report
+from credit.papers.spec import Figure
 from credit.records.folder import run_folder, runs_root
 from tests.papers.digits import NAME, Digits
 from tests.papers.runs import change_result, held, table
@@ -237,11 +238,15 @@ def test_an_accuracy_chosen_on_test_stands_beside_an_honest_one(own: Path, tmp_p
 
 
 def test_a_time_as_the_main_measure_is_in_the_main_table(digits: Digits, tmp_path: Path) -> None:
-    spec = replace(digits.spec, measures=("seconds_per_epoch", "total_seconds"), published={}, claims=(), figures=())
+    figure = Figure("bars", "Seconds")
+    spec = replace(
+        digits.spec, measures=("seconds_per_epoch", "total_seconds"), published={}, claims=(), figures=(figure,)
+    )
     page = write_report(spec, digits.manifest, tmp_path).read_text()
-    assert page.index("## Seconds an epoch, s") < page.index("## Settings")
-    assert page.index("## Seconds a run, s") < page.index("## Settings")
-    assert "measured_mean" in lines_of(tmp_path, "report.csv")[0]
+    assert page.index("## Seconds an epoch") < page.index("## Settings")
+    assert page.index("## Seconds a run") < page.index("## Settings")
+    assert [line["measure"] for line in lines_of(tmp_path, "report.csv")[:2]] == ["seconds_per_epoch", "total_seconds"]
+    assert (tmp_path / "figure1.png").read_bytes().startswith(PNG)
 
 
 def test_jobs_of_cells_that_the_table_lost_are_left_out_and_said(digits: Digits, tmp_path: Path) -> None:
