@@ -43,7 +43,8 @@ class Measure:
 
 
 def measure(name: str) -> Measure:
-    """Return a measure by name, or by path: ``descent.share`` is that number of the last row of metrics that has it.
+    """Return a measure by name, or by path: ``descent.holds`` is that number of the last row of metrics that has it,
+    ``mean.descent.holds`` (also ``min``, ``max``) that of all rows that have it.
 
     Raises:
         UserError: neither a name nor a path.
@@ -53,7 +54,7 @@ def measure(name: str) -> Measure:
     if "." in name and all(name.split(".")):
         return _path(name)
     raise UserError(
-        f"unknown measure '{name}': {nearest(name, MEASURES)}. A number of metrics.jsonl is written as its path: descent.share"
+        f"unknown measure '{name}': {nearest(name, MEASURES)}. A number of metrics.jsonl is written as its path: descent.holds"
     )
 
 
@@ -122,7 +123,9 @@ def _share(label: str, key: str, higher_is_better: bool | None, note: str = "") 
 
 
 def _path(name: str) -> Measure:
-    keys = name.split(".")
+    over = name.partition(".")[0]
+    over = over if over in _OVER and name.count(".") > 1 else ""
+    keys = name.removeprefix(f"{over}.").split(".") if over else name.split(".")
 
     def number(row: dict[str, Any]) -> float | None:
         value: Any = row
@@ -130,10 +133,21 @@ def _path(name: str) -> Measure:
             value = value.get(key) if isinstance(value, dict) else None
         return float(value) if isinstance(value, int | float) else None
 
+    def over_rows(result: Result, rows: Rows, accuracy: str) -> float | None:
+        found = [value for row in rows() if (value := number(row)) is not None]
+        return _OVER[over](found) if found else None
+
     label = ": ".join(key.replace("_", " ") for key in keys)
+    if over:
+        told = f"{label}, {over} over the run"
+        note = f"`{'.'.join(keys)}`: {over} over the rows of metrics that have it"
+        return Measure(told, "", 3, over_rows, number, None, note=note)
     return Measure(
         label, "", 3, _of_last_row(number), number, None, note=f"`{name}` of the last row of metrics that has it"
     )
+
+
+_OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "min": min, "max": max}
 
 
 def _last(result: Result, key: str) -> float | None:
@@ -173,7 +187,7 @@ MEASURES = {
         1,
         lambda result, rows, accuracy: _gap(result.get("last") or {}),
         _gap,
-        False,
+        None,
         note=_FED,
     ),
     "memorised": _share("wrong training labels answered", "memorised", False),

@@ -73,6 +73,10 @@ def test_a_path_is_the_last_row_that_has_it() -> None:
     share = measure("descent.share")
     assert share.function({}, lambda: rows, "last") == 0.75
     assert share.label == "descent: share"
+    assert measure("mean.descent.share").function({}, lambda: rows, "last") == 0.625
+    assert measure("min.descent.share").function({}, lambda: rows, "last") == 0.5
+    assert measure("max.descent.share").label == "descent: share, max over the run"
+    assert measure("mean.descent.size").function({}, lambda: rows, "last") is None
     assert measure("descent.size").function({}, lambda: rows, "last") is None
 
 
