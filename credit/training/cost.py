@@ -15,10 +15,13 @@ from credit.training.prepare import Prepared, prepare
 from credit.training.updates import build_optimizer
 
 STEPS = 3
-"""Steps that are timed, after one that is not."""
+"""Steps that are timed, after small ones."""
+
+PROBE = 16
+"""Examples of the first, small steps."""
 
 LONG_STEP = 1.0
-"""Seconds of a step beyond which the first one has to do: warming up matters little there."""
+"""Seconds of a step beyond which the small one has to do, scaled: a large network's time grows with its batch."""
 
 START = 1.0
 """Seconds a run takes besides steps and evaluations: reading the data, the first checkpoint's folder."""
@@ -75,20 +78,22 @@ def measure(prepared: Prepared) -> Pace:
 
     def step(x: Tensor) -> None:
         rule.position = 0
-        rule.step(x, y)
+        rule.step(x, y[: len(x)])
         optimizer.step()
 
     def forward(x: Tensor) -> None:
         with torch.inference_mode():
             model(x)
 
-    first = clocked(step, x)
-    pace = first if first > LONG_STEP else min(clocked(step, x) for _ in range(STEPS))
+    clocked(step, x[:PROBE])  # warming up: memory, and a GPU's libraries
+    scale = size / len(x[:PROBE])
+    pace = clocked(step, x[:PROBE]) * scale
+    if pace > LONG_STEP:
+        x = x[:PROBE]
+    else:
+        scale, pace = 1.0, min(clocked(step, x) for _ in range(STEPS))
     model.eval()
-    first = clocked(forward, x)
-    alone = first if first > LONG_STEP else clocked(forward, x)
-    model.train()
-    return Pace(pace, alone)
+    return Pace(pace, min(clocked(forward, x) for _ in range(2)) * scale)
 
 
 def seconds(run: Outline, pace: Pace) -> float:

@@ -40,6 +40,9 @@ def fastest(tries, module, *words):
         ("credit.cli.main", "doctor --help"),
         ("credit.cli.main", "check --help"),
         ("credit.cli.main", "bench --help"),
+        ("credit.cli.main", "table --help"),
+        ("credit.cli.main", "table"),
+        ("credit.cli.main", "report --help"),
     ],
 )
 def test_answers_in_a_second(tmp_path, monkeypatch, module, line):
