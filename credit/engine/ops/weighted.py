@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
+from credit.engine.ops.products import linear
 
 
 class Weighted(Op):
@@ -65,16 +66,16 @@ class Linear(Weighted):
     kind: ClassVar[str] = "linear"
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        return F.linear(self.enter(run, x), self.weight(run), self.bias(run))
+        return linear(self.enter(run, x), self.weight(run), self.bias(run), run.overwrite)
 
     def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
-        return self.cast(run, signal) @ weight
+        return linear(self.cast(run, signal), weight.t(), None, run.overwrite)
 
     def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
         signal = self.cast(run, signal).flatten(0, -2)
         for name in self.trains:
             if name == self.params["weight"]:
-                yield name, signal.t() @ self.load(run).flatten(0, -2)
+                yield name, linear(signal.t(), self.load(run).flatten(0, -2).t(), None, run.overwrite)
             else:
                 yield name, signal.sum(0)
 
