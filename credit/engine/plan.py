@@ -206,6 +206,7 @@ class Plan:
         del signal
         rows, saved = run.rows, run.saved
         if rows is not None and rows.count == 0:
+            saved[:] = [None] * len(saved)
             return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
         updates: dict[str, Tensor] = {}
         for op, targets in self._backward:

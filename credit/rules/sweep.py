@@ -21,7 +21,7 @@ from credit.rules.rule import Computed, Rule, SharedOptions
 
 _COMPONENTS = ("signal", "gate", "transport", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
-PAYS = 0.8
+PAYS = 0.75
 assert gates and normalizers and signals and transports  # importing them registers their names
 
 

@@ -178,7 +178,7 @@ def test_watched_steps_without_any_signal_report_zeros() -> None:
 def test_auto_leaves_out_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nets.mlp("relu")
     seen = {}
-    for count in (2, 9, 11):  # PAYS is 0.8 of 12
+    for count in (2, 9, 11):  # of 12
         x, y, margin = satisfied(model, (7,), list(range(count)))
         rule = credit.rule("lisp_margin", model, margin=margin)
         counted = Counted(monkeypatch)

@@ -63,7 +63,10 @@ class MaxPool(Pool):
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         x, winners, half = self.load(run)
         if half is not None:
-            return (_to_larger(_to_larger(signal, half, -2), x, -1),)
+            self.save(run, None)  # so that the half is free while the whole is made
+            signal = _to_larger(signal, half, -2)
+            del half
+            return (_to_larger(signal, x, -1),)
         flat = self.args["flat"]
         signal = signal.unsqueeze(-2) if flat else signal
         back = aten.max_pool2d_with_indices_backward(signal, x, *self._geometry(), winners)
