@@ -48,6 +48,7 @@ class Job:
         trainer = dataclasses.replace(trainer, threads=trainer.threads or threads, device=device or trainer.device)
         return {
             "config": dataclasses.replace(self.config, trainer=trainer).as_dict(),
+            "folder": str(self.folder),
             "runner": self.runner,
             "options": self.options,
             "folders": [str(one) for one in user_folders()],

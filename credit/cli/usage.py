@@ -37,7 +37,7 @@ flags
 environment
   CREDIT_DATA  where the data lies (default ./data)      CREDIT_RUNS  where runs go (default ./runs)
 
-`credit list` describes each choice; `credit doctor` says what is missing on this machine."""
+`credit table` runs published tables; `credit list` describes each choice; `credit doctor` says what is missing on this machine."""
 
 
 def train_help() -> str:

@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from credit.config import RunConfig, check
 from credit.config.plugins import use_folders
 from credit.errors import UserError
 from credit.papers.runners import runner
+from credit.records import read_metrics
 from credit.records.folder import check_same_config, run_folder
 
 MOST_MEASURED = 12
@@ -23,8 +25,8 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
     """Check jobs as far as can be known before one starts, and estimate what they cost.
 
     Args:
-        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner`` and ``options``; ``folders``, the
-            user's configuration folders; ``threads`` to measure with; whether to ``measure`` at all.
+        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner``, ``options`` and ``folder``; ``folders``,
+            the user's configuration folders; ``threads`` to measure with; whether to ``measure`` at all.
 
     Returns:
         ``refused``: the index of the first job that cannot run and why, or None; ``gpu``: whether any trains on one;
@@ -105,8 +107,15 @@ def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any
     for key, indices in alike.items():
         pace = paces.get(key) or _nearest(json.loads(key), paces)
         for index in indices if pace is not None else ():
-            out[index] = seconds(trained[index], pace)
+            left = _left(Path(payload["jobs"][index]["folder"]), trained[index].total_steps)
+            out[index] = seconds(trained[index], pace) * left
     return {"seconds": out, "measured": len(paces)}
+
+
+def _left(folder: Path, total_steps: int) -> float:
+    """Return the share of a run that is still to be made, by the last line of its metrics."""
+    rows = read_metrics(folder)
+    return 1 - min(rows[-1].get("step", 0), total_steps) / total_steps if rows else 1.0
 
 
 def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> None:
