@@ -111,6 +111,8 @@ def examine(
     Raises:
         UserError: a job cannot run.
     """
+    if not jobs:
+        return Examined(False, [], 0)
     payload = {
         "jobs": [job.payload(None, device="auto" if elsewhere else None) for job in jobs],
         "folders": [str(one) for one in user_folders()],

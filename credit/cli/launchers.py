@@ -76,6 +76,8 @@ def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
     overrides = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder}'", *words]
     with hydra.initialize(config_path=None, version_base="1.3", job_name="credit"):
         try:
+            plain = hydra.compose("config", overrides=[_launcher_word(words)], return_hydra_config=True)
+            _check_settings(words, [key for key in plain.hydra.launcher if key != "_target_"])
             config = hydra.compose("config", overrides=overrides, return_hydra_config=True)
             context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
             launcher = Plugins.instance().instantiate_launcher(
@@ -86,6 +88,19 @@ def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
         yield launcher
 
 
+def _launcher_word(words: Sequence[str]) -> str:
+    return [word for word in words if word.startswith("hydra/launcher=")][-1]
+
+
+def _check_settings(words: Sequence[str], valid: Sequence[str]) -> None:
+    for word in words:
+        key = word.partition("=")[0].partition("hydra.launcher.")[2].partition(".")[0]
+        if key and not word.startswith("+") and key not in valid:
+            raise UserError(
+                f"{word}: {_launcher_word(words).partition('=')[2]} has no such setting; {nearest(key, valid)}"
+            )
+
+
 def _check_name(words: Sequence[str]) -> None:
     """Refuse a launcher that is not installed, or whose cluster is not here, before Hydra or submitit say it their way."""
     from hydra.core.config_store import ConfigStore
@@ -93,7 +108,7 @@ def _check_name(words: Sequence[str]) -> None:
 
     Plugins.instance()  # imports the plugins, which name their launchers
     names = sorted(name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher"))
-    chosen = [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")][-1]
+    chosen = _launcher_word(words).partition("=")[2]
     if chosen not in names:
         slurm = "; submitit_slurm and submitit_local come with pip install 'credit[slurm]'"
         raise UserError(

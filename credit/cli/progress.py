@@ -88,7 +88,7 @@ class SweepProgress:
 def _ended(outcome: Outcome) -> str:
     if outcome.error is not None:
         return f"failed: {outcome.error.splitlines()[0]}"
-    best = outcome.value.get("best") or {}
+    best = outcome.value.get("best") or outcome.value.get("last") or {}
     return f"{outcome.value['status']}, test {_percent(best.get('test_top1'))}, {outcome.seconds:.1f} s"
 
 

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         return 0
     words, folders = take_folders(argv)
     use_folders(folders)
-    if not [word for word in words if not word.startswith("-")]:
+    if not words:
         _list()
         return 0
     return _run(_request(words, folders))
@@ -88,7 +88,7 @@ def _request(words: list[str], folders: list[str]) -> Request:
     if own["budget"] not in BUDGETS:
         raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
     if own["seeds"] and not (own["seeds"].isdecimal() and int(own["seeds"])):
-        raise UserError(f"seeds={own['seeds']}: how many runs a cell, a whole number from 1. One run's seed is seed=3")
+        raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
     rest = [word for word in settings if word.partition("=")[0] not in own]
     seeds = int(own["seeds"]) if own["seeds"] else None
     return Request(names[0], own["budget"], seeds, rest, hydra, folders, "--dry-run" in flags)

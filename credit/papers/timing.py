@@ -51,10 +51,11 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
     """Return about how many seconds measuring the pair takes."""
     from credit.training import prepare
-    from credit.training.cost import START, measure
+    from credit.training.cost import measure, start
 
-    pair = sum(measure(prepare(one)).step for one in (config, _reference(options)))
-    return 2 * START + max(SECONDS, FEWEST * pair) + WARM_UP * pair
+    both = [prepare(config), prepare(_reference(options))]
+    pair = sum(measure(one).step for one in both)
+    return sum(start(one.spec) for one in both) + max(SECONDS, FEWEST * pair) + WARM_UP * pair
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ PROBE = 16
 LONG_STEP = 1.0
 """Seconds of a step beyond which the small one has to do, scaled: a large network's time grows with its batch."""
 
-START = 1.0
-"""Seconds a run takes besides steps and evaluations: reading the data, the first checkpoint's folder."""
+START, READING = 0.2, 1e-8
+"""Seconds a run takes besides steps and evaluations: to start, and to read a number of its data (CIFAR-10: 1.5 s)."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,18 @@ def measure(prepared: Prepared) -> Pace:
 
 
 def seconds(run: Outline, pace: Pace) -> float:
-    """Return how long a run takes at a pace, its own or that of one like it: steps, evaluations, a second to start."""
+    """Return how long a run takes at a pace, its own or that of one like it: the start, steps, evaluations."""
     cfg, spec = run.cfg, run.spec
     epochs = run.total_steps / run.steps_per_epoch
     evaluations = math.floor(epochs / cfg.trainer.eval_every) + (epochs % cfg.trainer.eval_every > 0)
     wrong = cfg.noise.rate * spec.train_size
     batches = (spec.val_size + spec.test_size + wrong) / cfg.data.batch_size + cfg.trainer.bn_batches
-    return START + run.total_steps * pace.step + evaluations * batches * pace.forward
+    return start(spec) + run.total_steps * pace.step + evaluations * batches * pace.forward
+
+
+def start(spec: Spec) -> float:
+    """Return about how many seconds pass before the first step."""
+    return START + READING * (spec.train_size + spec.val_size + spec.test_size) * math.prod(spec.shape)
 
 
 def clocked(work: Callable[[Tensor], None], x: Tensor) -> float:

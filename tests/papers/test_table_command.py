@@ -116,7 +116,7 @@ REFUSED = [
     ("lab/digits hydra.launcher.jobs=two", "hydra.launcher.jobs=two: must be a whole number in [1, inf)"),
     ("lab/digits hydra.launcher.partition=gpu", "hydra/launcher=submitit_slurm hydra.launcher.partition=..."),
     ("lab/digits hydra/launcher=submitit_slrm", "unknown launcher 'submitit_slrm'"),
-    ("lab/digits hydra/launcher=basic hydra.launcher.cores=1", "cores"),
+    ("lab/digits hydra/launcher=basic hydra.launcher.cores=1", "hydra.launcher.cores=1: basic has no such setting"),
     ("lab/digits optimizer.momentun=0.5", "did you mean 'momentum'?"),
     ("lab/digits rule.margn=1", "did you mean 'margin'?"),
     ("lab/digits data.batch_size=5000", "data.batch_size=5000 is larger than the training part"),
