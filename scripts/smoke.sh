@@ -14,3 +14,8 @@ echo "The first command again: it must find its run complete."
 again=$($train trainer.epochs=2 2>&1)
 echo "$again"
 echo "$again" | grep -q "already complete"
+echo "A published table on data that comes with scikit-learn, and again: all of it must be complete."
+.venv/bin/credit table lisp/table3 budget=smoke
+again=$(.venv/bin/credit table lisp/table3 budget=smoke)
+echo "$again"
+echo "$again" | grep -q " 60 already complete"
