@@ -22,7 +22,8 @@ def runs(tmp_path, monkeypatch):
     """The folder that runs go to, while the working directory is another, empty one."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setitem(registry.FAMILIES, "rule", {**registry.FAMILIES["rule"]})  # a rule of a test's own stays its own
+    # A rule of a test's own stays its own.
+    monkeypatch.setitem(registry.FAMILIES, "rule", {**registry.FAMILIES["rule"]})
     yield tmp_path / "runs"
     assert list((tmp_path / "here").iterdir()) == []
 
