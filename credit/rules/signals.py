@@ -51,7 +51,7 @@ class CrossEntropy:
         signal = logs.exp_().scatter_add_(1, _at(y), target)
         if spread:
             signal.sub_(spread / z.shape[1])
-        return signal.mul_(1.0 / len(y)), loss
+        return signal.mul_(1.0 / y.shape[0]), loss
 
 
 @register("signal", "violations")
@@ -71,8 +71,8 @@ class Violations:
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
-        loss = 0.5 * v.square().sum() / len(y)
-        return v.scatter(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / len(y)), loss
+        loss = 0.5 * v.square().sum() / y.shape[0]
+        return v.scatter(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / y.shape[0]), loss
 
 
 @register("signal", "worst_violation")
@@ -92,8 +92,8 @@ class WorstViolation:
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v, at = violations(z, y, self.margin).max(1, keepdim=True)
-        loss = 0.5 * v.square().sum() / len(y)
-        v = v * (1.0 / len(y))
+        loss = 0.5 * v.square().sum() / y.shape[0]
+        v = v * (1.0 / y.shape[0])
         # scatter_add: where nothing is violated both land on one place and cancel.
         return torch.zeros_like(z).scatter_add_(1, at, v).scatter_add_(1, _at(y), -v), loss
 

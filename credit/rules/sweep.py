@@ -150,8 +150,8 @@ class SweepRule(Rule, Sweeper):
 
     def _active(self, run: Run, x: Tensor, signal: Tensor) -> Tensor:
         """Return the signal of the samples that have one, noted in ``run.rows``; all of it where nothing is left out."""
-        forced = self.choices.sparse is True
-        if len(x) < 2 or (x.device.type != "cpu" and not forced):
+        forced, batch = self.choices.sparse is True, x.shape[0]
+        if batch < 2 or (x.device.type != "cpu" and not forced):
             return signal
         found = self._separations.get(x.shape)
         if found is None:
@@ -159,9 +159,9 @@ class SweepRule(Rule, Sweeper):
         if found.coupling is not None:
             return signal
         index = signal.any(1).nonzero().squeeze(1)
-        count = len(index)
+        count = index.shape[0]
         # With no signal at all nothing arrives anywhere, so a watched step is swept for its zeros.
-        if count == len(x) or (count > PAYS * len(x) and not forced) or (count == 0 and self.watch):
+        if count == batch or (count > PAYS * batch and not forced) or (count == 0 and self.watch):
             return signal
         run.rows = Rows(index, found.carried)
         signal = signal.index_select(0, index)

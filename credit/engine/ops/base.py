@@ -27,7 +27,7 @@ class Rows:
     """
 
     def __init__(self, index: Tensor, carried: "dict[int, Carried]") -> None:
-        self.index, self.carried, self.count = index, carried, len(index)
+        self.index, self.carried, self.count = index, carried, index.shape[0]
         self._last: tuple[Tensor, Tensor] | None = None
 
     def take(self, value: Tensor) -> Tensor:
