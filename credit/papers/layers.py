@@ -119,7 +119,8 @@ def blame(
 ) -> UserError:
     """Return an error about a cell's run that names the word, and with it the line of the file, which spoils it.
 
-    Words are added one by one; the first after which the run never works again is the one.
+    Words are added one by one; the first with which the run fails as it does with all of them is the one. (A shorter list may
+    fail for a reason of its own: a choice whose option comes later.)
 
     Args:
         spec: the table.
@@ -128,24 +129,17 @@ def blame(
         error: the complaint about the run with all of them.
         fails: raises `UserError` for a run that composes but cannot be made, such as `credit.training.prepare`.
     """
-    whole = UserError(f"cell {cell} of {spec.name}: {error}")
-    later: UserError | None = None
-    for count in range(len(words.words), -1, -1):
-        complaint = _complaint(words.words[:count], fails)
-        if complaint is None and later is not None:
-            word, line = words.words[count], words.lines[count]
-            if line == 0:
-                return UserError(f"{word}, in cell {cell} of {spec.name}: {later}")
-            return refusal(spec.file, line, f"{word}, in cell {cell}: {later}")
-        if complaint is None:
-            return whole
-        later = complaint
-    return whole
+    for count, (word, line) in enumerate(zip(words.words, words.lines, strict=True), start=1):
+        if _complaint(words.words[:count], fails) != str(error):
+            continue
+        said = f"{word}, in cell {cell}{'' if line else f' of {spec.name}'}: {error}"
+        return refusal(spec.file, line, said) if line else UserError(said)
+    return UserError(f"cell {cell} of {spec.name}: {error}")
 
 
-def _complaint(words: Iterable[str], fails: Callable[[RunConfig], None]) -> UserError | None:
+def _complaint(words: Iterable[str], fails: Callable[[RunConfig], None]) -> str | None:
     try:
         fails(compose(list(words)))
     except UserError as error:
-        return error
+        return str(error)
     return None

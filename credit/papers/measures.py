@@ -4,6 +4,7 @@ A measure reads a run's ``result.json`` and, only where it must, the rows of its
 in per cent, their differences in points.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -51,7 +52,7 @@ def measure(name: str) -> Measure:
     """
     if name in MEASURES:
         return MEASURES[name]
-    if "." in name and all(name.split(".")):
+    if re.fullmatch(r"\w+(\.\w+)+", name):
         return _path(name)
     raise UserError(
         f"unknown measure '{name}': {nearest(name, MEASURES)}. A number of metrics.jsonl is written as its path: descent.holds"
@@ -178,6 +179,13 @@ MEASURES = {
         lambda result, rows, accuracy: _honest(result),
         lambda row: _percent(row.get("test_top1")),
         note="the last epoch where nothing was held out",
+    ),
+    "best_test_accuracy": Measure(
+        "test accuracy, best epoch on test (chosen on test: not an estimate)",
+        "%",
+        1,
+        lambda result, rows, accuracy: _accuracy(result, rows, "best_test"),
+        note="what a paper reports that selects on test; of the epochs that were evaluated",
     ),
     "last_accuracy": _share("test accuracy, last epoch", "test_top1", True),
     "train_accuracy": _share("training accuracy (on the labels trained on)", "train_top1", None, _FED),
