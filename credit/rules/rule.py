@@ -103,7 +103,7 @@ class Rule:
     Attributes:
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
-        transforms: functions (name, parameter, update) -> update applied to every update.
+        transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
 
@@ -198,12 +198,12 @@ class Rule:
         computed = self.updates(x, y, self._model_buffers())
         owned = self._all_parameters()
         with torch.no_grad():
-            for name, update in computed.updates.items():
-                parameter = owned[name]
-                update = update.to(parameter.dtype)  # computed in bfloat16 under precision="bf16"
-                for transform in self.transforms:
-                    update = transform(name, parameter, update)
-                parameter.grad = update
+            # Computed in bfloat16 under precision="bf16".
+            updates = {name: update.to(owned[name].dtype) for name, update in computed.updates.items()}
+            for transform in self.transforms:
+                updates = transform(owned, updates)
+            for name, update in updates.items():
+                owned[name].grad = update
         self.position += 1
         return Step(computed.logits, computed.loss, computed.sizes, computed.signals)
 

@@ -1,9 +1,10 @@
 """What any rule's update may suffer before the optimizer sees it: clipping and ball re-projection.
 
-A transform is a function (name, parameter, update) -> update; ``rule.transforms`` is the list, open to users.
+A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
+``rule.transforms`` is the list, open to users.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
 from credit.errors import UserError
 
-Transform = Callable[[str, Tensor, Tensor], Tensor]
+Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
 
 def output_layer(plan: Plan) -> set[str]:
@@ -35,12 +36,12 @@ def clip(share: float, spared: Collection[str] = ()) -> Transform:
             f"rule.clip={share:g} must be above 0: updates are limited to that share of the weight's norm; null turns it off"
         )
 
-    def transform(name: str, parameter: Tensor, update: Tensor) -> Tensor:
-        if name in spared:
-            return update
-        size, limit = torch.linalg.vector_norm(update), share * torch.linalg.vector_norm(parameter)
-        factor = torch.where((limit > 0) & (size > limit), limit / size, 1.0)
-        return update * factor
+    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        chosen = [name for name in updates if name not in spared]
+        if chosen:
+            norms = torch.stack(torch._foreach_norm([parameters[name] for name in chosen]))
+            _shorten([updates[name] for name in chosen], torch.where(norms > 0, share * norms, torch.inf))
+        return updates
 
     return transform
 
@@ -50,8 +51,15 @@ def reproject(radius: float) -> Transform:
     if radius <= 0:
         raise UserError(f"rule.reproject={radius:g} must be above 0: it is the radius of the ball; null turns it off")
 
-    def transform(name: str, parameter: Tensor, update: Tensor) -> Tensor:
-        size = torch.linalg.vector_norm(update)
-        return update * torch.where(size > radius, radius / size, 1.0)
+    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        _shorten(list(updates.values()), radius)
+        return updates
 
     return transform
+
+
+def _shorten(updates: list[Tensor], limits: Tensor | float) -> None:
+    """Scale those of the updates down, in place, that are longer than their limit; few calls for any number of them."""
+    sizes = torch.stack(torch._foreach_norm(updates))
+    factors = torch.where(sizes > limits, limits / sizes, 1.0)
+    torch._foreach_mul_(updates, list(factors.unbind()))

@@ -150,7 +150,12 @@ def test_without_clipping_epsilon_is_the_smallest_that_fits() -> None:
 def test_the_clip_option_leaves_the_output_layer_alone() -> None:
     x, y = batch()
     updates = {}
-    for key, options in {"none": {}, "all": {"clip": 1e-3}, "hidden": {"clip": 1e-3, "clip_output": False}}.items():
+    cases: dict[str, dict[str, Any]] = {
+        "none": {},
+        "all": {"clip": 1e-3},
+        "hidden": {"clip": 1e-3, "clip_output": False},
+    }
+    for key, options in cases.items():
         model = network()
         credit.rule("lisp_raw", model, precision="float64", **options).step(x, y)
         updates[key] = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -193,8 +198,8 @@ def test_a_linear_classifier_has_no_hidden_layer() -> None:
 def test_a_satisfied_batch_moves_nothing() -> None:
     model = network()
     with torch.no_grad():
-        model.get_submodule("head").weight.zero_()
-        model.get_submodule("head").bias.copy_(torch.tensor([9.0, 0, 0, 0, 0]))
+        model.get_parameter("head.weight").zero_()
+        model.get_parameter("head.bias").copy_(torch.tensor([9.0, 0, 0, 0, 0]))
     found = Run(model, "lisp_raw", 0.1, clip=0.01, clip_output=False).watched(
         batch()[0], torch.zeros(40, dtype=torch.int64)
     )

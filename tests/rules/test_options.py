@@ -1,6 +1,7 @@
 """Options of the sweep and of all rules: signal dropout, clipping, re-projection, windows, the override of Pi."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -165,11 +166,11 @@ def test_transforms_of_ones_own_are_applied_in_order() -> None:
     free = nets.gradients(model)
     seen: list[str] = []
 
-    def shift(name: str, parameter: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        seen.append(name)
-        return update + 1
+    def shift(parameters: Mapping[str, torch.Tensor], updates: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        seen.extend(updates)
+        return {name: update + 1 for name, update in updates.items()}
 
-    rule.transforms += [shift, lambda name, parameter, update: update * 2]
+    rule.transforms += [shift, lambda parameters, updates: {name: update * 2 for name, update in updates.items()}]
     rule.step(x, y)
     assert sorted(seen) == sorted(free)
     np.testing.assert_allclose(nets.gradients(model)["0.weight"], (free["0.weight"] + 1) * 2)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from credit.records import read_metrics, run_folder
 from credit.training import train
 
 CONV = {"kind": "plain_conv_bn", "widths": [4, 4, 4, 4, 4, 4], "hidden": 16}
-DEMANDING = {
+DEMANDING: dict[str, dict[str, Any]] = {
     "lisp_raw": {"arch": {"widths": [16], "dropout": 0.2}, "rule": {"clip": 0.01, "clip_output": False}},
     "lisp_margin": {"arch": CONV, "optimizer": {"kind": "adamw", "lr": 0.01}, "trainer": {"ema": 0.9}},
     "dfa": {"arch": {"widths": [16, 16]}},
