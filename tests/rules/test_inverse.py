@@ -18,7 +18,7 @@ def test_inverse_equals_its_definition(activation: str, name: str, scale: float)
     x, y = nets.batch(model, (7,), n=9)
     signal = {"lisp_margin": twins.worst_violation(), "lisp_ce": twins.cross_entropy, "lisp_raw": twins.violations()}
     recipe = (signal[name], twins.inverse(scale, 0.01), name != "lisp_raw")
-    credit.rule(name, model, gate="inverse", inverse_scale=scale, inverse_clamp=0.01).step(x, y)
+    credit.rule(name, model, gate="inverse", inverse_scale=scale, inverse_clamp=0.01, clip=None).step(x, y)
     assert_equal(nets.gradients(model), dense_twin(model, activation, x, y, recipe))
 
 

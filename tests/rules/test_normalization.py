@@ -18,7 +18,7 @@ def test_a_satisfied_sample_adds_nothing(name: str) -> None:
     model = nets.mlp("relu")
     x, y = nets.batch(model, (7,), n=8)
     margin = nets.margin_between(model, x, y)
-    rule = credit.rule(name, model, margin=margin)
+    rule = credit.rule(name, model, margin=margin, clip=None)
     step = rule.step(x, y)
     whole = nets.gradients(model)
     others = step.logits.scatter(1, y.unsqueeze(1), -torch.inf).amax(1)
@@ -37,7 +37,7 @@ def test_without_any_violation_every_update_is_zero(name: str, norm: bool) -> No
     with torch.no_grad():
         y[:] = 3
         model.head.bias[3] += 1e3
-    step = credit.rule(name, model).step(x, y)
+    step = credit.rule(name, model, clip=None).step(x, y)
     assert float(step.loss) == 0 and float(step.signals["output.active"]) == 0
     for key, update in nets.gradients(model).items():
         assert (update == 0).all(), key
@@ -64,7 +64,7 @@ def test_a_margin_violator_counts_the_same_whatever_its_violation() -> None:
         with torch.no_grad():
             model.get_parameter("0.weight").zero_()
             model.get_parameter("0.bias").copy_(torch.tensor([0.0, push, 0.0, 0.0, 0.0]))
-        credit.rule("lisp_margin", model).step(x, y)
+        credit.rule("lisp_margin", model, clip=None).step(x, y)
         np.testing.assert_allclose(nets.gradients(model)["0.bias"], [0, 2.5**0.5, -(2.5**0.5), 0, 0], rtol=1e-12)
 
 
@@ -76,7 +76,7 @@ def test_the_division_has_no_floor(size: float) -> None:
         model.get_parameter("0.weight").zero_()
         model.get_parameter("0.bias").copy_(torch.tensor([0.0, size, 0.0, 0.0, 0.0]))
     x = torch.ones(1, 3, dtype=torch.float64)
-    credit.rule("lisp_margin", model, margin=size).step(x, torch.tensor([2]))
+    credit.rule("lisp_margin", model, margin=size, clip=None).step(x, torch.tensor([2]))
     np.testing.assert_allclose(nets.gradients(model)["0.bias"], [0, 2.5**0.5, -(2.5**0.5), 0, 0], rtol=1e-9)
 
 
@@ -92,7 +92,7 @@ def test_a_sample_whose_signal_dies_on_the_way_stays_finite(name: str, dead: str
         else:
             model.get_parameter("0.bias").zero_()
             x[:3] = 0
-    credit.rule(name, model).step(x, y)
+    credit.rule(name, model, clip=None).step(x, y)
     for key, update in nets.gradients(model).items():
         assert np.isfinite(update).all(), key
     if dead == "hidden":
@@ -124,4 +124,4 @@ def test_normalising_needs_samples_in_the_first_dimension() -> None:
     x, y = torch.ones(4, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
     credit.rule("lisp_raw", model).step(x, y)
     with pytest.raises(ValueError, match="normalizer=rms needs each sample's signal, but at linear 'inner'"):
-        credit.rule("lisp", model).step(x, y)
+        credit.rule("lisp", model, clip=None).step(x, y)

@@ -53,7 +53,7 @@ def test_constraint_dropout_zeroes_elements_of_every_arriving_signal(name: str, 
     model = nets.mlp("tanh", (7, 41, 37, 5))
     x, y = nets.batch(model, (7,), n=1)
     y = (y + 1) % 5
-    rule = credit.rule(name, model, signal_dropout=share)
+    rule = credit.rule(name, model, signal_dropout=share, clip=None)
     signal, gate, rms = recipes(1.0)[name]
     normalize = twins.unit_rms if rms else twins.as_it_is
     p, kept = nets.parameters(model), []
@@ -112,7 +112,7 @@ def test_clip_limits_each_update_to_a_share_of_its_parameter(name: str, share: f
     """LISP section 2: ||dW||_F <= eps ||W||_F, the direction kept."""
     model = nets.Residual("relu", norm=True)
     x, y = nets.batch(model, (2, 5, 7))
-    credit.rule(name, model).step(x, y)
+    credit.rule(name, model, clip=None).step(x, y)
     free = nets.gradients(model)
     credit.rule(name, model, clip=share).step(x, y)
     for key, update in nets.gradients(model).items():

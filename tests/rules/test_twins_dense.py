@@ -30,7 +30,7 @@ def test_rule_equals_its_twin(name: str, activation: str) -> None:
 def test_margin_is_the_margin_of_the_constraints(name: str, margin: float) -> None:
     model = nets.mlp("relu")
     x, y = nets.batch(model, (7,), n=9)
-    credit.rule(name, model, margin=margin).step(x, y)
+    credit.rule(name, model, margin=margin, clip=None).step(x, y)
     assert_equal(nets.gradients(model), dense_twin(model, "relu", x, y, recipes(margin)[name]))
 
 
@@ -118,7 +118,7 @@ def test_choices_of_several_papers_combine() -> None:
     """What no paper names: violations, responsiveness, D1 and random feedback together."""
     model = nets.mlp("tanh")
     x, y = nets.batch(model, (7,))
-    rule = credit.rule("lisp", model, transport="fixed_random", margin=2.0)
+    rule = credit.rule("lisp", model, transport="fixed_random", margin=2.0, clip=None)
     rule.step(x, y)
     feedback = [np.zeros((11, 7)), *(rule.buffers[f"feedback.{at}.weight"].numpy() for at in (2, 4))]
     recipe = (twins.violations(2.0), twins.responsive, True)
