@@ -30,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `align` has ``l`` or ``r`` for every column."""
+    """A table; `align` has ``l`` or ``r`` for every column. What follows a line break in a cell is of less weight."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

@@ -141,7 +141,7 @@ def _compared(held: Collection, name: str) -> Table:
         text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
         text = f"**{text}**" if cell in best else text
         published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
-        return f"{text} [{printed(published)}]" if published else text
+        return f"{text}\n[{printed(published)}]" if published else text
 
     return _grid(held, entry)
 

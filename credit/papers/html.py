@@ -85,11 +85,16 @@ def _verdict(verdict: Verdict) -> str:
 def _table(table: Table) -> str:
     head = "".join(f"<th{_side(side)}>{_inline(text)}</th>" for text, side in zip(table.head, table.align, strict=True))
     rows = [
-        "".join(f"<td{_side(side)}>{_inline(text)}</td>" for text, side in zip(row, table.align, strict=True))
+        "".join(f"<td{_side(side)}>{_cell(text)}</td>" for text, side in zip(row, table.align, strict=True))
         for row in table.rows
     ]
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>\n{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    first, *below = (_inline(line) for line in text.split("\n"))
+    return first + "".join(f"<br><span class=small>{line}</span>" for line in below)
 
 
 def _side(side: str) -> str:
