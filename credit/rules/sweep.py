@@ -18,7 +18,6 @@ from credit.options import written
 from credit.rules import gates, normalizers, signals, transports
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
-from credit.rules.updates import output_op
 
 _COMPONENTS = ("signal", "gate", "transport", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
@@ -32,8 +31,6 @@ class SweepOptions(SharedOptions):
 
     Attributes:
         signal, gate, transport, normalizer: names of registered components; each has options of its own.
-        normalize_output: whether the output layer's signal is normalised too. With two classes that leaves nothing of a
-            sample's error but its sign: cross-entropy then pushes every sample alike, fitted or not.
         signal_dropout: LISP's constraint dropout (Appendix B): share of a signal's elements zeroed on arrival at each
             weighted op, the rest scaled up by 1 / (1 - share).
         sparse: leave the samples without a signal out of the sweep, which is exact up to the order of summation. ``auto``:
@@ -46,7 +43,6 @@ class SweepOptions(SharedOptions):
     gate: str = "derivative"
     transport: str = "transpose"
     normalizer: str = "none"
-    normalize_output: bool = True
     signal_dropout: float = 0.0
     sparse: Literal["auto"] | bool = "auto"
 
@@ -86,7 +82,6 @@ class SweepRule(Rule, Sweeper):
         self._refuse_activations()
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
-        self._as_it_is = None if self.choices.normalize_output else self._output_op()
         self._separations: dict[torch.Size, Separation] = {}
         self.sparse = self._may_skip()
         if not self.transport.direct:
@@ -123,14 +118,6 @@ class SweepRule(Rule, Sweeper):
                     f"{type(self.model).__name__}: {why}. "
                     f"Gates that take it: {', '.join(able)}"
                 )
-
-    def _output_op(self) -> Weighted | None:
-        """Return the op whose arriving signal ``normalize_output=false`` leaves as it is."""
-        if self.choices.normalizer == "none":
-            raise UserError(
-                "rule.normalize_output=false would change nothing with rule.normalizer=none: no signal is normalised"
-            )
-        return output_op(self.plan)
 
     # ------------------------------------------------------------ satisfied samples
 
@@ -251,8 +238,7 @@ class SweepRule(Rule, Sweeper):
         return kept
 
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        if op is not self._as_it_is:
-            signal = self.normalizer(op, run, signal)
+        signal = self.normalizer(op, run, signal)
         if self.choices.signal_dropout:
             keep = 1 - self.choices.signal_dropout
             # The whole batch's draw, so that leaving samples out changes nothing.

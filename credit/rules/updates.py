@@ -16,14 +16,9 @@ from credit.errors import UserError
 Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
 
-def output_op(plan: Plan) -> Weighted | None:
-    """Return the last trainable weighted op before the logits; None where there is none."""
-    return next((op for op in plan.back if isinstance(op, Weighted) and op.trains), None)
-
-
 def output_layer(plan: Plan) -> set[str]:
-    """Return the names of the trainable parameters of `output_op`."""
-    last = output_op(plan)
+    """Return the names of the trainable parameters of the last weighted op before the logits."""
+    last = next((op for op in plan.back if isinstance(op, Weighted) and op.trains), None)
     return set() if last is None else set(last.trains)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import credit
-from credit.errors import UserError
 from tests.rules import nets, twins
 
 D1 = ["bp_normhinge", "lisp", "lisp_margin", "lisp_ce"]
@@ -126,26 +125,3 @@ def test_normalising_needs_samples_in_the_first_dimension() -> None:
     credit.rule("lisp_raw", model).step(x, y)
     with pytest.raises(ValueError, match="normalizer=rms needs each sample's signal, but at linear 'inner'"):
         credit.rule("lisp", model, clip=None).step(x, y)
-
-
-def test_the_output_layer_may_be_left_out_of_the_normalisation() -> None:
-    """Its update is then the raw rule's; below, D1 undoes whatever size the signal arrives with."""
-    model = nets.mlp("relu")
-    x, y = nets.batch(model, (7,), n=9)
-    gradients = {}
-    for key, name, options in (
-        ("raw", "lisp_raw", {"signal": "ce"}),
-        ("whole", "lisp_ce", {}),
-        ("hidden", "lisp_ce", {"normalize_output": False}),
-    ):
-        credit.rule(name, model, **options).step(x, y)
-        gradients[key] = nets.gradients(model)
-    for key, update in gradients["hidden"].items():
-        head = key.startswith("4.")
-        np.testing.assert_allclose(update, gradients["raw" if head else "whole"][key], rtol=1e-10, atol=1e-14)
-        assert not np.allclose(update, gradients["whole" if head else "raw"][key])
-
-
-def test_leaving_the_output_out_of_no_normalisation_is_refused() -> None:
-    with pytest.raises(UserError, match=r"normalize_output=false would change nothing with rule.normalizer=none"):
-        credit.rule("bp", nets.mlp("relu"), normalize_output=False)
