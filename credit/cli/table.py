@@ -10,6 +10,7 @@ from credit.cli.jobs import Examined, Job, cores, examine, failure, run_here, ru
 from credit.cli.launchers import hydra_launcher, is_local, local_jobs, split_words
 from credit.cli.train import take_folders
 from credit.config.plugins import use_folders
+from credit.config.schema import RunConfig
 from credit.errors import UserError, nearest
 from credit.papers.job import Manifest, table_folder, write_manifest
 from credit.papers.runners import runner
@@ -170,7 +171,13 @@ def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, elsewhere: b
     def refusal(index: int, why: str) -> UserError:
         job, held = waiting[index], runner(waiting[index].runner)
         of = next(one for one in manifest.jobs if one.path() == job.folder)
-        return blamed(spec, manifest, of, UserError(why), lambda config: held.refuse(config, job.options))
+
+        def fails(config: RunConfig) -> None:
+            # A reference made with the word in question would fail whatever the probed configuration is.
+            own = {"reference": config.as_dict()} if "reference" in job.options else {}
+            held.refuse(config, {**job.options, **own})
+
+        return blamed(spec, manifest, of, UserError(why), fails)
 
     return examine(waiting, refusal, measure=True, threads=share(cores()), elsewhere=elsewhere)
 

@@ -5,19 +5,17 @@ the other in one process, first one and then the other ahead: what else the mach
 not part of an epoch's seconds, as in the trainer's own count.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from credit.config import check
 from credit.config.schema import RunConfig
 from credit.errors import UserError
-from credit.records.folder import RESULT, locked, read_result, runs_root, write_config, write_json
-from credit.records.identity import decisive, group_name, run_name
+from credit.records.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.records.identity import decisive, group_name, run_name, short_digest
 
 if TYPE_CHECKING:  # a table is read without torch
     from credit.training.state import Training
@@ -30,14 +28,12 @@ SECONDS, FEWEST, MOST = 10.0, 9, 400
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return the folder of the pair, named by both runs."""
-    pair = json.dumps([decisive(config), decisive(_reference(options))], sort_keys=True)
-    return runs_root() / f"timing-{run_name(config)}-{sha256(pair.encode()).hexdigest()[:10]}"
-
-
-def is_complete(folder: Path) -> bool:
-    """Say whether the pair was measured."""
-    return (read_result(folder) or {}).get("status") == "complete"
+    """Return the folder of the pair, named by both runs and the threads they are given, which decide a time."""
+    other = _reference(options)
+    pair = {
+        side: {**decisive(one), "threads": one.trainer.threads} for side, one in (("run", config), ("reference", other))
+    }
+    return runs_root() / f"timing-{run_name(config)}-{short_digest(pair)}"
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
@@ -82,6 +78,9 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     theirs = _begin(other, ours if _same_data(config, other) else None)
     where = folder(config, options)
     with locked(where):
+        held = read_result(where) if is_complete(where) else None
+        if held is not None:  # measured by another process, since the first look
+            return held
         write_config(where, config)
         probe = torch.zeros((), device=ours.device)
         mine, yours = _steps(ours), _steps(theirs)

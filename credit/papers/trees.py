@@ -176,9 +176,17 @@ def _model(options: dict[str, Any]) -> str:
         if key not in ("model", "params", "threads"):
             raise UserError(f"option '{key}' of trees: {nearest(key, ('model', 'params', 'threads'))}")
     model = options.get("model")
-    if model not in MODELS:
-        raise UserError(f"trees' option model={model}: {nearest(model, MODELS)}")
-    return str(model)
+    if not isinstance(model, str) or model not in MODELS:
+        raise UserError(f"trees' option model={model}: {nearest(str(model), MODELS)}")
+    params = options.get("params") or {}
+    if not isinstance(params, dict):
+        raise UserError(
+            f"trees' option params={params}: give the classifier's parameters by name, {{n_estimators: 200}}"
+        )
+    for name, count in (("threads", options.get("threads", 1)), ("params.n_estimators", params.get("n_estimators", 1))):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise UserError(f"trees' option {name}={count}: must be a whole number in [1, inf)")
+    return model
 
 
 def _classifier(options: dict[str, Any], *, seed: int) -> Any:
