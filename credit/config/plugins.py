@@ -66,12 +66,6 @@ def user_diagnostics() -> list[str]:
     return sorted({file.stem for folder in _folders for file in (folder / "diagnostic").glob("*.py")})
 
 
-def rule_names() -> list[str]:
-    """Return the names of rules defined outside this package, without importing them."""
-    in_folders = {file.stem for folder in _folders for file in (folder / "rule").glob("*.py")}
-    return sorted(in_folders | set(entry_rule_names()))
-
-
 def entry_rule_names() -> list[str]:
     """Return the names of the rules that installed packages offer."""
     return sorted(entry.name for entry in _entries())

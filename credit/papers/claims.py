@@ -5,13 +5,18 @@ The rules (`credit.papers.verdicts.LEGEND` is what the report prints of them):
     a > b       held where the difference is significantly above 0, not held where significantly below, else undecided
     a >= b      the same about -tolerance: a falls short by less than the tolerance (non-inferiority)
     a ~ b       held where the difference is significantly inside +-tolerance (two one-sided tests), not held where outside
-    several rows  held where it holds at every row, not held where it is refuted at one; p corrected by Holm over the rows
+    several rows  held where it holds at every row: an intersection-union test, whose p is the largest row's, so that rows
+                  tested at 0.05 each are together a test at 0.05; not held where it is refuted at one, and as that may
+                  be any, the refuting p is corrected by Holm over the rows
     at_least k  the rows that satisfy it by their means at the printed precision, and the share of bootstrap resamples of the
                 repeats in which at least k do: held at >= k and a share >= 95 %, not held at < k and <= 5 %, else undecided
     grows       the slope against the rows' x within each repeat, its mean over repeats tested against 0
 
 "Significantly": one-sided p < 0.05 of Welch's t test, or of the paired t test over shared repeats where the spec says so.
-Below two repeats nothing is decided; the sign is told.
+Below two repeats nothing is decided; the sign is told. Nor is it where all repeats are equal (of each cell, or the paired
+differences), for there is no spread to judge by: 30, 30 against 31, 31 may be chance as much as 30 against 31. One thing alone
+such repeats show, an identity: `>=`, `<=` and `~` hold where every repeat gives exactly the number asked for, or both sides
+the same.
 """
 
 from collections.abc import Iterator
@@ -25,7 +30,18 @@ from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost
 from credit.papers.spec import Claim
 from credit.papers.tallies import satisfied_by, tally
 from credit.papers.trends import trend
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement, estimate_words, known, t_words
+from credit.papers.verdicts import (
+    HELD,
+    NOT_HELD,
+    UNDECIDED,
+    Finding,
+    Judgement,
+    estimate_words,
+    exact_words,
+    known,
+    t_words,
+    untested_words,
+)
 from credit.papers.words import p_words
 
 _NAMED = 4  # rows that one line can name
@@ -60,11 +76,10 @@ def _every(case: Case, tree: Comparison, rows: list[str]) -> Judgement:
             estimates.append((row, *_difference(case, tree, row)))
         except NoNumberError as error:
             estimates.append((row, None, str(error)))
-    sure = [estimate for _, estimate, _ in estimates if estimate is not None and estimate.error is not None]
     asked = _asked(tree, case.claim.tolerance)
-    pro = iter(holm([asked.p_for(estimate) for estimate in sure]))
-    contra = iter(holm([asked.p_against(estimate) for estimate in sure]))
-    findings = [_finding(case, asked, row, estimate, note, pro, contra) for row, estimate, note in estimates]
+    tested = [estimate for _, estimate, _ in estimates if estimate is not None and estimate.has_spread]
+    contra = iter(holm([asked.p_against(estimate) for estimate in tested]))
+    findings = [_finding(case, asked, row, estimate, note, contra) for row, estimate, note in estimates]
     verdicts = {finding.verdict for finding in findings}
     verdict = NOT_HELD if NOT_HELD in verdicts else UNDECIDED if UNDECIDED in verdicts else HELD
     words = _all_words(findings, several=len(rows) > 1)
@@ -89,18 +104,20 @@ def _finding(
     row: str,
     estimate: Estimate | None,
     note: str,
-    pro: Iterator[float],
     contra: Iterator[float],
 ) -> Finding:
     label = row_label(case, row)
     if estimate is None:
         return Finding(label, UNDECIDED, note)
+    if estimate.is_exactly(asked.center):
+        same = asked.op in (">=", "<=", "~")
+        words = exact_words(case.measure, estimate, apart=asked.apart)
+        return Finding(label, HELD if same else UNDECIDED, words + note, estimate)
     number = estimate_words(case.measure, estimate, asked.against, apart=asked.apart)
-    if estimate.error is None:
-        satisfied = satisfied_by(case, asked.op, estimate.value, asked.center)
-        sign = "the sign is as claimed" if satisfied else "the sign is against it"
-        return Finding(label, UNDECIDED, f"{number}; one repeat decides nothing, {sign}{note}", estimate)
-    p, against = next(pro), next(contra)
+    if not estimate.has_spread:
+        satisfied = bool(satisfied_by(case, asked.op, estimate.value, asked.center))
+        return Finding(label, UNDECIDED, f"{number}; {untested_words(estimate, satisfied)}{note}", estimate)
+    p, against = asked.p_for(estimate), next(contra)
     verdict = HELD if p < LEVEL else NOT_HELD if against < LEVEL else UNDECIDED
     shown = against if verdict == NOT_HELD else p
     t = "" if asked.op == "~" else f"t = {t_words(estimate.t(asked.bound()))}, "
@@ -127,7 +144,8 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
     if not shared:
         raise NoNumberError("the two sides share no repeat that completed")
     sums = [constant + sum(c * found[repeat] for c, found in samples) for repeat in shared]
-    return one_sample(sums, f"{len(sums)} pairs" if len(samples) > 1 else ""), note
+    largest = max(abs(c * found[repeat]) for c, found in samples for repeat in shared)
+    return one_sample(sums, f"{len(sums)} pairs" if len(samples) > 1 else "", largest), note
 
 
 @dataclass(frozen=True)
@@ -150,17 +168,14 @@ class _Asked:
         return self.center + slack.get(self.op, 0.0)
 
     def p_for(self, estimate: Estimate) -> float:
-        """Return the p of the claim itself; equal repeats that lie on the bound satisfy ``>=``, ``<=`` and ``~``."""
+        """Return the p of the claim itself, of an estimate with a spread."""
         low, high = self.center - self.tolerance, self.center + self.tolerance
         if self.op == "~":
-            exact = estimate.error == 0 and low <= estimate.value <= high
-            return 0.0 if exact else max(known(estimate.p_above(low)), known(estimate.p_below(high)))
-        if self.op[1:] and estimate.error == 0 and estimate.value == self.bound():
-            return 0.0
+            return max(known(estimate.p_above(low)), known(estimate.p_below(high)))
         return known(estimate.p_above(self.bound()) if self.op[0] == ">" else estimate.p_below(self.bound()))
 
     def p_against(self, estimate: Estimate) -> float:
-        """Return the p of its opposite."""
+        """Return the p of its opposite, of an estimate with a spread."""
         low, high = self.center - self.tolerance, self.center + self.tolerance
         if self.op == "~":
             return min(known(estimate.p_above(high)), known(estimate.p_below(low)))

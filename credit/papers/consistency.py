@@ -1,14 +1,20 @@
 """What the parts of a table's file say of each other: claims and figures about cells that exist, and in a sensible way."""
 
+import re
 from collections.abc import Iterable
 
+from credit.config.folders import OVERLAYS
 from credit.errors import UserError, nearest
 from credit.papers import expression
+from credit.papers.measures import measure
 from credit.papers.nodes import refusal
-from credit.papers.spec import Claim, Column, Figure, Spec, Words
+from credit.papers.spec import Claim, Column, Figure, Row, Spec, Words
 
 OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the command line"}
 """Settings that a table makes itself, and what to write instead."""
+
+OPTIONS = {"train": (), "trees": ("model", "params", "threads"), "timing": ("against",)}
+"""What a column's `options` may hold, by runner."""
 
 
 def check_spec(spec: Spec) -> None:
@@ -20,7 +26,10 @@ def check_spec(spec: Spec) -> None:
     for words in _all_words(spec):
         for word, line in zip(words.words, words.lines, strict=True):
             _check_word(spec, word, line)
+    _check_labels(spec, spec.rows.values(), "rows")
+    _check_labels(spec, spec.columns.values(), "columns")
     for column in spec.columns.values():
+        _check_options(spec, column)
         _check_against(spec, column)
     for budget in spec.budgets.values():
         if not cells_of(spec, budget.rows, budget.columns):
@@ -33,8 +42,28 @@ def check_spec(spec: Spec) -> None:
             _check_claim(spec, claim)
         except UserError as error:
             raise refusal(spec.file, claim.line, f"claim '{claim.name}': {error}") from error
+        if claim.measure is not None:
+            check_measured(spec, claim.measure, claim.line)
     for figure in spec.figures:
         _check_figure(spec, figure)
+
+
+def check_measured(spec: Spec, name: str, line: int) -> None:
+    """Refuse a measure that is of a diagnostic which no run of the table makes.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    diagnostic = measure(name).diagnostic
+    words = [word.lstrip("+").partition("=") for part in _all_words(spec) for word in part.words]
+    # A choice of the user's may set it, or a reference, and neither can be seen here.
+    hidden = any(
+        key in ("trainer", *OVERLAYS) or (key == "trainer.measure" and "$" in value) for key, _, value in words
+    )
+    made = {found for key, _, value in words if key == "trainer.measure" for found in re.findall(r"\w+", value)}
+    if diagnostic and diagnostic not in made and not hidden:
+        text = f'{name} is measured by no run of the table: add "trainer.measure=[{diagnostic}]" to its `common`'
+        raise refusal(spec.file, line, text)
 
 
 def cells_of(spec: Spec, rows: tuple[str, ...], columns: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -76,8 +105,29 @@ def _check_word(spec: Spec, word: str, line: int) -> None:
     key = word.partition("=")[0].lstrip("+")
     if key in OWN_KEYS:
         raise refusal(spec.file, line, f"'{word}': {OWN_KEYS[key]}")
+    if key.startswith(("hydra.", "hydra/")):
+        text = f"'{word}': how runs are launched is no part of a table: give it to `credit table {spec.name}`"
+        raise refusal(spec.file, line, text)
     if key in spec.repeat:
         raise refusal(spec.file, line, f"'{word}': the repeats run through {key}, see `repeat`: keep one of the two")
+
+
+def _check_labels(spec: Spec, entries: Iterable[Row | Column], what: str) -> None:
+    seen: dict[str, Row | Column] = {}
+    for entry in entries:
+        first = seen.setdefault(entry.label, entry)
+        if first is not entry:
+            text = f"two {what} are labelled '{entry.label}', {first.name} and {entry.name}: give one another label"
+            raise refusal(spec.file, entry.line, text)
+
+
+def _check_options(spec: Spec, column: Column) -> None:
+    known = OPTIONS[column.runner]
+    for key in column.options:
+        if key not in known:
+            told = nearest(key, known) if known else "it takes none; timing and trees do"
+            text = f"columns.{column.name}.options: '{key}' is no option of the runner {column.runner}: {told}"
+            raise refusal(spec.file, column.line, text)
 
 
 def _check_against(spec: Spec, column: Column) -> None:
@@ -108,6 +158,11 @@ def _check_claim(spec: Spec, claim: Claim) -> None:
         raise UserError(f"no row has all of {', '.join(expression.columns(tree))}")
     if not rows and claim.at:
         raise UserError("`at` changes nothing where every cell is named row/column: leave it out")
+    _check_sums(tree, rows)
+    loose = isinstance(tree, expression.Comparison) and tree.op in (">=", "<=", "~")
+    if claim.tolerance and not loose:
+        told = f"`{tree.op}`" if isinstance(tree, expression.Comparison) else "growing and falling"
+        raise UserError(f"tolerance: {told} has none; it is what `>=`, `<=` and `~` allow")
     if isinstance(tree, expression.Comparison):
         if claim.at_least is not None and claim.at_least > max(len(rows), 1):
             raise UserError(f"at_least: {claim.at_least} of {max(len(rows), 1)} rows cannot hold")
@@ -118,6 +173,31 @@ def _check_claim(spec: Spec, claim: Claim) -> None:
         raise UserError("at_least counts rows of a `compare`; growing and falling is said of all rows together")
     if len({_x(spec, row) for row in rows}) < 2:
         raise UserError("growing and falling needs two rows or more with different x, and a column without a row")
+
+
+def _check_sums(tree: expression.Comparison | expression.Side, rows: tuple[str, ...]) -> None:
+    """Refuse what says the same of any numbers: ``a > a``, ``a - a >= 0``, ``best(a, b) >= a``, which may be a itself.
+
+    What grows or falls may well cancel at some rows, as ``a - first/a`` does, but not at all of them.
+    """
+    compared = isinstance(tree, expression.Comparison)
+    side = expression.Minus(tree.left, tree.right) if isinstance(tree, expression.Comparison) else tree
+    empty: dict[str, bool] = {}  # by row; whether cells cancelled or there were none
+    for row in rows or ("",):
+        for found in expression.sums(side, row):
+            coefficients = [c for cell, c in found.items() if cell is not None]
+            if not any(coefficients):
+                empty.setdefault(row, bool(coefficients))
+    if not empty or (not compared and len(empty) < len(rows)):
+        return
+    row, cancels = next(iter(empty.items()))
+    where = f"at row {row} " if row and len(rows) > 1 and len(empty) < len(rows) else ""
+    if not cancels:
+        raise UserError(
+            f"{where}`best` may be its number, and then no cell is compared: compare with the number itself"
+        )
+    remedy = "leave the row out, in `at`" if where else "name two different ones"
+    raise UserError(f"{where}a cell is compared with itself: {remedy}")
 
 
 def _x(spec: Spec, row: str) -> float:
@@ -139,6 +219,16 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
         if all(cell[1] != column for cell in cells):
             only = ", ".join(spec.columns[column].rows)
             raise refusal(spec.file, figure.line, f"{text}column '{column}' has only the rows {only}")
+    if figure.kind == "layers":
+        if figure.measure is not None:
+            raise refusal(spec.file, figure.line, f"{text}layers always shows the alignment: leave `measure` out")
+        check_measured(spec, "alignment", figure.line)
+        return
+    name = figure.measure or spec.measures[0]
+    check_measured(spec, name, figure.line)
+    if figure.kind == "curves" and measure(name).by_epoch is None:
+        text += f"{name} is one number a run and has no course by epoch: use bars or lines"
+        raise refusal(spec.file, figure.line, text)
     if figure.kind == "lines":
         try:
             places = {_x(spec, row) for row, _ in cells}

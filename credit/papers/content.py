@@ -106,10 +106,8 @@ def _verdict(judgement: Judgement) -> Verdict:
 def _main_table(held: Collection, name: str) -> list[Block]:
     """Return published beside measured: a grid like the paper's, then every cell with its difference."""
     spec, kind = held.spec, measure(name)
-    chosen = ""
-    if kind.label == "test accuracy":
-        chosen = f", at {_ACCURACIES[spec.accuracy]}"
-    says = f"Measured mean ± standard deviation over repeats{chosen}; in square brackets as published."
+    chosen = f", at {_epoch(held)}" if name == "accuracy" else ""
+    says = f"Measured mean ± sample standard deviation (divided by n − 1) over repeats{chosen}; in square brackets as published."
     blocks: list[Block] = [Text(says)]
     if len(spec.columns) <= _MOST_COLUMNS:
         blocks.append(_compared(held, name))
@@ -120,6 +118,14 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     folded = len(every.rows) > _MOST_CELLS and len(spec.columns) <= _MOST_COLUMNS
     blocks.append(Fold("every cell, with n and difference", (every,)) if folded else every)
     return blocks
+
+
+def _epoch(held: Collection) -> str:
+    """Say at which epoch the accuracy is taken; runs that hold nothing out have no best on validation, but their last."""
+    last = {"last epoch": "the last epoch (nothing was held out to choose one by)"}
+    last["best on validation or last epoch"] = f"{_ACCURACIES['best_val']}, or the last of a run that held nothing out"
+    told = _ACCURACIES[held.spec.accuracy]
+    return last.get(held.honest_words(), told) if held.spec.accuracy == "best_val" else told
 
 
 def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
@@ -197,7 +203,7 @@ def _settings(held: Collection) -> list[Block]:
     blocks: list[Block] = [Heading("Settings"), Text(f"Split: {spec.split}")]
     how = {"welch": "Welch's t test", "paired": "a paired t test over shared repeats"}[spec.test]
     repeats = "".join(f", times the values {', '.join(map(str, v))} of `{k}`" for k, v in spec.repeat.items())
-    epoch = "" if measure(spec.measures[0]).is_time else f"The accuracy is that of {_ACCURACIES[spec.accuracy]}. "
+    epoch = "" if measure(spec.measures[0]).is_time else f"The accuracy is that of {_epoch(held)}. "
     seeds = plural(held.manifest.seeds, "seed")
     blocks.append(Text(f"{epoch}Repeats: {seeds}{repeats}. Cells are compared by {how}."))
     if spec.settings:

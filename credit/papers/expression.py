@@ -115,6 +115,31 @@ def columns(tree: Comparison | Side) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cell.column for cell in cells(tree)))
 
 
+def sums(side: Side, row: str) -> list[dict[CellRef | None, float]]:
+    """Return the sums of cells that a side may come to at a row, one for each choice of its `best`.
+
+    A sum is coefficients by cell, 0 for a cell that cancels; under None the constant.
+
+    Raises:
+        UserError: a `best` has the same option twice.
+    """
+    if isinstance(side, Number):
+        return [{None: side.value}]
+    if isinstance(side, CellRef):
+        return [{CellRef(side.row or row, side.column): 1.0}]
+    if isinstance(side, Best):
+        found = [sums(option, row) for option in side.of]
+        for index, option in enumerate(found):
+            if option in found[:index]:
+                raise UserError("`best` has one option twice: name each once")
+        return [choice for option in found for choice in option]
+    return [
+        {key: left.get(key, 0.0) - right.get(key, 0.0) for key in {**left, **right}}
+        for left in sums(side.left, row)
+        for right in sums(side.right, row)
+    ]
+
+
 class _Parser:
     """Recursive descent over the tokens of one text; it looks one token ahead."""
 

@@ -5,6 +5,9 @@ Every test is of one number, an estimate with its standard error and degrees of 
 
     two samples   estimate sum c_i m_i, error^2 = sum c_i^2 s_i^2 / n_i, degrees of freedom by Welch and Satterthwaite
     paired        the same sum within each repeat that all cells share, then a one-sample t test over the repeats
+
+Repeats that are all equal have no spread to judge by: no test says anything of them, however many there are. All that can be
+read off them is that the number is exactly the one it is compared with (`Estimate.is_exactly`).
 """
 
 import math
@@ -18,18 +21,31 @@ LEVEL = 0.05
 
 RESAMPLES = 2000
 
+ROUNDING = 1e-12
+"""What sums of floats may be off by, of the largest number in them; far below what one example changes."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error; `error` and `df` are None where there is no spread to judge by (n below two).
+    """A number with its standard error; `error` and `df` are None below two repeats, `error` is 0 where all are equal.
 
-    An error of exactly zero (equal repeats) is taken as certainty, as the limit of the t test is.
+    `rounding` is what the arithmetic of floats alone may have done to the number.
     """
 
     value: float
     error: float | None
     df: float | None
     n: str
+    rounding: float = 0.0
+
+    @property
+    def has_spread(self) -> bool:
+        """Say whether there is a spread to judge by: two repeats or more that are not all equal."""
+        return bool(self.error)
+
+    def is_exactly(self, number: float) -> bool:
+        """Say whether every repeat gives exactly this number."""
+        return self.error == 0 and abs(self.value - number) <= self.rounding
 
     def p_above(self, bound: float = 0.0) -> float | None:
         """Return the one-sided p of "the number is above `bound`"; None without a spread."""
@@ -40,15 +56,12 @@ class Estimate:
         return self._p(bound - self.value)
 
     def t(self, bound: float = 0.0) -> float | None:
-        """Return the t statistic against `bound`."""
-        if self.error is None:
-            return None
-        away = self.value - bound
-        return away / self.error if self.error else math.copysign(math.inf, away) if away else 0.0
+        """Return the t statistic against `bound`; None without a spread."""
+        return (self.value - bound) / self.error if self.error else None
 
     def interval(self) -> tuple[float, float] | None:
         """Return the 95 % confidence interval; None without a spread."""
-        if self.error is None or self.df is None:
+        if not self.error or self.df is None:
             return None
         from scipy.special import stdtrit  # 0.3 s to import, and only reports need it
 
@@ -56,10 +69,8 @@ class Estimate:
         return self.value - half, self.value + half
 
     def _p(self, away: float) -> float | None:
-        if self.error is None or self.df is None:
+        if not self.error or self.df is None:
             return None
-        if not self.error:
-            return 0.0 if away > 0 else 0.5 if away == 0 else 1.0
         from scipy.special import stdtr
 
         return float(stdtr(self.df, -away / self.error))
@@ -79,17 +90,29 @@ def welch(samples: Sequence[tuple[float, Sequence[float]]], constant: float = 0.
     parts = [(c * c * variance(values) / len(values), len(values) - 1) for c, values in samples]
     square = sum(part for part, _ in parts)
     below = sum(part * part / df for part, df in parts)
-    df = square * square / below if below else float(sum(df for _, df in parts))
-    return Estimate(value, math.sqrt(square), df, n)
+    rounding = ROUNDING * max(abs(constant), *(abs(c * one) for c, values in samples for one in values))
+    if math.sqrt(square) <= rounding:
+        return Estimate(value, 0.0, None, n, rounding)
+    return Estimate(value, math.sqrt(square), square * square / below, n, rounding)
 
 
-def one_sample(values: Sequence[float], n: str = "") -> Estimate:
-    """Return the mean of the values with its error; paired differences and slopes go through here."""
+def one_sample(values: Sequence[float], n: str = "", largest: float = 0.0) -> Estimate:
+    """Return the mean of the values with its error; paired differences and slopes go through here.
+
+    Args:
+        values: one a repeat.
+        n: how many they are, in words; empty: their count.
+        largest: the largest number, in size, of those that the values are sums of.
+    """
     count = len(values)
     words = n or str(count)
     if count < 2:
         return Estimate(fmean(values), None, None, words)
-    return Estimate(fmean(values), stdev(values) / math.sqrt(count), count - 1, words)
+    rounding = ROUNDING * max(largest, *map(abs, values))
+    error = stdev(values) / math.sqrt(count)
+    if error <= rounding:
+        return Estimate(fmean(values), 0.0, None, words, rounding)
+    return Estimate(fmean(values), error, count - 1, words, rounding)
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

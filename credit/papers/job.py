@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from credit.errors import UserError
 from credit.records.folder import read_json, runs_root, write_json
 
 MANIFEST = "table.json"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,47 @@ def read_manifest(table: str, budget: str) -> Manifest:
         UserError: the table was never run at this budget, or the file is damaged.
     """
     path = table_folder(table, budget) / MANIFEST
-    held = read_json(path, "delete it and give `credit table` again: finished runs are kept")
+    remedy = "delete it and give `credit table` again: finished runs are kept"
+    held = read_json(path, remedy)
     if held is None:
         raise UserError(
             f"{table} was not run at budget={budget}: no {path}. Run it first: credit table {table} budget={budget}"
         )
-    jobs = tuple(Job(**{**job, "words": tuple(job["words"])}) for job in held.pop("jobs"))
-    cuts = tuple(Cut(**cut) for cut in held.pop("cuts"))
-    return Manifest(**{**held, "words": tuple(held["words"])}, jobs=jobs, cuts=cuts)
+    try:
+        jobs = [_part(Job, job) for job in _list(held, "jobs")]
+        cuts = [_part(Cut, cut) for cut in _list(held, "cuts")]
+        return _part(Manifest, {**held, "jobs": jobs, "cuts": cuts})
+    except _DamagedError as damage:
+        raise UserError(f"{path} is damaged ({damage}); {remedy}") from None
+
+
+class _DamagedError(Exception):
+    """What is wrong with a manifest's content."""
+
+
+def _list(held: dict[str, Any], key: str) -> list[Any]:
+    if not isinstance(held.get(key), list):
+        raise _DamagedError(f"no list of {key}")
+    return list(held[key])
+
+
+def _part(cls: type[T], held: Any) -> T:
+    """Return a dataclass from what `asdict` and JSON made of it, with exactly its fields and their types."""
+    what, types = cls.__name__.lower(), _types(cls)
+    if not isinstance(held, dict):
+        raise _DamagedError(f"a {what} that is no object")
+    found = {
+        key: tuple(value) if isinstance(value, list) and types.get(key) is tuple else value
+        for key, value in held.items()
+    }
+    for key in dict.fromkeys([*types, *found]):
+        if key not in found or key not in types:
+            raise _DamagedError(f"a {what} {'without' if key in types else 'with an unknown'} '{key}'")
+        if not isinstance(found[key], types[key]):
+            raise _DamagedError(f"the '{key}' of a {what} is of another kind")
+    return cls(**found)
+
+
+def _types(cls: type) -> dict[str, type]:
+    hints = get_type_hints(cls)
+    return {key: object if hint is Any else get_origin(hint) or hint for key, hint in hints.items()}

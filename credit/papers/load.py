@@ -12,7 +12,7 @@ from credit.config.folders import choices, search_folders
 from credit.config.schema import GROUPS
 from credit.errors import UserError, nearest
 from credit.papers import nodes
-from credit.papers.consistency import check_spec
+from credit.papers.consistency import check_measured, check_spec
 from credit.papers.measures import measure
 from credit.papers.nodes import Part
 from credit.papers.runners import RUNNERS
@@ -73,8 +73,11 @@ def load(name: str) -> Spec:
     Raises:
         UserError: there is none of this name, or its file is wrong; the message names file, line and nearest valid name.
     """
-    spec = _spec(name, nodes.read(file_of(name)))
+    whole = nodes.read(file_of(name))
+    spec = _spec(name, whole)
     check_spec(spec)
+    for part in whole.entries()["measures"].items():
+        check_measured(spec, part.text(), part.line)
     return spec
 
 
@@ -139,6 +142,8 @@ def _named(part: Part) -> dict[str, Part]:
     for key, entry in found.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", key):
             raise entry.error(f"'{key}' in {part.what} is no name: use letters, digits and _; `label` takes any text")
+        if key == "best":
+            raise entry.error(f"'best' in {part.what}: in claims that is best(a, b): choose another name")
         if part.what == "columns" and re.fullmatch(r"[0-9]+(e[0-9]+)?", key, re.IGNORECASE):
             raise entry.error(f"'{key}' in columns is a number, and claims could not tell: begin it with a letter")
     return found
@@ -216,6 +221,8 @@ def _published(part: Part) -> Published:
         raise part.error(
             f"{part.what} is '{part.text()}': write a number, \"94.0 ± 3.3\", or {{mean: 94.0, std: 3.3, n: 5}}"
         )
+    if match["std"] and float(match["std"]) < 0:
+        raise part.error(f"{part.what} is '{part.text()}': a standard deviation is at least 0")
     return Published(float(match["mean"]), float(match["std"]) if match["std"] else None, None, part.line)
 
 

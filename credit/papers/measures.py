@@ -6,10 +6,12 @@ in per cent, their differences in points.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from credit.config import schema
+from credit.config.plugins import user_diagnostics
 from credit.errors import UserError, nearest
 
 Result = dict[str, Any]
@@ -31,6 +33,7 @@ class Measure:
         higher_is_better: None where neither is.
         is_time: a time in seconds or its ratio, which differs between machines and from one run to the next.
         note: what must be known to read it.
+        diagnostic: which one of ``trainer.measure`` finds it; empty: every run has it.
     """
 
     label: str
@@ -41,22 +44,56 @@ class Measure:
     higher_is_better: bool | None = True
     is_time: bool = False
     note: str = ""
+    diagnostic: str = ""
+
+
+NUMBERS = (
+    "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
+    "test_top5", "memorised", "recovered",
+)  # fmt: skip
+"""What a row of metrics.jsonl says in one number."""
+
+GROUPS = ("signals", "per_class")
+"""What it says in several; those of a diagnostic are under its name."""
 
 
 def measure(name: str) -> Measure:
-    """Return a measure by name, or by path: ``descent.holds`` is that number of the last row of metrics that has it,
-    ``mean.descent.holds`` (also ``min``, ``max``) that of all rows that have it.
+    """Return a measure by name or by path, or its mean, least or largest value over a run.
+
+        accuracy, alignment            of `MEASURES`
+        descent.holds, val_loss        that number of the last row of metrics that has it
+        mean.descent.holds             over all rows that have it; also ``min`` and ``max``
+        min.lowest_alignment           the same of a named measure by epoch
 
     Raises:
-        UserError: neither a name nor a path.
+        UserError: none of these; the nearest is named.
     """
     if name in MEASURES:
         return MEASURES[name]
-    if re.fullmatch(r"\w+(\.\w+)+", name):
-        return _path(name)
-    raise UserError(
-        f"unknown measure '{name}': {nearest(name, MEASURES)}. A number of metrics.jsonl is written as its path: descent.holds"
-    )
+    over, _, of = name.partition(".")
+    if over in _OVER and of:
+        return _over_rows(name, over, _one(name, of))
+    return _one(name, name)
+
+
+def _one(whole: str, name: str) -> Measure:
+    """Return a measure by name or path; `whole` is what was written."""
+    if name in MEASURES:
+        return MEASURES[name]
+    own = user_diagnostics()
+    diagnostics, keys = (*schema.MEASURES, *own), name.split(".")
+    parts = len(keys) > 1 and all(re.fullmatch(r"\w+", key) for key in keys)
+    if name in NUMBERS or (parts and keys[0] in (*GROUPS, *diagnostics)):
+        return _path(name, keys[0] if keys[0] in diagnostics else "")
+    if keys[0] in (*GROUPS, *diagnostics):
+        raise UserError(f"unknown measure '{whole}': {keys[0]} is several numbers: write which one, as descent.holds")
+    if keys[0] in (*MEASURES, *NUMBERS):
+        raise UserError(f"unknown measure '{whole}': {keys[0]} is one number and has no parts")
+    if parts:
+        told = f"a row of metrics.jsonl has no '{keys[0]}': {nearest(keys[0], (*NUMBERS, *GROUPS, *diagnostics))}"
+        raise UserError(f"unknown measure '{whole}': {told}")
+    text = f"unknown measure '{whole}': {nearest(name, (*MEASURES, *NUMBERS))}"
+    raise UserError(f"{text}. A number of metrics.jsonl is written as its path: descent.holds")
 
 
 def _honest(result: Result) -> float | None:
@@ -123,10 +160,9 @@ def _share(label: str, key: str, higher_is_better: bool | None, note: str = "") 
     )
 
 
-def _path(name: str) -> Measure:
-    over = name.partition(".")[0]
-    over = over if over in _OVER and name.count(".") > 1 else ""
-    keys = name.removeprefix(f"{over}.").split(".") if over else name.split(".")
+def _path(name: str, diagnostic: str) -> Measure:
+    """Return the number at a path in a row, that of the last row that has it."""
+    keys = name.split(".")
 
     def number(row: dict[str, Any]) -> float | None:
         value: Any = row
@@ -134,18 +170,23 @@ def _path(name: str) -> Measure:
             value = value.get(key) if isinstance(value, dict) else None
         return float(value) if isinstance(value, int | float) else None
 
-    def over_rows(result: Result, rows: Rows, accuracy: str) -> float | None:
+    label = ": ".join(key.replace("_", " ") for key in keys)
+    note = f"`{name}` of the last row of metrics that has it"
+    return Measure(label, "", 3, _of_last_row(number), number, None, note=note, diagnostic=diagnostic)
+
+
+def _over_rows(name: str, over: str, of: Measure) -> Measure:
+    """Return the mean, least or largest value over a run's rows of a measure that has one a row."""
+    number, path = of.by_epoch, name.removeprefix(f"{over}.")
+    if number is None:
+        raise UserError(f"unknown measure '{name}': {path} is one number a run, so there is no {over} over its rows")
+
+    def function(result: Result, rows: Rows, accuracy: str) -> float | None:
         found = [value for row in rows() if (value := number(row)) is not None]
         return _OVER[over](found) if found else None
 
-    label = ": ".join(key.replace("_", " ") for key in keys)
-    if over:
-        told = f"{label}, {over} over the run"
-        note = f"`{'.'.join(keys)}`: {over} over the rows of metrics that have it"
-        return Measure(told, "", 3, over_rows, number, None, note=note)
-    return Measure(
-        label, "", 3, _of_last_row(number), number, None, note=f"`{name}` of the last row of metrics that has it"
-    )
+    note = f"`{path}`: {over} over the rows of metrics that have it"
+    return replace(of, label=f"{of.label}, {over} over the run", function=function, note=note)
 
 
 _OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "min": min, "max": max}
@@ -201,10 +242,22 @@ MEASURES = {
     "memorised": _share("wrong training labels answered", "memorised", False),
     "recovered": _share("true classes answered in spite of a wrong label", "recovered", True),
     "alignment": Measure(
-        "cosine with backprop's update, mean over layers", "%", 1, _of_last_row(_alignment), _alignment, None
+        "cosine with backprop's update, mean over layers",
+        "%",
+        1,
+        _of_last_row(_alignment),
+        _alignment,
+        None,
+        diagnostic="alignment",
     ),
     "lowest_alignment": Measure(
-        "cosine with backprop's update, lowest layer", "%", 1, _of_last_row(_lowest_alignment), _lowest_alignment, None
+        "cosine with backprop's update, lowest layer",
+        "%",
+        1,
+        _of_last_row(_lowest_alignment),
+        _lowest_alignment,
+        None,
+        diagnostic="alignment",
     ),
     "seconds_per_epoch": _time("seconds an epoch", "s", 2, "seconds_per_epoch"),
     "time_ratio": _time("time over the reference's", "x", 2, "time_ratio"),

@@ -115,8 +115,10 @@ class Part:
         return text
 
     def all_among(self, valid: Collection[str], what: str) -> tuple[str, ...]:
-        """Return a list of texts that must be of `valid`."""
+        """Return a list of texts that must be of `valid`; where a list is given it must not be empty."""
         found = self.texts()
+        if not found and not self.is_empty():
+            raise self.error(f"{self.what} is empty: name at least one {what}, or leave it out for all")
         for item in self.items():
             item.among(valid, what)
         return found

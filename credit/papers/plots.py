@@ -247,7 +247,5 @@ _KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
     "lines": _lines,
     "curves": _curves,
     "layers": _layers,
-    "steps": _curves,
 }
-KINDS = tuple(_KINDS)
-"""What `Figure.kind` may be."""
+"""How each of `credit.papers.spec.FIGURES` is drawn."""

@@ -1,5 +1,6 @@
 """Write a table's report from its manifest and finished runs: report.md, report.html, report.csv, runs.csv and pictures."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,6 @@ _NOTES = {
     "lines": "Line: mean over repeats, band: ± standard deviation.",
     "curves": "Line: mean over repeats, band: ± standard deviation.",
     "layers": "Layers from the input on; mean over repeats.",
-    "steps": "Line: mean over repeats, band: ± standard deviation.",
 }
 
 
@@ -47,6 +47,7 @@ def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = _pictures(held, folder)
+        _remove_older(folder, pictures)
         blocks = content(held, judged, honest, pictures)
         texts = {MARKDOWN: markdown(blocks), HTML: html(blocks, folder), REPORT: report_csv(held), RUNS: runs_csv(held)}
         for name, text in texts.items():
@@ -81,6 +82,13 @@ def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:
         if draw(figure, held, folder / file):
             drawn.append(Picture(file, figure.title, _note(figure, held.spec)))
     return drawn
+
+
+def _remove_older(folder: Path, kept: Sequence[Picture]) -> None:
+    """Remove the pictures of figures that an earlier report drew and this one does not."""
+    for file in folder.iterdir():
+        if re.fullmatch(r"figure[1-9][0-9]*\.png", file.name) and file.name not in {picture.file for picture in kept}:
+            file.unlink()
 
 
 def _note(figure: Figure, spec: Spec) -> str:

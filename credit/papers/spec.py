@@ -20,7 +20,7 @@ TESTS = ("welch", "paired")
 """How two cells' repeats are compared: as two samples, or difference by difference (same folds, same seeds)."""
 
 
-FIGURES = ("bars", "lines", "curves", "layers", "steps")
+FIGURES = ("bars", "lines", "curves", "layers")
 """What a figure can be; see `Figure`."""
 
 
@@ -119,9 +119,9 @@ class Figure:
 
     Attributes:
         kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
-            by epoch), ``layers`` (alignment by layer and epoch), ``steps`` (a diagnostic's number by epoch).
+            by epoch), ``layers`` (alignment by layer and epoch).
         title: its heading.
-        measure: what is drawn; None: the table's main measure.
+        measure: what is drawn; None: the table's main measure, in `layers` always the alignment.
         rows, columns: which; empty: all.
     """
 

@@ -3,26 +3,35 @@
 from typing import Any
 
 from credit.papers.expression import Comparison, cells
-from credit.papers.inference import LEVEL, resampled_means
+from credit.papers.inference import LEVEL, ROUNDING, resampled_means
 from credit.papers.sides import Case, NoNumberError, lost_words, row_label, shared_repeats, side_value
 from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement
 
 
 def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgement:
-    """Judge that the comparison holds at `wanted` of the rows or more."""
+    """Judge that the comparison holds at `wanted` of the rows or more.
+
+    Rows that have no numbers, or whose repeats are all equal, count as satisfying it in no resample where it is to be held,
+    and in every one where it is to be refuted.
+    """
     means: dict[str, bool] = {}
-    findings, resampled, certain = [], [], True
+    findings, resampled, single, flat = [], [], False, 0
     for index, row in enumerate(rows):
         try:
             left, right = (side_value(side, row, case.mean) for side in (tree.left, tree.right))
             means[row] = bool(satisfied_by(case, tree.op, left, right))
-            boot = _bootstrap(case, tree, row, index)
+            boot, spread = _bootstrap(case, tree, row, index)
         except NoNumberError as error:
             findings.append(Finding(row_label(case, row), UNDECIDED, str(error)))
             continue
-        certain = certain and boot is not None
-        resampled.append(boot)
         often = "" if boot is None else f", in {boot.mean():.0%} of resamples"
+        if boot is None:
+            single = True
+        elif spread:
+            resampled.append(boot)
+        else:
+            flat += 1
+            often = ", all repeats are equal, so there is no spread to judge by"
         decimals = case.measure.decimals
         word = "satisfied" if means[row] else "not satisfied"
         lost = lost_words(case, {(cell.row or row, cell.column): 1.0 for cell in cells(tree)})
@@ -31,33 +40,49 @@ def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgeme
     satisfied, missing = sum(means.values()), len(rows) - len(means)
     words = f"{satisfied} of {len(means)} rows by their means, at least {wanted} of {len(rows)} claimed"
     if missing:
-        words += f"; {missing} rows have no numbers"
-    if not certain or not resampled:
-        return Judgement(case.claim, UNDECIDED, f"{words}; one repeat decides nothing", tuple(findings))
-    counts = sum(boot.astype(int) for boot in resampled)
-    share, could = float((counts >= wanted).mean()), float((counts + missing >= wanted).mean())
+        words += f"; {_rows(missing, 'has', 'have')} no numbers"
+    if flat:
+        words += f"; {_rows(flat, 'has', 'have')} no spread to judge by"
+    if single:
+        words += "; one repeat decides nothing"
+    if single or not resampled:
+        return Judgement(case.claim, UNDECIDED, words, tuple(findings))
+    counts, unknown = sum(boot.astype(int) for boot in resampled), missing + flat
+    share, could = float((counts >= wanted).mean()), float((counts + unknown >= wanted).mean())
     verdict = UNDECIDED
     if satisfied >= wanted and share >= 1 - LEVEL:
         verdict = HELD
     elif satisfied + missing < wanted and could <= LEVEL:
         verdict = NOT_HELD
-    words += f"; at least {wanted} in {share:.0%} of bootstrap resamples of the repeats"
+    if not unknown:
+        words += f"; at least {wanted} in {share:.0%} of bootstrap resamples of the repeats"
     return Judgement(case.claim, verdict, words, tuple(findings))
 
 
-def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> Any:
-    """Return for each resample whether the comparison holds at the row (RESAMPLES,); None below two repeats."""
+def _rows(count: int, one: str, many: str) -> str:
+    return f"{count} row {one}" if count == 1 else f"{count} rows {many}"
+
+
+def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any, bool]:
+    """Return for each resample whether the comparison holds at the row (RESAMPLES,), and whether that says anything.
+
+    None below two repeats. Equal repeats say nothing (see `credit.papers.claims`), but where both sides are exactly the same.
+    """
+    import numpy as np
+
     names = [(cell.row or row, cell.column) for cell in cells(tree)]
     found = {cell: case.values(cell) for cell in names}
     if case.paired:
         shared = shared_repeats(list(found.values()))
         found = {cell: {repeat: held[repeat] for repeat in shared} for cell, held in found.items()}
     if min(len(held) for held in found.values()) < 2:
-        return None
+        return None, False
     means = resampled_means({cell: list(held.values()) for cell, held in found.items()}, case.paired, [index])
-    return satisfied_by(
-        case, tree.op, *(side_value(side, row, lambda cell: means[cell]) for side in (tree.left, tree.right))
-    )
+    left, right = (np.asarray(side_value(side, row, lambda cell: means[cell])) for side in (tree.left, tree.right))
+    away = left - right
+    rounding = ROUNDING * max(abs(value) for held in found.values() for value in held.values())
+    same = tree.op in (">=", "<=", "~") and bool((abs(away) <= rounding).all())
+    return satisfied_by(case, tree.op, left, right), same or bool(np.ptp(away) > rounding)
 
 
 def satisfied_by(case: Case, op: str, left: Any, right: Any) -> Any:

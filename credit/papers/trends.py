@@ -6,7 +6,7 @@ from credit.papers.collect import Cell
 from credit.papers.expression import Side
 from credit.papers.inference import LEVEL, one_sample, slope
 from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, shared_repeats
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, estimate_words, known, t_words
+from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, estimate_words, known, t_words, untested_words
 from credit.papers.words import p_words
 
 
@@ -27,13 +27,14 @@ def trend(case: Case, side: Side, rows: list[str]) -> Finding:
     lines = [[_at(case, repeat, *of_row[:2]) for of_row in forms] for repeat in shared_repeats(values)]
     if not lines:
         return Finding("", UNDECIDED, "no repeat completed at every row")
-    estimate = one_sample([slope(xs, line) * reach for line in lines])
+    largest = max(abs(number) for line in lines for number in line)
+    estimate = one_sample([slope(xs, line) * reach for line in lines], largest=largest)
     span = f"from {spec.rows[run[xs.index(min(xs))][0]].label} to {spec.rows[run[xs.index(max(xs))][0]].label}"
     lost = lost_words(case, {cell: c for of_row, _, _ in forms for cell, c in of_row.items()})
     number = f"{estimate_words(case.measure, estimate)} along the fitted line {span}{lost}"
-    if estimate.error is None:
-        word = "as claimed" if sign * estimate.value > 0 else "against it"
-        return Finding("", UNDECIDED, f"{number}; one repeat decides nothing, the sign is {word}", estimate)
+    if not estimate.has_spread:
+        words = untested_words(estimate, sign * estimate.value > estimate.rounding)
+        return Finding("", UNDECIDED, f"{number}; {words}", estimate)
     pro, contra = (estimate.p_above(), estimate.p_below())[::sign]
     verdict = HELD if known(pro) < LEVEL else NOT_HELD if known(contra) < LEVEL else UNDECIDED
     shown = known(contra if verdict == NOT_HELD else pro)

@@ -11,9 +11,11 @@ HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 
 LEGEND = (
     "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats "
-    "(the interval shown is two-sided, so that of a held claim may just reach over). "
+    "(the interval shown is two-sided, so that of a held claim may just reach over). Repeats that are all equal have no spread "
+    "to judge by: they decide nothing but that both sides are exactly the same, which holds `>=`, `<=` and `~`. "
     "`>=` with a tolerance asks that the left side falls short by less than that; `~` that the difference lies within it "
-    "(two one-sided tests). Over several rows p is corrected by Holm; all must hold, one refutation refutes. "
+    "(two one-sided tests). Over several rows all must hold, each at p < 0.05, which needs no correction; one refutation "
+    "refutes, so the p of the opposite is corrected by Holm over the rows. "
     "`at least k rows` counts means at the printed precision and asks for the same count in 95 % of bootstrap resamples of "
     "the repeats. `best(a, b)` is the one with the larger mean: chosen and tested on the same runs, so slightly optimistic."
 )
@@ -21,7 +23,11 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What one row (or the whole, for a trend) says of a claim; `row` is its label, `p` is Holm's over several rows."""
+    """What one row (or the whole, for a trend) says of a claim; `row` is its label.
+
+    `p` is that of the claim, or where it is not held that of its opposite, over several rows by Holm; None where nothing is
+    tested.
+    """
 
     row: str
     verdict: str
@@ -64,6 +70,24 @@ def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, a
     bounds = "" if interval is None else f"95 % interval {told(interval[0])} to {told(interval[1])}"
     inside = "; ".join(filter(None, [bounds, f"n = {estimate.n}" if estimate.n else ""]))
     return f"{told(estimate.value)}{unit}{f' against {against}' if against else ''} ({inside})"
+
+
+def exact_words(measure: Measure, estimate: Estimate, *, apart: bool) -> str:
+    """Say a number that every repeat gives: ``1.000 in every repeat (n = 3)``, ``equal in every repeat (n = 2 and 2)``."""
+    if apart and estimate.is_exactly(0.0):
+        return f"equal in every repeat (n = {estimate.n})"
+    told = signed(estimate.value, measure.decimals) if apart else number(estimate.value, measure.decimals)
+    unit = unit_of_difference(measure.unit) if apart else f" {measure.unit}".rstrip()
+    return f"{told}{unit} in every repeat (n = {estimate.n})"
+
+
+def untested_words(estimate: Estimate, satisfied: bool) -> str:
+    """Say why an estimate without a spread decides nothing, and on which side it is."""
+    why = "one repeat decides nothing"
+    if estimate.error is not None:
+        same = "differences" if estimate.n.endswith("pairs") else "repeats"
+        why = f"all {same} are equal, so there is no spread to judge by"
+    return f"{why}, the sign is {'as claimed' if satisfied else 'against it'}"
 
 
 def t_words(t: float | None) -> str:

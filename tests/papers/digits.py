@@ -44,7 +44,7 @@ figures:
   - {kind: lines, title: By noise, columns: [margin]}
   - {kind: curves, title: By epoch}
   - {kind: layers, title: By layer, rows: [noisy]}
-  - {kind: steps, title: Descent, measure: descent.share}
+  - {kind: curves, title: No wrong labels, measure: memorised, rows: [clean]}
 budgets:
   smoke: {says: It runs., seeds: 1}
   quick: {says: Small., seeds: 2, set: [trainer.epochs=2, data.limit_train=300, data.limit_test=200]}
