@@ -123,17 +123,76 @@ def test_best_is_the_column_with_the_larger_mean_and_is_named(own: Path) -> None
     assert estimate(found).value == pytest.approx(np.mean(NEAR) - np.mean(LOW))
 
 
-def test_all_rows_must_hold_with_holms_correction(own: Path) -> None:
-    edge = [90.4, 91.0, 89.9]
+def test_all_rows_must_hold_each_at_the_level_and_one_refutation_is_corrected_by_holm(own: Path) -> None:
+    edge = [89.3, 91.0, 88.9]
     cells: ACCURACIES = {(row, "b"): LOW for row in ("r0", "r1", "r2")}
     one = stats.ttest_ind(edge, LOW, equal_var=False, alternative="greater").pvalue
     cells |= {(row, "a"): edge for row in ("r0", "r1", "r2")}
     found = verdict(own, "compare: a > b", cells)
-    assert [finding.p for finding in found.findings] == pytest.approx([3 * one] * 3)
-    assert found.verdict == (HELD if 3 * one < 0.05 else UNDECIDED)
+    assert 0.05 / 3 < one < 0.05  # Holm's correction would leave it open
+    assert [finding.p for finding in found.findings] == pytest.approx([one] * 3)
+    assert found.verdict == HELD
+    below = [87.2, 85.5, 86.6]
+    against = stats.ttest_ind(below, LOW, equal_var=False, alternative="less").pvalue
+    assert 0.05 / 3 < against < 0.05
+    found = verdict(own, "compare: a > b", cells | {("r1", "a"): below})
+    assert found.verdict == UNDECIDED
+    assert [finding.verdict for finding in found.findings] == [HELD, UNDECIDED, HELD]
+    found = verdict(own, "compare: a > b, at: [r1]", cells | {("r1", "a"): below})
+    assert found.verdict == NOT_HELD
     found = verdict(own, "compare: a > b", cells | {("r1", "a"): [70.0, 71.0, 70.5]})
     assert found.verdict == NOT_HELD
     assert "not held at row 1" in found.words
+    alone = stats.ttest_ind([70.0, 71.0, 70.5], LOW, equal_var=False, alternative="less").pvalue
+    assert found.findings[1].p == pytest.approx(3 * alone)
+
+
+EQUAL = [
+    # the claim, a, b, its verdict and words
+    ("a > b", [31.0, 31.0], [30.0, 30.0], UNDECIDED,
+     "+1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a > b", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is against it"),
+    ("a >= b, tolerance: 2", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a ~ b, tolerance: 2", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a ~ b, tolerance: 2", [31.0, 31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 3 and 2)"),
+    ("a >= b", [31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 2 and 2)"),
+    ("a <= b", [31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 2 and 2)"),
+    ("a > b", [31.0, 31.0], [31.0, 31.0], UNDECIDED, "equal in every repeat (n = 2 and 2)"),
+    ("a >= 100", [100.0, 100.0, 100.0], [0.0], HELD, "100.0 % in every repeat (n = 3)"),
+    ("a >= 100", [99.0, 99.0, 99.0], [0.0], UNDECIDED,
+     "99.0 % against 100 (n = 3); all repeats are equal, so there is no spread to judge by, the sign is against it"),
+    ("a - b <= 1", [31.0, 31.0], [30.0, 30.0], HELD, "+1.0 points in every repeat (n = 2 and 2)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("claim", "a", "b", "expected", "words"), EQUAL)
+def test_equal_repeats_show_nothing_but_an_identity(
+    own: Path, claim: str, a: list[float], b: list[float], expected: str, words: str
+) -> None:
+    found = verdict(own, f"compare: {claim}, at: [r0]", {("r0", "a"): a, ("r0", "b"): b})
+    assert (found.verdict, found.words) == (expected, words)
+    assert found.findings[0].p is None
+
+
+def test_equal_differences_of_pairs_show_nothing_either(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): [90.3, 80.3, 70.3], ("r0", "b"): [90.1, 80.1, 70.1]}
+    found = verdict(own, "compare: a > b, at: [r0]", cells, "paired")
+    assert found.verdict == UNDECIDED
+    assert found.words.startswith("+0.2 points (n = 3 pairs); all differences are equal, so there is no spread")
+    cells = {(f"r{i}", "a"): [80.0 + i, 80.0 + i] for i in range(3)}
+    found = verdict(own, "grows: a", cells)
+    assert found.verdict == UNDECIDED
+    assert "all repeats are equal, so there is no spread to judge by, the sign is as claimed" in found.words
+
+
+def test_a_spread_on_one_side_alone_is_a_spread(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): [95.0, 95.0, 95.0], ("r0", "b"): LOW}
+    found = verdict(own, "compare: a > b, at: [r0]", cells)
+    assert found.verdict == HELD
+    assert found.findings[0].p == pytest.approx(stats.ttest_1samp(LOW, 95, alternative="less").pvalue)
 
 
 def test_holm_as_in_a_worked_example() -> None:
@@ -167,7 +226,7 @@ def test_at_least_counts_means_as_printed_and_resamples_the_repeats(own: Path) -
 
 
 def test_at_least_resamples_the_same_repeats_of_both_sides_where_paired(own: Path) -> None:
-    a, b = [90.0, 80.0, 70.0, 60.0], [89.0, 79.0, 69.0, 59.0]
+    a, b = [90.0, 80.0, 70.0, 60.0], [89.0, 79.5, 69.0, 59.0]
     cells: ACCURACIES = {("r0", "a"): a, ("r0", "b"): b}
     assert verdict(own, "compare: a > b, at: [r0], at_least: 1", cells, "paired").verdict == HELD
     apart = verdict(own, "compare: a > b, at: [r0], at_least: 1", cells)
@@ -179,9 +238,25 @@ def test_at_least_with_rows_that_have_no_numbers(own: Path) -> None:
     cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW}
     found = verdict(own, "compare: a > b, at_least: 2", cells)
     assert found.verdict == UNDECIDED
-    assert "1 of 1 rows by their means, at least 2 of 3 claimed; 2 rows have no numbers" in found.words
+    assert found.words == "1 of 1 rows by their means, at least 2 of 3 claimed; 2 rows have no numbers"
     assert verdict(own, "compare: a > b, at_least: 1", cells).verdict == HELD
     assert verdict(own, "compare: a < b, at_least: 3", cells).verdict == NOT_HELD
+
+
+def test_at_least_takes_nothing_from_rows_whose_repeats_are_equal(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): [31.0, 31.0], ("r1", "b"): [30.0, 30.0]}
+    cells |= {("r2", "a"): [50.0, 50.0], ("r2", "b"): [50.0, 50.0]}
+    two = verdict(own, "compare: a > b, at: [r0, r1], at_least: 2", cells)
+    assert two.verdict == UNDECIDED
+    assert two.words == "2 of 2 rows by their means, at least 2 of 2 claimed; 1 row has no spread to judge by"
+    assert two.findings[1].words == "31.0 > 30.0, all repeats are equal, so there is no spread to judge by"
+    assert verdict(own, "compare: a > b, at: [r0, r1], at_least: 1", cells).verdict == HELD
+    alone = verdict(own, "compare: a > b, at: [r1], at_least: 1", cells)
+    assert alone.verdict == UNDECIDED
+    assert "one repeat" not in alone.words
+    exact = verdict(own, "compare: a >= b, at: [r0, r2], at_least: 2", cells)
+    assert exact.verdict == HELD
+    assert exact.words.endswith("at least 2 in 100% of bootstrap resamples of the repeats")
 
 
 def test_growing_is_a_t_test_on_the_slopes_of_the_repeats(own: Path) -> None:
@@ -216,8 +291,12 @@ def test_nothing_is_called_held_more_often_than_chance_allows() -> None:
     assert 0.02 < np.mean([value is not None and value < 0.05 for value in p]) < 0.06
 
 
-def test_an_estimate_without_spread_is_sure_only_of_what_is_true() -> None:
-    flat = one_sample([1.0, 1.0, 1.0])
-    assert (flat.p_above(0.5), flat.p_above(1.0), flat.p_above(2.0)) == (0.0, 0.5, 1.0)
-    assert flat.interval() == (1.0, 1.0)
+def test_an_estimate_without_spread_is_sure_only_of_its_number() -> None:
+    flat = one_sample([0.1] * 7)
+    assert not flat.has_spread
+    assert (flat.p_above(0.05), flat.p_below(2.0), flat.t(), flat.interval()) == (None, None, None, None)
+    assert flat.is_exactly(0.1) and not flat.is_exactly(0.1001)
     assert one_sample([1.0]).p_above() is None
+    assert not one_sample([1.0]).is_exactly(1.0)
+    tiny = welch([(1.0, [1e-9, 3e-9]), (-1.0, [5e-9, 6e-9])])
+    assert tiny.has_spread and tiny.p_below() is not None

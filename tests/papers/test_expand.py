@@ -1,14 +1,17 @@
 """A table becomes jobs: whose word counts, which runs they are, what a budget cuts, and whose fault a bad word is."""
 
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from credit.config.compose import compose
 from credit.errors import UserError
 from credit.papers.expand import as_word, blamed, expand
-from credit.papers.job import Cut, Job, Manifest, read_manifest, write_manifest
+from credit.papers.job import MANIFEST, Cut, Job, Manifest, read_manifest, write_manifest
 from credit.papers.layers import settle
 from credit.papers.load import load, names
 from credit.papers.spec import Words
@@ -94,7 +97,7 @@ def test_cuts_are_the_differences_from_the_published_runs(own: Path) -> None:
     assert expanded(own, SMALL, "paper").cuts == ()
     assert expanded(own, SMALL, "quick").cuts == (
         Cut("seeds", 3, 2, "all cells"),
-        Cut("optimizer.lr", 5e-05, 0.001, "column margin"),
+        Cut("optimizer.lr", 0.02, 0.001, "column margin"),
         Cut("trainer.epochs", 200, 3, "all cells"),
     )
     assert expanded(own, SMALL, "smoke", 3).cuts == (
@@ -110,9 +113,8 @@ def test_cuts_are_the_differences_from_the_published_runs(own: Path) -> None:
 
 
 def test_the_reference_of_a_cell_is_the_same_repeat_of_its_row(own: Path) -> None:
-    text = SMALL.replace("{label: LISP,", "{label: LISP, options: {against: bp}, ").replace(
-        "columns: [bp, fa]", "columns: [margin]"
-    )
+    timed = "{label: LISP, runner: timing, options: {against: bp}, "
+    text = SMALL.replace("{label: LISP,", timed).replace("columns: [bp, fa]", "columns: [margin]")
     manifest = expanded(own, text, "smoke", 2)
     quick = expanded(own, text, "quick", 2)
     assert [job.options["against"] for job in manifest.jobs] == ["bp"] * 4
@@ -122,6 +124,33 @@ def test_the_reference_of_a_cell_is_the_same_repeat_of_its_row(own: Path) -> Non
             assert job.options["reference"] == beside.config
         else:
             assert job.options == {}
+
+
+DAMAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda held: {"x": 1}, "no list of jobs"),
+    (lambda held: held["jobs"][0].pop("words"), "a job without 'words'"),
+    (lambda held: held["jobs"][0].update(words="rule=bp"), "the 'words' of a job is of another kind"),
+    (lambda held: held["jobs"][0].update(colour=1), "a job with an unknown 'colour'"),
+    (lambda held: held.update(jobs="none"), "no list of jobs"),
+    (lambda held: held.update(jobs=[3]), "a job that is no object"),
+    (lambda held: held["cuts"][0].pop("paper"), "a cut without 'paper'"),
+    (lambda held: held.pop("seeds"), "a manifest without 'seeds'"),
+    (lambda held: held.update(seeds="two"), "the 'seeds' of a manifest is of another kind"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), DAMAGE)
+def test_a_damaged_manifest_is_refused_with_the_way_out(
+    own: Path, change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    file = write_manifest(expanded(own, SMALL, "smoke")) / MANIFEST
+    held = json.loads(file.read_text())
+    made = change(held)
+    file.write_text(json.dumps(made if isinstance(made, dict) and "x" in made else held))
+    with pytest.raises(UserError) as caught:
+        read_manifest("lab/small", "smoke")
+    remedy = "delete it and give `credit table` again: finished runs are kept"
+    assert str(caught.value) == f"{file} is damaged ({said}); {remedy}"
 
 
 def test_equal_runs_of_two_cells_share_their_folder(own: Path) -> None:
@@ -173,16 +202,17 @@ def test_a_word_that_needs_a_later_one_is_not_blamed(own: Path) -> None:
 
 
 def test_a_later_check_of_a_run_finds_its_word_too(own: Path) -> None:
-    spec = load(write(own, SMALL))
+    text = SMALL.replace("rule=fa, optimizer.lr=0.02", "rule=fa, optimizer.lr=0.03")
+    spec = load(write(own, text))
     manifest = expand(spec, "quick")
 
     def no_small_rates(config: object) -> None:
-        if getattr(config, "optimizer").lr == 0.02:  # noqa: B009 - the check takes any run
+        if getattr(config, "optimizer").lr == 0.03:  # noqa: B009 - the check takes any run
             raise UserError("the rate is too small")
 
     error = blamed(spec, manifest, cell(manifest, "clean", "fa"), UserError("the rate is too small"), no_small_rates)
-    line = line_of(SMALL, "optimizer.lr=0.02")
-    assert str(error) == f"conf/paper/lab/small.yaml:{line}: optimizer.lr=0.02, in cell clean/fa: the rate is too small"
+    line = line_of(text, "optimizer.lr=0.03")
+    assert str(error) == f"conf/paper/lab/small.yaml:{line}: optimizer.lr=0.03, in cell clean/fa: the rate is too small"
 
 
 def test_a_repeat_that_no_group_has_is_refused(own: Path) -> None:

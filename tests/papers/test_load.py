@@ -6,7 +6,7 @@ import pytest
 
 from credit.errors import UserError
 from credit.papers.load import load, names
-from credit.papers.spec import Published, Words
+from credit.papers.spec import FIGURES, Published, Words
 from tests.papers.written import SMALL, line_of, write
 
 
@@ -84,8 +84,9 @@ WRONG = [
     ("[rule=lisp_margin, seed=1]", "[rule=lisp_margin]", "seed=1", "'seed=1': seeds are counted"),
     ("runner: tain, set: [rule=fa", "set: [rule=fa", "runner:", "did you mean 'train'?"),
     ("rows: [claen]", "rows: [clean]", "rows: [claen]", "unknown row 'claen' in columns.fa.rows: did you mean 'clean'?"),
-    ("options: {against: pb}, rows: [clean]", "rows: [clean]", "against", "unknown column 'pb': did you mean 'bp'?"),
-    ("BP, options: {against: fa}", "BP", "against", "no cell noisy/fa to measure noisy/bp against"),
+    ("runner: timing, options: {against: pb}, rows: [clean]", "rows: [clean]", "against",
+     "unknown column 'pb': did you mean 'bp'?"),
+    ("BP, runner: timing, options: {against: fa}", "BP", "against", "no cell noisy/fa to measure noisy/bp against"),
     ("  niosy: {margin: [opt", "  noisy: {margin: [opt", "  niosy", "cells: unknown row 'niosy': did you mean 'noisy'?"),
     ("  noisy: {fa: [opt", "  noisy: {margin: [opt", "  noisy: {fa", "cells.noisy: no cell noisy/fa"),
     ("{bq: 81.9", "{bp: 81.9", "{bq: 81.9", "published.noisy: unknown column 'bq': did you mean 'bp'?"),
@@ -126,6 +127,46 @@ WRONG = [
     ("columns: [bp], only: {columns: [bp]}", "only: {columns: [bp, fa]}", "columns: [bp]", "restricts its columns twice"),
     ("common: [data.augment=[flip]]", 'common: [data=digits, arch=mlp, "arch.widths=[8]"]', "data.augment",
      "Put a word with brackets in quotes"),
+    ("options: {against: bp}, rows: [clean]", "rows: [clean]", "against",
+     "columns.fa.options: 'against' is no option of the runner train: it takes none; timing and trees do"),
+    ("runner: timing, options: {agianst: bp}, rows: [clean]", "rows: [clean]", "agianst",
+     "'agianst' is no option of the runner timing: did you mean 'against'?"),
+    ("runner: trees, options: {modle: xgboost}, rows: [clean]", "rows: [clean]", "modle",
+     "'modle' is no option of the runner trees: did you mean 'model'?"),
+    ("rows: []}", "rows: [clean]}", "rows: []", "columns.fa.rows is empty: name at least one row, or leave it out"),
+    ("only: {columns: []}", "only: {columns: [bp, fa]}", "only: {columns: []}", "budgets.smoke.only.columns is empty"),
+    ("columns: []}", "columns: [bp, margin]}", "columns: []}", "figures.columns is empty: name at least one column"),
+    ("  best: {label: BP,", "  bp: {label: BP,", "  best: {", "'best' in columns: in claims that is best(a, b)"),
+    ("  best: {label: 0", "  clean: {label: 0", "  best: {", "'best' in rows: in claims that is best(a, b)"),
+    ("label: BP, set: [rule=lisp_m", "label: LISP, set: [rule=lisp_m", "  margin: {label",
+     "two columns are labelled 'BP', bp and margin: give one another label"),
+    ("label: 0 %, x: 40", "label: 40 %, x: 40", "  noisy: {label", "two rows are labelled '0 %', clean and noisy"),
+    ('["hydra.launcher.jobs=2", noise=0.4]', "[noise=0.4]", "hydra",
+     "'hydra.launcher.jobs=2': how runs are launched is no part of a table: give it to `credit table lab/small`"),
+    ('["hydra/launcher=joblib", noise=0.4]', "[noise=0.4]", "hydra", "how runs are launched is no part of a table"),
+    ("94.0 ± -3.3", "94.0 ± 3.3", "clean: {bp", "published.clean.bp is '94.0 ± -3.3': a standard deviation is at least 0"),
+    ("tolerance: 1\n    compare: margin > best(bp, 50)", "compare: margin > best(bp, 50)", "compare:",
+     "tolerance: `>` has none; it is what `>=`, `<=` and `~` allow"),
+    ("tolerance: 1\n    grows:", "grows:", "grows:", "tolerance: growing and falling has none"),
+    ("compare: bp > bp", "compare: margin > best(bp, 50)", "bp > bp", "a cell is compared with itself: name two different ones"),
+    ("compare: bp ~ bp\n    tolerance: 1", "compare: margin > best(bp, 50)", "bp ~ bp", "a cell is compared with itself"),
+    ("compare: bp - bp >= 0", "compare: margin > best(bp, 50)", "bp - bp", "a cell is compared with itself"),
+    ("compare: clean/bp > bp", "compare: margin > best(bp, 50)", "clean/bp > bp",
+     "at row clean a cell is compared with itself: leave the row out, in `at`"),
+    ("compare: best(bp, margin) >= bp", "compare: margin > best(bp, 50)", "best(bp", "a cell is compared with itself"),
+    ("compare: best(bp, bp) > margin", "compare: margin > best(bp, 50)", "best(bp", "`best` has one option twice"),
+    ("compare: best(bp, clean/bp) > margin", "compare: margin > best(bp, 50)", "best(bp", "`best` has one option twice"),
+    ("compare: best(bp, 40) > 50", "compare: margin > best(bp, 50)", "best(bp", "`best` may be its number"),
+    ("grows: bp - bp", "grows: margin - bp", "grows:", "claim 'steeper': a cell is compared with itself"),
+    ("measures: [accuracy, alignment]", "measures: [accuracy, gap]", "measures:",
+     'alignment is measured by no run of the table: add "trainer.measure=[alignment]" to its `common`'),
+    ("measure: mean.descent.holds\n    compare:", "compare:", "compare:", "mean.descent.holds is measured by no run of the table"),
+    ("measure: decsent.S\n    compare:", "compare:", "decsent.S", "did you mean 'descent'?"),
+    ("kind: layers,", "kind: bars,", "kind: layers", "alignment is measured by no run of the table"),
+    ("kind: layers, measure: gap,", "kind: bars,", "kind: layers", "layers always shows the alignment: leave `measure` out"),
+    ("kind: curves, measure: total_seconds,", "kind: bars,", "kind: curves",
+     "total_seconds is one number a run and has no course by epoch: use bars or lines"),
+    ("kind: steps,", "kind: bars,", "kind: steps", "unknown kind of figure 'steps'"),
     ("repeat: {data.fold: []}\ncommon:", "common:", "repeat:", "repeat.data.fold is empty"),
     ("repeat: {data: [digits]}\ncommon:", "common:", "repeat:", "'data' is no option"),
     ("repeat: {seed: [1, 2]}\ncommon:", "common:", "repeat:", "seeds are counted by each budget's `seeds`"),
@@ -142,6 +183,23 @@ def test_what_is_wrong_is_named_with_file_and_line(own: Path, new: str, old: str
         load(write(own, text))
     assert str(caught.value).startswith(f"conf/paper/lab/small.yaml:{line_of(text, piece)}: "), caught.value
     assert said in str(caught.value)
+
+
+def test_what_cancels_at_some_rows_may_still_grow(own: Path) -> None:
+    assert load(write(own, SMALL.replace("grows: margin - bp", "falls: margin - clean/margin"))).claims[1].falls
+    assert load(write(own, SMALL.replace("margin > best(bp, 50)", "clean/bp - bp > 1\n    at: [noisy]"))).claims[0].at
+
+
+def test_a_diagnostic_is_measured_where_any_setting_asks_for_it(own: Path) -> None:
+    layers = SMALL.replace("kind: bars,", "kind: layers,")
+    for word in ('"trainer.measure=[descent,alignment]"', "trainer=mine", "experiment=mine"):
+        assert load(write(own, layers.replace("[rule=lisp_margin]", f"[rule=lisp_margin, {word}]"))).figures
+
+
+def test_every_kind_of_figure_can_be_drawn() -> None:
+    from credit.papers import plots
+
+    assert tuple(plots._KINDS) == FIGURES
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "just words", "a: {b: 1", "\tb: 1"])

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from credit.config.plugins import use_folders
 from credit.errors import UserError
 from credit.papers.courses import by_epoch, by_layer
-from credit.papers.measures import MEASURES, Rows, measure
+from credit.papers.measures import GROUPS, MEASURES, NUMBERS, Rows, measure
 from credit.records import read_metrics, read_result
 from tests.papers.digits import Digits
 
@@ -78,6 +79,56 @@ def test_a_path_is_the_last_row_that_has_it() -> None:
     assert measure("max.descent.share").label == "descent: share, max over the run"
     assert measure("mean.descent.size").function({}, lambda: rows, "last") is None
     assert measure("descent.size").function({}, lambda: rows, "last") is None
+
+
+def test_the_mean_or_least_of_a_named_measure_over_a_run(run: tuple[dict[str, Any], Rows]) -> None:
+    result, rows = run
+    least = [100 * min(layer["cosine"] for layer in row["alignment"].values()) for row in rows()]
+    assert measure("min.lowest_alignment").function(result, rows, "last") == pytest.approx(min(least))
+    assert measure("min.lowest_alignment").label == "cosine with backprop's update, lowest layer, min over the run"
+    assert (measure("min.lowest_alignment").unit, measure("min.lowest_alignment").decimals) == ("%", 1)
+    assert measure("mean.alignment").diagnostic == "alignment"
+    losses = [row["test_loss"] for row in rows()]
+    assert measure("mean.test_loss").function(result, rows, "last") == pytest.approx(sum(losses) / len(losses))
+    assert measure("test_loss").function(result, rows, "last") == losses[-1]
+    course = measure("mean.accuracy").by_epoch
+    assert course is not None and course({"test_top1": 0.5}) == 50
+
+
+def test_a_row_of_a_run_has_the_keys_that_paths_may_begin_with(run: tuple[dict[str, Any], Rows]) -> None:
+    for row in run[1]():
+        assert set(row) <= {*NUMBERS, *GROUPS, "alignment", "descent"}
+        assert {key for key, value in row.items() if isinstance(value, dict)} <= {*GROUPS, "alignment"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("decsent.holds", "a row of metrics.jsonl has no 'decsent': did you mean 'descent'?"),
+        ("mean.decsent.holds", "unknown measure 'mean.decsent.holds': a row of metrics.jsonl has no 'decsent'"),
+        ("descent", "descent is several numbers: write which one, as descent.holds"),
+        ("mean.descent", "descent is several numbers"),
+        ("accuracy.mean", "accuracy is one number and has no parts"),
+        ("test_top1.x", "test_top1 is one number and has no parts"),
+        ("mean.total_seconds", "total_seconds is one number a run, so there is no mean over its rows"),
+        ("max.best_test_accuracy", "best_test_accuracy is one number a run, so there is no max over its rows"),
+        ("mean.acuracy", "unknown measure 'mean.acuracy': did you mean 'accuracy'?"),
+        ("mean.", "unknown measure 'mean.'"),
+    ],
+)
+def test_a_path_that_no_run_can_have_is_refused(name: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        measure(name)
+    assert said in str(caught.value)
+
+
+def test_a_path_into_the_users_own_diagnostic(own: Path) -> None:
+    (own / "diagnostic").mkdir()
+    (own / "diagnostic" / "sharpness.py").write_text("raise AssertionError('imported')")
+    use_folders([own])
+    assert measure("sharpness.largest").diagnostic == "sharpness"
+    with pytest.raises(UserError, match="did you mean 'sharpness'"):
+        measure("sharpnes.largest")
 
 
 def test_a_run_without_a_number_has_none() -> None:

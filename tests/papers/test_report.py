@@ -134,6 +134,40 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(digits: Digits, tmp_
     ]
 
 
+def test_pictures_of_an_older_report_are_removed_and_nothing_else(digits: Digits, tmp_path: Path) -> None:
+    others = ("figure.png", "figure05.png", "figure5.pdf", "myfigure5.png", "figure5.png.bak")
+    for name in ("figure5.png", "figure12.png", *others):
+        (tmp_path / name).write_bytes(b"old")
+    write(digits, tmp_path)
+    kept = {file.name for file in tmp_path.iterdir() if "figure" in file.name}
+    assert kept == {"figure1.png", "figure2.png", "figure3.png", "figure4.png", *others}
+    write_report(replace(digits.spec, figures=()), digits.manifest, tmp_path)
+    assert {file.name for file in tmp_path.iterdir() if "figure" in file.name} == set(others)
+
+
+def test_the_standard_deviation_is_named(digits: Digits, tmp_path: Path) -> None:
+    page, _ = write(digits, tmp_path)
+    says = "Measured mean ± sample standard deviation (divided by n − 1) over repeats, at the last epoch; in square brackets"
+    assert says in page
+
+
+def test_the_best_on_validation_is_the_last_where_nothing_was_held_out(own: Path, tmp_path: Path) -> None:
+    spec = table(own, "compare: a > b, at: [r0]", accuracy="best_val")
+    collected = held(spec, {("r0", "a"): [91.0, 92.0], ("r0", "b"): [81.0, 82.0]})
+    page = write_report(spec, collected.manifest, tmp_path / "out").read_text()
+    assert "over repeats, at the last epoch (nothing was held out to choose one by); in" in page
+    assert "The accuracy is that of the last epoch (nothing was held out to choose one by)." in page
+    assert "best on validation" not in page
+    jobs = collected.manifest.jobs
+    change_result(jobs[0].path(), lambda result: result.update(selected_by="val_top1"))
+    page = write_report(spec, collected.manifest, tmp_path / "out").read_text()
+    assert "at the epoch that was best on validation, or the last of a run that held nothing out;" in page
+    for job in jobs:
+        change_result(job.path(), lambda result: result.update(selected_by="val_top1"))
+    page = write_report(spec, collected.manifest, tmp_path / "out").read_text()
+    assert "at the epoch that was best on validation; in" in page
+
+
 def test_the_same_runs_give_the_same_bytes_but_for_times(digits: Digits, tmp_path: Path) -> None:
     first, again, later = (tmp_path / name for name in ("first", "again", "later"))
     write(digits, first)
