@@ -69,11 +69,11 @@ def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
 
     from credit.cli.train import job_task
     from credit.config import sources
-    from credit.config.overrides import explain
+    from credit.config.overrides import explain, quoted
 
     sources.register()
     _check_name(words)
-    overrides = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder}'", *words]
+    overrides = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(folder))}", *words]
     with hydra.initialize(config_path=None, version_base="1.3", job_name="credit"):
         try:
             plain = hydra.compose("config", overrides=[_launcher_word(words)], return_hydra_config=True)

@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
 
 def _request(words: list[str], folders: list[str]) -> Request:
     names = [word for word in words if "=" not in word and not word.startswith("-")]
+    if bare := [word for word in names if "/" not in word and len(names) > 1]:
+        raise UserError(f"cannot read '{bare[0]}': settings are written key=value, for example trainer.epochs=3")
     flags = [word for word in words if word.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
         raise UserError(f"unknown flag '{unknown[0]}': {nearest(unknown[0], ['--dry-run', '--config-dir', '--help'])}")
@@ -81,17 +83,17 @@ def _request(words: list[str], folders: list[str]) -> Request:
             f"one table at a time, by name, and {given} given: credit table lisp/fig3; `credit table` lists all"
         )
     settings, hydra = split_words([word for word in words if "=" in word and not word.startswith("-")])
-    own = {"budget": "quick", "seeds": ""}
+    own = {"budget": "quick", "seeds": "default"}
     for word in settings:
         key, _, value = word.partition("=")
         if key in own:
             own[key] = value
     if own["budget"] not in BUDGETS:
         raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
-    if own["seeds"] and not (own["seeds"].isdecimal() and int(own["seeds"])):
+    if own["seeds"] != "default" and not (own["seeds"].isdecimal() and int(own["seeds"])):
         raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
     rest = [word for word in settings if word.partition("=")[0] not in own]
-    seeds = int(own["seeds"]) if own["seeds"] else None
+    seeds = None if own["seeds"] == "default" else int(own["seeds"])
     return Request(names[0], own["budget"], seeds, rest, hydra, folders, "--dry-run" in flags)
 
 
@@ -132,7 +134,7 @@ def _run(asked: Request) -> int:
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
     jobs = _jobs(manifest)
     waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
-    found = _examine(spec, manifest, waiting, elsewhere=not local)
+    found = _examine(spec, manifest, waiting, threads=share(parallel or cores()), elsewhere=not local)
     parallel = parallel or (1 if found.gpu else cores())
     total = _cost(waiting, found, parallel)
     where = _count(parallel, "process") if local else f"one process like this machine's; given to {_name(asked.hydra)}"
@@ -164,7 +166,7 @@ def _jobs(manifest: Manifest) -> list[Job]:
     return list(jobs.values())
 
 
-def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, elsewhere: bool) -> Examined:
+def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, threads: int | None, elsewhere: bool) -> Examined:
     """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
     from credit.papers.expand import blamed
 
@@ -179,7 +181,7 @@ def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, elsewhere: b
 
         return blamed(spec, manifest, of, UserError(why), fails)
 
-    return examine(waiting, refusal, measure=True, threads=share(cores()), elsewhere=elsewhere)
+    return examine(waiting, refusal, measure=True, threads=threads, elsewhere=elsewhere)
 
 
 def _launch(waiting: list[Job], parallel: int, hydra: list[str], folder: Path) -> dict[Path, Outcome]:

@@ -161,7 +161,9 @@ def _run_hydra(words: list[str]) -> int:
 
 def _launcher_folder() -> str:
     """Return the word that keeps what a cluster's launcher writes out of the current folder."""
-    return f"hydra.sweep.dir='{runs_root().absolute() / 'launcher'}'"
+    from credit.config.overrides import quoted
+
+    return f"hydra.sweep.dir={quoted(str(runs_root().absolute() / 'launcher'))}"
 
 
 def job_task() -> Callable[[Any], dict[str, Any]]:

@@ -73,7 +73,10 @@ def _threads(count: int | None) -> None:
 
 def _without_seed(job: dict[str, Any]) -> str:
     """Return what decides whether a job can run: seeds do not."""
-    return json.dumps([{**job["config"], "seed": 0}, job["runner"], job["options"]], sort_keys=True)
+    options = job["options"]
+    if "reference" in options:
+        options = {**options, "reference": {**options["reference"], "seed": 0}}
+    return json.dumps([{**job["config"], "seed": 0}, job["runner"], options], sort_keys=True)
 
 
 def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:

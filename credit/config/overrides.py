@@ -61,6 +61,12 @@ def _choice(group: str, value: str) -> str:
     return ",".join(f"'{item.strip()}'" if _NOT_A_WORD.fullmatch(item.strip()) else item for item in listed.split(","))
 
 
+def quoted(text: str) -> str:
+    """Return a text as Hydra reads it back from a word, whatever characters it has."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return f"'{escaped}'"
+
+
 def explain(error: HydraException | OmegaConfBaseException) -> UserError:
     """Return Hydra's or OmegaConf's error in this project's words."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:

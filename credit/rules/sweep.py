@@ -153,15 +153,15 @@ class SweepRule(Rule, Sweeper):
         forced, batch = self.choices.sparse is True, x.shape[0]
         if batch < 2 or (x.device.type != "cpu" and not forced):
             return signal
-        found = self._separations.get(x.shape)
-        if found is None:
-            found = self._separations[x.shape] = self._separate(x)
-        if found.coupling is not None:
-            return signal
         index = signal.any(1).nonzero().squeeze(1)
         count = index.shape[0]
         # With no signal at all nothing arrives anywhere, so a watched step is swept for its zeros.
-        if count == batch or (count > PAYS * batch and not forced) or (count == 0 and self.watch):
+        pays = count < batch and (count <= PAYS * batch or forced) and not (count == 0 and self.watch)
+        # What is forced is refused at the first batch where it cannot be; else only a step that gains looks.
+        found = self._separations.get(x.shape)
+        if found is None and (pays or forced):
+            found = self._separations[x.shape] = self._separate(x)
+        if found is None or found.coupling is not None or not pays:
             return signal
         run.rows = Rows(index, found.carried)
         signal = signal.index_select(0, index)

@@ -1,6 +1,7 @@
 """What any rule's update may suffer before the optimizer sees it: clipping and ball re-projection.
 
-A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
+A transform is a function (parameters, updates) -> updates, both by name; it returns new tensors: the ones it is given may be
+a rule's own state.
 ``rule.transforms`` is the list, open to users.
 """
 
@@ -17,8 +18,8 @@ Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor
 
 
 def output_layer(plan: Plan) -> set[str]:
-    """Return the names of the trainable parameters of the last weighted op before the logits."""
-    last = next((op for op in plan.back if isinstance(op, Weighted) and op.trains), None)
+    """Return the names of the trainable parameters of the last weighted op before the logits; none where it is frozen."""
+    last = next((op for op in reversed(plan.ops) if isinstance(op, Weighted)), None)
     return set() if last is None else set(last.trains)
 
 
@@ -38,10 +39,10 @@ def clip(share: float, spared: Collection[str] = ()) -> Transform:
 
     def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = [name for name in updates if name not in spared]
-        if chosen:
-            norms = torch.stack(torch._foreach_norm([parameters[name] for name in chosen]))
-            _shorten([updates[name] for name in chosen], torch.where(norms > 0, share * norms, torch.inf))
-        return updates
+        if not chosen:
+            return updates
+        norms = torch.stack(torch._foreach_norm([parameters[name] for name in chosen]))
+        return updates | _shortened(updates, chosen, torch.where(norms > 0, share * norms, torch.inf))
 
     return transform
 
@@ -52,14 +53,14 @@ def reproject(radius: float) -> Transform:
         raise UserError(f"rule.reproject={radius:g} must be above 0: it is the radius of the ball; null turns it off")
 
     def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
-        _shorten(list(updates.values()), radius)
-        return updates
+        return _shortened(updates, [*updates], radius)
 
     return transform
 
 
-def _shorten(updates: list[Tensor], limits: Tensor | float) -> None:
-    """Scale those of the updates down, in place, that are longer than their limit; few calls for any number of them."""
-    sizes = torch.stack(torch._foreach_norm(updates))
+def _shortened(updates: Mapping[str, Tensor], names: list[str], limits: Tensor | float) -> dict[str, Tensor]:
+    """Return these updates, those that are longer than their limit scaled down; few calls for any number of them."""
+    chosen = [updates[name] for name in names]
+    sizes = torch.stack(torch._foreach_norm(chosen))
     factors = torch.where(sizes > limits, limits / sizes, 1.0)
-    torch._foreach_mul_(updates, list(factors.unbind()))
+    return dict(zip(names, torch._foreach_mul(chosen, list(factors.unbind())), strict=True))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import credit
+from credit.rules.updates import clip, reproject
 from tests.rules import nets, twins
 from tests.rules.recipes import assert_equal, dense_twin, image_twin, recipes
 
@@ -190,3 +191,25 @@ def test_frozen_parameters_receive_nothing_and_signals_pass_them() -> None:
         assert (p.grad is None) == (name in ("2.weight", "4.bias")), name
         if p.grad is not None:
             np.testing.assert_allclose(p.grad.numpy(), whole[name], rtol=1e-12, atol=1e-15)
+
+
+def test_transforms_leave_a_rules_own_tensors_as_they_are() -> None:
+    whole = torch.ones(3, 4)
+    given = {"a": whole, "b": whole, "c": torch.ones(1).expand(5)}
+    parameters = {"a": torch.ones(3, 4), "b": torch.ones(3, 4), "c": torch.ones(5)}
+    for transform in (clip(0.1), reproject(0.5)):
+        made = transform(parameters, given)
+        assert torch.equal(whole, torch.ones(3, 4))
+        assert torch.equal(made["a"], made["b"])
+    assert float(torch.linalg.vector_norm(made["c"])) == pytest.approx(0.5)
+
+
+def test_a_frozen_output_layer_spares_no_other_from_clipping() -> None:
+    model = nets.mlp("relu")
+    x, y = nets.batch(model, (7,))
+    model.get_submodule("4").requires_grad_(False)
+    credit.rule("lisp_raw", model, clip=1e-3, clip_output=False).step(x, y)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            size, whole = (float(torch.linalg.vector_norm(t.detach())) for t in (parameter.grad, parameter))
+            assert size <= 1.001e-3 * whole, name

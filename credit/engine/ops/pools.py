@@ -128,7 +128,10 @@ class AdaptivePool(Pool):
 
 
 def _to_larger(signal: Tensor, compared: Tensor, dim: int) -> Tensor:
-    """Send the signal at the larger of each two neighbours along ``dim`` (the first, where equal) to that one."""
+    """Send the signal at the larger of each two neighbours along ``dim`` (the first, where equal) to that one.
+
+    All numbers are finite: of others not even torch's choice would help, and a run with them is stopped.
+    """
     sent = torch.empty_like(compared, dtype=signal.dtype)
     size = compared.shape[dim] // 2
     first, second = (compared.unflatten(dim, (size, 2)).select(dim, at) for at in (0, 1))

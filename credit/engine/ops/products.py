@@ -36,6 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, eager: bool) -> Tenso
         and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
     ):
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        dense = None if bias is None else bias.contiguous()  # oneDNN does not look at a bias's strides
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, dense, "none", [], "")
         return out
     return F.linear(x, weight, bias)
