@@ -92,7 +92,9 @@ def test_large_products_are_onednns(shape: str, bias: bool, monkeypatch: pytest.
         exact = plain(x.double(), weight.double(), None if shift is None else shift.double())
         torch.testing.assert_close(out.double(), exact, rtol=1e-4, atol=1e-4)
         for odd in (torch.randn(400)[::2], torch.randn(1).expand(200)):  # oneDNN itself would not look at the strides
-            torch.testing.assert_close(products.linear(x, weight, odd, True), plain(x, weight, odd), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                products.linear(x, weight, odd, True), plain(x, weight, odd), rtol=1e-4, atol=1e-4
+            )
         # Mapped or compiled steps, other types, small products and a user who turned oneDNN off keep torch's own.
         products.linear(x, weight, shift, False)
         products.linear(x.double(), weight.double(), None, True)
