@@ -200,12 +200,18 @@ class Rule:
         with torch.no_grad():
             # Computed in bfloat16 under precision="bf16".
             updates = {name: update.to(owned[name].dtype) for name, update in computed.updates.items()}
+            if self.transforms and not self._makes_updates():
+                updates = {name: update.clone() for name, update in updates.items()}
             for transform in self.transforms:
                 updates = transform(owned, updates)
             for name, update in updates.items():
                 owned[name].grad = update
         self.position += 1
         return Step(computed.logits, computed.loss, computed.sizes, computed.signals)
+
+    def _makes_updates(self) -> bool:
+        """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""
+        return False
 
     def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
         """Return what ``step`` would use, before transforms, leaving model and gradients alone.

@@ -119,6 +119,9 @@ class SweepRule(Rule, Sweeper):
                     f"Gates that take it: {', '.join(able)}"
                 )
 
+    def _makes_updates(self) -> bool:
+        return type(self).compute is SweepRule.compute
+
     # ------------------------------------------------------------ satisfied samples
 
     def _may_skip(self) -> bool:

@@ -1,7 +1,6 @@
 """What any rule's update may suffer before the optimizer sees it: clipping and ball re-projection.
 
-A transform is a function (parameters, updates) -> updates, both by name; it returns new tensors: the ones it is given may be
-a rule's own state.
+A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
 ``rule.transforms`` is the list, open to users.
 """
 
@@ -42,7 +41,8 @@ def clip(share: float, spared: Collection[str] = ()) -> Transform:
         if not chosen:
             return updates
         norms = torch.stack(torch._foreach_norm([parameters[name] for name in chosen]))
-        return updates | _shortened(updates, chosen, torch.where(norms > 0, share * norms, torch.inf))
+        _shorten([updates[name] for name in chosen], torch.where(norms > 0, share * norms, torch.inf))
+        return updates
 
     return transform
 
@@ -53,14 +53,14 @@ def reproject(radius: float) -> Transform:
         raise UserError(f"rule.reproject={radius:g} must be above 0: it is the radius of the ball; null turns it off")
 
     def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
-        return _shortened(updates, [*updates], radius)
+        _shorten(list(updates.values()), radius)
+        return updates
 
     return transform
 
 
-def _shortened(updates: Mapping[str, Tensor], names: list[str], limits: Tensor | float) -> dict[str, Tensor]:
-    """Return these updates, those that are longer than their limit scaled down; few calls for any number of them."""
-    chosen = [updates[name] for name in names]
-    sizes = torch.stack(torch._foreach_norm(chosen))
+def _shorten(updates: list[Tensor], limits: Tensor | float) -> None:
+    """Scale those of the updates down, in place, that are longer than their limit; few calls for any number of them."""
+    sizes = torch.stack(torch._foreach_norm(updates))
     factors = torch.where(sizes > limits, limits / sizes, 1.0)
-    return dict(zip(names, torch._foreach_mul(chosen, list(factors.unbind())), strict=True))
+    torch._foreach_mul_(updates, list(factors.unbind()))

@@ -1,7 +1,9 @@
 """Options of the sweep and of all rules: signal dropout, clipping, re-projection, windows, the override of Pi."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 from torch import nn
 
 import credit
-from credit.rules.updates import clip, reproject
+from credit.rules.rule import Computed
+from credit.rules.sweep import SweepRule
 from tests.rules import nets, twins
 from tests.rules.recipes import assert_equal, dense_twin, image_twin, recipes
 
@@ -194,14 +197,22 @@ def test_frozen_parameters_receive_nothing_and_signals_pass_them() -> None:
 
 
 def test_transforms_leave_a_rules_own_tensors_as_they_are() -> None:
-    whole = torch.ones(3, 4)
-    given = {"a": whole, "b": whole, "c": torch.ones(1).expand(5)}
-    parameters = {"a": torch.ones(3, 4), "b": torch.ones(3, 4), "c": torch.ones(5)}
-    for transform in (clip(0.1), reproject(0.5)):
-        made = transform(parameters, given)
-        assert torch.equal(whole, torch.ones(3, 4))
-        assert torch.equal(made["a"], made["b"])
-    assert float(torch.linalg.vector_norm(made["c"])) == pytest.approx(0.5)
+    class Summed(SweepRule):
+        """Hands out what it keeps, and one tensor for two parameters."""
+
+        def compute(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, draws: Any) -> Computed:
+            made = super().compute(params, buffers, x, y, draws)
+            self.kept = {name: torch.ones_like(update) for name, update in made.updates.items()}
+            self.kept["4.bias"] = torch.ones(1, dtype=x.dtype).expand(5)
+            return dataclasses.replace(made, updates=dict(self.kept))
+
+    model = nets.mlp("relu")
+    x, y = nets.batch(model, (7,))
+    rule = Summed(model, {"reproject": 0.5})
+    rule.step(x, y)
+    for name, kept in rule.kept.items():
+        assert (kept == 1).all(), name
+        assert float(np.linalg.norm(nets.gradients(model)[name])) == pytest.approx(0.5), name
 
 
 def test_a_frozen_output_layer_spares_no_other_from_clipping() -> None:
