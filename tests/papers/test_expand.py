@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from credit.config import check
 from credit.config.compose import compose
 from credit.errors import UserError
 from credit.papers.expand import as_word, blamed, expand
@@ -16,6 +17,7 @@ from credit.papers.layers import settle
 from credit.papers.load import load, names
 from credit.papers.spec import Words
 from credit.records.folder import run_folder, runs_root
+from credit.records.identity import decisive
 from tests.papers.written import SMALL, line_of, write
 
 
@@ -316,3 +318,14 @@ def test_three_thousand_jobs_expand_in_twenty_seconds(own: Path) -> None:
     start_s = time.process_time()  # other programs' share of the machine is not ours
     assert len(expand(spec, "smoke", seeds=50).jobs) == 3000
     assert time.process_time() - start_s < 20
+
+
+def test_the_quick_experiment_is_a_cell_of_figure_3() -> None:
+    """Its file says so; only what is measured on the way differs."""
+    manifest = expand(load("lisp/fig3"), "quick", seeds=1)
+    [cell] = [job for job in manifest.jobs if (job.row, job.column) == ("noise40", "lisp_margin")]
+    runs = [decisive(compose(["experiment=lisp_cifar10_quick"])), decisive(check(cell.config))]
+    for run in runs:
+        for option in ("measure", "measure_every"):
+            del run["trainer"][option]
+    assert runs[0] == runs[1]
