@@ -92,6 +92,7 @@ class TrainerConfig:
     measure_every: float = 1.0  # epochs
     checkpoint_every: int = 1  # epochs
     threads: int | None = None  # CPU threads; None: torch's own choice
+    replicate: str = "auto"  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
     progress: bool = True
 
 
@@ -118,7 +119,7 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 0
-    replicas: int = 1
+    replicas: int | str = 1  # runs of seeds seed, seed + 1, ...; "auto": the seeds that a sweep has of it
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain nested dicts and lists, ready for JSON; `credit.config.check` reads it back."""
@@ -148,6 +149,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.normalize": ("none", "unit", "standard", "gcn", "zca"),
     "trainer.precision": ("float32", "float64", "bf16"),
     "trainer.report": ("per_class",),
+    "trainer.replicate": ("auto", "map", "processes"),
     "logger.mode": ("auto", "online", "offline"),
 }
 """Words allowed in the fields that take one (or a list) of a fixed set."""

@@ -83,7 +83,8 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     given = {str(key): value for key, value in mapping.items()}
     for key in given:
         _known_key(key)
-    seed, replicas = (_convert(key, given.get(key, default), int) for key, default in (("seed", 0), ("replicas", 1)))
+    seed, replicas = _convert("seed", given.get("seed", 0), int), _replicas(given.get("replicas", 1))
+    _in_limits("seed", seed + (replicas - 1 if isinstance(replicas, int) else 0))
     sections = {name: _section(name, _body(name, given.get(name, {}))) for name in SECTIONS}
     cfg = RunConfig(
         rule=_open_section("rule", given), arch=_open_section("arch", given), seed=seed, replicas=replicas, **sections
@@ -94,6 +95,17 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     for group in ("data", "optimizer", "schedule"):
         refuse_unread(group, getattr(cfg, group))
     return cfg
+
+
+def _replicas(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(
+            f"replicas={_show(value)}: must be a whole number in {LIMITS['replicas']}, how many seeds to train, or auto"
+        )
+    count: int = _convert("replicas", value, int)
+    return count
 
 
 def relevant(cfg: RunConfig) -> dict[str, Any]:

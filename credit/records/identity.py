@@ -8,7 +8,7 @@ from typing import Any
 from credit.config.schema import RunConfig
 from credit.config.validate import relevant
 
-UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every"), "data": ("root", "download")}
+UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
 
 _PREFIX_LENGTH = 100
@@ -18,11 +18,12 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides the result, as plain JSON values.
 
     Left out: mirrors, the progress bar, threads, where the data lies and how it came there, how often checkpoints are
-    written, options that the chosen kinds do not read. Two spellings of one run are made equal: noise of rate 0 is no
-    noise, and 1.0 is 1.
+    written, the seeds it is trained together with, options that the chosen kinds do not read. Two spellings of one run
+    are made equal: noise of rate 0 is no noise, and 1.0 is 1.
     """
     plain = relevant(cfg)
     del plain["logger"]
+    plain["replicas"] = 1  # whatever it was trained together with, a run is one seed
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]

@@ -56,6 +56,9 @@ def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
     [
         {"logger": {"wandb": True, "project": "other", "tags": ["x"]}},
         {"trainer": {"epochs": 20, "progress": False, "threads": 1, "checkpoint_every": 5}},
+        {"trainer": {"epochs": 20, "replicate": "processes"}},
+        {"replicas": 20},
+        {"replicas": "auto"},
         {"data": {"root": "elsewhere", "download": True}},
         {"noise": {"kind": "symmetric", "rate": 0.0}},
         {"noise": {"kind": "none", "rate": 0.0, "seed": 5}},
