@@ -6,7 +6,6 @@ Nothing in the loop remembers anything but the `Training` it works on, so a run 
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +21,9 @@ from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror, no_mirror
 from credit.records.outcome import finished, headline
 from credit.records.screen import Screen
-from credit.rules.rule import Step
-from credit.training import checkpoint
-from credit.training.evaluate import evaluate, float_dtype, with_fresh_statistics
-from credit.training.finite import DivergedError, FiniteWatch, check_parameters
+from credit.training.book import Book
+from credit.training.evaluate import float_dtype
+from credit.training.finite import DivergedError, FiniteWatch
 from credit.training.interrupts import StopRequest, stop_requests
 from credit.training.measure import Measures
 from credit.training.prepare import prepare
@@ -47,11 +45,16 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
     Raises:
         UserError: the run cannot work as given, its folder is in use or its checkpoints are all damaged.
     """
+    if cfg.replicas != 1:
+        raise UserError(
+            f"train() with replicas={cfg.replicas}: it trains one run and returns its result; write "
+            f"credit.training.train_together([dataclasses.replace(cfg, replicas=1, seed=s) for s in range(20)])"
+        )
     folder = run_folder(cfg)
     result = finished(cfg, console=console)
     if result is not None:
         return result
-    with _threads(cfg.trainer.threads):
+    with threads(cfg.trainer.threads):
         prepared = prepare(cfg)
         # Before the folder is made: missing or corrupt data leaves none behind.
         data = load(cfg.data, cfg.noise, seed=cfg.seed, device=prepared.device)
@@ -69,13 +72,14 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
 def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
     """Resume or begin, train, and write the result whatever happened."""
     metrics = MetricsFile(folder)
-    with contextlib.closing(metrics), Mirror(folder, screen) if run.cfg.logger.wandb else no_mirror() as mirror:
+    with contextlib.closing(metrics), Mirror([folder], screen) if run.cfg.logger.wandb else no_mirror() as mirror:
         for note in run.rule.notes:  # what a user must know of this rule on this network, local autograd for one
             screen.line(f"note: {note}")
-        _resume(run, folder, metrics, screen)
+        book = Book(run, folder, metrics, screen, mirror)
+        book.resume()
         try:
             with stop_requests() as stop:
-                fit(run, folder, metrics, screen, mirror, stop)
+                fit(book, stop)
             result = write_result(run, folder, "complete")
         except DivergedError as end:
             result = write_result(run, folder, "diverged", diverged={"step": end.step, "where": end.where})
@@ -89,28 +93,22 @@ def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
     return result
 
 
-def fit(
-    run: Training, folder: Path, metrics: MetricsFile, screen: Screen, mirror: Mirror | None, stop: StopRequest
-) -> None:
-    """Train from where `run` stands to its last step.
+def fit(book: Book, stop: StopRequest) -> None:
+    """Train from where a run stands to its last step.
 
     Args:
-        run: the run; changed in place.
-        folder: where checkpoints go.
-        metrics: where evaluations and measurements go.
-        screen: what the user sees.
-        mirror: W&B's process, watched for its death; None without.
+        book: the run, changed in place, and its records.
         stop: whether the user wants to stop.
 
     Raises:
         DivergedError: a loss, logit or parameter is not finite.
         UserError: a diagnostic that cannot measure this run.
     """
-    cfg, trainer = run.cfg, run.cfg.trainer
+    run, cfg, screen = book.run, book.run.cfg, book.screen
     dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
     screen.begin(run.step)
     started = time.perf_counter()
-    while run.step < run.total_steps:
+    while not run.ended:
         # Batch: a function of the step.
         if run.step % run.steps_per_epoch == 0:
             run.running.reset()
@@ -136,85 +134,24 @@ def fit(
             run.average.update_parameters(run.model)
         run.step += 1
         screen.step(run.step)
-        found = measures.after(x, batch.y, outcome) if measured else {}
+        found = measures.after(x, batch.y, outcome) if measured else None
 
         # Between epochs, at the end, where something was measured and when asked to stop, the loop looks up.
-        ended, epoch_end = run.step == run.total_steps, run.step % run.steps_per_epoch == 0
-        if not (ended or epoch_end or measured or stop.signal):
+        if not book.due(measured, stop):
             continue
         watch.settle(x)
-        check_parameters(run.model, run.step)
         running = run.running.summary()  # waits for the device, so the clock is right
         run.seconds += time.perf_counter() - started
-
-        # Evaluation and metrics: one row a step, with the evaluation, the measurements or both.
-        row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate}
-        better, evaluated = False, ended or _due(run, trainer.eval_every)
-        if evaluated:
-            row |= running | _evaluation(run, outcome, x)
-            better = _note(run, row)
-        if evaluated or measured:
-            metrics.append(row | found)
-        if evaluated:
-            screen.evaluated(row, run.total_steps / run.steps_per_epoch)
-            if mirror is not None:
-                mirror.check()
-
-        # Checkpoint.
-        if ended or better or stop.signal or _due(run, trainer.checkpoint_every):
-            best = run.best["step"] if run.best else None
-            checkpoint.save(folder, run.step, run.state(metrics.size()), best)
-        if stop.signal and not ended:
-            screen.line(f"stopped at step {run.step}; give the same command again to go on  {folder}")
+        book.write(outcome, x, rate, running, found, bool(stop.signal))
+        if stop.signal and not run.ended:
+            screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
             stop.leave()
         started = time.perf_counter()
 
 
-def _due(run: Training, period: int) -> bool:
-    """Say whether an epoch ends here, one of those that come every `period` epochs."""
-    return run.step % (period * run.steps_per_epoch) == 0
-
-
-def _evaluation(run: Training, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
-    """Evaluate and return what the step's row of metrics.jsonl says of it."""
-    trainer = run.cfg.trainer
-    report = "per_class" in trainer.report
-    # The first steps' batches: the same ones at every evaluation.
-    inputs = (run.batches.at(step).x.to(x.dtype) for step in range(trainer.bn_batches))
-    model = with_fresh_statistics(run.evaluated_model, inputs) if trainer.bn_batches else run.evaluated_model
-    row = evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report)
-    if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
-        raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
-    row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}
-    row["seconds"] = round(run.seconds, 3)
-    return row
-
-
-def _note(run: Training, row: dict[str, Any]) -> bool:
-    """Remember the row as the last and, by validation accuracy alone, as the best; say whether it is the new best."""
-    run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
-    accuracy = row.get("val_top1")
-    if accuracy is None or (run.best is not None and accuracy <= run.best["val_top1"]):
-        return False
-    run.best = run.last
-    return True
-
-
-def _resume(run: Training, folder: Path, metrics: MetricsFile, screen: Screen) -> None:
-    state = checkpoint.latest(folder, screen.warn)
-    if state is None:
-        if metrics.size():
-            screen.line(f"no checkpoint was written before the run stopped: beginning again  {folder}")
-        metrics.cut_back(0)
-        return
-    run.restore(state)
-    if not metrics.cut_back(state["metrics_size"]):
-        screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
-    screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
-
-
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads inside the block; None leaves torch's own choice."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -38,11 +38,6 @@ def prepare(cfg: RunConfig) -> Prepared:
         UserError: what was given, why it cannot work, what to write instead.
     """
     check_same_config(run_folder(cfg), cfg)
-    if cfg.replicas != 1:
-        raise UserError(
-            f"replicas={cfg.replicas}: training several seeds in one pass is not there yet; write "
-            f"-m seed={','.join(str(cfg.seed + i) for i in range(min(cfg.replicas, 3)))} for one process a seed"
-        )
     device = resolve_device(cfg.trainer.device)
     spec = describe(cfg.data, cfg.noise)
     size, batch = spec.train_size, cfg.data.batch_size

@@ -39,6 +39,11 @@ class Training:
     seconds: float = 0.0
 
     @property
+    def ended(self) -> bool:
+        """Whether the last step is done."""
+        return self.step == self.total_steps
+
+    @property
     def epoch(self) -> float:
         """Epochs done; a whole number where the epoch is."""
         whole, rest = divmod(self.step, self.steps_per_epoch)

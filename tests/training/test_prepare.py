@@ -35,7 +35,6 @@ def test_gives_the_parts_of_a_run_that_fit_together(config):
         ({"rule": {"margn": 3}}, r"did you mean 'margin'"),
         ({"data": {"kind": "digitz"}}, r"did you mean 'digits'"),
         ({"noise": {"kind": "asymmetric", "rate": 0.2}}, r"asymmetric"),
-        ({"replicas": 3}, r"replicas=3.*-m seed=0,1,2"),
         (
             {"schedule": {"kind": "warmup_cosine", "warmup_epochs": 2.0}},
             r"warmup_epochs=2 is the whole run \(2 epochs\)",

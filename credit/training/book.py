@@ -1,0 +1,125 @@
+"""One run's records while it trains: when the loop looks up, what it evaluates, writes and saves."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from credit.records.metrics import MetricsFile
+from credit.records.mirror import Mirror
+from credit.records.screen import Screen
+from credit.rules.rule import Step
+from credit.training import checkpoint
+from credit.training.evaluate import evaluate, with_fresh_statistics
+from credit.training.finite import DivergedError, check_parameters
+from credit.training.interrupts import StopRequest
+from credit.training.state import Training
+
+
+@dataclass
+class Book:
+    """One run, its folder, and where its rows go.
+
+    Attributes:
+        run: the run.
+        folder: where checkpoints go.
+        metrics: where evaluations and measurements go.
+        screen: what the user sees.
+        mirror: W&B's process, watched for its death; None without.
+    """
+
+    run: Training
+    folder: Path
+    metrics: MetricsFile
+    screen: Screen
+    mirror: Mirror | None
+
+    def resume(self) -> None:
+        """Put the run where its newest checkpoint left it, and drop the rows written after that."""
+        run, folder, screen = self.run, self.folder, self.screen
+        state = checkpoint.latest(folder, screen.warn)
+        if state is None:
+            if self.metrics.size():
+                screen.line(f"no checkpoint was written before the run stopped: beginning again  {folder}")
+            self.metrics.cut_back(0)
+            return
+        run.restore(state)
+        if not self.metrics.cut_back(state["metrics_size"]):
+            screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
+        screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
+
+    def due(self, measured: bool, stop: StopRequest) -> bool:
+        """Say whether the loop looks up after this step: between epochs, at the end, where something was measured and
+        when asked to stop."""
+        run = self.run
+        return run.ended or run.step % run.steps_per_epoch == 0 or measured or bool(stop.signal)
+
+    def write(
+        self,
+        outcome: Step,
+        x: torch.Tensor,
+        rate: float,
+        running: dict[str, float],
+        found: dict[str, Any] | None,
+        stopping: bool,
+    ) -> None:
+        """Evaluate, append a row and save a checkpoint, each where it is due.
+
+        Args:
+            outcome: the last step's.
+            x: its batch (B, ...).
+            rate: its learning rate.
+            running: what `Running.summary` returned.
+            found: what diagnostics measured at this step; None where none did.
+            stopping: whether the loop is about to leave.
+
+        Raises:
+            DivergedError: a loss, a parameter or an evaluation is not finite.
+        """
+        run, trainer = self.run, self.run.cfg.trainer
+        check_parameters(run.model, run.step)
+        # One row a step, with the evaluation, the measurements or both.
+        row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate}
+        better, evaluated = False, run.ended or self._due(trainer.eval_every)
+        if evaluated:
+            row |= running | self._evaluation(outcome, x)
+            better = self._note(row)
+        if evaluated or found is not None:
+            self.metrics.append(row | (found or {}))
+        if evaluated:
+            self.screen.evaluated(row, run.total_steps / run.steps_per_epoch)
+            if self.mirror is not None:
+                self.mirror.check()
+        if run.ended or better or stopping or self._due(trainer.checkpoint_every):
+            best = run.best["step"] if run.best else None
+            checkpoint.save(self.folder, run.step, run.state(self.metrics.size()), best)
+
+    def _due(self, period: int) -> bool:
+        """Say whether an epoch ends here, one of those that come every `period` epochs."""
+        return self.run.step % (period * self.run.steps_per_epoch) == 0
+
+    def _evaluation(self, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
+        """Evaluate and return what the step's row of metrics.jsonl says of it."""
+        run, trainer = self.run, self.run.cfg.trainer
+        report = "per_class" in trainer.report
+        # The first steps' batches: the same ones at every evaluation.
+        inputs = (run.batches.at(step).x.to(x.dtype) for step in range(trainer.bn_batches))
+        model = with_fresh_statistics(run.evaluated_model, inputs) if trainer.bn_batches else run.evaluated_model
+        row = evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report)
+        if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
+            raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
+        row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}
+        row["seconds"] = round(run.seconds, 3)
+        return row
+
+    def _note(self, row: dict[str, Any]) -> bool:
+        """Remember the row as the last and, by validation accuracy alone, as the best; say whether it is the new best."""
+        run = self.run
+        run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        accuracy = row.get("val_top1")
+        if accuracy is None or (run.best is not None and accuracy <= run.best["val_top1"]):
+            return False
+        run.best = run.last
+        return True
