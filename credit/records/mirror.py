@@ -2,34 +2,37 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from credit.records.screen import Screen
 
-PATIENCE = 20.0  # seconds the end of a run may wait for W&B
+PATIENCE = 20.0  # seconds the end of a run may wait for W&B, and one more for each other run that ends with it
 LOG = "wandb_mirror.log"
 
 
 class Mirror:
     """A process of its own that reads metrics.jsonl and forwards it; this process never imports wandb.
 
-    Used as a context manager around a run. Its stdin is the line between the two: `done` says that the run is over, a
-    closed line without it that the training died.
+    Used as a context manager around a run, or around several that are trained together. Its stdin is the line between
+    the two: `done` says that the training is over, a closed line without it that it died.
 
     Args:
-        folder: the run's folder.
+        folders: the runs' folders, each with its config.json; the mirror's log is in the first.
         screen: where the one warning goes if the mirror dies.
     """
 
-    def __init__(self, folder: Path, screen: Screen) -> None:
-        self._folder, self._screen, self._warned = folder, screen, False
-        command = [sys.executable, "-m", "credit.records.wandb_mirror", str(folder.resolve())]
-        with open(folder / LOG, "ab") as log:
+    def __init__(self, folders: Sequence[Path], screen: Screen) -> None:
+        self._folders, self._screen, self._warned = list(folders), screen, False
+        self._patience = PATIENCE + len(self._folders) - 1
+        command = [sys.executable, "-m", "credit.records.wandb_mirror", *(str(one.resolve()) for one in folders)]
+        with open(self._folders[0] / LOG, "ab") as log:
             # A session of its own: Ctrl-C at the terminal stops the training, which then lets the mirror finish.
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=_environment()
@@ -49,9 +52,9 @@ class Mirror:
 
     def _finish(self) -> None:
         try:
-            self._process.communicate(b"done\n", timeout=PATIENCE)
+            self._process.communicate(b"done\n", timeout=self._patience)
         except subprocess.TimeoutExpired:
-            self._warn(f"was not done {PATIENCE:.0f} s after the run and was stopped")
+            self._warn(f"was not done {self._patience:.0f} s after the run and was stopped")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -63,9 +66,11 @@ class Mirror:
 
     def _warn(self, what: str) -> None:
         self._warned = True
+        later = shlex.join(["python", "-m", "credit.records.wandb_mirror", *map(str, self._folders)])
+        runs = "run" if len(self._folders) == 1 else "runs"
         self._screen.warn(
-            f"the W&B mirror {what}; training is not affected. Forward the run later with: "
-            f"python -m credit.records.wandb_mirror {self._folder}  (log: {self._folder / LOG})"
+            f"the W&B mirror {what}; training is not affected. Forward the {runs} later with: {later}  "
+            f"(log: {self._folders[0] / LOG})"
         )
 
 

@@ -1,15 +1,18 @@
-"""The W&B mirror: ``python -m credit.records.wandb_mirror FOLDER`` forwards a run's metrics.jsonl and result.json.
+"""The W&B mirror: ``python -m credit.records.wandb_mirror FOLDER...`` forwards runs' metrics.jsonl and result.json.
 
-A process of its own, so that nothing W&B does can reach the training: it only reads the run's files. It follows the
-file while its standard input is open and ends at the line ``done``; run by hand it forwards what is there.
+A process of its own, so that nothing W&B does can reach the training: it only reads the runs' files. Several runs are
+those that one process trains. It follows the files while its standard input is open and ends at the line ``done``; run
+by hand it forwards what is there.
 """
 
+import contextlib
 import fcntl
 import json
 import netrc
 import os
 import select
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
@@ -23,18 +26,19 @@ _STATE = "wandb_mirror.json"
 _BROKEN = 3
 
 
-def main(folder: Path) -> int:
-    """Forward one run until it ends.
+def main(folders: Sequence[Path]) -> int:
+    """Forward runs until they end.
 
     Returns:
         The exit status: 0, or 3 where W&B broke (the training's side turns that into one warning line).
     """
     os.nice(5)  # two cores are few: the training goes first
-    folder = folder.resolve()
-    with open(folder / "wandb_mirror.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the mirror of a killed run may still be finishing
+    with contextlib.ExitStack() as locks:
+        # The mirror of a killed run may still be finishing. In one order, so that no two mirrors wait for each other.
+        for folder in sorted({folder.resolve() for folder in folders}):
+            fcntl.flock(locks.enter_context(open(folder / "wandb_mirror.lock", "w")), fcntl.LOCK_EX)
         try:
-            _mirror(folder)
+            _mirror([folder.resolve() for folder in folders])
         # Whatever breaks in W&B, the answer is the same: say it in the log and leave without waiting for its service.
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -42,12 +46,33 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _mirror(folder: Path) -> None:
+def _mirror(folders: list[Path]) -> None:
+    mirrored = [(_begin(folder), _Follower(folder)) for folder in folders]
+    alive, told = True, b""
+    while alive:
+        for run, follower in mirrored:
+            for row in follower.new_rows():
+                run.log(flat(row), step=row["step"])
+                follower.forwarded(row["step"])
+        alive = not told.endswith(b"done\n")
+        if alive and select.select([sys.stdin.buffer], [], [], _POLL)[0]:
+            heard = os.read(sys.stdin.fileno(), 4096)
+            told += heard
+            if not heard:  # the training is gone: forward what is left, then end
+                told += b"done\n"
+    for folder, (run, _) in zip(folders, mirrored, strict=True):
+        result = read_result(folder) or {"status": "unfinished"}
+        run.summary.update(flat({key: result[key] for key in ("status", "best", "last") if result.get(key)}))
+        run.finish(exit_code=0 if result["status"] == "complete" else 1)
+
+
+def _begin(folder: Path) -> Any:
+    """Return W&B's run for the run in a folder, beside those that this process has already."""
     import wandb
 
     held = read_config(folder)
     logger = LoggerConfig(**held["config"]["logger"])
-    run = wandb.init(
+    return wandb.init(
         project=logger.project,
         id=held["hash"],
         name=held["name"],
@@ -57,23 +82,9 @@ def _mirror(folder: Path) -> None:
         dir=str(folder),
         mode=mode(logger.mode, os.environ),
         resume="allow",
+        reinit="create_new",
         settings=wandb.Settings(console="off", silent=True),
     )
-    follower = _Follower(folder)
-    alive, told = True, b""
-    while alive:
-        for row in follower.new_rows():
-            run.log(flat(row), step=row["step"])
-            follower.forwarded(row["step"])
-        alive = not told.endswith(b"done\n")
-        if alive and select.select([sys.stdin.buffer], [], [], _POLL)[0]:
-            heard = os.read(sys.stdin.fileno(), 4096)
-            told += heard
-            if not heard:  # the training is gone: forward what is left, then end
-                told += b"done\n"
-    result = read_result(folder) or {"status": "unfinished"}
-    run.summary.update(flat({key: result[key] for key in ("status", "best", "last") if result.get(key)}))
-    run.finish(exit_code=0 if result["status"] == "complete" else 1)
 
 
 class _Follower:
@@ -145,5 +156,5 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    status = main(Path(sys.argv[1]))
+    status = main([Path(word) for word in sys.argv[1:]])
     os._exit(status)  # not sys.exit: W&B's exit hooks would complain at length about a service that is gone

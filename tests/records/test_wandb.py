@@ -1,7 +1,9 @@
 """The W&B mirror: forwards what is in the files, and its death is one warning line and nothing else."""
 
+import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from credit.config.compose import compose
 from credit.records import mirror as mirror_module
+from credit.records.folder import read_config, run_folder, write_config
 from credit.records.mirror import Mirror
 from credit.records.screen import Screen
 from credit.records.wandb_mirror import _Follower, flat, logged_in, mode
@@ -134,11 +138,73 @@ def test_killing_wandb_changes_nothing_but_one_warning_line(tmp_path, victim):
     wait_for(lambda: not children(mirror))  # nothing is left running
 
 
+def several(count: int) -> list[Path]:
+    """Return folders of runs that differ in their seed alone, each with its config.json."""
+    cfg = compose([*RUN, "logger=wandb", "logger.mode=offline"])
+    folders = []
+    for seed in range(count):
+        one = dataclasses.replace(cfg, seed=seed)
+        folders.append(run_folder(one))
+        folders[-1].mkdir(parents=True)
+        write_config(folders[-1], one)
+    return folders
+
+
+def write_rows(folders: list[Path], steps: range) -> None:
+    for number, folder in enumerate(folders):
+        with open(folder / "metrics.jsonl", "a") as file:
+            file.writelines(json.dumps({"step": step, f"only_{number}": 1.0}) + "\n" for step in steps)
+
+
+def forwarded(folder: Path) -> int | None:
+    state = folder / "wandb_mirror.json"
+    return json.loads(state.read_text())["step"] if state.exists() else None
+
+
+@pytest.mark.slow
+def test_one_mirror_serves_runs_that_are_trained_together(capsys):
+    folders = several(4)
+    with Mirror(folders, Screen(1)) as mirror:
+        write_rows(folders, range(1, 4))
+        wait_for(lambda: all(forwarded(folder) == 3 for folder in folders))
+        write_rows(folders[:3], range(4, 7))  # the fourth has diverged
+        for folder in folders[:3]:
+            (folder / "result.json").write_text('{"status": "complete", "last": {"test_top1": 0.5}}')
+        mirror.check()
+    assert "warning" not in capsys.readouterr().err
+    assert [forwarded(folder) for folder in folders] == [6, 6, 6, 3]
+    for folder in folders:
+        run_id = folder.name.rsplit("-", 1)[1]
+        [record] = folder.glob(f"wandb/offline-run-*/run-{run_id}.wandb")
+        content = record.read_bytes()
+        assert read_config(folder)["group"].encode() in content and folder.name.encode() in content
+        told = [number for number in range(4) if f"only_{number}".encode() in content]
+        assert told == [folders.index(folder)]
+
+
+@pytest.mark.slow
+def test_a_killed_mirror_of_several_runs_is_made_up_for_later(capsys):
+    folders = several(3)
+    with Mirror(folders, Screen(1)) as mirror:
+        write_rows(folders, range(1, 3))
+        wait_for(lambda: all(forwarded(folder) == 2 for folder in folders))
+        os.kill(mirror._process.pid, signal.SIGKILL)
+        write_rows(folders, range(3, 5))
+    err = capsys.readouterr().err
+    assert (
+        err.count("warning:") == 1 and "killed by SIGKILL" in err and "Forward the runs later with: python -m " in err
+    )
+    later = shlex.split(err.partition("later with: ")[2].partition("  (log:")[0])
+    assert later[3:] == [str(folder) for folder in folders]
+    done = subprocess.run([sys.executable, *later[1:]], stdin=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == 0 and [forwarded(folder) for folder in folders] == [4, 4, 4]
+
+
 def test_a_mirror_that_hangs_is_not_waited_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mirror_module, "PATIENCE", 0.3)
     monkeypatch.setattr(sys, "executable", _program(tmp_path, "trap '' TERM; sleep 60"))
     started = time.monotonic()
-    with Mirror(tmp_path, Screen(1)) as mirror:
+    with Mirror([tmp_path], Screen(1)) as mirror:
         mirror.check()
     assert time.monotonic() - started < 10
     err = capsys.readouterr().err
@@ -147,7 +213,7 @@ def test_a_mirror_that_hangs_is_not_waited_for(tmp_path, monkeypatch, capsys):
 
 def test_a_mirror_that_breaks_warns_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "executable", _program(tmp_path, "exit 3"))
-    with Mirror(tmp_path, Screen(1)) as mirror:
+    with Mirror([tmp_path], Screen(1)) as mirror:
         wait_for(lambda: mirror._process.poll() is not None)
         mirror.check()
         mirror.check()
