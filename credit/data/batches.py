@@ -61,11 +61,12 @@ class Batches:
         """Return the batch of a step, the same whatever was asked for before."""
         epoch, place = divmod(step, self.steps_per_epoch)
         start = place * self.cfg.batch_size
-        index = self._order_of(epoch)[start : start + self.cfg.batch_size]
+        index = self.order_of(epoch)[start : start + self.cfg.batch_size]
         train = self.data.train
         return Batch(self._augmented(train.x.index_select(0, index), step), train.y.index_select(0, index), index)
 
-    def _order_of(self, epoch: int) -> Tensor:
+    def order_of(self, epoch: int) -> Tensor:
+        """Return the order (N,) in which an epoch goes through the training part."""
         if epoch != self._epoch:  # kept for the epoch only to save time; it depends on nothing but seed and epoch
             order = torch.randperm(len(self.data.train), generator=generator(self.seed, "order", epoch))
             self._order, self._epoch = order.to(self.data.train.x.device), epoch

@@ -15,15 +15,27 @@ class Running:
     """Loss and top-1 over the training batches of the current epoch, kept on the device: no step waits for it.
 
     Losses are summed in float64, so that the sum does not depend on how long the epoch is.
+
+    Args:
+        device: where the sums are kept.
+        replicas: how many runs are summed side by side; None: one, without a dimension for it.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
+    def __init__(self, device: torch.device, replicas: int | None = None) -> None:
+        shape = (3,) if replicas is None else (replicas, 3)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
 
     def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
-        """Add one batch: logits (B, classes), its mean loss (0-d), labels (B,)."""
-        right = (logits.argmax(1) == y).sum()
-        self._sums += torch.stack([loss.double() * len(y), right.double(), torch.full_like(self._sums[0], len(y))])
+        """Add one batch: logits (B, classes), its mean loss (0-d), labels (B,); all with replicas first where there are."""
+        right = (logits.argmax(-1) == y).sum(-1).double()
+        count = torch.full_like(right, y.shape[-1])
+        self._sums += torch.stack([loss.double() * count, right, count], -1)
+
+    def share(self, at: int) -> "Running":
+        """Return the sums of one replica, which go on moving with the whole."""
+        one = Running(self._sums.device)
+        one._sums = self._sums[at]
+        return one
 
     def reset(self) -> None:
         """Begin an epoch."""

@@ -1,0 +1,107 @@
+"""Runs under way in one pass: their parameters, optimizer and batches stacked, each run's own parts kept true."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from credit.data.stacked import StackedBatches
+from credit.rules.mapped import Mapped
+from credit.rules.rule import Step
+from credit.training.book import Book
+from credit.training.evaluate import Running
+from credit.training.updates import build_optimizer, set_learning_rate
+
+_COUNTER = "step"
+"""An optimizer's state that is one number for all elements of a parameter, by torch's convention."""
+
+
+class Cohort:
+    """Runs that differ in their seed alone and stand at the same step.
+
+    Args:
+        books: the runs and their records.
+
+    Attributes:
+        books: those still in the pass.
+        mapped: their rules as one.
+        running: loss and accuracy over the current epoch, (replicas, ...).
+    """
+
+    def __init__(self, books: Sequence[Book]) -> None:
+        self.books = list(books)
+        cfg = self.books[0].run.cfg
+        self.mapped = Mapped([book.run.rule for book in books], compiled=cfg.trainer.compile)
+        self._gather()
+
+    def _gather(self) -> None:
+        """Make one optimizer, one feed and one sum of what the runs have."""
+        runs = [book.run for book in self.books]
+        self.batches = StackedBatches([run.batches for run in runs])
+        self.optimizer = build_optimizer(runs[0].cfg.optimizer, self.mapped.weights.values(), self.mapped.own.values())
+        for stacked, parts in self._parameters():
+            states = [run.optimizer.state.get(part, {}) for run, part in zip(runs, parts, strict=True)]
+            if states[0]:
+                self.optimizer.state[stacked] = {key: _stacked(key, states) for key in states[0]}
+        self.running = Running(runs[0].device, len(runs))
+        for at, run in enumerate(runs):
+            self.running.share(at).restore(run.running.state())
+            run.running = self.running.share(at)
+
+    def _parameters(self) -> Iterator[tuple[nn.Parameter, tuple[nn.Parameter, ...]]]:
+        """Yield each stacked parameter with the runs' own."""
+        whole = [p for group in self.optimizer.param_groups for p in group["params"]]
+        own = [[p for group in book.run.optimizer.param_groups for p in group["params"]] for book in self.books]
+        yield from zip(whole, zip(*own, strict=True), strict=True)
+
+    def update(self, rate: float) -> None:
+        """Move every run's weights by the updates of the last step."""
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        for book in self.books:
+            if book.run.average is not None:
+                book.run.average.update_parameters(book.run.model)
+
+    def settle(self, rate: float) -> None:
+        """Let every run's own optimizer and rule stand where the pass stands, for a checkpoint."""
+        for stacked, parts in self._parameters():
+            state = self.optimizer.state.get(stacked, {})
+            for at, (book, part) in enumerate(zip(self.books, parts, strict=True)):
+                book.run.optimizer.state[part] = {key: _share(key, value, at) for key, value in state.items()}
+        for book in self.books:
+            set_learning_rate(book.run.optimizer, rate)
+            book.run.rule.position = book.run.step
+
+    def outcome(self, step: Step, at: int) -> Step:
+        """Return one run's share of a step's outcome, its own parameters showing its share of the updates."""
+        self.mapped.show_updates(at)
+        return self.mapped.outcome(step, at)
+
+    def leave(self, places: Sequence[int]) -> None:
+        """Let the runs at these places go; the others' updates of the last step stay to be applied."""
+        if not places:
+            return
+        self.settle(self.optimizer.param_groups[0]["lr"])
+        stay = [at for at in range(len(self.books)) if at not in places]
+        for book in self.books:
+            alone = Running(book.run.device)
+            alone.restore(book.run.running.state())
+            book.run.running = alone
+        self.books = [self.books[at] for at in stay]
+        if stay:
+            self.mapped.keep(stay)
+            self._gather()
+
+
+def _stacked(key: str, states: Sequence[dict[str, Any]]) -> Any:
+    values = [state[key] for state in states]
+    if key == _COUNTER or not isinstance(values[0], Tensor):
+        return values[0].clone() if isinstance(values[0], Tensor) else values[0]
+    return torch.stack(values)
+
+
+def _share(key: str, value: Any, at: int) -> Any:
+    if key == _COUNTER or not isinstance(value, Tensor):
+        return value.clone() if isinstance(value, Tensor) else value
+    return value[at]
