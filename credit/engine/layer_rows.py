@@ -105,7 +105,7 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
 
 
 def identity(b: Builder, m: nn.Module, x: Val) -> Val:
-    """Identity modules leave no op behind: an ``activation: identity`` is a linear network."""
+    """nn.Identity stands where a layer was left out and leaves no op behind; as an activation see credit.models.activations."""
     return x
 
 

@@ -1,4 +1,4 @@
-"""Elementwise activations by name, and the two whose derivative is zero wherever it exists."""
+"""Elementwise activations by name, the two whose derivative is zero wherever it exists, and the identity."""
 
 from collections.abc import Callable
 
@@ -30,6 +30,13 @@ class Sign(nn.Module):
         return torch.sign(z)
 
 
+class Identity(nn.Identity):
+    """The identity as an activation: z itself. A rule's gate acts on it, which it does not on torch's ``nn.Identity``,
+    the usual stand-in for a layer that is left out."""
+
+    activation_kind = "identity"  # the engine's name for it
+
+
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -43,7 +50,7 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "hardsigmoid": nn.Hardsigmoid,
     "hardswish": nn.Hardswish,
     "softplus": nn.Softplus,
-    "identity": nn.Identity,
+    "identity": Identity,
     "step": Step,
     "sign": Sign,
 }

@@ -15,14 +15,14 @@ from credit.engine.plan import Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
 from credit.options import written
-from credit.rules import gates, normalizers, signals, transports
+from credit.rules import gates, normalizers, signals, transports, untied
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
 
 _COMPONENTS = ("signal", "gate", "transport", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
 PAYS = 0.75
-assert gates and normalizers and signals and transports  # importing them registers their names
+assert gates and normalizers and signals and transports and untied  # importing them registers their names
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class SweepRule(Rule, Sweeper):
             family: make(cls, f"{family} '{getattr(self.choices, family)}'", options) for family, cls in chosen.items()
         }
         self.signal, self.gating, self.transport, self.normalizer = (made[family] for family in _COMPONENTS)
+        self._refuse_output()
         self._refuse_activations()
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
@@ -104,9 +105,32 @@ class SweepRule(Rule, Sweeper):
                 f"read it; it belongs to {', '.join(owners)}"
             )
 
+    def _refuse_output(self) -> None:
+        """Refuse a signal that cannot score what the model returns."""
+        if self.output_kind == "logits":
+            return
+        word, model = self.choices.signal, type(self.model).__name__
+        able = {name: cls for name, cls in FAMILIES["signal"].items() if hasattr(cls, "of_probability")}
+        if word not in able:
+            raise UserError(
+                f"rule '{self.name}' compares the logits of classes (rule.signal={word}), but {model} gives one number, the "
+                f"probability of class 1. Signals that take it: {', '.join(able)}. Write rule=bp, which has rule.signal=ce"
+            )
+        makes = next(op for op in self.plan.ops if op.out == self.plan.exit)
+        if why := self.signal.unfit(makes):
+            others = ", ".join(f"rule.signal={name}" for name, cls in able.items() if cls().unfit(makes) is None)
+            raise UserError(f"rule.signal={word} cannot score the output of {model}: {why}. Write {others}")
+
     def _refuse_activations(self) -> None:
-        for op in self.plan.ops:
-            if isinstance(op, Activate) and any(op.wants) and (why := self.gating.refusal(op)):
+        gated = [op for op in self.plan.ops if isinstance(op, Activate) and any(op.wants)]
+        if not gated and getattr(self.gating, "needs_activations", False):
+            raise UserError(
+                f"rule.gate={self.choices.gate} would change nothing: no signal meets an activation in "
+                f"{type(self.model).__name__}. Use a network that has one (a linear one with arch.activation=identity), or "
+                "rule=bp"
+            )
+        for op in gated:
+            if why := self.gating.refusal(op):
                 able = [
                     name
                     for name, gate in FAMILIES["gate"].items()
@@ -145,7 +169,8 @@ class SweepRule(Rule, Sweeper):
             return "a compiled step has one shape for every batch"
         for family in _COMPONENTS[1:]:
             if not _skips(getattr(self, "gating" if family == "gate" else family)):
-                return f"rule.{family}={getattr(self.choices, family)} does not say 'skips = True' in its class"
+                word = getattr(self.choices, family)
+                return f"rule.{family}={word} does not say 'skips = True' in its class, or not with these options"
         for method in ("arrive", "gate", "cross"):
             if getattr(type(self), method) is not getattr(SweepRule, method):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
@@ -229,8 +254,13 @@ class SweepRule(Rule, Sweeper):
 
     def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
         """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""
+        score = self.signal
+        if self.output_kind == "probability":
+            if logits.shape[1:] != (1,):
+                raise ValueError("a probability is one column")  # told better by _explain
+            score = self.signal.of_probability
         signal: Tensor
-        signal, run.stats["loss"] = self.signal(logits if self.dtype is None else logits.float(), y)
+        signal, run.stats["loss"] = score(logits if self.dtype is None else logits.float(), y)
         run.stats["sizes"] = torch.linalg.vector_norm(signal, dim=1) * run.batch
         if self.keeps_output:
             run.error = signal
@@ -263,7 +293,7 @@ class SweepRule(Rule, Sweeper):
 
 def _skips(component: Any) -> bool:
     # Asked of its own class: what a parent says need not hold for it.
-    return bool(vars(type(component)).get("skips", False))
+    return "skips" in vars(type(component)) and bool(component.skips)
 
 
 def _where(op: Op, model: nn.Module) -> str:
