@@ -24,7 +24,7 @@ class StackedBatches:
     def __init__(self, batches: Sequence[Batches]) -> None:
         self._batches = list(batches)
         first = self._batches[0]
-        self._examples, self._shift = None if first.cfg.augment else self._normalised()
+        self._examples, self._shift = (None, None) if first.cfg.augment else self._normalised()
         self._labels = torch.stack([one.data.train.y for one in self._batches])
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 

@@ -65,9 +65,9 @@ class Screen:
         else:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def evaluated(self, row: dict[str, Any], epochs: float) -> None:
-        """Show one line of `metrics.jsonl`."""
-        parts = [f"epoch {row['epoch']:g}/{epochs:g}"]
+    def evaluated(self, row: dict[str, Any], epochs: float, whose: str = "") -> None:
+        """Show one line of `metrics.jsonl`, or what several runs' lines say on average and `whose` it is."""
+        parts = [f"epoch {row['epoch']:g}/{epochs:g}", *([whose] if whose else [])]
         parts += [f"loss {row['train_loss']:.4g}" if row.get("train_loss") is not None else "loss -"]
         for split in ("train", "val", "test"):
             accuracy = row.get(f"{split}_top1")

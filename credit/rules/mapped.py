@@ -97,11 +97,6 @@ class Mapped:
         self.position += 1
         return Step(logits, loss, sizes, signals)
 
-    def outcome(self, step: Step, at: int) -> Step:
-        """Return one replica's share of a step's outcome."""
-        sizes = None if step._sizes is None else step._sizes[at]
-        return Step(step.logits[at], step.loss[at], sizes, {name: value[at] for name, value in step._signals.items()})
-
     def show_updates(self, at: int) -> None:
         """Let one replica's own parameters have their share of the updates as ``.grad``, as after a step of its own."""
         own = self.rules[at]._all_parameters()

@@ -11,6 +11,7 @@ from credit.rules.mapped import Mapped
 from credit.rules.rule import Step
 from credit.training.book import Book
 from credit.training.evaluate import Running
+from credit.training.state import Training
 from credit.training.updates import build_optimizer, set_learning_rate
 
 _COUNTER = "step"
@@ -55,13 +56,25 @@ class Cohort:
         own = [[p for group in book.run.optimizer.param_groups for p in group["params"]] for book in self.books]
         yield from zip(whole, zip(*own, strict=True), strict=True)
 
+    @property
+    def first(self) -> Training:
+        """One of the runs, for what is the same for all."""
+        return self.books[0].run
+
+    def stand(self) -> None:
+        """Let every rule stand at the runs' step."""
+        self.mapped.position = self.first.step
+        for book in self.books:
+            book.run.rule.position = book.run.step
+
     def update(self, rate: float) -> None:
-        """Move every run's weights by the updates of the last step."""
+        """Move every run's weights by the updates of the last step, which is then done."""
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         for book in self.books:
             if book.run.average is not None:
                 book.run.average.update_parameters(book.run.model)
+            book.run.step += 1
 
     def settle(self, rate: float) -> None:
         """Let every run's own optimizer and rule stand where the pass stands, for a checkpoint."""
@@ -71,25 +84,22 @@ class Cohort:
                 book.run.optimizer.state[part] = {key: _share(key, value, at) for key, value in state.items()}
         for book in self.books:
             set_learning_rate(book.run.optimizer, rate)
-            book.run.rule.position = book.run.step
+        self.stand()
 
     def outcome(self, step: Step, at: int) -> Step:
         """Return one run's share of a step's outcome, its own parameters showing its share of the updates."""
         self.mapped.show_updates(at)
-        return self.mapped.outcome(step, at)
+        return step.part(at)
 
-    def leave(self, places: Sequence[int]) -> None:
-        """Let the runs at these places go; the others' updates of the last step stay to be applied."""
-        if not places:
-            return
+    def keep(self, stay: Sequence[int]) -> None:
+        """Go on with the runs at these places; their updates of the last step stay to be applied."""
         self.settle(self.optimizer.param_groups[0]["lr"])
-        stay = [at for at in range(len(self.books)) if at not in places]
         for book in self.books:
             alone = Running(book.run.device)
             alone.restore(book.run.running.state())
             book.run.running = alone
         self.books = [self.books[at] for at in stay]
-        if stay:
+        if self.books:
             self.mapped.keep(stay)
             self._gather()
 

@@ -60,6 +60,41 @@ class FiniteWatch:
             raise DivergedError(step, self._rule.first_nonfinite(x) or "the loss")
 
 
+class FiniteWatches:
+    """`FiniteWatch` over runs side by side: says which are lost, and since which step, instead of raising.
+
+    Args:
+        count: how many runs.
+        device: where their outcomes are.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._at_once, self._device = device.type == "cpu", device
+        self.keep(count)
+
+    def keep(self, count: int) -> None:
+        """Go on with this many runs, all of them finite so far."""
+        self._first_bad = torch.full((count,), -1, dtype=torch.int64, device=self._device)
+
+    def see(self, step: int, logits: Tensor, loss: Tensor) -> dict[int, int]:
+        """Look at one step's outcome; return the lost runs, place -> step (on a GPU every 50 steps).
+
+        Args:
+            step: the step, counted from 1.
+            logits: (runs, B, classes).
+            loss: (runs,).
+        """
+        finite = torch.isfinite(logits.flatten(1).sum(1) + loss)
+        if self._at_once and bool(finite.all()):
+            return {}
+        self._first_bad.masked_fill_(~finite & (self._first_bad < 0), step)
+        return self.settle() if self._at_once or step % _PATIENCE == 0 else {}
+
+    def settle(self) -> dict[int, int]:
+        """Return what steps since the last look have met."""
+        return {at: step for at, step in enumerate(self._first_bad.tolist()) if step >= 0}
+
+
 def check_parameters(model: nn.Module, step: int) -> None:
     """Raise `DivergedError` where the last update left a parameter or buffer that is not finite."""
     name = nonfinite_parameter(model)

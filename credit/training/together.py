@@ -1,0 +1,264 @@
+"""Training runs that differ in their seed alone in one pass, as if each had been trained by itself.
+
+The loop is `fit`'s with a replica dimension: one mapped step, one optimizer step, and then every run's own book-keeping. A
+run that leaves the finite numbers, or whose diagnostics cannot measure it, costs no other.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from credit.config.schema import RunConfig
+from credit.data import load
+from credit.errors import UserError
+from credit.records.folder import RESULT, locked, run_folder, write_config
+from credit.records.metrics import MetricsFile
+from credit.records.mirror import Mirror, no_mirror
+from credit.records.outcome import finished, headline
+from credit.records.screen import Screen
+from credit.rules.rule import Step
+from credit.training.book import Book
+from credit.training.cohort import Cohort
+from credit.training.evaluate import float_dtype
+from credit.training.finite import DivergedError, FiniteWatches
+from credit.training.fit import threads
+from credit.training.interrupts import StopRequest, stop_requests
+from credit.training.measure import Measures
+from credit.training.prepare import prepare
+from credit.training.result import write_result
+from credit.training.schedules import learning_rate
+from credit.training.state import begin
+
+Results = dict[Path, dict[str, Any]]
+
+
+def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[dict[str, Any]]:
+    """Train runs that differ in their seed alone in one pass; return the content of each one's result.json, in order.
+
+    Folders, metrics, checkpoints and results are those that `train` would give each run, to rounding. Unfinished runs are
+    resumed (those that stand at different steps in a pass of their own each), finished ones are only reported.
+
+    Args:
+        cfgs: the runs.
+        console: show progress; warnings are shown in any case.
+
+    Raises:
+        UserError: the runs differ in more than their seed, one cannot work as given, or another process trains one of them.
+    """
+    check_alike(cfgs)
+    results: Results = {}
+    waiting = [cfg for cfg in cfgs if not _reported(cfg, results, console)]
+    if waiting:
+        with threads(waiting[0].trainer.threads):
+            _train(waiting, results, console)
+    return [results[run_folder(cfg)] for cfg in cfgs]
+
+
+def check_alike(cfgs: Sequence[RunConfig]) -> None:
+    """Refuse runs that cannot be trained in one pass.
+
+    Raises:
+        UserError: none, one that stands for several itself, or two that differ in more than their seed.
+    """
+    if not cfgs:
+        raise UserError("train_together([]): there is no run to train")
+    first = cfgs[0].as_dict()
+    for cfg in cfgs:
+        if cfg.replicas != 1:
+            raise UserError(f"replicas={cfg.replicas} of one of several runs: give each seed as a run with replicas=1")
+        other = cfg.as_dict()
+        different = [key for key in first if key != "seed" and first[key] != other[key]]
+        if different:
+            raise UserError(
+                f"runs trained in one pass may differ in their seed alone; seed {cfg.seed} differs from seed "
+                f"{cfgs[0].seed} in {', '.join(different)} too"
+            )
+
+
+def _reported(cfg: RunConfig, results: Results, console: bool) -> bool:
+    result = finished(cfg, console=console)
+    if result is not None:
+        results[run_folder(cfg)] = result
+    return result is not None
+
+
+def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
+    """Train the runs of one pass that are not finished, and note what each came to."""
+    prepared = {cfg.seed: prepare(cfg) for cfg in cfgs}
+    first = prepared[cfgs[0].seed]
+    # Before folders are made: missing or corrupt data leaves none behind.
+    sets = [load(first.cfg.data, first.cfg.noise, seed=seed, device=first.device) for seed in prepared]
+    runs = [begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)]
+    with contextlib.ExitStack() as held:
+        for run in runs:
+            held.enter_context(locked(run_folder(run.cfg)))
+        runs = [
+            run for run in runs if not _reported(run.cfg, results, console)
+        ]  # by another process, since the first look
+        if not runs:
+            return
+        for run in runs:
+            (run_folder(run.cfg) / RESULT).unlink(missing_ok=True)  # of an attempt that failed
+            write_config(run_folder(run.cfg), run.cfg)
+        screen = held.enter_context(Screen(runs[0].total_steps, show=console, bar=first.cfg.trainer.progress))
+        silent = Screen(runs[0].total_steps, show=False)
+        folders = [run_folder(run.cfg) for run in runs]
+        mirror = held.enter_context(Mirror(folders, screen) if first.cfg.logger.wandb else no_mirror())
+        books = []
+        for run, folder in zip(runs, folders, strict=True):
+            metrics = held.enter_context(contextlib.closing(MetricsFile(folder)))
+            books.append(Book(run, folder, metrics, silent, mirror))
+        for note in runs[0].rule.notes:
+            screen.line(f"note: {note}")
+        _passes(books, screen, results)
+
+
+def _passes(books: Sequence[Book], screen: Screen, results: Results) -> None:
+    """Resume the runs, and train those that stand at the same step together."""
+    at_step: dict[int, list[Book]] = {}
+    for book in books:
+        book.resume()
+        at_step.setdefault(book.run.step, []).append(book)
+    with stop_requests() as stop:
+        for step, group in sorted(at_step.items()):
+            if step:
+                screen.line(f"resuming {len(group)} of {len(books)} runs at step {step} of {group[0].run.total_steps}")
+            try:
+                fit_together(group, stop, screen, results)
+            except UserError:
+                raise
+            except Exception as error:  # recorded for every run it stopped, and raised again
+                for book in group:
+                    if book.folder not in results:
+                        with contextlib.suppress(OSError):  # the disk may be what failed
+                            write_result(book.run, book.folder, "failed", error=f"{type(error).__name__}: {error}")
+                raise
+
+
+def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, results: Results) -> None:
+    """Train runs that stand at the same step to their end.
+
+    Args:
+        books: the runs, changed in place, and their records.
+        stop: whether the user wants to stop.
+        screen: where the pass as a whole is shown.
+        results: receives each run's result by its folder, as soon as it has one.
+
+    Raises:
+        UserError: a diagnostic that cannot measure these runs.
+    """
+    cohort, first = Cohort(books), books[0].run
+    cfg, dtype = first.cfg, float_dtype(first.model)
+    watch, measures = FiniteWatches(len(books), first.device), {book.folder: Measures(book.run) for book in books}
+    screen.begin(first.step)
+    started = time.perf_counter()
+    while cohort.books and not cohort.first.ended:
+        # Batch: a function of the step.
+        run = cohort.first
+        if run.step % run.steps_per_epoch == 0:
+            cohort.running.reset()
+        x, y = cohort.batches.at(run.step)
+        x = x.to(dtype)
+        cohort.stand()
+        measured = measures[cohort.books[0].folder].due(run.step + 1)
+        if measured:
+            for at, book in enumerate(cohort.books):
+                measures[book.folder].before(x[at], y[at])
+
+        # Rule: fills the stacked updates. A run that has left the finite numbers leaves the pass before they are applied.
+        outcome = cohort.mapped.step(x, y)
+        lost = watch.see(run.step + 1, outcome.logits, outcome.loss)
+        cohort.running.add(outcome.logits, outcome.loss, y)
+        if lost:
+            x, y, outcome = _parted(cohort, _explained(cohort, lost, x), x, y, outcome, results)
+            watch.keep(len(cohort.books))
+            if not cohort.books:
+                break
+
+        # Update: learning rate of this step, torch's optimizer, averaged weights.
+        run = cohort.first
+        rate = learning_rate(cfg.schedule, cfg.optimizer.lr, run.step, run.total_steps, run.steps_per_epoch)
+        cohort.update(rate)
+        screen.step(run.step)
+
+        # The pass looks up where each run alone would.
+        if not cohort.books[0].due(measured, stop):
+            continue
+        lost = watch.settle()
+        if lost:
+            x, y, outcome = _parted(cohort, _explained(cohort, lost, x), x, y, outcome, results)
+            watch.keep(len(cohort.books))
+        cohort.running.state().tolist()  # waits for the device, so the clock is right
+        for book in cohort.books:  # each run took its share of the time
+            book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
+        _written(cohort, x, y, outcome, rate, measures if measured else None, stop, results)
+        watch.keep(len(cohort.books))
+        _show(cohort, screen)
+        if stop.signal and cohort.books and not cohort.first.ended:
+            screen.line(f"stopped at step {cohort.first.step}; give the same command again to go on")
+            stop.leave()
+        started = time.perf_counter()
+    for book in cohort.books:
+        results[book.folder] = write_result(book.run, book.folder, "complete")
+        screen.line(f"{headline(results[book.folder])}  {book.folder}")
+
+
+def _written(
+    cohort: Cohort,
+    x: Tensor,
+    y: Tensor,
+    outcome: Step,
+    rate: float,
+    measures: dict[Path, Measures] | None,
+    stop: StopRequest,
+    results: Results,
+) -> None:
+    """Let every run's book do what is due after a step; part from runs that turn out not to be finite."""
+    cohort.settle(rate)
+    lost: dict[int, DivergedError] = {}
+    for at, book in enumerate(cohort.books):
+        own = cohort.outcome(outcome, at)
+        try:
+            found = None if measures is None else measures[book.folder].after(x[at], y[at], own)
+            book.write(own, x[at], rate, book.run.running.summary(), found, bool(stop.signal))
+        except DivergedError as end:
+            lost[at] = end
+    if lost:
+        _parted(cohort, lost, x, y, outcome, results)
+
+
+def _explained(cohort: Cohort, lost: dict[int, int], x: Tensor) -> dict[int, DivergedError]:
+    """Return why each of these runs (place, step) is lost, naming the op that is not finite first."""
+    return {
+        at: DivergedError(step, cohort.books[at].run.rule.first_nonfinite(x[at]) or "the loss")
+        for at, step in lost.items()
+    }
+
+
+def _parted(
+    cohort: Cohort, lost: dict[int, DivergedError], x: Tensor, y: Tensor, outcome: Step, results: Results
+) -> tuple[Tensor, Tensor, Step]:
+    """End the lost runs as diverged; return batch and outcome of those that go on."""
+    for at, end in lost.items():
+        book = cohort.books[at]
+        diverged = {"step": end.step, "where": end.where}
+        results[book.folder] = write_result(book.run, book.folder, "diverged", diverged=diverged)
+        book.screen.line(f"{headline(results[book.folder])}  {book.folder}")
+    stay = [at for at in range(len(cohort.books)) if at not in lost]
+    cohort.keep(stay)
+    return x[stay], y[stay], outcome.part(stay)
+
+
+def _show(cohort: Cohort, screen: Screen) -> None:
+    """Show what the runs' last rows say on average, where they have one of this step."""
+    rows = [book.run.last for book in cohort.books if book.run.last and book.run.last["step"] == book.run.step]
+    if not rows:
+        return
+    numbers = [key for key, value in rows[0].items() if isinstance(value, int | float)]
+    mean = {key: sum(row[key] for row in rows) / len(rows) for key in numbers if all(key in row for row in rows)}
+    run = cohort.first
+    screen.evaluated(mean, run.total_steps / run.steps_per_epoch, f"{len(rows)} runs, mean:")
