@@ -22,6 +22,7 @@ from credit.records.mirror import Mirror, no_mirror
 from credit.records.outcome import finished, headline
 from credit.records.screen import Screen
 from credit.training.book import Book
+from credit.training.dead import DeadLayers
 from credit.training.evaluate import float_dtype
 from credit.training.finite import DivergedError, FiniteWatch
 from credit.training.interrupts import StopRequest, stop_requests
@@ -106,6 +107,7 @@ def fit(book: Book, stop: StopRequest) -> None:
     """
     run, cfg, screen = book.run, book.run.cfg, book.screen
     dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
+    dead = DeadLayers(run.rule, screen)
     screen.begin(run.step)
     started = time.perf_counter()
     while not run.ended:
@@ -123,6 +125,7 @@ def fit(book: Book, stop: StopRequest) -> None:
 
         # Rule: fills p.grad with a descent direction.
         outcome = run.rule.step(x, batch.y)
+        dead.see(run.step, outcome)
         watch.see(run.step + 1, x, outcome.logits, outcome.loss)
         run.running.add(outcome.logits, outcome.loss, batch.y)
 

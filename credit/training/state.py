@@ -67,6 +67,7 @@ class Training:
             "step": self.step,
             "model": self.model.state_dict(),
             "rule": self.rule.state_dict(),
+            "notes": list(self.rule.notes),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "running": self.running.state(),
@@ -90,6 +91,7 @@ class Training:
             )
         self.model.load_state_dict(state["model"])
         self.rule.load_state_dict(state["rule"])
+        self.rule.notes = list(state.get("notes", self.rule.notes))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

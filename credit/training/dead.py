@@ -1,0 +1,61 @@
+"""Noticing layers that learn nothing: a rule that zeroes hidden updates still trains its output layer, and looks well."""
+
+from credit.engine.ops.weighted import Weighted
+from credit.records.screen import Screen
+from credit.rules.rule import Rule, Step
+
+STEPS = 3
+"""First steps of a run that are looked at. A layer must be dead in each: one below zero weights comes to life after one."""
+
+
+class DeadLayers:
+    """Looks, in a run's first steps, for weights whose update is 0 everywhere while the output has a signal.
+
+    What is found is a warning on the screen and a line of ``rule.notes``, and so of the result. It is no error.
+
+    Args:
+        rule: the run's rule.
+        screen: where the warning goes.
+    """
+
+    def __init__(self, rule: Rule, screen: Screen) -> None:
+        self._rule, self._screen = rule, screen
+        # The sweep meets the topmost layer first; a weight that is used twice is met twice.
+        self._dead: dict[str, Weighted] = {}
+        for op in rule.plan.back:
+            if isinstance(op, Weighted) and op.params["weight"] in op.trains:
+                self._dead.setdefault(op.params["weight"], op)
+        self._looked = 0
+
+    def see(self, step: int, outcome: Step) -> None:
+        """Look at the updates in ``.grad`` after ``rule.step`` and before the optimizer; nothing after the first steps.
+
+        Args:
+            step: steps done before this one.
+            outcome: what ``rule.step`` returned.
+        """
+        if step >= STEPS or not self._dead:
+            return
+        own = self._rule._all_parameters()
+        alive = [name for name in own if (grad := own[name].grad) is not None and bool(grad.any())]
+        signals = outcome.signals
+        if float(signals["output.rms"]) > 0 if "output.rms" in signals else alive:
+            self._looked += 1
+            self._dead = {name: op for name, op in self._dead.items() if name not in alive}
+        if step == STEPS - 1 and self._looked and self._dead:
+            note = self._words()
+            self._rule.notes.append(note)
+            self._screen.warn(note)
+
+    def _words(self) -> str:
+        names = list(self._dead)
+        top = self._dead[names[0]]
+        choices = getattr(self._rule, "choices", None)
+        cause = (
+            f"rule '{self._rule.name}'" if choices is None else f"rule.gate={choices.gate} (rule '{self._rule.name}')"
+        )
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        return (
+            f"dead layers: the updates of {', '.join(names[:6])}{more} were 0 everywhere in the first steps, though the output "
+            f"has a signal: none passes {cause} above '{top.name}'"
+        )
