@@ -23,7 +23,8 @@ class DataConfig:
     limit_train: int | None = None  # keep only this many training examples
     limit_test: int | None = None
     val_fraction: float = 0.1  # part of the training set kept for choosing the best epoch
-    split_seed: int = 0  # the validation split stays the same over the run's seeds
+    test_fraction: float | None = None  # pool the set's own parts and split them anew; None: the set's own test part
+    split_seed: int | None = 0  # splits and limits stay the same over the run's seeds; None: the run's seed
     augment: list[str] = field(default_factory=list)  # of crop, flip, cutout
     crop_padding: int = 4  # pixels
     cutout_size: int = 8  # pixels
@@ -37,6 +38,9 @@ class DataConfig:
     fold: int = 0  # tabular: which fold is the test part, counted from 0
     folds: int = 5  # tabular
     fold_seed: int = 0  # tabular: the folds stay the same over the run's seeds
+    dimension: int = 10  # ones: length of a vector
+    threshold: float = 0.7  # ones: class 1 has a larger share of ones
+    samples: int = 2000  # ones: of both parts together
     eval_batch_size: int = 1000
 
 
@@ -138,10 +142,10 @@ MEASURES = ("alignment", "descent")
 """Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
 
 IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz")
-"""Data sets of images; `tabular` holds tables of numbers."""
+"""Data sets of images; `tabular` and `ones` hold rows of numbers."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "data.kind": (*IMAGE_KINDS, "tabular"),
+    "data.kind": (*IMAGE_KINDS, "ones", "tabular"),
     "noise.kind": ("none", "symmetric", "redraw", "asymmetric", "pair_flip"),
     "optimizer.kind": ("sgd", "adam", "adamw"),
     "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),

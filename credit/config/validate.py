@@ -21,6 +21,7 @@ LIMITS = {
     "data.limit_train": "[1, inf)",
     "data.limit_test": "[1, inf)",
     "data.val_fraction": "[0, 1)",
+    "data.test_fraction": "(0, 1)",
     "data.split_seed": "[0, 9007199254740992]",
     "data.crop_padding": "[0, inf)",
     "data.cutout_size": "[1, inf)",
@@ -29,6 +30,9 @@ LIMITS = {
     "data.fold": "[0, inf)",
     "data.folds": "[2, inf)",
     "data.fold_seed": "[0, 4294967295]",  # what scikit-learn takes
+    "data.dimension": "[1, inf)",
+    "data.threshold": "(0, 1)",
+    "data.samples": "[1, inf)",
     "noise.rate": "[0, 1)",
     "noise.seed": "[0, 9007199254740992]",
     "optimizer.lr": "[0, inf)",
@@ -55,6 +59,10 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.augment": IMAGE_KINDS,
     "data.crop_padding": IMAGE_KINDS,
     "data.cutout_size": IMAGE_KINDS,
+    "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
+    "data.dimension": ("ones",),
+    "data.threshold": ("ones",),
+    "data.samples": ("ones",),
     "data.name": ("tabular",),
     "data.fold": ("tabular",),
     "data.folds": ("tabular",),

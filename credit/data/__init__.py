@@ -1,7 +1,7 @@
 """Data sets held on the training device, images as bytes and rows of tables as floats, with splits, noise and scaling."""
 
 from credit.data.batches import Batch, Batches, evaluation
-from credit.data.dataset import Data, Spec, Split, describe, load
+from credit.data.dataset import Data, Spec, Split, describe, load, load_many
 from credit.data.sources import kinds
 
-__all__ = ["Batch", "Batches", "Data", "Spec", "Split", "describe", "evaluation", "kinds", "load"]
+__all__ = ["Batch", "Batches", "Data", "Spec", "Split", "describe", "evaluation", "kinds", "load", "load_many"]

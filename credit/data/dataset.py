@@ -1,15 +1,17 @@
-"""From a description to tensors on the training device: read, digest, limit, split, spoil labels, fit normalisation.
+"""From a description to tensors on the training device: read, digest, part, limit, split, spoil labels, fit normalisation.
 
-In this order, each with its own random stream:
+In this order, each with its own random stream; `split_seed` is an option, and null stands for the run's seed:
 
-1. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
-2. ``val_fraction`` of what is left of the training set becomes the validation split (seed `split_seed`, so the runs of
-   several seeds are selected on the same examples);
-3. label noise touches the training part only (seed `noise.seed`, else the run's);
-4. normalisation is fitted on the training part.
+1. ``test_fraction``, where given, pools the set's own parts and takes a stratified test part anew (seed `split_seed`);
+2. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
+3. ``val_fraction`` of what is left of the training set becomes the validation split (seed `split_seed`: as an option it is
+   the same for all seeds, so that their runs are selected on the same examples);
+4. label noise touches the training part only (seed `noise.seed`, else the run's);
+5. normalisation is fitted on the training part.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from credit.config.schema import CHOICES, DataConfig, NoiseConfig
 from credit.data import sources
 from credit.data.digests import arrays_digest
+from credit.data.files import Arrays, Whole
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
 from credit.data.splits import stratified
@@ -64,10 +67,12 @@ class Data:
         clean_y: int64 (N_train,), the training labels before noise.
         corrupted: bool (N_train,), where `train.y` differs from `clean_y`.
         names: one a class.
-        digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it.
+        digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it, and where
+            the set is drawn (ones), so is the split seed.
         normalizer: fitted on the training part.
         noise: the noise that was made.
         noise_seed: the seed it was made from.
+        split_seed: the seed that limits and splits were made from.
     """
 
     kind: str
@@ -82,6 +87,7 @@ class Data:
     normalize: str
     noise: NoiseConfig
     noise_seed: int
+    split_seed: int
 
     @property
     def classes(self) -> int:
@@ -118,6 +124,7 @@ class Data:
             "train_size": len(self.train),
             "val_size": len(self.val),
             "test_size": len(self.test),
+            "split_seed": self.split_seed,
             "digest": self.digest,
             "normalize": self.normalize,
             "noise": self.noise.kind,
@@ -146,11 +153,12 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
     whole.storage.check(cfg, whole.shape)
     if noise is not None:
         check_noise(noise, cfg.kind, whole.classes)
-    limited = min(whole.train, cfg.limit_train or whole.train)
+    whole_train, whole_test = _parted(cfg, whole)
+    limited = min(whole_train, cfg.limit_train or whole_train)
     val_size = round(cfg.val_fraction * limited)
     train_size = limited - val_size
     _check_batch(cfg, train_size, limited)
-    return Spec(whole.shape, whole.classes, train_size, min(whole.test, cfg.limit_test or whole.test), val_size)
+    return Spec(whole.shape, whole.classes, train_size, min(whole_test, cfg.limit_test or whole_test), val_size)
 
 
 def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device | str) -> Data:
@@ -159,49 +167,139 @@ def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device
     Args:
         cfg: which set, how much of it, how it is normalised.
         noise: wrong training labels.
-        seed: the run's seed; decides only the noise, and only where `noise.seed` is not given.
+        seed: the run's seed; decides the noise where `noise.seed` is not given, and limits and splits (and the sample of a
+            drawn set) where ``data.split_seed`` is null.
         device: where examples and labels are held.
 
     Raises:
         UserError: as `describe`; corrupt files (file, expected and found digest).
     """
+    return load_many(cfg, noise, [seed], device)[0]
+
+
+def load_many(cfg: DataConfig, noise: NoiseConfig, seeds: Sequence[int], device: torch.device | str) -> list[Data]:
+    """Return what `load` gives for each of the seeds, reading the set once.
+
+    Seeds with the same examples in a part share that part's tensor; labels are each one's own.
+
+    Args:
+        cfg, noise, device: as of `load`.
+        seeds: of the runs, in any order.
+
+    Raises:
+        UserError: as `load`.
+    """
     spec = describe(cfg, noise)
-    arrays = sources.read(cfg)
-    digest = arrays_digest(arrays.tensors())
-    everything = torch.arange(len(arrays.y_train))
-    kept = _limit(arrays.y_train, cfg.limit_train, cfg.split_seed, "limit_train")
-    test = _limit(arrays.y_test, cfg.limit_test, cfg.split_seed, "limit_test")
-    val_size = round(cfg.val_fraction * len(kept))
-    val, train = stratified(arrays.y_train[kept], val_size, cfg.split_seed, "validation")
-    val, train = everything[kept][val], everything[kept][train]
-    clean = arrays.y_train[train]
-    noisy = add_noise(clean, noise, len(arrays.names), seed)
-    examples = _take(arrays.x_train, train).to(device)
-    assert len(examples) == spec.train_size
-    return Data(
-        kind=cfg.kind,
-        train=Split(examples, noisy.to(device)),
-        val=Split(_take(arrays.x_train, val).to(device), arrays.y_train[val].to(device)),
-        test=Split(_take(arrays.x_test, test).to(device), arrays.y_test[test].to(device)),
-        clean_y=clean.to(device),
-        corrupted=(noisy != clean).to(device),
-        names=arrays.names,
-        digest=digest,
-        normalizer=arrays.storage.fit(cfg.normalize, examples),
-        normalize=cfg.normalize,
-        noise=noise,
-        noise_seed=seed if noise.seed is None else noise.seed,
-    )
+    made: list[Data] = []
+    read: dict[int | None, _Read] = {}
+    for seed in seeds:
+        own = replace(cfg, split_seed=seed if cfg.split_seed is None else cfg.split_seed)
+        sample = own.split_seed if sources.is_drawn(cfg.kind) else None
+        if sample not in read:
+            arrays = sources.read(own)
+            read[sample] = _Read(arrays, arrays_digest(arrays.tensors()), device)
+        made.append(read[sample].data(own, noise, seed))
+        assert len(made[-1].train) == spec.train_size
+    return made
+
+
+class _Read:
+    """A set that was read, from which the data of any number of seeds is taken."""
+
+    def __init__(self, arrays: Arrays, digest: str, device: torch.device | str) -> None:
+        self.arrays, self.digest, self.device = arrays, digest, device
+        self.x = [arrays.x_train, arrays.x_test]
+        self.y = torch.cat([arrays.y_train, arrays.y_test])
+        self._taken: list[tuple[Tensor, Tensor]] = []
+        self._fitted: list[tuple[Tensor, Normalizer]] = []
+
+    def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int) -> Data:
+        """Return one seed's data; `cfg.split_seed` is a number."""
+        assert cfg.split_seed is not None
+        train, val, test = _places(cfg, self.arrays)
+        clean = self.y[train]
+        noisy = add_noise(clean, noise, len(self.arrays.names), seed)
+        examples = self._examples(train)
+        return Data(
+            kind=cfg.kind,
+            train=Split(examples, noisy.to(self.device)),
+            val=Split(self._examples(val), self.y[val].to(self.device)),
+            test=Split(self._examples(test), self.y[test].to(self.device)),
+            clean_y=clean.to(self.device),
+            corrupted=(noisy != clean).to(self.device),
+            names=self.arrays.names,
+            digest=self.digest,
+            normalizer=self._normalizer(cfg.normalize, examples),
+            normalize=cfg.normalize,
+            noise=noise,
+            noise_seed=seed if noise.seed is None else noise.seed,
+            split_seed=cfg.split_seed,
+        )
+
+    def _examples(self, index: Tensor) -> Tensor:
+        """Return the examples at these places of both parts together, on the device; the same tensor for the same places."""
+        for known, examples in self._taken:
+            if torch.equal(known, index):
+                return examples
+        examples = self._take(index).to(self.device)
+        self._taken.append((index, examples))
+        return examples
+
+    def _take(self, index: Tensor) -> Tensor:
+        parts, start = [], 0
+        for part in self.x:
+            inside = index[(index >= start) & (index < start + len(part))] - start
+            if len(inside) == len(index):  # all of them: no copy of the whole set beside it
+                return part if len(index) == len(part) else part[inside]
+            parts.append(part[inside])
+            start += len(part)
+        return torch.cat(parts)  # ascending places, so the parts' order is theirs
+
+    def _normalizer(self, name: str, examples: Tensor) -> Normalizer:
+        for known, normalizer in self._fitted:
+            if known is examples:
+                return normalizer
+        normalizer = self.arrays.storage.fit(name, examples)
+        self._fitted.append((examples, normalizer))
+        return normalizer
+
+
+def _places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the places of the training, validation and test examples, counted through both parts of the set; ascending."""
+    assert cfg.split_seed is not None
+    count, seed = len(arrays.y_train), cfg.split_seed
+    y = torch.cat([arrays.y_train, arrays.y_test])
+    train, test = torch.arange(count), torch.arange(count, len(y))
+    if cfg.test_fraction is not None:
+        test, train = stratified(y, _test_size(cfg.test_fraction, len(y)), seed, "test")
+    train = train[_limit(y[train], cfg.limit_train, seed, "limit_train")]
+    test = test[_limit(y[test], cfg.limit_test, seed, "limit_test")]
+    val, rest = stratified(y[train], round(cfg.val_fraction * len(train)), seed, "validation")
+    return train[rest], train[val], test
+
+
+def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int]:
+    """Return the sizes of the training and the test part before limits."""
+    if cfg.test_fraction is None:
+        return whole.train, whole.test
+    total = whole.train + whole.test
+    test = _test_size(cfg.test_fraction, total)
+    if not 1 <= test < total:
+        raise UserError(
+            f"data.test_fraction={cfg.test_fraction:g} of {total} examples leaves none to "
+            f"{'test' if test < 1 else 'train'} on; the usual is 0.2"
+        )
+    return total - test, test
+
+
+def _test_size(fraction: float, total: int) -> int:
+    return round(fraction * total)
 
 
 def _limit(labels: Tensor, limit: int | None, seed: int, stream: str) -> Tensor:
     if limit is None or limit >= len(labels):
         return torch.arange(len(labels))
     return stratified(labels, limit, seed, stream)[0]
-
-
-def _take(examples: Tensor, index: Tensor) -> Tensor:
-    return examples if len(index) == len(examples) else examples[index]
 
 
 def _check_options(cfg: DataConfig) -> None:
@@ -213,6 +311,10 @@ def _check_options(cfg: DataConfig) -> None:
     if not 0 <= cfg.val_fraction < 1:
         raise UserError(
             f"data.val_fraction={cfg.val_fraction}: a fraction of the training set, in [0, 1); the usual is 0.1"
+        )
+    if cfg.test_fraction is not None and not 0 < cfg.test_fraction < 1:
+        raise UserError(
+            f"data.test_fraction={cfg.test_fraction}: a fraction of the whole set, in (0, 1); null is the set's own test part"
         )
     for name in ("batch_size", "eval_batch_size", "limit_train", "limit_test", "crop_padding", "cutout_size"):
         value, lowest = getattr(cfg, name), 0 if name == "crop_padding" else 1

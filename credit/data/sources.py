@@ -15,7 +15,7 @@ import torch
 
 from credit.config.schema import DataConfig
 from credit.config.validate import refuse_unread
-from credit.data import tables
+from credit.data import ones, tables
 from credit.data.digests import verified_bytes
 from credit.data.download import fetch
 from credit.data.files import (
@@ -63,10 +63,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Source:
-    """How one kind of set is looked at and read; both take the data options, after those were checked."""
+    """How one kind of set is looked at and read; both take the data options, after those were checked.
+
+    `drawn` says that every split seed has a sample of its own.
+    """
 
     look: Callable[[DataConfig], Whole]
     read: Callable[[DataConfig], Arrays]
+    drawn: bool = False
 
 
 def kinds() -> list[str]:
@@ -93,6 +97,11 @@ def read(cfg: DataConfig) -> Arrays:
     """
     _check_kind(cfg)
     return SOURCES[cfg.kind].read(cfg)
+
+
+def is_drawn(kind: str) -> bool:
+    """Say whether a set is another one for every ``data.split_seed``."""
+    return SOURCES[kind].drawn
 
 
 def missing_files(kind: str, root: Path) -> list[str]:
@@ -296,6 +305,7 @@ SOURCES: dict[str, Source] = {
     "digits": Source(_look_digits, _read_digits),
     "image_folder": Source(_look_folder, lambda cfg: read_folder(_own_path(cfg), cfg.image_size)),
     "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
+    "ones": Source(ones.look, ones.read, drawn=True),
     "tabular": Source(tables.look, tables.read),
     **dict.fromkeys(KNOWN, Source(_look_known, _read_known)),
 }

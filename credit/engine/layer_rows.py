@@ -9,7 +9,7 @@ from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm, GroupNorm, LayerNorm
-from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
+from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool, PowerPool
 from credit.engine.ops.weighted import Conv, Linear, Pad
 from credit.errors import UserError
 
@@ -172,6 +172,22 @@ def avg_pool_module(b: Builder, m: Any, x: Val) -> Val:
     return avg_pool(1 if flat else 2)(
         b, x, size, stride, padding, m.ceil_mode, m.count_include_pad, getattr(m, "divisor_override", None)
     )
+
+
+def power_pool(dims: int) -> Row:
+    def row(b: Builder, x: Val, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Val:
+        size = _pair(kernel_size, dims)
+        one = [1] * (2 - dims)
+        return b.emit(
+            PowerPool, x, power=norm_type, size=one + size, stride=one + (_pair(stride, dims) if stride else size),
+            ceil=ceil_mode, flat=dims == 1,
+        )  # fmt: skip
+
+    return row
+
+
+def power_pool_module(b: Builder, m: Any, x: Val) -> Val:
+    return power_pool(1 if isinstance(m, nn.LPPool1d) else 2)(b, x, m.norm_type, m.kernel_size, m.stride, m.ceil_mode)
 
 
 def adaptive_pool(mode: str, dims: int) -> Row:

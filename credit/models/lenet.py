@@ -1,12 +1,22 @@
 """LeNet-5 as two of the papers train it; they differ from each other and from the original."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal
 
 from torch import nn
 
 from credit.models import checks
 from credit.models.activations import activation as make_activation
+from credit.models.mlp import Norm
+from credit.models.pools import QuadraticPool2d
+
+Pool = Literal["average", "quadratic", "max"]
+_POOLS: dict[Pool, Callable[[int], nn.Module]] = {
+    "average": nn.AvgPool2d,
+    "quadratic": QuadraticPool2d,
+    "max": nn.MaxPool2d,
+}
 
 
 def lenet5(
@@ -15,6 +25,8 @@ def lenet5(
     *,
     variant: Literal["lfp", "untied"] = "lfp",
     activation: str = "relu",
+    pool: Pool | None = None,
+    norm: Norm = "none",
     dropout: float = 0.0,
 ) -> nn.Module:
     """Build conv 5x5 - act - pool 2 - conv 5x5 - act - pool 2 - 120 - act - 84 - act - classes, torch's default init.
@@ -30,6 +42,9 @@ def lenet5(
         classes: number of logits.
         variant: whose LeNet-5.
         activation: a name of :mod:`credit.models.activations`.
+        pool: of 2x2 windows: ``average``, ``quadratic`` (root of the mean of squares), ``max``; None: the variant's own.
+        norm: ``none``, or ``batch`` between each convolution or hidden dense layer and its activation (their biases, which
+            the norm would remove, are left out; untied on MNIST: 61 932 parameters).
         dropout: probability in [0, 1) after each hidden dense layer.
 
     Raises:
@@ -43,20 +58,22 @@ def lenet5(
         smallest=16 - 2 * padding,
         why="two 5x5 convolutions, each followed by a pooling that halves the image, leave nothing of a smaller one",
     )
-    first, pool = (6, nn.AvgPool2d) if variant == "untied" else (16, nn.MaxPool2d)
+    first, own = (6, "average") if variant == "untied" else (16, "max")
+    pooling, bias = _POOLS[pool or own], norm == "none"
     rows, columns = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in (height, width))
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=nn.Conv2d(channels, first, 5, padding=padding),
-        act1=make_activation(activation),
-        pool1=pool(2),
-        conv2=nn.Conv2d(first, 16, 5),
-        act2=make_activation(activation),
-        pool2=pool(2),
-        flatten=nn.Flatten(),
-    )
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, (fan_in, size, pad) in enumerate(((channels, first, padding), (first, 16, 0)), start=1):
+        layers[f"conv{index}"] = nn.Conv2d(fan_in, size, 5, padding=pad, bias=bias)
+        if norm == "batch":
+            layers[f"norm{index}"] = nn.BatchNorm2d(size)
+        layers[f"act{index}"] = make_activation(activation)
+        layers[f"pool{index}"] = pooling(2)
+    layers["flatten"] = nn.Flatten()
     fan_in = 16 * rows * columns
     for index, size in ((3, 120), (4, 84)):
-        layers[f"fc{index}"] = nn.Linear(fan_in, size)
+        layers[f"fc{index}"] = nn.Linear(fan_in, size, bias=bias)
+        if norm == "batch":
+            layers[f"norm{index}"] = nn.BatchNorm1d(size)
         layers[f"act{index}"] = make_activation(activation)
         if dropout:
             layers[f"drop{index}"] = nn.Dropout(dropout)

@@ -12,6 +12,7 @@ from credit.models.cifar_resnet import cifar_resnet
 from credit.models.lenet import lenet5
 from credit.models.mlp import mlp
 from credit.models.plain_conv import plain_conv_bn
+from credit.models.suc import suc
 from credit.models.timm_models import find_names, timm_model
 from credit.models.vgg import vgg16
 from credit.options import typed
@@ -19,6 +20,7 @@ from credit.streams import stream_seed
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "suc": suc,
     "lenet5": lenet5,
     "plain_conv_bn": plain_conv_bn,
     "cifar_resnet": cifar_resnet,
@@ -49,7 +51,7 @@ def build(arch: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, seed
     Args:
         arch: ``{"kind": ..., option: value, ...}``; options left out take their defaults.
         shape: shape of one example without the batch, (channels, height, width) for images.
-        classes: number of logits.
+        classes: number of classes: of logits, unless the kind gives a probability (see `credit.outputs`).
         seed: seed of the initialisation; the global random state is left as it was.
 
     Raises:

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from credit import outputs
 from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import registry
 from credit.rules.buffers import Buffers
-from credit.rules.updates import Transform, clip, output_layer, reproject
+from credit.rules.updates import Transform, clip, clip_norm, output_layer, reproject
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
@@ -27,7 +28,7 @@ class Computed:
     """What ``compute`` returns.
 
     Attributes:
-        logits: (B, classes).
+        logits: the network's output, (B, classes); probabilities (B, 1) where the model says so (see `credit.outputs`).
         loss: 0-d, the rule's own objective on the batch (mean over samples).
         updates: by parameter name, descent direction, batch mean.
         sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
@@ -46,7 +47,7 @@ class Step:
     """What one step tells.
 
     Attributes:
-        logits: (B, classes), detached.
+        logits: the network's output, (B, classes) or probabilities (B, 1), detached.
         loss: 0-d, the rule's own objective on the batch (mean over samples).
     """
 
@@ -54,6 +55,16 @@ class Step:
     loss: Tensor
     _sizes: Tensor | None = None
     _signals: dict[str, Tensor] = field(default_factory=dict)
+
+    def part(self, places: int | list[int]) -> "Step":
+        """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""
+        sizes = None if self._sizes is None else self._sizes[places]
+        return Step(
+            self.logits[places],
+            self.loss[places],
+            sizes,
+            {name: value[places] for name, value in self._signals.items()},
+        )
 
     @property
     def signals(self) -> dict[str, Tensor]:
@@ -80,12 +91,14 @@ class SharedOptions:
         clip: limit each update to this share of its parameter's Frobenius norm; None: off.
         clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
         reproject: radius of the Frobenius ball updates are projected into; None: off.
+        clip_norm: limit the Euclidean norm of all updates together, after the other two; None: off.
         local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
     """
 
     clip: float | None = None
     clip_output: bool = True
     reproject: float | None = None
+    clip_norm: float | None = None
     local_autograd: bool = False
 
 
@@ -93,7 +106,8 @@ class Rule:
     """Base of all rules.
 
     Args:
-        model: an unchanged module, input tensor to logits. It stays the model: its parameters receive ``.grad``.
+        model: an unchanged module, input tensor to logits (or a probability: see `credit.outputs`). It stays the model: its
+            parameters receive ``.grad``.
         options: the rule's options by name (see ``options``).
         seed: of the rule's own randomness (feedback matrices, dropout masks).
         example: one input batch, for rules that must know shapes before the first step.
@@ -106,6 +120,7 @@ class Rule:
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
+        output_kind: what the model returns: ``logits`` or ``probability``.
 
     Raises:
         UserError: unknown or impossible options, or a model the rule cannot take.
@@ -124,7 +139,7 @@ class Rule:
             )
         given = dict(options or {})
         self._refuse_unfit(given)
-        self.model, self.seed = model, seed
+        self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
         self.precision, self.dtype = precision, PRECISIONS[precision]
         self.shared = registry.make(SharedOptions, "every rule", given)
         self.position, self.watch = 0, False
@@ -137,6 +152,8 @@ class Rule:
             self.transforms.append(clip(self.shared.clip, () if self.shared.clip_output else output_layer(self.plan)))
         if self.shared.reproject is not None:
             self.transforms.append(reproject(self.shared.reproject))
+        if self.shared.clip_norm is not None:  # last, so that it holds for what the optimizer gets
+            self.transforms.append(clip_norm(self.shared.clip_norm))
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
         self._buffer_places: list[tuple[str, dict[str, Any], str]] = [
             (name, owner._buffers, name.rpartition(".")[2])
@@ -327,15 +344,11 @@ class Rule:
             typed("rule", f"rule '{self.name}'", option, value, *known[option])
 
     def _explain(self, x: Tensor, y: Tensor) -> None:
-        """Say what is wrong with a batch that a step broke on, where it is the logits or the labels."""
+        """Say what is wrong with a batch that a step broke on, where it is the output or the labels."""
         with torch.no_grad():
-            logits = self.model(x)
-        if logits.dim() != 2:
-            raise UserError(f"step(x, y): the model returns {tuple(logits.shape)}; rules need logits (B, classes)")
-        low, high, classes = int(y.min()), int(y.max()), logits.shape[1]
-        if low < 0 or high >= classes:
-            wrong = low if low < 0 else high
-            raise UserError(f"step(x, y): label {wrong} is outside [0, {classes}), the classes of the model's logits")
+            out = self.model(x)
+        if why := outputs.problem(self.model, out, y):
+            raise UserError(f"step(x, y): {why}")
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
         if len(x) == 0:
@@ -348,6 +361,9 @@ class Rule:
             raise UserError(
                 f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
             )
+        # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
+        if self.output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
+            self._explain(x, y)
         weight = next(iter(self._params.values()))
         if self.precision == "float64" and weight.dtype != torch.float64:
             raise UserError(

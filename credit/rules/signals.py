@@ -1,7 +1,9 @@
-"""Output signals: what a rule sends back from the logits. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
+"""Output signals: what a rule sends back from the output. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
 
 Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. One that leaves
 satisfied samples without any signal says so, ``skips = True``: where it pays, the sweep looks for them and leaves them out.
+One that also scores a network whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with (p, y)
+in its place, and ``unfit``, which says why the probabilities that an op makes cannot be scored.
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -11,8 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Op
 from credit.errors import UserError
 from credit.rules.registry import register
+
+_PROBABILITIES = ("sigmoid", "hardsigmoid")  # activations whose values cross-entropy is defined for
 
 
 def _at(y: Tensor) -> Tensor:
@@ -30,6 +36,8 @@ def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
 class CrossEntropy:
     """``softmax(z) - target``: the gradient of cross-entropy (LISP-CE and backprop alike).
 
+    Of a probability: ``(p - y) / max(p (1 - p), 1e-12)``, unbounded where p is nearly 0 or 1 (torch's binary cross-entropy,
+    its logarithms cut off at -100): the output's activation is part of the network, and its gate acts on this signal.
     ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
     """
 
@@ -52,6 +60,36 @@ class CrossEntropy:
         if spread:
             signal.sub_(spread / z.shape[1])
         return signal.mul_(1.0 / y.shape[0]), loss
+
+    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        target = _at(y).to(p.dtype)
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        signal = (p - target) / (p * (1 - p)).clamp(min=1e-12)
+        return signal.mul_(1.0 / y.shape[0]), F.binary_cross_entropy(p, target)
+
+    def unfit(self, op: Op) -> str | None:
+        name = op.args["name"] if isinstance(op, Activate) else op.kind
+        if name == "step":
+            return "a step answers 0 or 1, of which the cross-entropy is infinite where it is wrong"
+        return None if name in _PROBABILITIES else f"cross-entropy needs a number in [0, 1], and {name} gives any"
+
+
+@register("signal", "mse")
+@dataclass(frozen=True)
+class SquaredError:
+    """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability (torch's MSELoss: mean over outputs)."""
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
+        return error * (2.0 / (z.shape[1] * y.shape[0])), error.square().mean()
+
+    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = p - _at(y)
+        return error * (2.0 / y.shape[0]), error.square().mean()
+
+    def unfit(self, op: Op) -> str | None:
+        return None
 
 
 @register("signal", "violations")

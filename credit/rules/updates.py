@@ -1,4 +1,4 @@
-"""What any rule's update may suffer before the optimizer sees it: clipping and ball re-projection.
+"""What any rule's update may suffer before the optimizer sees it: clipping, ball re-projection, clipping of them all.
 
 A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
 ``rule.transforms`` is the list, open to users.
@@ -54,6 +54,25 @@ def reproject(radius: float) -> Transform:
 
     def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
         _shorten(list(updates.values()), radius)
+        return updates
+
+    return transform
+
+
+def clip_norm(limit: float) -> Transform:
+    """Scale all updates by ``limit / (norm + 1e-6)`` where their common Euclidean norm is above ``limit``.
+
+    The same numbers as `torch.nn.utils.clip_grad_norm_`, which takes the factor's minimum with 1.
+    """
+    if limit <= 0:
+        raise UserError(
+            f"rule.clip_norm={limit:g} must be above 0: it limits the norm of all updates together; null turns it off"
+        )
+
+    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        values = list(updates.values())
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+        torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
         return updates
 
     return transform

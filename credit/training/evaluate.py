@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from credit import outputs
 from credit.data import Data, evaluation
 
 
@@ -26,8 +26,11 @@ class Running:
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
 
     def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
-        """Add one batch: logits (B, classes), its mean loss (0-d), labels (B,); all with replicas first where there are."""
-        right = (logits.argmax(-1) == y).sum(-1).double()
+        """Add one batch: logits (B, classes) or probabilities (B, 1), its mean loss (0-d), labels (B,).
+
+        All with replicas first where there are.
+        """
+        right = (outputs.answers(logits) == y).sum(-1).double()
         count = torch.full_like(right, y.shape[-1])
         self._sums += torch.stack([loss.double() * count, right, count], -1)
 
@@ -93,9 +96,9 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
         per_class: add ``per_class``, test precision, recall and F1 of every class by name.
 
     Returns:
-        ``val_loss``, ``val_top1``, ``val_top5`` (more than five classes only) and the same for ``test``; empty splits
-        are left out. ``memorised`` and ``recovered``: the fraction of training examples with a wrong label for which
-        the network answers that label, and the true one.
+        ``val_loss`` (of a probability: squared error), ``val_top1``, ``val_top5`` (more than five classes only) and the same
+        for ``test``; empty splits are left out. ``memorised`` and ``recovered``: the fraction of training examples with a wrong
+        label for which the network answers that label, and the true one.
     """
     out: dict[str, Any] = {}
     model.eval()
@@ -142,12 +145,12 @@ def _measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tupl
     answers: list[Tensor] = []
     labels: list[Tensor] = []
     for x, y in batches:
-        logits = model(x.to(dtype))
-        answers.append(logits.argmax(1))
+        out = model(x.to(dtype))
+        answers.append(outputs.answers(out))
         labels.append(y)
-        parts = [F.cross_entropy(logits, y, reduction="sum"), (answers[-1] == y).sum()]
-        if logits.shape[1] > 5:
-            parts.append((logits.topk(5, dim=1).indices == y[:, None]).sum())
+        parts = [outputs.evaluation_loss(out, y, "sum"), (answers[-1] == y).sum()]
+        if out.shape[1] > 5:
+            parts.append((out.topk(5, dim=1).indices == y[:, None]).sum())
         sums.append(torch.stack([part.double() for part in parts]))
     predicted, given = torch.cat(answers), torch.cat(labels)
     values = (torch.stack(sums).sum(0) / len(given)).tolist()

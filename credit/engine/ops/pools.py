@@ -1,4 +1,4 @@
-"""Pooling: max (the winner takes the signal), average, and adaptive forms. One-dimensional pools run as 2-d ones."""
+"""Pooling: max (the winner takes the signal), average, power means, and adaptive forms. One-dimensional pools run as 2-d ones."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ aten = torch.ops.aten
 
 
 class Pool(Op):
-    """Shared by the three: each image is pooled by itself."""
+    """Shared by all: each image is pooled by itself."""
 
     kind: ClassVar[str] = "pool"
 
@@ -92,6 +92,39 @@ class AvgPool(Pool):
         flat = self.args["flat"]
         signal = (signal.unsqueeze(-2) if flat else signal).contiguous()
         back = aten.avg_pool2d_backward(signal, self.load(run), *self._geometry())
+        return (back.squeeze(-2) if flat else back,)
+
+
+class PowerPool(Pool):
+    """``(sum x^p)^(1/p)`` over windows, torch's LPPool; ``args``: ``power size stride ceil``, ``flat`` for 1-d input.
+
+    Where the sum is zero there is no derivative, and the adjoint is 0 (as torch defines it).
+    """
+
+    kind: ClassVar[str] = "power_pool"
+    fresh: ClassVar[bool] = False
+
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, bool, int]:
+        return self.args["size"], self.args["stride"], [0, 0], self.args["ceil"], True, None
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-2) if self.args["flat"] else x
+        power, (rows, columns) = self.args["power"], self.args["size"]
+        total = aten.avg_pool2d(x * x if power == 2 else x.pow(power), *self._geometry()) * (rows * columns)
+        out = total.sqrt() if power == 2 else total.pow(1 / power)
+        self.save(run, (x, out))
+        return out.squeeze(-2) if self.args["flat"] else out
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return tuple(rows.take(value) for value in saved)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        x, out = self.load(run)
+        flat, power, (rows, columns) = self.args["flat"], self.args["power"], self.args["size"]
+        signal = signal.unsqueeze(-2) if flat else signal
+        share = signal * (rows * columns) / (out if power == 2 else out.pow(power - 1))
+        share = torch.where(out == 0, 0.0, share).contiguous()
+        back = aten.avg_pool2d_backward(share, x, *self._geometry()) * (x if power == 2 else x.pow(power - 1))
         return (back.squeeze(-2) if flat else back,)
 
 
