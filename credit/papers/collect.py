@@ -66,6 +66,7 @@ class Summary:
     std: float | None
     n: int
     status: dict[str, int] = field(default_factory=dict)
+    stand_in: float | None = None  # what a diverged run counts as; None: as no number
 
     @property
     def asked(self) -> int:
@@ -73,11 +74,16 @@ class Summary:
         return sum(self.status.values())
 
     def counts(self) -> str:
-        """Say how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is."""
+        """Say how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is.
+
+        Runs that count with a number in place of their own are told in any case: ``1 diverged, counted as 9.9``.
+        """
+        diverged = self.status.get("diverged", 0)
+        counted = f", counted as {self.stand_in:g}" if self.stand_in is not None else ""
         if self.n == self.asked:
-            return ""
+            return f"{diverged} diverged{counted}" if diverged else ""
         odd = [f"{self.status[name]} {name}" for name in STATUSES[1:] if self.status.get(name)]
-        silent = self.status.get("complete", 0) - self.n
+        silent = self.status.get("complete", 0) + (diverged if counted else 0) - self.n
         odd += [f"{silent} without this number"] if silent else []
         return ", ".join([f"{self.n} of {self.asked}", *odd])
 
@@ -97,14 +103,22 @@ class Collection:
         mode = accuracy or self.spec.accuracy
         key = (cell, name, mode)
         if key not in self._held:
-            found = ((run.repeat, run.number(name, mode)) for run in self.runs.get(cell, []))
+            stand_in = self.stand_in(name)
+            found = (
+                (run.repeat, stand_in if run.status == "diverged" else run.number(name, mode))
+                for run in self.runs.get(cell, [])
+            )
             self._held[key] = {repeat: value for repeat, value in found if value is not None}
         return self._held[key]
 
     def summary(self, cell: Cell, name: str, accuracy: str | None = None) -> Summary:
         """Return mean, spread and counts of a measure in a cell."""
         status = dict(Counter(run.status for run in self.runs.get(cell, [])))
-        return summarise(self.values(cell, name, accuracy).values(), status)
+        return summarise(self.values(cell, name, accuracy).values(), status, self.stand_in(name))
+
+    def stand_in(self, name: str) -> float | None:
+        """Return what a diverged run counts as in a measure; None where it has no number."""
+        return self.spec.diverged.counts_as if self.spec.diverged and name == self.spec.measures[0] else None
 
     def honest(self, cell: Cell) -> Summary:
         """Return the accuracy at the epoch that validation chose, else the last."""
@@ -145,11 +159,11 @@ def collect(spec: Spec, manifest: Manifest) -> Collection:
     return Collection(spec, manifest, runs, strays)
 
 
-def summarise(values: Iterable[float], status: dict[str, int]) -> Summary:
+def summarise(values: Iterable[float], status: dict[str, int], stand_in: float | None = None) -> Summary:
     """Return mean, sample standard deviation and count of the values."""
     held = list(values)
     mean = fmean(held) if held else None
-    return Summary(mean, stdev(held) if len(held) > 1 else None, len(held), status)
+    return Summary(mean, stdev(held) if len(held) > 1 else None, len(held), status, stand_in)
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -100,6 +100,7 @@ def _verdict(judgement: Judgement) -> Verdict:
     loose = any(op in told for op in (">=", "<=", "~"))
     tolerance = f", tolerance {claim.tolerance:g}" if claim.tolerance and loose else ""
     name = "" if claim.measure is None else f"{measure(claim.measure).label.split(' (')[0]}: "
+    name += "distance from the cell's median: " if claim.of == "spread" else ""
     return Verdict(judgement.verdict, claim.name, f"{claim.says} `{told}`{at_least}{tolerance}", name + judgement.words)
 
 
@@ -209,6 +210,14 @@ def _settings(held: Collection) -> list[Block]:
     if spec.settings:
         rows = tuple((setting.what, setting.reading, setting.why) for setting in spec.settings)
         blocks.append(Table(("what the paper leaves out", "reading here", "why"), rows, "lll"))
+    if spec.diverged:
+        label = measure(spec.measures[0]).label
+        told = f"A run that diverged counts as {spec.diverged.counts_as:g} in {label}: {spec.diverged.why}"
+        blocks.append(Text(told))
+    if spec.contradictions:
+        rows = tuple((found.says, found.but, found.reading) for found in spec.contradictions)
+        blocks += [Heading("Where the paper contradicts itself", 3)]
+        blocks.append(Table(("the paper says", "but also", "reading here"), rows, "lll"))
     return blocks
 
 

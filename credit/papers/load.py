@@ -5,6 +5,8 @@ composed, and so checked, by `credit.papers.expand`: reading a table must cost n
 """
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from credit.papers.spec import (
     ACCURACIES,
     BUDGETS,
     FIGURES,
+    MOMENTS,
     TESTS,
     Budget,
     Claim,
     Column,
+    Contradiction,
+    Diverged,
     Figure,
     Published,
     Row,
@@ -35,9 +40,24 @@ from credit.papers.spec import (
 FOLDER = "paper"
 
 _NEEDED = ("title", "source", "measures", "accuracy", "split", "rows", "columns", "budgets")
-_KEYS = (*_NEEDED, "test", "settings", "common", "repeat", "cells", "published", "claims", "figures")
+_KEYS = (
+    *_NEEDED,
+    *(
+        "test",
+        "settings",
+        "contradictions",
+        "common",
+        "repeat",
+        "cells",
+        "printed",
+        "published",
+        "diverged",
+        "claims",
+        "figures",
+    ),
+)
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
-_PRINTED = re.compile(rf"(?P<mean>{_NUMBER})\s*(?:(?:±|\+/?-)\s*(?P<std>{_NUMBER}))?")
+_PRINTED = re.compile(rf"(?P<mean>{_NUMBER})\s*(?:(?:±|\+/?-)\s*(?P<std>{_NUMBER})|\((?P<inside>{_NUMBER})\))?")
 
 
 def names() -> dict[str, str]:
@@ -87,6 +107,7 @@ def _spec(name: str, whole: Part) -> Spec:
     columns = {key: _column(key, part, rows) for key, part in _named(top["columns"]).items()}
     budgets = top["budgets"].fields(BUDGETS, BUDGETS)
     repeat = {key: _repeat(key, part) for key, part in top["repeat"].entries().items()}
+    printed = _printing(top["printed"])
     return Spec(
         name=name,
         file=whole.file,
@@ -97,11 +118,13 @@ def _spec(name: str, whole: Part) -> Spec:
         split=top["split"].text(),
         test=top["test"].among(TESTS, "word") if top.has("test") else TESTS[0],
         settings=tuple(_setting(part) for part in top["settings"].items()),
+        contradictions=tuple(_contradiction(part) for part in top["contradictions"].items()),
         common=_words(top["common"]),
         rows=rows,
         columns=columns,
         cells={key: _words(part) for key, part in _grid(top["cells"], rows, columns).items()},
-        published={key: _published(part) for key, part in _grid(top["published"], rows, columns).items()},
+        published={key: _published(part, printed) for key, part in _grid(top["published"], rows, columns).items()},
+        diverged=_diverged(top["diverged"]) if top.has("diverged") else None,
         claims=tuple(_claim(part, rows) for part in top["claims"].items()),
         figures=tuple(_figure(part, rows, columns) for part in top["figures"].items()),
         budgets={key: _budget(key, budgets[key], rows, columns) for key in BUDGETS},
@@ -211,19 +234,50 @@ def _grid(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> dict[
     return found
 
 
-def _published(part: Part) -> Published:
+@dataclass(frozen=True)
+class _Printing:
+    """What all published numbers have in common: a factor to the measure's unit, and how many runs each is of."""
+
+    times: float = 1.0
+    n: int | None = None
+
+    def number(self, value: float) -> float:
+        return round(self.times * value, 10)  # 100 x 0.9663 is 96.63, not 96.63000000000001
+
+
+def _printing(part: Part) -> _Printing:
+    held = _fields(part, ("times", "n"))
+    times = held["times"].number(above=0) if held.has("times") else 1.0
+    return _Printing(times, held["n"].whole() if held.has("n") else None)
+
+
+def _published(part: Part, printed: _Printing) -> Published:
     if part.is_mapping():
         held = _fields(part, ("mean", "std", "n"), ("mean",))
-        std = held["std"].number(low=0) if held.has("std") else None
-        return Published(held["mean"].number(), std, held["n"].whole() if held.has("n") else None, part.line)
+        std = printed.number(held["std"].number(low=0)) if held.has("std") else None
+        n = held["n"].whole() if held.has("n") else printed.n
+        return Published(printed.number(held["mean"].number()), std, n, part.line)
     match = _PRINTED.fullmatch(part.text().strip())
     if match is None:
         raise part.error(
-            f"{part.what} is '{part.text()}': write a number, \"94.0 ± 3.3\", or {{mean: 94.0, std: 3.3, n: 5}}"
+            f'{part.what} is \'{part.text()}\': write a number, "94.0 ± 3.3", "94.0 (3.3)", '
+            "or {mean: 94.0, std: 3.3, n: 5}"
         )
-    if match["std"] and float(match["std"]) < 0:
+    behind = match["std"] or match["inside"]
+    if behind and float(behind) < 0:
         raise part.error(f"{part.what} is '{part.text()}': a standard deviation is at least 0")
-    return Published(float(match["mean"]), float(match["std"]) if match["std"] else None, None, part.line)
+    spread = printed.number(float(behind)) if behind else None
+    return Published(printed.number(float(match["mean"])), spread, printed.n, part.line)
+
+
+def _diverged(part: Part) -> Diverged:
+    held = part.fields(("as", "why"), ("as", "why"))
+    return Diverged(held["as"].number(), held["why"].text(), part.line)
+
+
+def _contradiction(part: Part) -> Contradiction:
+    held = part.fields(("says", "but", "reading"), ("says", "but", "reading"))
+    return Contradiction(held["says"].text(), held["but"].text(), held["reading"].text(), part.line)
 
 
 def _setting(part: Part) -> Setting:
@@ -233,7 +287,7 @@ def _setting(part: Part) -> Setting:
 
 def _claim(part: Part, rows: dict[str, Row]) -> Claim:
     ways = ("compare", "grows", "falls")
-    held = _fields(part, ("name", "says", *ways, "at", "at_least", "tolerance", "measure"), ("name", "says"))
+    held = _fields(part, ("name", "says", *ways, "at", "at_least", "tolerance", "measure", "of"), ("name", "says"))
     if sum(held.has(way) for way in ways) != 1:
         raise part.error(f"claim '{held['name'].text()}' needs exactly one of {', '.join(ways)}")
     return Claim(
@@ -244,6 +298,7 @@ def _claim(part: Part, rows: dict[str, Row]) -> Claim:
         at_least=held["at_least"].whole() if held.has("at_least") else None,
         tolerance=held["tolerance"].number(low=0) if held.has("tolerance") else 0.0,
         measure=_measure(held["measure"]) if held.has("measure") else None,
+        of=held["of"].among(MOMENTS, "word") if held.has("of") else MOMENTS[0],
         line=next(held[way].line for way in ways if held.has(way)),
     )
 
@@ -260,6 +315,15 @@ def _figure(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Fig
     )
 
 
+def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]:
+    """Return settings by row or column; one that several patterns stand for has the words of all, in their order."""
+    found: dict[str, Words] = {}
+    for pattern, entry in part.entries().items():
+        for name in entry.matches(pattern, valid, what):
+            found[name] = found.get(name, Words()) + _words(entry)
+    return found
+
+
 def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Budget:
     held = _fields(part, ("says", "seeds", "minutes", "set", "rows", "columns", "only"), ("says", "seeds"))
     only = _fields(held["only"], ("rows", "columns"))
@@ -270,8 +334,7 @@ def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Colu
             raise only[axis].error(f"{part.what} restricts its {axis} twice, in {axis} and in only: keep one")
         listed = held[axis] if held[axis].is_list() else only[axis]
         kept[axis] = listed.all_among(valid, what)
-        mapping = {} if held[axis].is_list() else held[axis].fields(tuple(valid))
-        words[axis] = {key: _words(entry) for key, entry in mapping.items()}
+        words[axis] = {} if held[axis].is_list() else _words_by(held[axis], valid, what)
     return Budget(
         name=name,
         says=held["says"].text(),

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,17 @@ class Part:
         return text
 
     def all_among(self, valid: Collection[str], what: str) -> tuple[str, ...]:
-        """Return a list of texts that must be of `valid`; where a list is given it must not be empty."""
-        found = self.texts()
-        if not found and not self.is_empty():
+        """Return those of `valid` that a list names, `*` and `?` standing for any characters; a given list must not be empty."""
+        if not self.texts() and not self.is_empty():
             raise self.error(f"{self.what} is empty: name at least one {what}, or leave it out for all")
-        for item in self.items():
-            item.among(valid, what)
+        return tuple(dict.fromkeys(name for item in self.items() for name in item.matches(item.text(), valid, what)))
+
+    def matches(self, pattern: str, valid: Collection[str], what: str) -> list[str]:
+        """Return the names of `valid`, which are called `what`, that a name or pattern stands for: at least one."""
+        found = [name for name in valid if name == pattern or fnmatchcase(name, pattern)]
+        if not found:
+            told = "none matches" if re.search(r"[*?]", pattern) else nearest(pattern, valid)
+            raise self.error(f"unknown {what} '{pattern}' in {self.what}: {told}")
         return found
 
     def number(self, low: float = -math.inf, above: float = -math.inf) -> float:

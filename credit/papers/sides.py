@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from credit.papers.collect import Cell, Collection
@@ -37,6 +38,9 @@ class Case:
             row, column = self.held.spec.rows[cell[0]], self.held.spec.columns[cell[1]]
             ended = self.held.summary(cell, self.name, self.accuracy).counts() or "not in this budget"
             raise NoNumberError(f"{column.label} at {row.label} has no number ({ended})")
+        if self.claim.of == "spread":
+            middle = median(found.values())
+            return {repeat: abs(value - middle) for repeat, value in found.items()}
         return found
 
     def mean(self, cell: Cell) -> float:

@@ -20,6 +20,10 @@ TESTS = ("welch", "paired")
 """How two cells' repeats are compared: as two samples, or difference by difference (same folds, same seeds)."""
 
 
+MOMENTS = ("mean", "spread")
+"""What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
+
+
 FIGURES = ("bars", "lines", "curves", "layers")
 """What a figure can be; see `Figure`."""
 
@@ -86,6 +90,25 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Contradiction:
+    """Two places of a paper that cannot both hold: what one says, what the other says, and the reading chosen."""
+
+    says: str
+    but: str
+    reading: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """The number, in the main measure's unit, that a run counts with whose weights left the finite numbers, and why."""
+
+    counts_as: float
+    why: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Claim:
     """A sentence of the paper as a comparison between cells; exactly one of `compare`, `grows`, `falls` is given.
 
@@ -99,6 +122,7 @@ class Claim:
         at_least: of these rows, how many must satisfy it; None: every one.
         tolerance: points within which ``~`` calls two sides equal, and by which ``>=`` may fall short.
         measure: which measure; None: the table's main one.
+        of: one of `MOMENTS`.
     """
 
     name: str
@@ -110,6 +134,7 @@ class Claim:
     at_least: int | None = None
     tolerance: float = 0.0
     measure: str | None = None
+    of: str = "mean"
     line: int = 0
 
 
@@ -172,6 +197,8 @@ class Spec:
         repeat: values of settings that repeats run through besides seeds, such as ``{"data.fold": (0, 1, 2, 3, 4)}``.
         cells: settings of single cells by (row, column).
         published: numbers by (row, column).
+        contradictions: what the paper says in two ways.
+        diverged: what a diverged run counts as in the main measure; None: as no number.
     """
 
     name: str
@@ -192,6 +219,8 @@ class Spec:
     figures: tuple[Figure, ...]
     budgets: dict[str, Budget]
     repeat: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    contradictions: tuple[Contradiction, ...] = ()
+    diverged: Diverged | None = None
 
     def has(self, row: str, column: str) -> bool:
         """Say whether the table has this cell."""

@@ -121,7 +121,7 @@ WRONG = [
     ("seeds: 1.5", "seeds: 1", "seeds: 1.5", "budgets.smoke.seeds is '1.5': it must be a whole number of at least 1"),
     ("seeds: 0", "seeds: 1", "seeds: 0", "it must be a whole number of at least 1"),
     ("minutes: 0", "minutes: 1", "minutes: 0", "budgets.quick.minutes is '0': it must be a number above 0"),
-    ("columns: {magrin:", "columns: {margin:", "magrin", "unknown key 'magrin' in budgets.quick.columns: did you mean"),
+    ("columns: {magrin:", "columns: {margin:", "magrin", "unknown column 'magrin' in budgets.quick.columns.magrin: did you mean"),
     ("only: {columns: [pb]}", "only: {columns: [bp, fa]}", "pb", "unknown column 'pb' in budgets.smoke.only.columns"),
     ("only: {rows: [noisy], columns: [fa]}", "only: {columns: [bp, fa]}", "fa]}", "no cell is in these rows and columns"),
     ("columns: [bp], only: {columns: [bp]}", "only: {columns: [bp, fa]}", "columns: [bp]", "restricts its columns twice"),
