@@ -10,6 +10,7 @@ evaluation, checkpoints and digests of one replica need to know nothing of the o
 """
 
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,8 @@ from credit.engine.ops.base import Op
 from credit.errors import UserError
 from credit.rules.rule import Rule, Step
 
-UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError)
-"""What a step raises that torch cannot map."""
+UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError, UserWarning)
+"""What a step raises that torch cannot map; a warning says that it would loop over the replicas instead."""
 
 
 class Mapped:
@@ -124,20 +125,20 @@ class Mapped:
         return self._recorded[key]
 
     def _transformed(self, params: dict[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Apply each rule's transforms to its own share: norms are a replica's own."""
-        if not self.rules[0].transforms:
+        """Apply the rules' transforms, to all replicas at once where they can be."""
+        lists = [rule.transforms for rule in self.rules]
+        if not lists[0]:
             return updates
         if not self.rules[0]._makes_updates():
             updates = {name: update.clone() for name, update in updates.items()}
-        for at, rule in enumerate(self.rules):
-            own = {name: value[at] for name, value in params.items()}
-            share = {name: update[at] for name, update in updates.items()}
-            changed = share
-            for transform in rule.transforms:
-                changed = transform(own, changed)
-            for name, update in changed.items():
-                if update is not share[name]:
-                    updates[name][at].copy_(update)
+        for transforms in zip(*lists, strict=True):
+            if hasattr(transforms[0], "together"):
+                updates = transforms[0].together(params, updates)
+                continue
+            for at, transform in enumerate(transforms):
+                share = {name: update[at] for name, update in updates.items()}
+                for name, update in transform({name: p[at] for name, p in params.items()}, share).items():
+                    updates[name][at] = update
         return updates
 
 
@@ -148,16 +149,15 @@ def why_not(rule: Rule, x: Tensor, y: Tensor) -> str | None:
         rule: on its model, which is left as it is.
         x, y: one batch (B, ...), (B,), of two or more samples.
     """
-    if rule.shared.local_autograd and rule.plan.localised:
-        return f"{rule.plan.localised[0]} is differentiated by local autograd, which cannot be mapped"
     try:
         function, arguments = rule.functional(x, y)
         twice = tree_map(lambda value: torch.stack([value, value]), arguments)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
             torch.func.vmap(function)(*twice)
     except UNMAPPABLE as error:
         where = _op_of(error)
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         if isinstance(error, UserError):
             return told
         return f"{'its step' if where is None else where.describe()} cannot be mapped by torch ({told})"

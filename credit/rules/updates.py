@@ -1,10 +1,12 @@
 """What any rule's update may suffer before the optimizer sees it: clipping, ball re-projection, clipping of them all.
 
 A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
-``rule.transforms`` is the list, open to users.
+``rule.transforms`` is the list, open to users. One that also has ``together``, the same function of stacks (replicas, ...), is
+called once for all replicas of a mapped step; any other once for each.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +16,42 @@ from credit.engine.plan import Plan
 from credit.errors import UserError
 
 Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+
+
+class _Alone:
+    """Euclidean lengths (tensors,) of one rule's tensors, and scaling by as many factors; few calls for any number of them."""
+
+    def lengths(self, tensors: list[Tensor]) -> Tensor:
+        return torch.stack(torch._foreach_norm(tensors))
+
+    def scale(self, tensors: list[Tensor], factors: Tensor) -> None:
+        torch._foreach_mul_(tensors, list(factors.unbind()))
+
+
+class _Stacked:
+    """The same for stacks (replicas, ...), whose lengths and factors are (tensors, replicas)."""
+
+    def lengths(self, tensors: list[Tensor]) -> Tensor:
+        return torch.stack([torch.linalg.vector_norm(one.flatten(1), dim=1) for one in tensors])
+
+    def scale(self, tensors: list[Tensor], factors: Tensor) -> None:
+        torch._foreach_mul_(tensors, [f.view(-1, *[1] * (t.dim() - 1)) for t, f in zip(tensors, factors, strict=True)])
+
+
+_Measure = _Alone | _Stacked
+
+
+@dataclass(frozen=True)
+class _Limited:
+    """A transform written once, for one rule's updates and for stacks of several."""
+
+    limit: Callable[[Mapping[str, Tensor], dict[str, Tensor], _Measure], dict[str, Tensor]]
+
+    def __call__(self, parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.limit(parameters, updates, _Alone())
+
+    def together(self, parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.limit(parameters, updates, _Stacked())
 
 
 def output_layer(plan: Plan) -> set[str]:
@@ -36,15 +74,15 @@ def clip(share: float, spared: Collection[str] = ()) -> Transform:
             f"rule.clip={share:g} must be above 0: updates are limited to that share of the weight's norm; null turns it off"
         )
 
-    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+    def limit(parameters: Mapping[str, Tensor], updates: dict[str, Tensor], by: _Measure) -> dict[str, Tensor]:
         chosen = [name for name in updates if name not in spared]
         if not chosen:
             return updates
-        norms = torch.stack(torch._foreach_norm([parameters[name] for name in chosen]))
-        _shorten([updates[name] for name in chosen], torch.where(norms > 0, share * norms, torch.inf))
+        norms = by.lengths([parameters[name] for name in chosen])
+        _shorten([updates[name] for name in chosen], torch.where(norms > 0, share * norms, torch.inf), by)
         return updates
 
-    return transform
+    return _Limited(limit)
 
 
 def reproject(radius: float) -> Transform:
@@ -52,34 +90,34 @@ def reproject(radius: float) -> Transform:
     if radius <= 0:
         raise UserError(f"rule.reproject={radius:g} must be above 0: it is the radius of the ball; null turns it off")
 
-    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
-        _shorten(list(updates.values()), radius)
+    def limit(parameters: Mapping[str, Tensor], updates: dict[str, Tensor], by: _Measure) -> dict[str, Tensor]:
+        _shorten(list(updates.values()), radius, by)
         return updates
 
-    return transform
+    return _Limited(limit)
 
 
-def clip_norm(limit: float) -> Transform:
-    """Scale all updates by ``limit / (norm + 1e-6)`` where their common Euclidean norm is above ``limit``.
+def clip_norm(most: float) -> Transform:
+    """Scale all updates by ``most / (norm + 1e-6)`` where their common Euclidean norm is above ``most``.
 
     The same numbers as `torch.nn.utils.clip_grad_norm_`, which takes the factor's minimum with 1.
     """
-    if limit <= 0:
+    if most <= 0:
         raise UserError(
-            f"rule.clip_norm={limit:g} must be above 0: it limits the norm of all updates together; null turns it off"
+            f"rule.clip_norm={most:g} must be above 0: it limits the norm of all updates together; null turns it off"
         )
 
-    def transform(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+    def limit(parameters: Mapping[str, Tensor], updates: dict[str, Tensor], by: _Measure) -> dict[str, Tensor]:
         values = list(updates.values())
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-        torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+        lengths = by.lengths(values)
+        factor = (most / (torch.linalg.vector_norm(lengths, dim=0) + 1e-6)).clamp(max=1.0)
+        by.scale(values, factor.expand(lengths.shape))
         return updates
 
-    return transform
+    return _Limited(limit)
 
 
-def _shorten(updates: list[Tensor], limits: Tensor | float) -> None:
-    """Scale those of the updates down, in place, that are longer than their limit; few calls for any number of them."""
-    sizes = torch.stack(torch._foreach_norm(updates))
-    factors = torch.where(sizes > limits, limits / sizes, 1.0)
-    torch._foreach_mul_(updates, list(factors.unbind()))
+def _shorten(updates: list[Tensor], limits: Tensor | float, by: _Measure) -> None:
+    """Scale those of the updates down, in place, that are longer than their limit."""
+    lengths = by.lengths(updates)
+    by.scale(updates, torch.where(lengths > limits, limits / lengths, 1.0))

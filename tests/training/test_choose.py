@@ -1,0 +1,59 @@
+"""Whether seeds share a pass: as asked for, where it can be, where memory holds it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from credit.errors import UserError
+from credit.training import prepare
+from credit.training.choose import choose
+from credit.training.memory import available, needed
+
+
+def asking(config, how: str, **changes):
+    cfg = config("bp", **changes)
+    return replace(cfg, trainer=replace(cfg.trainer, replicate=how))
+
+
+def test_as_asked_for(config):
+    assert choose(asking(config, "map"), 4).mapped and choose(asking(config, "map"), 4).chunk == 4
+    assert not choose(asking(config, "processes"), 4).mapped
+    assert not choose(asking(config, "auto"), 1).mapped
+
+
+def test_small_networks_share_a_pass(config):
+    choice = choose(asking(config, "auto", data={"batch_size": 8}), 20)
+    assert choice.mapped and choice.chunk == 20 and choice.speedup is not None and choice.speedup > 1
+    assert re.search(r"one pass is \S+ times as fast as \d+ processes \(steps of \d+ replicas timed\)", choice.why)
+
+
+def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config):
+    cfg = config("bp", rule={"local_autograd": True}, data={"kind": "cifar10", "limit_train": 300, "batch_size": 8})
+    cfg.arch = {"kind": "timm", "name": "test_vit"}
+    auto = replace(cfg, trainer=replace(cfg.trainer, replicate="auto"))
+    if (reason := choose(auto, 3)).mapped:
+        pytest.fail(f"mapped: {reason}")
+    assert "scaled_dot_product_attention" in reason.why
+    with pytest.raises(UserError, match=r"trainer.replicate=map cannot train 3 seeds in one pass: .*attention.*=auto"):
+        choose(replace(cfg, trainer=replace(cfg.trainer, replicate="map")), 3)
+
+
+def test_more_replicas_than_memory_holds_are_refused(config):
+    cfg = asking(config, "map", arch={"widths": [256, 256]})
+    count = 10**7
+    with pytest.raises(
+        UserError, match=r"replicas=10000000 in one pass .* would take about \d+.* GiB .* fit. Write replicas="
+    ):
+        choose(cfg, count)
+    room = available(torch.device("cpu"))
+    assert room is None or needed(prepare(cfg), count) > room
+    choice = choose(asking(config, "auto", data={"batch_size": 8}), count)
+    assert choice.chunk < count
+
+
+def test_memory_grows_with_the_replicas(config):
+    prepared = prepare(config("bp"))
+    one, two, twenty = (needed(prepared, count) for count in (1, 2, 20))
+    assert twenty - two == 18 * (two - one) and two - one > 4 * 3 * sum(p.numel() for p in prepared.model.parameters())
