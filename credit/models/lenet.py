@@ -58,8 +58,9 @@ def lenet5(
         smallest=16 - 2 * padding,
         why="two 5x5 convolutions, each followed by a pooling that halves the image, leave nothing of a smaller one",
     )
-    first, own = (6, "average") if variant == "untied" else (16, "max")
-    pooling, bias = _POOLS[pool or own], norm == "none"
+    first = 6 if variant == "untied" else 16
+    pooling = _POOLS[pool or ("average" if variant == "untied" else "max")]
+    bias = norm == "none"
     rows, columns = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in (height, width))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (fan_in, size, pad) in enumerate(((channels, first, padding), (first, 16, 0)), start=1):

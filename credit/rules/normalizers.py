@@ -32,6 +32,8 @@ class RootMeanSquare:
     """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
 
     skips = True
+    # Of a single number only the sign is left.
+    needs_several = True
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         if signal.shape[0] != run.present:

@@ -120,6 +120,11 @@ class SweepRule(Rule, Sweeper):
         if why := self.signal.unfit(makes):
             others = ", ".join(f"rule.signal={name}" for name, cls in able.items() if cls().unfit(makes) is None)
             raise UserError(f"rule.signal={word} cannot score the output of {model}: {why}. Write {others}")
+        if getattr(self.normalizer, "needs_several", False):
+            raise UserError(
+                f"rule.normalizer={self.choices.normalizer} brings every sample's signal to one size, but the output of {model} is "
+                "one number: only its sign would be left, which is the label's whatever the answer. Write rule.normalizer=none"
+            )
 
     def _refuse_activations(self) -> None:
         gated = [op for op in self.plan.ops if isinstance(op, Activate) and any(op.wants)]

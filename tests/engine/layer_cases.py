@@ -88,6 +88,13 @@ MODULES: dict[type[nn.Module], list[Any]] = {
         case(nn.AvgPool2d(3, stride=2, padding=1, ceil_mode=True), 2, 3, 6, 8),
         case(nn.AvgPool2d(2, divisor_override=3), 2, 3, 5, 7),
     ],
+    nn.LPPool1d: [case(nn.LPPool1d(2, 3, stride=2), 2, 3, 9), case(nn.LPPool1d(4, 2, ceil_mode=True), 2, 3, 9)],
+    nn.LPPool2d: [
+        case(nn.LPPool2d(2, 2), 2, 3, 5, 7),
+        case(nn.LPPool2d(4, (3, 2), stride=(2, 1)), 2, 3, 7, 5),
+        case(nn.LPPool2d(2, 3, stride=2, ceil_mode=True), 2, 3, 6, 8),
+        case(nn.LPPool2d(1, 2), 2, 3, 5, 7),
+    ],
     nn.AdaptiveAvgPool1d: [case(nn.AdaptiveAvgPool1d(3), 2, 3, 7), case(nn.AdaptiveAvgPool1d(7), 2, 3, 7)],
     nn.AdaptiveAvgPool2d: [
         case(nn.AdaptiveAvgPool2d(1), 2, 3, 5, 7),

@@ -140,6 +140,11 @@ FUNCTIONS: dict[Any, list[Any]] = {
     torch.max_pool2d: [case(lambda x: torch.max_pool2d(x, (2, 3), stride=(1, 2)), 2, 3, 5, 7)],
     F.avg_pool2d: [case(lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), 2, 3, 5, 8)],
     F.avg_pool1d: [case(lambda x: F.avg_pool1d(x, 3, stride=2, padding=1), 2, 3, 8)],
+    F.lp_pool2d: [
+        case(lambda x: F.lp_pool2d(x, 2.0, 2), 2, 3, 5, 7),
+        case(lambda x: F.lp_pool2d(x * x, 2.5, (2, 3), 2, True), 2, 3, 5, 8),
+    ],
+    F.lp_pool1d: [case(lambda x: F.lp_pool1d(x, 2.0, 3, stride=2), 2, 3, 8)],
     F.adaptive_avg_pool2d: [case(lambda x: F.adaptive_avg_pool2d(x, (3, 1)), 2, 3, 5, 8)],
     F.adaptive_avg_pool1d: [case(lambda x: F.adaptive_avg_pool1d(x, 3), 2, 3, 8)],
     F.adaptive_max_pool2d: [case(lambda x: F.adaptive_max_pool2d(x, (3, 2)), 2, 3, 5, 8)],

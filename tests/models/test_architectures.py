@@ -22,6 +22,12 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
     ({"kind": "lenet5"}, CIFAR, 66_766),
     ({"kind": "lenet5"}, MNIST, 48_686),
     ({"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}, MNIST, 61_706),
+    *(
+        ({"kind": "lenet5", "variant": "untied", "pool": pool}, MNIST, 61_706)
+        for pool in ("average", "quadratic", "max")
+    ),
+    ({"kind": "lenet5", "variant": "untied", "norm": "batch"}, MNIST, 61_932),
+    ({"kind": "lenet5", "norm": "batch"}, MNIST, 48_686 + 16 + 16 + 120 + 84),
     ({"kind": "plain_conv_bn"}, CIFAR, 2_197_962),
     ({"kind": "plain_conv_bn"}, DIGITS, 1_213_770),
     ({"kind": "plain_conv_bn", "dense_norm": "none"}, CIFAR, 2_197_706),
@@ -36,6 +42,7 @@ SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "mlp", "widths": [12, 7], "norm": "batch", "dropout": 0.1}, (5,)),
     ({"kind": "lenet5", "variant": "lfp", "dropout": 0.1}, (1, 17, 21)),
     ({"kind": "lenet5", "variant": "untied"}, (3, 13, 12)),
+    ({"kind": "lenet5", "variant": "untied", "pool": "quadratic", "norm": "batch"}, (1, 15, 14)),
     ({"kind": "plain_conv_bn", "widths": [3, 4, 5, 6, 7, 8], "hidden": 9, "dropout": 0.1}, (2, 9, 17)),
     ({"kind": "cifar_resnet", "depth": 8, "width": 3, "activation": "tanh"}, (1, 9, 8)),
     ({"kind": "vgg16", "dense": [], "norm": "batch"}, (1, 33, 32)),

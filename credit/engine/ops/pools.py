@@ -104,7 +104,7 @@ class PowerPool(Pool):
     kind: ClassVar[str] = "power_pool"
     fresh: ClassVar[bool] = False
 
-    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, bool, int]:
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, bool, None]:
         return self.args["size"], self.args["stride"], [0, 0], self.args["ceil"], True, None
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
