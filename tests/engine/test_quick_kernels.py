@@ -122,3 +122,24 @@ def test_a_large_layer_agrees_with_autograd() -> None:
     torch.testing.assert_close(out, expected.detach(), rtol=1e-4, atol=1e-4)
     for name, p in model.named_parameters():
         torch.testing.assert_close(updates[name], p.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.LPPool2d(2, 2)], ids=["average", "quadratic"])
+@pytest.mark.parametrize("shape", [(3, 2, 8, 12), (1, 2, 2, 2), (4, 2, 5, 6)])
+def test_means_of_windows_by_sums_are_torchs(pool: nn.Module, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Tanh(), pool, nn.Flatten()).double()
+    x = torch.randn(shape, dtype=torch.float64)
+    signal = torch.randn_like(model(x))
+    found = []
+    for overwrite in (True, False):
+        plan = Plan(model)
+        run = plan.run(dict(model.named_parameters()), {}, draws(x))
+        run.overwrite = overwrite
+        with torch.no_grad():
+            out = plan.forward(run, x)
+            if isinstance(pool, nn.AvgPool2d):  # the quick road keeps a shape alone
+                assert isinstance(run.saved[2], torch.Size) == (overwrite and shape[2] % 2 == 0)
+            found.append({"out": out} | plan.sweep(run, signal.clone(), Sweeper()))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-12, atol=1e-14)
