@@ -199,7 +199,7 @@ def _spread(signal: Tensor, shape: torch.Size) -> Tensor:
     wide[..., 0] = signal
     wide[..., 1] = signal
     rows = wide.view(*shape[:-2], shape[-2] // 2, 1, shape[-1])
-    return rows.expand(*shape[:-2], shape[-2] // 2, 2, shape[-1]).reshape(shape)
+    return rows.expand(*shape[:-2], shape[-2] // 2, 2, shape[-1]).contiguous().view(shape)
 
 
 def _to_larger(signal: Tensor, compared: Tensor, dim: int) -> Tensor:
