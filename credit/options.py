@@ -66,9 +66,12 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
         UserError: the type does not fit, a name is not among the choices, or a number is not finite.
     """
     if not _fits(value, hint):
-        words = [word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)]
-        if words and isinstance(value, str):
-            raise UserError(f"{group}.{option}={value!r}: {owner} has no such choice; {nearest(value, words)}")
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        choice = parts[0] if len(parts) == 1 else hint  # a choice or null
+        if get_origin(choice) is Literal and isinstance(value, str):
+            raise UserError(
+                f"{group}.{option}={value!r}: {owner} has no such choice; {nearest(value, get_args(choice))}"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(
                 f"{group}.{option}={value}: must be a finite number, for example {group}.{option}={written(default)}"
