@@ -29,17 +29,18 @@ class GridSweeper(BasicSweeper):
             return [self.launcher.launch(batch, initial_job_idx=0)]
         from credit.cli.jobs import run_with
         from credit.cli.sweep import launch
+        from credit.cli.units import units
 
         launcher = self.launcher
         compose = _compose(self.hydra_context, self.config)
-        launch(batch, compose, lambda jobs, skipped: run_with(launcher, jobs), elsewhere=True)
+        launch(batch, compose, lambda jobs, found, _: run_with(launcher, units(jobs, found.grouped, 1)), elsewhere=True)
         return []
 
 
 class LocalLauncher(Launcher):
     """One process a job on this machine; see `credit.cli.sweep`."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int | None) -> None:
         self.jobs = jobs
         self.config: DictConfig | None = None
         self.context: HydraContext | None = None
@@ -76,10 +77,12 @@ class GridConf:
 
 @dataclass
 class LocalConf:
-    """Options of the launcher: how many jobs run at the same time. For `_target_` see `GridConf`."""
+    """Options of the launcher: how many jobs run at the same time; None: see `credit.cli.sweep.here`. For `_target_` see
+    `GridConf`.
+    """
 
     _target_: str = "hydra_plugins.credit_local.LocalLauncher"
-    jobs: int = 1
+    jobs: int | None = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="credit")

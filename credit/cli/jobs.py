@@ -1,4 +1,4 @@
-"""Jobs as sweeps and tables launch them: looked at before any starts, run here or by one of Hydra's launchers."""
+"""What sweeps and tables do with their jobs: look at all before any starts, run them here or by one of Hydra's launchers."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 from credit.cli import worker
 from credit.cli.progress import SweepProgress
-from credit.config import RunConfig
+from credit.cli.units import Group, Job, Unit, groups, plain
 from credit.config.plugins import user_folders
 from credit.errors import UserError
 from credit.records import read_result
@@ -24,38 +24,6 @@ PRELOAD_FOR = {"digits": "sklearn.datasets", "tabular": "sklearn.model_selection
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One run to be launched.
-
-    Attributes:
-        title: what tells it from the other jobs.
-        config: the run.
-        folder: where its result will be.
-        words: the run as Hydra's overrides, for Hydra's launchers.
-        runner, options: see `credit.papers.runners`.
-    """
-
-    title: str
-    config: RunConfig
-    folder: Path
-    words: tuple[str, ...] = ()
-    runner: str = "train"
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def payload(self, threads: int | None, device: str | None = None) -> dict[str, Any]:
-        """Return what a worker process needs, as plain picklable values; `threads` where the run gives none."""
-        trainer = self.config.trainer
-        trainer = dataclasses.replace(trainer, threads=trainer.threads or threads, device=device or trainer.device)
-        return {
-            "config": dataclasses.replace(self.config, trainer=trainer).as_dict(),
-            "folder": str(self.folder),
-            "runner": self.runner,
-            "options": self.options,
-            "folders": [str(one) for one in user_folders()],
-        }
-
-
-@dataclasses.dataclass(frozen=True)
 class Examined:
     """What is known of jobs before they start.
 
@@ -63,11 +31,13 @@ class Examined:
         gpu: whether any of them trains on a GPU.
         seconds: an estimate for each job, None where there is none.
         measured: how many configurations the estimates were timed on.
+        grouped: the jobs that differ in their seed alone, and how they are best run.
     """
 
     gpu: bool
     seconds: list[float | None]
     measured: int
+    grouped: list[Group] = dataclasses.field(default_factory=list)
 
 
 def cores() -> int:
@@ -105,7 +75,7 @@ def examine(
         jobs: the jobs.
         refusal: makes the error of the job with this index from the words of why it cannot run.
         measure: also estimate what each costs.
-        threads: CPU threads to measure with.
+        threads: CPU threads to measure with, of each process.
         elsewhere: the jobs may run on other machines, so that a GPU that this one lacks is no reason to refuse them.
 
     Raises:
@@ -113,8 +83,18 @@ def examine(
     """
     if not jobs:
         return Examined(False, [], 0)
+    together = groups(jobs)
     payload = {
-        "jobs": [job.payload(None, device="auto" if elsewhere else None) for job in jobs],
+        "jobs": [
+            {
+                "config": plain(job, device="auto" if elsewhere else None),
+                "folder": str(job.folder),
+                "runner": job.runner,
+                "options": job.options,
+            }
+            for job in jobs
+        ],
+        "groups": together,
         "folders": [str(one) for one in user_folders()],
         "threads": threads,
         "measure": measure,
@@ -122,36 +102,71 @@ def examine(
     [outcome] = run_jobs(worker.examine, [payload], parallel=1, preload=preload(jobs), watch=lambda *_: None)
     if outcome.error is not None:
         raise RuntimeError(f"checking the jobs failed: {outcome.error}\n{outcome.log}")
-    if outcome.value["refused"] is not None:
-        raise refusal(*outcome.value["refused"])
-    return Examined(outcome.value["gpu"], outcome.value["seconds"], outcome.value["measured"])
+    found = outcome.value
+    if found["refused"] is not None:
+        raise refusal(*found["refused"])
+    grouped = [
+        Group(tuple(jobs[index] for index in indices), **choice)
+        for indices, choice in zip(together, found["choices"], strict=True)
+    ]
+    return Examined(found["gpu"], found["seconds"], found["measured"], grouped)
 
 
-def run_here(jobs: Sequence[Job], parallel: int, *, skipped: int | None = None) -> list[Outcome]:
-    """Run each job in a process of its own on this machine; one that fails costs no other.
+def run_here(
+    made: Sequence[Unit], parallel: int, *, skipped: int | None = None, notes: Sequence[str] = ()
+) -> dict[Path, Outcome]:
+    """Run each unit in a process of its own on this machine; one that fails costs no other.
 
     Args:
-        jobs: the jobs.
+        made: the units.
         parallel: how many at the same time; the CPU's cores are shared among them.
-        skipped: how many more were complete already, for the screen; None where that was said already.
+        skipped: how many more jobs were complete already, for the screen; None where that was said already.
+        notes: lines for the screen before the first job.
+
+    Returns:
+        How each job ended, by its folder.
     """
-    payloads = [job.payload(share(parallel)) for job in jobs]
-    with SweepProgress([(job.title, job.folder) for job in jobs], skipped) as progress:
-        return run_jobs(worker.run_one, payloads, parallel=parallel, preload=preload(jobs), watch=progress.watch)
+    payloads = [unit.payload(share(parallel)) for unit in made]
+    modules = preload(job for unit in made for job in unit.jobs)
+    with SweepProgress([(unit.title, [job.folder for job in unit.jobs]) for unit in made], skipped, notes) as progress:
+        outcomes = run_jobs(worker.run_unit, payloads, parallel=parallel, preload=modules, watch=progress.watch)
+    ended: dict[Path, Outcome] = {}
+    for unit, outcome in zip(made, outcomes, strict=True):
+        ended |= _each(unit.jobs, outcome)
+    return ended
 
 
-def run_with(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:
-    """Run the jobs by one of Hydra's launchers, made with `credit.cli.train.train_job`; return how each ended.
+def _each(jobs: Sequence[Job], outcome: Outcome) -> dict[Path, Outcome]:
+    """Return how a unit's jobs ended; one that was killed had perhaps finished some of them."""
+    if outcome.error is None:
+        pairs = zip(jobs, outcome.value, strict=True)
+        return {job.folder: Outcome(result, error, outcome.seconds) for job, (result, error) in pairs}
+    results = {job.folder: _result(job) for job in jobs}
+    return {
+        folder: outcome if result is None else Outcome(result, None, outcome.seconds)
+        for folder, result in results.items()
+    }
 
-    A launcher gives up where a job's process dies (out of memory, out of time): its other jobs may go on, and what they
-    come to is in their folders.
+
+def run_with(launcher: Any, made: Sequence[Unit]) -> dict[Path, Outcome]:
+    """Run units by one of Hydra's launchers, made with `credit.cli.train.train_job`; return how each job ended.
+
+    Seeds in one pass go as one job where they are consecutive, one by one where they are not. A launcher gives up where a
+    job's process dies (out of memory, out of time): its other jobs may go on, and what they come to is in their folders.
     """
+    sent = [part for unit in made for part in ([unit] if unit.words() else [Unit((job,)) for job in unit.jobs])]
+    ended: dict[Path, Outcome] = {}
     try:
-        returns = launcher.launch([list(job.words) for job in jobs], initial_job_idx=0)
+        returns = launcher.launch([list(unit.words() or ()) for unit in sent], initial_job_idx=0)
     except Exception as error:  # a launcher raises whatever its cluster's library does
         gave_up = f"the launcher gave up ({type(error).__name__}: {error}); jobs it still has are not stopped"
-        return [Outcome(read_result(job.folder), None if _result(job) else gave_up, 0.0) for job in jobs]
-    return [Outcome(_result(job), _raised(one), 0.0) for job, one in zip(jobs, returns, strict=True)]
+        for unit in sent:
+            ended |= _each(unit.jobs, Outcome(None, gave_up, 0.0))
+        return ended
+    for unit, one in zip(sent, returns, strict=True):
+        raised = _raised(one)
+        ended |= _each(unit.jobs, Outcome([(_result(job), None) for job in unit.jobs], raised, 0.0))
+    return ended
 
 
 def preload(jobs: Iterable[Job]) -> list[str]:
@@ -171,7 +186,8 @@ def failure(job: Job, outcome: Outcome | None) -> str | None:
         return outcome.error
     result = read_result(job.folder)
     if result is None or result.get("status") not in ("complete", "diverged"):
-        return f"{(result or {}).get('status', 'no result')}; see {job.folder}"
+        told = result or {"status": "no result"}
+        return f"{told.get('status')}{': ' + told['error'] if told.get('error') else ''}; see {job.folder}"
     return None
 
 

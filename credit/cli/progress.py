@@ -1,7 +1,10 @@
 """A sweep on the screen while it runs: a live table on a terminal, one line a finished job elsewhere."""
 
+import statistics
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,12 +20,14 @@ class SweepProgress:
     """Shows what `credit.records.launcher.run_jobs` tells it; a context manager.
 
     Args:
-        jobs: title and run folder of each job that will run, in order.
+        units: title and run folders of what each process will run, in order: a job, or several in one pass.
         skipped: how many finished jobs are not run again; None where that was said already.
+        notes: lines to show before the first starts.
     """
 
-    def __init__(self, jobs: list[tuple[str, Path]], skipped: int | None) -> None:
-        self._jobs = jobs
+    def __init__(self, units: Sequence[tuple[str, list[Path]]], skipped: int | None, notes: Sequence[str] = ()) -> None:
+        self._units, self._notes = units, notes
+        self._total = sum(len(folders) for _, folders in units)
         self._skipped = skipped
         self._running: dict[int, float] = {}
         self._finished: dict[int, Outcome] = {}
@@ -32,8 +37,10 @@ class SweepProgress:
     def __enter__(self) -> "SweepProgress":
         if self._skipped is not None:
             skipped = f", {self._skipped} already complete" if self._skipped else ""
-            jobs = "1 job" if len(self._jobs) == 1 else f"{len(self._jobs)} jobs"
+            jobs = "1 job" if self._total == 1 else f"{self._total} jobs"
             print(f"{jobs} to run{skipped}", flush=True)
+        for note in self._notes:
+            print(note, flush=True)
         if sys.stdout.isatty():
             from rich.live import Live
 
@@ -53,32 +60,41 @@ class SweepProgress:
             self._running.pop(index)
             self._finished[index] = outcome
             if self._live is None:
-                title = self._jobs[index][0]
-                print(f"[{len(self._finished)}/{len(self._jobs)}] {title}: {_ended(outcome)}", flush=True)
+                print(
+                    f"[{self._count(self._finished)}/{self._total}] {self._title(index)}: {_ended(outcome)}", flush=True
+                )
         now = time.perf_counter()
         if self._live is not None and (event == "finished" or now - self._drawn >= REFRESH):
             self._drawn = now
             self._live.update(self._table(), refresh=True)
 
+    def _title(self, index: int) -> str:
+        return self._units[index][0]
+
+    def _count(self, units: Iterable[int]) -> int:
+        """Return how many jobs some units are."""
+        return sum(len(self._units[index][1]) for index in units)
+
     def _table(self) -> Any:
         from rich.table import Table
 
-        table = Table(title=f"{len(self._finished)} of {len(self._jobs)} jobs done", title_justify="left")
+        done = self._count(self._finished)
+        table = Table(title=f"{done} of {self._total} jobs done", title_justify="left")
         for heading in ("job", "state"):
             table.add_column(heading)
         for index in list(self._finished)[-FINISHED_SHOWN:]:
             outcome = self._finished[index]
-            table.add_row(self._jobs[index][0], _ended(outcome), style="red" if outcome.error else "")
+            table.add_row(self._title(index), _ended(outcome), style="red" if outcome.error else "")
         for index, started in self._running.items():
-            table.add_row(self._jobs[index][0], self._state(index, time.perf_counter() - started), style="bold")
-        left = len(self._jobs) - len(self._finished) - len(self._running)
+            table.add_row(self._title(index), self._state(index, time.perf_counter() - started), style="bold")
+        left = self._total - done - self._count(self._running)
         if left:
             table.add_row(f"{left} more", "waiting", style="dim")
         return table
 
     def _state(self, index: int, seconds: float) -> str:
-        """Return where a running job stands, from its metrics file: the last line, and the last accuracy."""
-        rows = read_metrics(self._jobs[index][1])
+        """Return where a unit stands, from its first run's metrics file: the last line, and the last accuracy."""
+        rows = read_metrics(self._units[index][1][0])
         if not rows:
             return f"running, {seconds:.0f} s"
         accuracy = next((row["test_top1"] for row in reversed(rows) if row.get("test_top1") is not None), None)
@@ -86,10 +102,24 @@ class SweepProgress:
 
 
 def _ended(outcome: Outcome) -> str:
+    """Return how a unit ended: its run's state and accuracy, or how many runs ended how and the mean accuracy."""
     if outcome.error is not None:
         return f"failed: {outcome.error.splitlines()[0]}"
-    best = outcome.value.get("best") or outcome.value.get("last") or {}
-    return f"{outcome.value['status']}, test {_percent(best.get('test_top1'))}, {outcome.seconds:.1f} s"
+    seconds = f"{outcome.seconds:.1f} s"
+    if len(outcome.value) == 1:
+        [(result, error)] = outcome.value
+        failed = "" if error is None else f"failed: {error.splitlines()[0]}"
+        return failed or f"{result['status']}, test {_percent(_accuracy(result))}, {seconds}"
+    states = Counter("failed" if result is None else result["status"] for result, _ in outcome.value)
+    accuracies = [_accuracy(result) for result, _ in outcome.value if result and result["status"] == "complete"]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"{told}, test {_percent(statistics.fmean(known) if known else None)} (mean), {seconds} together"
+
+
+def _accuracy(result: dict[str, Any]) -> float | None:
+    accuracy: float | None = (result.get("best") or result.get("last") or {}).get("test_top1")
+    return accuracy
 
 
 def _percent(value: float | None) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.cli.jobs import Job, check_parallel, examine, failure, run_here
+from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, share
+from credit.cli.units import Job, titles, told, units, with_seeds
+from credit.config import RunConfig
 from credit.config.overrides import explain, plain
 from credit.errors import UserError
 from credit.records import is_complete, read_result, run_folder, summarise, summary_table
 from credit.records.launcher import Outcome
 
-Start = Callable[[Sequence[Job], int], list[Outcome]]
+Start = Callable[[Sequence[Job], Examined, int], dict[Path, Outcome]]
 """Runs jobs that were checked and says how each ended; also told how many more were complete already."""
 
 
@@ -21,7 +23,7 @@ def launch(
     """Run a sweep to its end; raise `SystemExit(1)` where a job failed, diverged or was killed.
 
     Args:
-        job_words: the overrides of each job.
+        job_words: the overrides of each job, which is several where they say ``replicas``.
         compose: gives the composed configuration of one job's overrides.
         start: runs the jobs that are left.
         elsewhere: whether they may run on other machines.
@@ -30,38 +32,47 @@ def launch(
         UserError: a job cannot run; none has started.
     """
     every = _jobs(job_words, compose)
-    jobs = list({job.folder: job for job in reversed(every)}.values())[::-1]  # two spellings of one run are one job
+    of = {job.folder: index for index, job in reversed(every)}
+    jobs = list({job.folder: job for _, job in reversed(every)}.values())[::-1]  # two spellings of one run are one job
     waiting = [job for job in jobs if not is_complete(job.folder)]
-    outcomes: list[Outcome] = []
+    outcomes: dict[Path, Outcome] = {}
     if waiting:
-        numbers = [every.index(job) + 1 for job in waiting]
-        examine(
-            waiting,
-            lambda index, why: _of_job(numbers[index], len(every), waiting[index].title, why),
-            elsewhere=elsewhere,
-        )
-        outcomes = start(waiting, len(jobs) - len(waiting))
+
+        def refusal(index: int, why: str) -> UserError:
+            return _of_job(of[waiting[index].folder] + 1, len(job_words), waiting[index].title, why)
+
+        found = examine(waiting, refusal, threads=share(cores()), elsewhere=elsewhere)
+        outcomes = start(waiting, found, len(jobs) - len(waiting))
     else:
         print(f"nothing to run, {len(jobs)} already complete")
-    failed = _report(jobs, {job.folder: outcome for job, outcome in zip(waiting, outcomes, strict=True)})
-    if failed:
+    if _report(jobs, outcomes):
         raise SystemExit(1)
 
 
 def here(parallel: Any) -> Start:
-    """Return what runs jobs on this machine, so many at the same time.
+    """Return what runs jobs on this machine.
+
+    Args:
+        parallel: how many at the same time; None: one, and where seeds are grouped one a core, but one on a GPU.
 
     Raises:
         UserError: not a whole number from 1.
     """
-    count = check_parallel(parallel)
-    return lambda jobs, skipped: run_here(jobs, count, skipped=skipped)
+    given = None if parallel is None else check_parallel(parallel)
+
+    def start(jobs: Sequence[Job], found: Examined, skipped: int) -> dict[Path, Outcome]:
+        alone = found.gpu or all(job.most == 1 for job in jobs)
+        count = given or (1 if alone else cores())
+        return run_here(units(jobs, found.grouped, count), count, skipped=skipped, notes=told(found.grouped))
+
+    return start
 
 
-def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> list[Job]:
+def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> list[tuple[int, Job]]:
+    """Return the jobs, each with the place of its words."""
     from hydra.errors import HydraException
 
-    from credit.config.compose import checked
+    from credit.config.compose import checked, variants
 
     settings = [dict(plain(word).partition("=")[::2] for word in words) for words in job_words]
     varied = [key for key in settings[0] if any(other.get(key) != settings[0][key] for other in settings)]
@@ -69,14 +80,32 @@ def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> li
     for index, (words, given) in enumerate(zip(job_words, settings, strict=True)):
         told = " ".join(f"{key}={given[key]}" for key in varied)
         try:
-            config = checked(compose(words))
+            composed = compose(words)
+            config = checked(composed)
+            if config.replicas == 1:
+                jobs.append((index, _job(told, config, words)))
+                continue
+            seeds = replica_seeds(config)
+            runs = variants(composed, [{"seed": seed, "replicas": 1} for seed in seeds])
         except HydraException as error:
             raise _of_job(index + 1, len(job_words), told, str(explain(error))) from error
         except UserError as error:
             raise _of_job(index + 1, len(job_words), told, str(error)) from error
-        folder = run_folder(config)
-        jobs.append(Job(told or folder.name, config, folder, tuple(words)))
+        own = [f"{key}={given[key]}" for key in varied if key not in ("seed", "replicas")]
+        most = None if config.replicas == "auto" else len(seeds)
+        for seed, run in zip(seeds, runs, strict=True):
+            jobs.append((index, _job(" ".join([*own, f"seed={seed}"]), run, with_seeds(words, seed, 1), most)))
     return jobs
+
+
+def _job(told: str, config: RunConfig, words: Sequence[str], most: int | None = 1) -> Job:
+    folder = run_folder(config)
+    return Job(told or folder.name, config, folder, tuple(words), most=most)
+
+
+def replica_seeds(config: RunConfig) -> range:
+    """Return the seeds that a configuration stands for: its own and, by `replicas`, those that follow."""
+    return range(config.seed, config.seed + (config.replicas if isinstance(config.replicas, int) else 1))
 
 
 def _of_job(number: int, total: int, told: str, message: str) -> UserError:
@@ -94,18 +123,19 @@ def _report(jobs: list[Job], outcomes: dict[Path, Outcome]) -> bool:
     finished = [result for result in results.values() if result is not None]
     if finished:
         console.print(summary_table(summarise(finished)))
-    failed = False
+    alike: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         outcome = outcomes.get(job.folder)
         reason = failure(job, outcome)
         if reason is None and (results[job.folder] or {})["status"] == "diverged":
             reason = f"diverged; see {job.folder}"
-        if reason is None:
-            continue
-        failed = True
-        console.print(f"{job.title}: {reason}", markup=False, style="red")
-        if outcome is not None and "Traceback" in outcome.log:
-            console.print(outcome.log.rstrip(), markup=False)
-    if failed:
+        if reason is not None:
+            log = outcome.log if outcome is not None and "Traceback" in outcome.log else ""
+            alike.setdefault((reason, log), []).append(job)
+    for (reason, log), group in alike.items():
+        console.print(f"{titles(group)}: {reason}", markup=False, style="red")
+        if log:
+            console.print(log.rstrip(), markup=False)
+    if alike:
         console.print("The same command skips what is done and tries the rest again.")
-    return failed
+    return bool(alike)

@@ -2,13 +2,13 @@
 
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from credit.cli.jobs import Examined, Job, cores, examine, failure, run_here, run_with, share
+from credit.cli.jobs import Examined, cores, examine, failure, run_here, run_with, share
 from credit.cli.launchers import hydra_launcher, is_local, local_jobs, split_words
 from credit.cli.train import take_folders
+from credit.cli.units import Group, Job, titles, told, units
 from credit.config.plugins import use_folders
 from credit.config.schema import RunConfig
 from credit.errors import UserError, nearest
@@ -27,6 +27,7 @@ claim with its verdict. The same command goes on where it was stopped.
 
   budget=smoke|quick|paper      seconds, minutes on two CPU cores (the default), or as published
   seeds=3                       runs a cell; the default is the budget's
+  replicas=auto|1               train a cell's seeds in one pass where that is faster (the default), or never
   trainer.epochs=5 ...          any setting of credit-train, for every cell; the report says so
   hydra.launcher.jobs=2         jobs at a time; the default is one a CPU core, or one where a GPU is used
   hydra/launcher=submitit_slurm hydra.launcher.partition=gpu ...   another of Hydra's launchers
@@ -46,6 +47,7 @@ class Request:
     table: str
     budget: str
     seeds: int | None
+    replicas: str
     words: list[str]
     hydra: list[str]
     folders: list[str]
@@ -54,7 +56,8 @@ class Request:
     @property
     def rest(self) -> list[str]:
         """The words of the command that the table's expansion does not see."""
-        return [*self.hydra, *(word for folder in self.folders for word in ("--config-dir", folder))]
+        own = [] if self.replicas == "auto" else [f"replicas={self.replicas}"]
+        return [*own, *self.hydra, *(word for folder in self.folders for word in ("--config-dir", folder))]
 
 
 def main(argv: list[str]) -> int:
@@ -83,7 +86,7 @@ def _request(words: list[str], folders: list[str]) -> Request:
             f"one table at a time, by name, and {given} given: credit table lisp/fig3; `credit table` lists all"
         )
     settings, hydra = split_words([word for word in words if "=" in word and not word.startswith("-")])
-    own = {"budget": "quick", "seeds": "default"}
+    own = {"budget": "quick", "seeds": "default", "replicas": "auto"}
     for word in settings:
         key, _, value = word.partition("=")
         if key in own:
@@ -92,9 +95,14 @@ def _request(words: list[str], folders: list[str]) -> Request:
         raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
     if own["seeds"] != "default" and not (own["seeds"].isdecimal() and int(own["seeds"])):
         raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
+    if own["replicas"] not in ("auto", "1"):
+        raise UserError(
+            f"replicas={own['replicas']}: auto trains a cell's seeds in one pass where that is faster, 1 never does; "
+            f"how many seeds a cell has is seeds=N"
+        )
     rest = [word for word in settings if word.partition("=")[0] not in own]
     seeds = None if own["seeds"] == "default" else int(own["seeds"])
-    return Request(names[0], own["budget"], seeds, rest, hydra, folders, "--dry-run" in flags)
+    return Request(names[0], own["budget"], seeds, own["replicas"], rest, hydra, folders, "--dry-run" in flags)
 
 
 def _list() -> None:
@@ -132,7 +140,7 @@ def _run(asked: Request) -> int:
     spec = load(asked.table)
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
-    jobs = _jobs(manifest)
+    jobs = _jobs(manifest, most=1 if asked.replicas == "1" else None)
     waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
     found = _examine(spec, manifest, waiting, threads=share(parallel or cores()), elsewhere=not local)
     parallel = parallel or (1 if found.gpu else cores())
@@ -144,15 +152,15 @@ def _run(asked: Request) -> int:
     folder = write_manifest(manifest)
     started = time.perf_counter()
     with environment(**{COMMAND: manifest.command}):
-        outcomes = _launch(waiting, parallel, asked.hydra, folder)
+        outcomes = _launch(waiting, found.grouped, parallel, asked.hydra, folder)
     if waiting and local:
         print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
     _write_report(spec, manifest, folder)
     return _failures(jobs, outcomes)
 
 
-def _jobs(manifest: Manifest) -> list[Job]:
-    """Return the table's distinct runs; two cells may be one and the same."""
+def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
+    """Return the table's distinct runs; two cells may be one and the same. For `most` see `credit.cli.units.Job`."""
     from credit.config import check
     from credit.config.overrides import rewrite
 
@@ -161,7 +169,12 @@ def _jobs(manifest: Manifest) -> list[Job]:
         repeat = " ".join(f"{key}={value}" for key, value in job.repeat.items())
         title = f"{job.row}/{job.column} {repeat}".strip()
         words = tuple(rewrite(job.words))
-        made = Job(title, check(job.config), job.path(), words, job.runner, job.options)
+        made = Job(title, check(job.config), job.path(), words, job.runner, job.options, most)
+        if made.config.replicas != 1:
+            raise UserError(
+                f"{manifest.table} sets replicas={made.config.replicas}: a table's runs are one seed each, and how many "
+                f"seeds a cell has is its budget's `seeds`. Leave it out"
+            )
         jobs.setdefault(made.folder, made)
     return list(jobs.values())
 
@@ -184,31 +197,35 @@ def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, threads: int
     return examine(waiting, refusal, measure=True, threads=threads, elsewhere=elsewhere)
 
 
-def _launch(waiting: list[Job], parallel: int, hydra: list[str], folder: Path) -> dict[Path, Outcome]:
+def _launch(
+    waiting: list[Job], grouped: list[Group], parallel: int, hydra: list[str], folder: Path
+) -> dict[Path, Outcome]:
     """Run what is left: training where asked, then the comparators, then timings one by one."""
     ended: dict[Path, Outcome] = {}
-
-    def note(jobs: Sequence[Job], outcomes: list[Outcome]) -> None:
-        ended.update({job.folder: outcome for job, outcome in zip(jobs, outcomes, strict=True)})
-
     training = [job for job in waiting if job.runner not in LOCAL_ORDER]
     if training and is_local(hydra):
-        note(training, run_here(training, parallel))
+        ended |= run_here(units(training, grouped, parallel), parallel)
     elif training:
         with hydra_launcher(hydra, folder / "launcher") as launcher:
-            note(training, run_with(launcher, training))
+            ended |= run_with(launcher, units(training, grouped, 1))
     for name in LOCAL_ORDER:
         jobs = [job for job in waiting if job.runner == name]
         if jobs:
-            note(jobs, run_here(jobs, 1 if name == "timing" else parallel))
+            ended |= run_here(units(jobs, [], 1), 1 if name == "timing" else parallel)
     return ended
 
 
 def _cost(waiting: list[Job], found: Examined, parallel: int) -> float:
     """Return about how many seconds the jobs take together, as far as that is known."""
-    known = [(seconds, job.runner) for seconds, job in zip(found.seconds, waiting, strict=True) if seconds is not None]
-    shared = [seconds for seconds, name in known if name != "timing"]
-    alone = sum(seconds for seconds, name in known if name == "timing")
+    seconds = {job.folder: known for job, known in zip(waiting, found.seconds, strict=True) if known is not None}
+    for group in found.grouped:
+        for job in group.jobs if group.chunk > 1 else ():
+            if job.folder in seconds:
+                seconds[job.folder] /= group.speedup or 1.0
+    made = units(waiting, found.grouped, parallel)
+    known = [(sum(seconds.get(job.folder, 0.0) for job in unit.jobs), unit.jobs[0].runner) for unit in made]
+    shared = [cost for cost, name in known if name != "timing"]
+    alone = sum(cost for cost, name in known if name == "timing")
     return max(sum(shared) / parallel, max(shared, default=0.0)) + alone
 
 
@@ -226,7 +243,8 @@ def _plan(
     text += f"; about {_duration(total)} on {where}" if unknown < len(waiting) else f"; to run on {where}"
     if found.measured:
         text += f" (measured: 3 steps of {_count(found.measured, 'configuration')})"
-    return text + (f"; {unknown} not estimated" if unknown else "")
+    text += f"; {unknown} not estimated" if unknown else ""
+    return "\n".join([text, *told(found.grouped)])
 
 
 def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
@@ -247,14 +265,14 @@ def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
     for job, why in failed:
         alike.setdefault(why, []).append(job)
     for why, group in alike.items():
-        print(f"{_titles(group)}: {why}")
+        print(f"{titles(group)}: {why}")
         log = outcomes[group[0].folder].log if group[0].folder in outcomes else ""
         if "Traceback" in log:
             print(log.rstrip())
     missing = {job.folder for job, _ in failed}
     diverged = [job for job in jobs if job.folder not in missing and _status(job) == "diverged"]
     if diverged:
-        print(f"{_count(len(diverged), 'run')} diverged: {_titles(diverged)}")
+        print(f"{_count(len(diverged), 'run')} diverged: {titles(diverged)}")
     if failed:
         print(
             f"{len(failed)} of {_count(len(jobs), 'job')} failed; the same command skips what is done and tries these again."
@@ -264,11 +282,6 @@ def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
 
 def _status(job: Job) -> str | None:
     return (read_result(job.folder) or {}).get("status")
-
-
-def _titles(jobs: list[Job]) -> str:
-    more = f" and {len(jobs) - 6} more" if len(jobs) > 6 else ""
-    return ", ".join(job.title for job in jobs[:6]) + more
 
 
 def _name(words: list[str]) -> str:

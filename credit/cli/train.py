@@ -103,7 +103,8 @@ def _word_of(flag: str, word: str | None) -> str:
 
 def _refuse_launcher_of_one_run(words: list[str]) -> None:
     given = [word for word in words if word.startswith(("hydra/launcher=", "hydra.launcher.", "hydra/sweeper="))]
-    if given and not {"-m", "--multirun"} & set(words):
+    several = any(word.lstrip("+").startswith("replicas=") for word in words)
+    if given and not several and not {"-m", "--multirun"} & set(words):
         raise UserError(f"{given[0]} is about the jobs of a sweep, and this is one run: add -m, or leave it out")
 
 
@@ -126,8 +127,13 @@ def _show_config(words: list[str]) -> int:
     return code
 
 
-def _run_hydra(words: list[str]) -> int:
-    """Give the words to Hydra with its errors raised, not printed; return the exit code."""
+def _run_hydra(words: list[str], many: bool = False) -> int:
+    """Give the words to Hydra with its errors raised, not printed; return the exit code.
+
+    Args:
+        words: what was given, flags first.
+        many: run it as a sweep though it is none by its words; it is one by its `replicas`.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -135,7 +141,7 @@ def _run_hydra(words: list[str]) -> int:
     from credit.config import sources
     from credit.config.overrides import explain
 
-    codes: list[int] = []
+    codes: list[int | None] = []
     failures: list[Exception] = []
 
     def here(cfg: Any) -> None:
@@ -144,19 +150,21 @@ def _run_hydra(words: list[str]) -> int:
         except Exception as error:  # Hydra would print lines of its own around it; raised again below
             failures.append(error)
 
-    many = bool({"-m", "--multirun"} & set(words))
-    task = job_task() if many else here
+    sweeps = many or bool({"-m", "--multirun"} & set(words))
+    more = ["--multirun"] * many + [_launcher_folder()] * sweeps
     sources.register()
     try:
-        with _as_command_line(words, [_launcher_folder()] if many else []):
-            hydra.main(config_path=None, config_name="config", version_base="1.3")(task)()
+        with _as_command_line(words, more):
+            hydra.main(config_path=None, config_name="config", version_base="1.3")(job_task() if sweeps else here)()
     except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
     if failures:
         raise failures[0]
-    return max(codes, default=0)
+    if None in codes:
+        return _run_hydra(words, many=True)
+    return max((code for code in codes if code is not None), default=0)
 
 
 def _launcher_folder() -> str:
@@ -166,7 +174,7 @@ def _launcher_folder() -> str:
     return f"hydra.sweep.dir={quoted(str(runs_root().absolute() / 'launcher'))}"
 
 
-def job_task() -> Callable[[Any], dict[str, Any]]:
+def job_task() -> Callable[[Any], list[dict[str, Any]]]:
     """Return what Hydra's launchers run as a job, here or on another machine: `train_job` with this process's folders.
 
     It is pickled: nothing of this process reaches the job but what it carries.
@@ -175,8 +183,8 @@ def job_task() -> Callable[[Any], dict[str, Any]]:
     return functools.update_wrapper(task, train_job)
 
 
-def train_job(folders: list[str], cfg: Any) -> dict[str, Any]:
-    """Train one composed configuration as a job of its own and return its result, also a diverged one's.
+def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
+    """Train one composed configuration as a job of its own and return its results, one a seed, also diverged ones'.
 
     Args:
         folders: the user's configuration folders.
@@ -185,13 +193,17 @@ def train_job(folders: list[str], cfg: Any) -> dict[str, Any]:
     Raises:
         UserError: it cannot run.
     """
-    from credit.config.compose import checked
+    from credit.cli.sweep import replica_seeds
+    from credit.cli.worker import train_unit
+    from credit.config.compose import checked, variants
 
     use_folders(folders)
-    config = checked(cfg)
-    from credit.training import train
-
-    return train(config, console=False)
+    runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
+    pairs = train_unit(runs, measured=len(runs) == 1)
+    for _, error in pairs:
+        if error is not None:
+            raise UserError(error)
+    return [result for result, _ in pairs if result is not None]
 
 
 @contextlib.contextmanager
@@ -217,12 +229,23 @@ def _as_command_line(words: list[str], more: list[str]) -> Iterator[None]:
         sys.argv = argv
 
 
-def train_composed(cfg: Any) -> int:
-    """Check and train one composed configuration; return 0 where it completed, else 1."""
+def train_composed(cfg: Any) -> int | None:
+    """Check and train one composed configuration; return 0 where it completed, else 1; None where it is several runs.
+
+    Raises:
+        UserError: it cannot run.
+    """
     from credit.config.compose import checked
     from credit.records.outcome import finished
 
     config = checked(cfg)
+    if config.replicas == "auto":
+        raise UserError(
+            "replicas=auto is about the seeds of a sweep or a table, and this is one run: write replicas=20 for seeds "
+            f"{config.seed} to {config.seed + 19}, or -m seed=0,1,2 replicas=auto"
+        )
+    if config.replicas != 1:
+        return None
     result = finished(config)  # a finished run is told at once, without torch
     if result is None:
         from credit.training import train

@@ -15,6 +15,7 @@ examples
   credit-train rule=bp noise=0.4                            backprop with 40 % wrong training labels
   credit-train rule=lisp_margin data=cifar10 noise=0.4      a convolutional network on real images
   credit-train -m rule=bp,lisp_margin noise=0,0.4 seed=0,1  every combination, seeds averaged in one table
+  credit-train rule=lisp_margin noise=0.4 replicas=20       seeds 0 to 19, as twenty runs; trained together where faster
   credit-train arch=timm arch.name=resnet18 arch.stem=cifar data=cifar10
   credit-train debug=tiny ...                               the same run made tiny: does it work at all?
   credit-train --config-dir my_conf rule=mine               your own rule: my_conf/rule/mine.yaml and mine.py
@@ -28,7 +29,8 @@ often changed
   rule.signal  rule.gate  rule.transport  rule.normalizer  rule.margin
 
 flags
-  -m, --multirun        run every combination of comma-separated values; hydra.launcher.jobs=2 runs two at a time
+  -m, --multirun        run every combination of comma-separated values; hydra.launcher.jobs=2 runs two at a time,
+                        replicas=auto runs jobs that differ in their seed alone together where that is faster
   -c, --cfg job         print the composed configuration, every option with its value, and stop
   --config-dir DIR      add a folder with your own choices (DIR/rule, DIR/experiment, ...); may be repeated
   --info defaults-tree  show which file each choice came from

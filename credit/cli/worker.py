@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from credit.cli.units import pieces
 from credit.config import RunConfig, check
 from credit.config.plugins import use_folders
 from credit.errors import UserError
@@ -20,23 +22,33 @@ MOST_MEASURED = 12
 MEASURING_SECONDS = 8.0
 """How long timing them may take in all; what is left takes the pace of the most similar."""
 
+CHOOSING_SECONDS = 10.0
+"""How long comparing passes over several seeds with processes may take in all; what is left is done as the most similar."""
+
+Pairs = list[tuple[dict[str, Any] | None, str | None]]
+"""A result, or in words why there is none, for each of several runs."""
+
 
 def examine(payload: dict[str, Any]) -> dict[str, Any]:
     """Check jobs as far as can be known before one starts, and estimate what they cost.
 
     Args:
-        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner``, ``options`` and ``folder``; ``folders``,
-            the user's configuration folders; ``threads`` to measure with; whether to ``measure`` at all.
+        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner``, ``options`` and ``folder``; ``groups``,
+            indices of jobs that differ in their seed alone; ``folders``, the user's configuration folders; ``threads`` to
+            measure with; whether to ``measure`` what jobs cost.
 
     Returns:
         ``refused``: the index of the first job that cannot run and why, or None; ``gpu``: whether any trains on one;
-        ``seconds``: an estimate for each job, None where there is none; ``measured``: how many configurations were timed.
+        ``seconds``: an estimate for each job, None where there is none; ``measured``: how many configurations were timed;
+        ``choices``: for each group, how it is best run (fields of `credit.cli.units.Group`).
     """
     use_folders(payload["folders"])
     _threads(payload["threads"])
     found: dict[str, Any] = {"refused": None, "gpu": False, "seconds": [None] * len(payload["jobs"]), "measured": 0}
+    found["choices"] = []
     prepared: dict[int, Any] = {}
     seen: dict[str, int] = {}
+    chosen = _Choices()
     for index, job in enumerate(payload["jobs"]):
         try:
             config = check(job["config"])
@@ -51,17 +63,96 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
         prepared[index] = prepared[first]
     trained = {index: part for index, part in prepared.items() if part is not None}
     found["gpu"] = any(part.device.type == "cuda" for part in trained.values())
+    for indices in payload["groups"]:
+        try:
+            found["choices"].append(chosen.of(trained[indices[0]], len(indices)))
+        except UserError as error:  # one pass was asked for and cannot be
+            return found | {"refused": (indices[0], str(error))}
     if payload["measure"]:
         found |= _measured(trained, payload)
         _ask_runners(payload["jobs"], found["seconds"])
     return found
 
 
-def run_one(payload: dict[str, Any]) -> dict[str, Any]:
-    """Run the one job of the payload (``config``, ``runner``, ``options``, ``folders``) and return its result."""
+def run_unit(payload: dict[str, Any]) -> Pairs:
+    """Run the jobs of the payload (``configs``, ``runner``, ``options``, ``measured``, ``folders``).
+
+    Raises:
+        Exception: whatever the one job, or the one pass over several, raises.
+    """
     use_folders(payload["folders"])
-    result: dict[str, Any] = runner(payload["runner"]).run(check(payload["config"]), payload["options"])
-    return result
+    configs = [check(one) for one in payload["configs"]]
+    if len(configs) > 1:
+        return train_unit(configs, measured=payload["measured"])
+    return [(runner(payload["runner"]).run(configs[0], payload["options"]), None)]
+
+
+def train_unit(configs: Sequence[RunConfig], *, measured: bool) -> Pairs:
+    """Train runs that differ in their seed alone, in one pass where that is best.
+
+    Args:
+        configs: the runs.
+        measured: whether one pass is known to be best; otherwise it is measured here.
+    """
+    from credit.training.choose import choose
+
+    if measured:
+        return _train_apart(configs)
+    choice = choose(configs[0], len(configs))
+    return [pair for part in pieces(configs, choice.chunk if choice.mapped else 1) for pair in _train_apart(part)]
+
+
+def _train_apart(configs: Sequence[RunConfig]) -> Pairs:
+    """Train runs in one pass, or, where one of them cannot be trained, in as few as leave it out."""
+    from credit.training import train
+    from credit.training.together import train_together
+
+    try:
+        if len(configs) > 1:
+            return [(result, None) for result in train_together(configs, console=False)]
+        return [(train(configs[0], console=False), None)]
+    except UserError as error:
+        if len(configs) == 1:
+            return [(None, str(error))]
+    return [pair for part in pieces(configs, (len(configs) + 1) // 2) for pair in _train_apart(part)]
+
+
+class _Choices:
+    """How groups of runs are best run: measured once for those that take the same time, and not for too long."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, Any]] = {}
+        self._end = time.perf_counter() + CHOOSING_SECONDS
+
+    def of(self, part: Any, count: int) -> dict[str, Any]:
+        """Return how `count` runs like this outlined one are best run.
+
+        Raises:
+            UserError: it asks for one pass, and that cannot be.
+        """
+        network, batch, rest = _pace_key(part)
+        key = json.dumps([network, batch, count, part.cfg.trainer.replicate, rest])
+        if key not in self._known:
+            alike = [held for other, held in self._known.items() if json.loads(other)[:4] == json.loads(key)[:4]]
+            if alike and time.perf_counter() > self._end:
+                return {**alike[0], "measured": False}
+            self._known[key] = _choice(part.cfg, count)
+        return self._known[key]
+
+
+def _choice(config: RunConfig, count: int) -> dict[str, Any]:
+    try:
+        from credit.training.choose import choose
+
+        made = choose(config, count)
+    except UserError:
+        raise
+    # A user's rule may fall over here: its jobs say so, with the traceback, and cost no other.
+    except Exception as error:
+        return {"chunk": 1, "why": f"together they fail with {type(error).__name__}: {error}"}
+    if not made.mapped:
+        return {"chunk": 1, "why": made.why}
+    return {"chunk": made.chunk, "why": made.why, "speedup": made.speedup}
 
 
 def _threads(count: int | None) -> None:

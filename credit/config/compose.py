@@ -46,9 +46,22 @@ def compose_each(
     rewritten = rewrite(words)
     try:
         composed = _from_files(rewritten) if known is None else _from_known(rewritten, known)
-        OmegaConf.set_struct(composed, False)
-        fixed = "${" not in repr(OmegaConf.to_container(_without_hydra(composed)))
     except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error
+    return variants(composed, changes)
+
+
+def variants(composed: Any, changes: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
+    """Return the run of a composed OmegaConf mapping once for each of `changes`; see `compose_each`.
+
+    Raises:
+        UserError: the mapping, or one of the changes, does not describe a run.
+    """
+    composed = _without_hydra(composed)
+    OmegaConf.set_struct(composed, False)
+    try:
+        fixed = "${" not in repr(OmegaConf.to_container(composed))
+    except OmegaConfBaseException as error:
         raise explain(error) from error
     if fixed:  # a check of plain values is ten times as fast as OmegaConf's way to them
         plain = checked(composed).as_dict()

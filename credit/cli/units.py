@@ -1,0 +1,206 @@
+"""Jobs and units: runs to be launched, and those of them that go into one process together, differing in seed alone."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from credit.config import RunConfig
+from credit.config.plugins import user_folders
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be launched.
+
+    Attributes:
+        title: what tells it from the other jobs.
+        config: the run.
+        folder: where its result will be.
+        words: the run as Hydra's overrides, for Hydra's launchers.
+        runner, options: see `credit.papers.runners`.
+        most: how many runs that differ in their seed alone may be trained in one pass with it, itself counted; None: all.
+    """
+
+    title: str
+    config: RunConfig
+    folder: Path
+    words: tuple[str, ...] = ()
+    runner: str = "train"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    most: int | None = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Jobs that differ in their seed alone, and whether one pass over them beats a process each.
+
+    Attributes:
+        jobs: two or more.
+        chunk: how many go into one pass at most; 1: processes are better, or there is no other way.
+        why: the reason, in words.
+        speedup: the time of processes over that of one pass on as many cores, None where it was not measured.
+        measured: False where it was concluded from a group like this one: the process that trains looks again.
+    """
+
+    jobs: tuple[Job, ...]
+    chunk: int = 1
+    why: str = ""
+    speedup: float | None = None
+    measured: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What one process runs: a job, or several that differ in their seed alone, trained in one pass.
+
+    Attributes:
+        jobs: one or more.
+        measured: see `Group`.
+    """
+
+    jobs: tuple[Job, ...]
+    measured: bool = True
+
+    @property
+    def title(self) -> str:
+        """What tells it from the other units: ``rule=bp seeds 0-19``."""
+        if len(self.jobs) == 1:
+            return self.jobs[0].title
+        own = [job.title.split(" ") for job in self.jobs]
+        shared = [word for word in own[0] if all(word in words for words in own)]
+        return " ".join([*shared, f"seeds {spans(job.config.seed for job in self.jobs)}"])
+
+    def words(self) -> tuple[str, ...] | None:
+        """Return the unit as Hydra's overrides; None where its seeds are not consecutive."""
+        first = self.jobs[0]
+        if len(self.jobs) == 1:
+            return first.words
+        seeds = [job.config.seed for job in self.jobs]
+        return (
+            with_seeds(first.words, seeds[0], len(seeds))
+            if seeds == [*range(seeds[0], seeds[0] + len(seeds))]
+            else None
+        )
+
+    def payload(self, threads: int | None) -> dict[str, Any]:
+        """Return what a worker process needs, as plain picklable values; `threads` where the runs give none."""
+        first = self.jobs[0]
+        return {
+            "configs": [plain(job, threads) for job in self.jobs],
+            "runner": first.runner,
+            "options": first.options,
+            "measured": self.measured,
+            "folders": [str(one) for one in user_folders()],
+        }
+
+
+def plain(job: Job, threads: int | None = None, device: str | None = None) -> dict[str, Any]:
+    """Return a job's run as `RunConfig.as_dict` does, on this device, and with so many threads where it gives none."""
+    trainer = job.config.trainer
+    trainer = dataclasses.replace(trainer, threads=trainer.threads or threads, device=device or trainer.device)
+    return dataclasses.replace(job.config, trainer=trainer).as_dict()
+
+
+def with_seeds(words: Sequence[str], seed: int, count: int) -> tuple[str, ...]:
+    """Return a run's overrides with this seed, and this many from it on."""
+    kept = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "replicas")]
+    return (*kept, f"++seed={seed}", f"++replicas={count}")
+
+
+def groups(jobs: Sequence[Job]) -> list[tuple[int, ...]]:
+    """Return the positions of jobs that may be trained in one pass, two or more together."""
+    alike: dict[str, list[int]] = {}
+    for index, job in enumerate(jobs):
+        if job.runner == "train" and job.most != 1:
+            config = dataclasses.replace(job.config, seed=0).as_dict()
+            alike.setdefault(json.dumps([config, job.options, job.most], sort_keys=True), []).append(index)
+    found: list[tuple[int, ...]] = []
+    for indices in alike.values():
+        indices.sort(key=lambda index: jobs[index].config.seed)
+        found += pieces(indices, jobs[indices[0]].most or len(indices))
+    return [indices for indices in found if len(indices) > 1]
+
+
+def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[Unit]:
+    """Return what goes into one process each, in the jobs' order, so that `parallel` processes have something to do.
+
+    Args:
+        jobs: the jobs.
+        grouped: those of them that differ in their seed alone.
+        parallel: how many processes run at the same time.
+    """
+    of = {job.folder: group for group in grouped if group.chunk > 1 for job in group.jobs}
+    whole = len({id(of.get(job.folder, job)) for job in jobs})
+    made: list[Unit] = []
+    taken: set[Path] = set()
+    for job in jobs:
+        if job.folder in taken:
+            continue
+        group = of.get(job.folder, Group((job,)))
+        # Fewer units than processes: passes over parts of the seeds keep the other processes busy.
+        size = math.ceil(len(group.jobs) / math.ceil(parallel / whole))
+        # A chunk below the whole is what memory holds, and so many processes share it.
+        held = group.chunk if group.chunk >= len(group.jobs) else group.chunk // parallel
+        made += [Unit(part, group.measured) for part in pieces(group.jobs, max(1, min(size, held)))]
+        taken |= {one.folder for one in group.jobs}
+    return made
+
+
+def pieces(items: Sequence[T], most: int) -> list[tuple[T, ...]]:
+    """Return the items in as few parts of at most `most` as possible, of about equal size, in order."""
+    count = math.ceil(len(items) / most)
+    bounds = [len(items) * at // count for at in range(count + 1)]
+    return [tuple(items[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
+
+
+def told(grouped: Sequence[Group]) -> list[str]:
+    """Return lines about how groups of seeds are run: how many in one pass, and why the others are not."""
+    lines = []
+    mapped = [group for group in grouped if group.chunk > 1]
+    if mapped:
+        factors = sorted(group.speedup for group in mapped if group.speedup is not None)
+        measured = f" ({_factors(factors)} times as fast as a process each, measured)" if factors else ""
+        lines.append(f"{_count_of(mapped, grouped)} trained together{measured}")
+    apart: dict[str, list[Group]] = {}
+    for group in grouped:
+        if group.chunk == 1:
+            apart.setdefault(group.why, []).append(group)
+    return lines + [f"{_count_of(some, grouped)} trained in a process each: {why}" for why, some in apart.items()]
+
+
+def _count_of(some: Sequence[Group], every: Sequence[Group]) -> str:
+    runs = sum(len(group.jobs) for group in some)
+    if len(every) == 1:
+        return f"{runs} seeds"
+    return f"{runs} runs of {len(some)} configuration{'s' * (len(some) != 1)}"
+
+
+def _factors(factors: Sequence[float]) -> str:
+    low, high = f"{factors[0]:.1f}", f"{factors[-1]:.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def titles(jobs: Sequence[Job]) -> str:
+    """Return jobs by title, the first few of many."""
+    more = f" and {len(jobs) - 6} more" if len(jobs) > 6 else ""
+    return ", ".join(job.title for job in jobs[:6]) + more
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Return whole numbers in few words.
+
+    >>> spans([4, 0, 1, 2])
+    '0-2,4'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
