@@ -106,6 +106,13 @@ def _close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float, what: s
         assert gap <= tolerance * scale, f"{what}: the update of {name} differs by {gap:.2g} at scale {scale:.2g}"
 
 
+def _pure(rule: Rule, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
+    try:
+        return rule.functional(x, y)
+    except UserError as refusal:
+        raise RefusalError(str(refusal)) from refusal
+
+
 def loss_falls(case: Case) -> None:
     """Training accuracy on separable clusters rises well above chance in 150 steps."""
     model = case.model()
@@ -184,7 +191,7 @@ def order_free(case: Case) -> None:
     results = []
     for inputs, labels, at in ((x, y, None), (x[order], y[order], order)):
         rule = case.rule(case.model().double(), precision="float64")
-        function, (*arguments, draws) = rule.functional(inputs.double(), labels)
+        function, (*arguments, draws) = _pure(rule, inputs.double(), labels)
         if not draws:
             done = rule.updates(inputs.double(), labels)
             results.append((done.logits, done.updates))
@@ -240,7 +247,7 @@ def mapped_equals_loop(case: Case) -> None:
         model = case.model(seed).double()
         rule = case.rule(model, seed=seed, precision="float64")
         x, y = case.batch(seed)
-        function, arguments = rule.functional(x.double(), y)
+        function, arguments = _pure(rule, x.double(), y)
         calls.append(arguments)
         loops.append(rule.updates(x.double(), y).updates)
     stacked = torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), *calls)

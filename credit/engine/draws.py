@@ -47,9 +47,13 @@ class Draws:
         """Return one tensor: ``uniform`` on [0, 1), ``normal`` with unit variance, or ``uniform16``, quick and coarser."""
         if distribution == "uniform16" and self.device.type == "cpu":
             return uniform16(self.seed, name, self.position, shape, dtype)
-        source = generator(self.seed, name, self.position, self.device)
+        source = self.generator(name)
         draw = torch.randn if distribution == "normal" else torch.rand
         return draw(shape, generator=source, device=self.device, dtype=dtype)
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return this step's generator of one name, for what draws by itself; compiled and mapped steps have none."""
+        return generator(self.seed, name, self.position, self.device)
 
     def at(self, position: int) -> "Draws":
         """Return the draws of another step."""

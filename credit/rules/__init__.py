@@ -7,8 +7,9 @@ import sys
 import types
 
 from credit.rules.api import build, names, options_of, rule
+from credit.rules.functions import gate
 
-__all__ = ["build", "names", "options_of", "rule"]
+__all__ = ["build", "gate", "names", "options_of", "rule"]
 
 
 class _CallablePackage(types.ModuleType):

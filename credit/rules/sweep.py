@@ -135,6 +135,12 @@ class SweepRule(Rule, Sweeper):
                 "rule=bp"
             )
         for op in gated:
+            if (
+                self._compiled is not None
+                and (bound := getattr(self.gating, "eager_only", None))
+                and (why := bound(op))
+            ):
+                raise UserError(why)
             if why := self.gating.refusal(op):
                 able = [
                     name
