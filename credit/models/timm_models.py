@@ -30,6 +30,7 @@ def timm_model(
     name: str = "resnet18",
     stem: Literal["native", "cifar"] = "native",
     pretrained: bool | str = False,
+    patch_size: int | None = None,
 ) -> nn.Module:
     """Build a timm model with ``in_chans``, ``num_classes`` and, where the design fixes it, ``img_size`` from the data.
 
@@ -43,6 +44,8 @@ def timm_model(
             otherwise shrink a 32-pixel image to 8 before the first block; it starts fresh, also with pretrained.
         pretrained: ``true`` downloads timm's own weights; a path names a ``.safetensors`` file of this model. A head
             for another number of classes starts fresh.
+        patch_size: side in pixels of the patches that a transformer, mixer or ConvNeXt cuts the image into; None: the
+            model's own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
 
     Raises:
         UserError: unknown name, no such stem, missing or unfit weights, images the model cannot take.
@@ -60,6 +63,8 @@ def timm_model(
     config = timm.models.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = (height, width)
+    if patch_size is not None:
+        arguments["patch_size"] = _patch(name, patch_size, height, width)
     if pretrained:
         arguments["pretrained"] = True
     if isinstance(pretrained, str):
@@ -73,6 +78,15 @@ def timm_model(
         _small_stem(name, model)
     _check_fit(name, model, (channels, height, width), classes)
     return model
+
+
+def _patch(name: str, size: int, height: int, width: int) -> int:
+    if size < 1 or height % size or width % size:
+        raise UserError(
+            f"arch.patch_size={size} does not divide images of {height}x{width} pixels into whole patches; choose a divisor "
+            f"of both, for example arch.patch_size=4"
+        )
+    return size
 
 
 def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: tuple[int, int]) -> nn.Module:
@@ -91,6 +105,11 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
             raise UserError(
                 f"arch.pretrained=true: timm's weights for {name} could not be fetched or loaded: {reason}. Download "
                 f"them elsewhere and give arch.pretrained=<path to .safetensors>, or write arch.pretrained=false"
+            ) from error
+        if isinstance(error, TypeError) and "patch_size" in reason:
+            raise UserError(
+                f"arch.patch_size={arguments['patch_size']}: timm {name} cuts no patches; leave it out (null), or choose a "
+                f"transformer or ConvNeXt, for example arch.name=test_vit"
             ) from error
         raise UserError(
             f"arch.name={name!r} cannot be built for images of {size[0]}x{size[1]} pixels: {reason}. Choose a "

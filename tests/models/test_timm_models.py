@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from credit.errors import UserError
 from credit.models import build
 
 CIFAR = (3, 32, 32)
@@ -43,3 +44,25 @@ def test_weights_from_a_file_are_loaded_and_a_foreign_head_starts_fresh(classes:
     assert loaded["fc.weight"].shape[0] == classes
     if classes == 10:
         assert torch.equal(loaded["fc.weight"], source["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"), [("test_vit", "patch_embed.proj.weight"), ("test_convnext", "stem.0.weight")]
+)
+def test_a_patch_size_cuts_smaller_patches(name: str, weight: str) -> None:
+    model = build({"kind": "timm", "name": name, "patch_size": 2}, CIFAR, 5, seed=0)
+    assert model.get_parameter(weight).shape[-2:] == (2, 2)
+    assert model(torch.zeros(2, *CIFAR)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("test_vit", 5, "arch.patch_size=5 does not divide images of 32x32 pixels into whole patches"),
+        ("test_vit", 0, "arch.patch_size=0 does not divide"),
+        ("resnet10t", 4, "arch.patch_size=4: timm resnet10t cuts no patches; leave it out"),
+    ],
+)
+def test_a_patch_size_that_cannot_be_is_refused(name: str, size: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build({"kind": "timm", "name": name, "patch_size": size}, CIFAR, 5, seed=0)
