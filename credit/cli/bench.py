@@ -9,13 +9,25 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-RULES = ("bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa")
+from credit.cli.bench_replicas import REPLICAS, replica_rows
+
+# What each rule's step may take of autograd's time; these are the rules measured by default.
+RULES = {
+    "bp": 1.0, "lisp_raw": 1.0, "lisp_margin": 1.1, "lisp_ce": 1.1, "fa": 1.0, "dfa": 0.9,
+    "untied_constant": 1.0, "untied_rectangle": 1.0, "untied_triangle": 1.0, "untied_logistic": 1.0,
+    "jam_full": 1.1, "jam_positive": 1.1, "jam_rectangle": 1.1,
+}  # fmt: skip
 SHAPES = {
     "mlp": (1, 28, 28),
     "lenet5": (3, 32, 32),
+    "lenet5_sigmoid": (1, 28, 28),
     "plain_conv_bn": (3, 32, 32),
     "cifar_resnet": (3, 32, 32),
 }
+# Those that are not a kind of network at its defaults.
+SPECS: dict[str, dict[str, Any]] = {"lenet5_sigmoid": {"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}}
+# Where the untied gates are measured by default, and the others are not: the networks of their paper.
+GATED, GATES_ALONE = ("mlp", "lenet5", "lenet5_sigmoid"), ("lenet5_sigmoid",)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
 # Networks without batch statistics, where lisp_margin leaves satisfied samples out of the sweep.
 SPARSE = ("mlp", "lenet5")
@@ -30,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
         description="Time and peak memory of one step of each rule over those of a plain autograd step on the same model "
         "and batch, measured in alternating pairs in one run: ratios, medians. 1.00 is autograd.",
     )
-    p.add_argument("--rules", default=",".join(RULES), help="comma-separated names, or 'all' (default: %(default)s)")
+    p.add_argument(
+        "--rules",
+        help=f"comma-separated names, or 'all' (default: {', '.join(RULES)}; the untied gates on {', '.join(GATED)} alone)",
+    )
     p.add_argument("--archs", default=",".join(SHAPES), help="comma-separated, of: %(default)s")
     p.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a row (default: %(default)s)")
     p.add_argument(
@@ -41,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     p.add_argument("--compiled", action="store_true", help="also with torch.compile on both sides (slow to start)")
+    p.add_argument(
+        "--replicas",
+        type=int,
+        default=REPLICAS,
+        help="how many seeds to train at once, in one pass and in processes, against as many autograd runs; 0 leaves it out "
+        "(default: %(default)s)",
+    )
     p.add_argument("--no-data", action="store_true", help="leave out the data path")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     p.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
@@ -59,7 +81,8 @@ def main(argv: list[str]) -> int:
     from credit.rules import api
 
     use_folders(args.config_dir)
-    rules = api.names() if args.rules == "all" else args.rules.split(",")
+    given_rules = ",".join(RULES) if args.rules is None else args.rules
+    rules = api.names() if given_rules == "all" else given_rules.split(",")
     archs = args.archs.split(",")
     for given, valid, what in ((rules, api.names(), "--rules"), (archs, SHAPES, "--archs")):
         for name in given:
@@ -69,10 +92,14 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--device {args.device}: this machine shows no CUDA device; write --device cpu")
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.replicas < 0 or args.replicas == 1:
+        raise UserError(f"--replicas {args.replicas}: give 2 or more seeds to train at once, or 0 to leave them out")
     shares = _shares(args.satisfied)
-    rows = _rows(rules, archs, args)
+    rows = [row for arch in archs for row in _rows(rules if args.rules else _usual(arch), arch, args)]
     report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
     report["satisfied"] = _satisfied_rows([arch for arch in archs if arch in SPARSE and shares], shares, args)
+    if args.replicas:
+        report["replicas"] = replica_rows(args)
     if not args.no_data:
         report["data"] = _data_path()
     out = args.json or Path(os.environ.get("CREDIT_RUNS") or "runs") / "bench.json"
@@ -131,34 +158,39 @@ def _problem(arch: str, device: str, batch: int = BATCH) -> tuple[Any, Any, Any]
     source = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *SHAPES[arch], generator=source).to(device)
     y = torch.randint(0, CLASSES, (batch,), generator=source).to(device)
-    return build({"kind": arch}, SHAPES[arch], CLASSES, seed=0).to(device).train(), x, y
+    spec = SPECS.get(arch, {"kind": arch})
+    return build(spec, SHAPES[arch], CLASSES, seed=0).to(device).train(), x, y
 
 
-def _rows(rules: list[str], archs: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+def _usual(arch: str) -> list[str]:
+    """The rules that are measured on a network where the user names none."""
+    untied = {name for name in RULES if name.startswith(("untied_", "jam_"))}
+    left_out = set(RULES) - untied - {"bp"} if arch in GATES_ALONE else set() if arch in GATED else untied
+    return [name for name in RULES if name not in left_out]
+
+
+def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
     from rich.console import Console
     from rich.table import Table
 
     from credit.diagnostics.speed import compare
 
-    console = Console()
     rows = []
-    for arch in archs:
-        table = Table(title=f"{arch}, batch {BATCH}, {args.device}: one step over autograd's", title_justify="left")
-        for column in ("rule", "mode", "time", "quartiles", "peak memory", "pairs"):
-            table.add_column(column, justify="left" if column in ("rule", "mode") else "right")
-        for rule in rules:
-            for compiled in (False, True) if args.compiled else (False,):
-                torch._dynamo.reset() if compiled else None
-                model, x, y = _problem(arch, args.device)
-                ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
-                mode = "compiled" if compiled else "eager"
-                rows.append({"arch": arch, "rule": rule, "mode": mode} | asdict(ratio))
-                memory = "" if ratio.memory is None else f"{ratio.memory:.2f}"
-                table.add_row(
-                    rule, mode, f"{ratio.time:.2f}", f"{ratio.low:.2f}-{ratio.high:.2f}", memory, str(ratio.pairs)
-                )
-        console.print(table)
+    table = Table(title=f"{arch}, batch {BATCH}, {args.device}: one step over autograd's", title_justify="left")
+    for column in ("rule", "mode", "time", "quartiles", "target", "peak memory", "pairs"):
+        table.add_column(column, justify="left" if column in ("rule", "mode") else "right")
+    for rule in rules:
+        for compiled in (False, True) if args.compiled else (False,):
+            torch._dynamo.reset() if compiled else None
+            model, x, y = _problem(arch, args.device)
+            ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
+            mode, target = "compiled" if compiled else "eager", RULES.get(rule)
+            rows.append({"arch": arch, "rule": rule, "mode": mode, "target": target} | asdict(ratio))
+            memory, wanted = ("" if value is None else f"{value:.2f}" for value in (ratio.memory, target))
+            quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}"
+            table.add_row(rule, mode, f"{ratio.time:.2f}", quartiles, wanted, memory, str(ratio.pairs))
+    Console().print(table)
     return rows
 
 

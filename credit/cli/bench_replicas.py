@@ -1,0 +1,59 @@
+"""``credit bench``'s rows of replicas: twenty seeds in one pass or in processes over twenty autograd runs in a row."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+REPLICAS = 20
+NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...], int]] = {
+    "suc, 100 features": ({"kind": "suc"}, (100,), 2),
+    "mlp 64-32-10": ({"kind": "mlp", "widths": [32], "activation": "sigmoid"}, (1, 8, 8), 10),
+    "mlp 64-64-10": ({"kind": "mlp", "widths": [64], "activation": "sigmoid"}, (1, 8, 8), 10),
+    "lenet5 (untied), sigmoid": ({"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}, (1, 28, 28), 10),
+}
+"""Network, one example's shape, classes, by what the row is called."""
+
+TARGETS = {"cpu": {"suc": 5.0, "mlp": 5.0, "lenet5": 1.3}, "cuda": {"lenet5": 8.0}}
+"""What the faster way must reach, by device and kind of network."""
+
+BATCHES = {"cpu": 32, "cuda": 256}
+
+
+def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure, print a table and return its rows.
+
+    Args:
+        args: ``replicas`` (how many), ``device``, ``seconds``, ``compiled``.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from credit.cli.jobs import cores
+    from credit.diagnostics.throughput import Problem, compare_replicas
+
+    kind = "cuda" if args.device.startswith("cuda") else "cpu"
+    batch, processes = BATCHES[kind], cores() if kind == "cpu" else 1
+    table = Table(
+        title=f"{args.replicas} replicas, batch {batch}, {args.device}: times as fast as autograd, one after another",
+        title_justify="left",
+    )
+    columns = ("network", "rule", "mode", "one pass", f"{processes} processes", "the faster", "target")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:3] else "right")
+    rows = []
+    for name, (arch, shape, classes) in NETWORKS.items():
+        for rule in ("bp", "untied_constant"):
+            for compiled in (False, True) if args.compiled else (False,):
+                problem = Problem(arch, shape, classes, rule, batch, args.replicas, args.device, compiled)
+                found = compare_replicas(problem, seconds=args.seconds, processes=processes)
+                target = TARGETS[kind].get(arch["kind"])
+                mode = "compiled" if compiled else "eager"
+                rows.append(
+                    {"network": name, "rule": rule, "mode": mode, "batch": batch, "replicas": args.replicas}
+                    | {"target": target, "chosen": found.chosen}
+                    | asdict(found)
+                )
+                told = (found.mapped, found.processes, found.chosen, target)
+                table.add_row(name, rule, mode, *("" if one is None else f"{one:.2f}" for one in told))
+    Console().print(table)
+    return rows
