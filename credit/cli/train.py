@@ -194,12 +194,12 @@ def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
         UserError: it cannot run.
     """
     from credit.cli.sweep import replica_seeds
-    from credit.cli.worker import train_unit
+    from credit.cli.worker import train_seeds
     from credit.config.compose import checked, variants
 
     use_folders(folders)
     runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
-    pairs = train_unit(runs, measured=len(runs) == 1)
+    pairs = train_seeds(runs)
     for _, error in pairs:
         if error is not None:
             raise UserError(error)

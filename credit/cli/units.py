@@ -43,15 +43,13 @@ class Group:
         jobs: two or more.
         chunk: how many go into one pass at most; 1: processes are better, or there is no other way.
         why: the reason, in words.
-        speedup: the time of processes over that of one pass on as many cores, None where it was not measured.
-        measured: False where it was concluded from a group like this one: the process that trains looks again.
+        speedup: the time of a process a seed over that of passes on as many cores; None where it was not measured.
     """
 
     jobs: tuple[Job, ...]
     chunk: int = 1
     why: str = ""
     speedup: float | None = None
-    measured: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +58,9 @@ class Unit:
 
     Attributes:
         jobs: one or more.
-        measured: see `Group`.
     """
 
     jobs: tuple[Job, ...]
-    measured: bool = True
 
     @property
     def title(self) -> str:
@@ -94,7 +90,6 @@ class Unit:
             "configs": [plain(job, threads) for job in self.jobs],
             "runner": first.runner,
             "options": first.options,
-            "measured": self.measured,
             "folders": [str(one) for one in user_folders()],
         }
 
@@ -146,7 +141,7 @@ def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[
         size = math.ceil(len(group.jobs) / math.ceil(parallel / whole))
         # A chunk below the whole is what memory holds, and so many processes share it.
         held = group.chunk if group.chunk >= len(group.jobs) else group.chunk // parallel
-        made += [Unit(part, group.measured) for part in pieces(group.jobs, max(1, min(size, held)))]
+        made += [Unit(part) for part in pieces(group.jobs, max(1, min(size, held)))]
         taken |= {one.folder for one in group.jobs}
     return made
 
@@ -159,18 +154,25 @@ def pieces(items: Sequence[T], most: int) -> list[tuple[T, ...]]:
 
 
 def told(grouped: Sequence[Group]) -> list[str]:
-    """Return lines about how groups of seeds are run: how many in one pass, and why the others are not."""
-    lines = []
-    mapped = [group for group in grouped if group.chunk > 1]
-    if mapped:
-        factors = sorted(group.speedup for group in mapped if group.speedup is not None)
-        measured = f" ({_factors(factors)} times as fast as a process each, measured)" if factors else ""
-        lines.append(f"{_count_of(mapped, grouped)} trained together{measured}")
-    apart: dict[str, list[Group]] = {}
+    """Return lines about how groups of seeds are run: how many together, and why the others are not."""
+    lines: dict[str, list[Group]] = {}
     for group in grouped:
-        if group.chunk == 1:
-            apart.setdefault(group.why, []).append(group)
-    return lines + [f"{_count_of(some, grouped)} trained in a process each: {why}" for why, some in apart.items()]
+        if group.chunk > 1:
+            line = "trained together"
+        else:
+            line = "trained in a process each" + (f": {group.why}" if group.speedup is None else "")
+        lines.setdefault(line, []).append(group)
+    return [f"{_count_of(some, grouped)} {line}{_measured(some)}" for line, some in lines.items()]
+
+
+def _measured(some: Sequence[Group]) -> str:
+    """Return what was measured about groups that are run alike."""
+    factors = sorted(group.speedup for group in some if group.speedup is not None)
+    if not factors:
+        return ""
+    low, high = f"{factors[0]:.2g}", f"{factors[-1]:.2g}"
+    span = low if low == high else f"{low} to {high}"
+    return f" (measured: together is {span} times as fast, core for core)"
 
 
 def _count_of(some: Sequence[Group], every: Sequence[Group]) -> str:
@@ -178,11 +180,6 @@ def _count_of(some: Sequence[Group], every: Sequence[Group]) -> str:
     if len(every) == 1:
         return f"{runs} seeds"
     return f"{runs} runs of {len(some)} configuration{'s' * (len(some) != 1)}"
-
-
-def _factors(factors: Sequence[float]) -> str:
-    low, high = f"{factors[0]:.1f}", f"{factors[-1]:.1f}"
-    return low if low == high else f"{low} to {high}"
 
 
 def titles(jobs: Sequence[Job]) -> str:

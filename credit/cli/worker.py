@@ -75,7 +75,7 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_unit(payload: dict[str, Any]) -> Pairs:
-    """Run the jobs of the payload (``configs``, ``runner``, ``options``, ``measured``, ``folders``).
+    """Run the jobs of the payload (``configs``, several in one pass; ``runner``, ``options``, ``folders``).
 
     Raises:
         Exception: whatever the one job, or the one pass over several, raises.
@@ -83,29 +83,21 @@ def run_unit(payload: dict[str, Any]) -> Pairs:
     use_folders(payload["folders"])
     configs = [check(one) for one in payload["configs"]]
     if len(configs) > 1:
-        return train_unit(configs, measured=payload["measured"])
+        return _train(configs)
     return [(runner(payload["runner"]).run(configs[0], payload["options"]), None)]
 
 
-def train_unit(configs: Sequence[RunConfig], *, measured: bool) -> Pairs:
-    """Train runs that differ in their seed alone, in one pass where that is best.
-
-    Args:
-        configs: the runs.
-        measured: whether one pass is known to be best; otherwise it is measured here.
-    """
+def train_seeds(configs: Sequence[RunConfig]) -> Pairs:
+    """Train runs that differ in their seed alone in this process: in one pass, or, where that is no gain, one by one."""
     from credit.training.choose import choose
 
-    if measured:
-        return _train_apart(configs)
     choice = choose(configs[0], len(configs))
-    return [pair for part in pieces(configs, choice.chunk if choice.mapped else 1) for pair in _train_apart(part)]
+    return [pair for part in pieces(configs, choice.chunk if choice.mapped else 1) for pair in _train(part)]
 
 
-def _train_apart(configs: Sequence[RunConfig]) -> Pairs:
-    """Train runs in one pass, or, where one of them cannot be trained, in as few as leave it out."""
-    from credit.training import train
-    from credit.training.together import train_together
+def _train(configs: Sequence[RunConfig]) -> Pairs:
+    """Train runs in one pass; where one of them cannot be trained, in passes that leave it out."""
+    from credit.training import train, train_together
 
     try:
         if len(configs) > 1:
@@ -114,11 +106,11 @@ def _train_apart(configs: Sequence[RunConfig]) -> Pairs:
     except UserError as error:
         if len(configs) == 1:
             return [(None, str(error))]
-    return [pair for part in pieces(configs, (len(configs) + 1) // 2) for pair in _train_apart(part)]
+    return [pair for part in pieces(configs, (len(configs) + 1) // 2) for pair in _train(part)]
 
 
 class _Choices:
-    """How groups of runs are best run: measured once for those that take the same time, and not for too long."""
+    """How groups of seeds are best run: measured once for those that take the same time, and not for too long."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Any]] = {}
@@ -133,26 +125,32 @@ class _Choices:
         network, batch, rest = _pace_key(part)
         key = json.dumps([network, batch, count, part.cfg.trainer.replicate, rest])
         if key not in self._known:
-            alike = [held for other, held in self._known.items() if json.loads(other)[:4] == json.loads(key)[:4]]
-            if alike and time.perf_counter() > self._end:
-                return {**alike[0], "measured": False}
-            self._known[key] = _choice(part.cfg, count)
+            like = next((held for other, held in self._known.items() if _same_network(key, other)), None)
+            late = like is not None and time.perf_counter() > self._end
+            self._known[key] = _choice(part.cfg, count, like if late else None)
         return self._known[key]
 
 
-def _choice(config: RunConfig, count: int) -> dict[str, Any]:
-    try:
-        from credit.training.choose import choose
+def _same_network(one: str, other: str) -> bool:
+    return bool(json.loads(one)[:4] == json.loads(other)[:4])
 
+
+def _choice(config: RunConfig, count: int, like: dict[str, Any] | None) -> dict[str, Any]:
+    """Return how a group is best run: by measurement, or, if it can be mapped at all, as one like it."""
+    from credit.training.choose import choose
+
+    if like is not None:
+        config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, replicate="map"))
+    try:
         made = choose(config, count)
-    except UserError:
-        raise
+    except UserError as error:
+        if like is None:
+            raise
+        return {"chunk": 1, "why": str(error)}
     # A user's rule may fall over here: its jobs say so, with the traceback, and cost no other.
     except Exception as error:
         return {"chunk": 1, "why": f"together they fail with {type(error).__name__}: {error}"}
-    if not made.mapped:
-        return {"chunk": 1, "why": made.why}
-    return {"chunk": made.chunk, "why": made.why, "speedup": made.speedup}
+    return like or {"chunk": made.chunk if made.mapped else 1, "why": made.why, "speedup": made.speedup}
 
 
 def _threads(count: int | None) -> None:

@@ -270,9 +270,13 @@ def test_units_in_words():
     assert Unit((some[0], some[2])).words() is None
     assert with_seeds(["rule=bp"], 2, 1) == ("rule=bp", "++seed=2", "++replicas=1")
     assert spans([7, 0, 1, 2, 4]) == "0-2,4,7"
-    slow = Group(tuple(some), why="it is slower")
-    assert told([slow]) == ["3 seeds trained in a process each: it is slower"]
-    fast = [Group(tuple(some), 3, speedup=2.04), Group(tuple(some), 3, speedup=5.0)]
-    assert told([*fast, slow])[0] == (
-        "6 runs of 2 configurations trained together (2.0 to 5.0 times as fast as a process each, measured)"
-    )
+    apart = Group(tuple(some), why="an op cannot be mapped")
+    assert told([apart]) == ["3 seeds trained in a process each: an op cannot be mapped"]
+    slow = [Group(tuple(some), why=f"{factor} times", speedup=factor) for factor in (0.41, 0.8)]
+    fast = [Group(tuple(some), 3, speedup=factor) for factor in (2.04, 5.0)]
+    assert told([*fast, *slow, apart, Group(tuple(some), 3)]) == [
+        "9 runs of 3 configurations trained together (measured: together is 2 to 5 times as fast, core for core)",
+        "6 runs of 2 configurations trained in a process each "
+        "(measured: together is 0.41 to 0.8 times as fast, core for core)",
+        "3 runs of 1 configuration trained in a process each: an op cannot be mapped",
+    ]
