@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from credit.config.schema import RunConfig
-from credit.data import load
+from credit.data import load_many
 from credit.errors import UserError
 from credit.records.folder import RESULT, locked, run_folder, write_config
 from credit.records.metrics import MetricsFile
@@ -23,6 +23,8 @@ from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training.book import Book
 from credit.training.cohort import Cohort
+from credit.training.dead import STEPS as LOOKS
+from credit.training.dead import DeadLayers
 from credit.training.evaluate import float_dtype
 from credit.training.finite import DivergedError, FiniteWatches
 from credit.training.fit import threads
@@ -91,7 +93,7 @@ def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
     prepared = {cfg.seed: prepare(cfg) for cfg in cfgs}
     first = prepared[cfgs[0].seed]
     # Before folders are made: missing or corrupt data leaves none behind.
-    sets = [load(first.cfg.data, first.cfg.noise, seed=seed, device=first.device) for seed in prepared]
+    sets = load_many(first.cfg.data, first.cfg.noise, list(prepared), first.device)
     runs = [begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)]
     with contextlib.ExitStack() as held:
         for run in runs:
@@ -154,6 +156,7 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
     cohort, first = Cohort(books), books[0].run
     cfg, dtype = first.cfg, float_dtype(first.model)
     watch, measures = FiniteWatches(len(books), first.device), {book.folder: Measures(book.run) for book in books}
+    dead = {book.folder: DeadLayers(book.run.rule, book.screen) for book in books}
     screen.begin(first.step)
     started = time.perf_counter()
     while cohort.books and not cohort.first.ended:
@@ -171,6 +174,8 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
 
         # Rule: fills the stacked updates. A run that has left the finite numbers leaves the pass before they are applied.
         outcome = cohort.mapped.step(x, y)
+        for at, book in enumerate(cohort.books if run.step < LOOKS else []):
+            dead[book.folder].see(run.step, cohort.outcome(outcome, at))
         lost = watch.see(run.step + 1, outcome.logits, outcome.loss)
         cohort.running.add(outcome.logits, outcome.loss, y)
         if lost:

@@ -147,6 +147,13 @@ def test_stopped_and_resumed_as_one_or_alone(config, monkeypatch, tmp_path):
         close(held, state(cfg), 1e-9)
 
 
+def test_dead_layers_are_each_runs_own_note(config, capsys):
+    rule = {"kind": "sweep", "gate": "untied_rectangle", "width": 1e-9}
+    results = train_together([config("bp", seed=seed, rule=rule) for seed in SEEDS], console=False)
+    assert all("dead layers: the updates of fc1.weight" in result["notes"][0] for result in results)
+    assert capsys.readouterr().err.count("warning: dead layers") == 3
+
+
 def test_finished_runs_are_reported_and_the_others_trained(config, capsys):
     cfgs = [config("bp", seed=seed) for seed in SEEDS]
     first = train(cfgs[1], console=False)
