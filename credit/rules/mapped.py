@@ -61,8 +61,11 @@ class Mapped:
         for at, rule in enumerate(self.rules):
             for name, held, key in rule._buffer_places:
                 held[key] = self._buffers[name][at]
-        # Fixed tensors, which no step moves: copies will do.
-        self._fixed = {name: torch.stack([rule.buffers[name] for rule in self.rules]) for name in first.buffers}
+        self._fixed = self._stacked_feedback()
+
+    def _stacked_feedback(self) -> dict[str, Tensor]:
+        """Return the rules' fixed tensors, which no step moves: copies will do."""
+        return {name: torch.stack([rule.buffers[name] for rule in self.rules]) for name in self.rules[0].buffers}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the stacked parameters, the models' first: what an optimizer that treats every element alike trains."""
@@ -78,8 +81,22 @@ class Mapped:
 
         Returns:
             The step's outcome with the replicas along the first dimension of everything.
+
+        Raises:
+            UserError: batches that do not fit the rules.
         """
         rule = self.rules[0]
+        count = len(self.rules)
+        if x.dim() < 2 or y.dim() != 2 or len(x) != count or len(y) != count:
+            raise UserError(
+                f"step(x, y): x is {tuple(x.shape)} and y {tuple(y.shape)}; {count} replicas take x ({count}, B, ...) and "
+                f"y ({count}, B), one batch each"
+            )
+        rule._check_batch(x.flatten(0, 1), y.flatten())
+        if not rule._ready:
+            for at, each in enumerate(self.rules):
+                each.prepare(x[at])
+            self._fixed = self._stacked_feedback()
         owned: dict[str, nn.Parameter] = self.weights | self.own
         params = {name: value.detach() for name, value in owned.items()}
         buffers = self._buffers | self._fixed

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+import credit
 import credit.rules.api as api
+from credit.errors import UserError
 from credit.rules.mapped import Mapped, why_not
 from credit.rules.updates import clip, clip_norm, reproject
 
@@ -91,6 +93,20 @@ def test_limits_of_stacks_are_each_replicas_own(transform):
         own = {name: value[at].clone() for name, value in updates.items()}
         for name, value in transform({name: p[at] for name, p in parameters.items()}, own).items():
             torch.testing.assert_close(together[name][at], value)
+
+
+def test_rules_that_saw_no_batch_yet_and_batches_that_do_not_fit():
+    models = nets()
+    mapped = credit.rules.Mapped([api.rule("dfa", model, seed=seed) for seed, model in enumerate(models)])
+    x, y = batches()
+    mapped.step(x, y)
+    assert all(rule.buffers for rule in mapped.rules) and all(p.grad is not None for p in mapped.parameters())
+    with pytest.raises(
+        UserError, match=r"x is \(2, 10, 6\) and y \(3, 10\); 3 replicas take x \(3, B, ...\) and y \(3, B\)"
+    ):
+        mapped.step(x[:2], y)
+    with pytest.raises(UserError, match="y must hold one int64 label a sample"):
+        mapped.step(x, y.double())
 
 
 def test_what_cannot_be_mapped_is_named():
