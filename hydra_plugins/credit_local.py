@@ -27,13 +27,9 @@ class GridSweeper(BasicSweeper):
         [batch] = self.split_arguments(overrides, max_batch_size=None)
         if isinstance(self.launcher, LocalLauncher):
             return [self.launcher.launch(batch, initial_job_idx=0)]
-        from credit.cli.jobs import run_with
-        from credit.cli.sweep import launch
-        from credit.cli.units import units
+        from credit.cli.sweep import launch, there
 
-        launcher = self.launcher
-        compose = _compose(self.hydra_context, self.config)
-        launch(batch, compose, lambda jobs, found, _: run_with(launcher, units(jobs, found.grouped, 1)), elsewhere=True)
+        launch(batch, _compose(self.hydra_context, self.config), there(self.launcher), elsewhere=True)
         return []
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, share
+from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, run_with, share
 from credit.cli.units import Job, titles, told, units, with_seeds
 from credit.config import RunConfig
 from credit.config.overrides import explain, plain
@@ -64,6 +64,17 @@ def here(parallel: Any) -> Start:
         alone = found.gpu or all(job.most == 1 for job in jobs)
         count = given or (1 if alone else cores())
         return run_here(units(jobs, found.grouped, count), count, skipped=skipped, notes=told(found.grouped))
+
+    return start
+
+
+def there(launcher: Any) -> Start:
+    """Return what gives jobs to one of Hydra's launchers, seeds that are best trained together as one."""
+
+    def start(jobs: Sequence[Job], found: Examined, skipped: int) -> dict[Path, Outcome]:
+        for line in told(found.grouped):
+            print(line, flush=True)
+        return run_with(launcher, units(jobs, found.grouped, 1))
 
     return start
 

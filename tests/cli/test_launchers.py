@@ -93,6 +93,19 @@ def test_a_sweep_by_submitit(runs, capsys, tmp_path):
 
 @submitit
 @pytest.mark.slow
+def test_seeds_together_are_one_job_of_submitits(runs, capsys):
+    line = [*TINY, "rule=bp", "seed=3", "replicas=3", "trainer.replicate=map", "hydra/launcher=submitit_local"]
+    assert train(line) == 0
+    assert "3 seeds trained together" in capsys.readouterr().out
+    results = [json.loads(_text(file)) for file in runs.glob("*/result.json")]
+    assert sorted(one["config"]["seed"] for one in results) == [3, 4, 5]
+    assert len(list((runs / "launcher" / ".submitit").glob("[0-9]*"))) == 1, "more than one job was sent"
+    assert train(line) == 0
+    assert "nothing to run, 3 already complete" in capsys.readouterr().out
+
+
+@submitit
+@pytest.mark.slow
 def test_a_table_by_submitit(runs, capsys, tmp_path):
     folder = write_table(tmp_path / "conf")
     line = ["table", "lab/digits", "budget=smoke", "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
