@@ -17,7 +17,7 @@ TABLE_TARGETS := $(subst /,-,$(TABLES))
 BUDGET ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-all lint format types smoke wheel bench check papers lock clean $(TABLE_TARGETS)
+.PHONY: help env train test test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,10 @@ wheel: env ## build the wheel, install it in a throw-away environment, train onc
 
 bench: env ## one step of each rule against autograd's: time and memory
 	$(BIN)/credit bench
+
+bench-gpu: env ## on a GPU: untied and jammed steps, twenty replicas at batch 256 against autograd, eager and compiled
+	$(BIN)/credit bench --device cuda --compiled --archs mlp,lenet5 --rules bp,untied_constant,untied_rectangle,jam_full \
+		--satisfied '' --no-data --replicas 20
 
 check: env ## the battery that every rule must pass
 	$(BIN)/credit check

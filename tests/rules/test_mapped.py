@@ -95,6 +95,19 @@ def test_limits_of_stacks_are_each_replicas_own(transform):
             torch.testing.assert_close(together[name][at], value)
 
 
+def test_a_compiled_pass_gives_the_same_updates():
+    grads = []
+    for compiled in (False, "aot_eager"):
+        mapped = Mapped(
+            [api.rule("bp", net, seed=at, precision="float64") for at, net in enumerate(nets())], compiled=compiled
+        )
+        mapped.step(*batches())
+        grads.append([p.grad for p in mapped.parameters()])
+    torch._dynamo.reset()
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
 def test_rules_that_saw_no_batch_yet_and_batches_that_do_not_fit():
     models = nets()
     mapped = credit.rules.Mapped([api.rule("dfa", model, seed=seed) for seed, model in enumerate(models)])
