@@ -55,6 +55,11 @@ def _beyond(half: float) -> dict[torch.dtype, float]:
     return {d: float(torch.nextafter(torch.tensor(half, dtype=d), torch.tensor(torch.inf, dtype=d))) for d in _DTYPES}
 
 
+def _spare(op: Activate, run: Run) -> bool:
+    """Whether z may be overwritten: it was made for this activation alone, and all that reads its result has been swept."""
+    return run.overwrite and op.overwrite
+
+
 def _scaled(signal: Tensor, factor: float, own: bool) -> Tensor:
     if factor == 1:
         return signal
@@ -147,7 +152,11 @@ class Triangle(Untied):
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         slope, half = self._size
         # half - |z|, not 1 - |z| / half: exact near the ends, so that g is 0 there and beyond.
-        factor = torch.rsub(op.pre(run).abs(), half).relu_().mul_(slope)
+        if run.overwrite:
+            below = op.pre(run).abs_() if _spare(op, run) else op.pre(run).abs()
+            factor = below.sub_(half).clamp_(max=0).mul_(-slope)
+        else:  # in forms that can be mapped
+            factor = torch.rsub(op.pre(run).abs(), half).relu_().mul_(slope)
         return signal.mul_(factor) if op.exclusive else signal * factor
 
 
@@ -162,7 +171,10 @@ class Logistic(Untied):
         return {"output" if op.args["name"] == "sigmoid" else "input"}
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
-        s = op.post(run) if op.args["name"] == "sigmoid" else op.pre(run).sigmoid()
+        if op.args["name"] == "sigmoid":
+            s = op.post(run)
+        else:
+            s = op.pre(run).sigmoid_() if _spare(op, run) else op.pre(run).sigmoid()
         if op.exclusive and run.overwrite:
             aten.sigmoid_backward.grad_input(signal, s, grad_input=signal)
             return signal
