@@ -13,7 +13,7 @@ from credit.papers.spec import Claim, Column, Figure, Row, Spec, Words
 OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the command line"}
 """Settings that a table makes itself, and what to write instead."""
 
-OPTIONS = {"train": (), "trees": ("model", "params", "threads"), "timing": ("against",)}
+OPTIONS = {"train": (), "trees": ("model", "params", "threads"), "gates": ("reach",), "timing": ("against",)}
 """What a column's `options` may hold, by runner."""
 
 
@@ -223,6 +223,15 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
         if figure.measure is not None:
             raise refusal(spec.file, figure.line, f"{text}layers always shows the alignment: leave `measure` out")
         check_measured(spec, "alignment", figure.line)
+        return
+    if figure.kind == "gates":
+        if figure.measure is not None:
+            raise refusal(spec.file, figure.line, f"{text}gates always shows the factor by z: leave `measure` out")
+        others = [column for _, column in cells if spec.columns[column].runner != "gates"]
+        if others:
+            raise refusal(
+                spec.file, figure.line, f"{text}column '{others[0]}' has no `runner: gates`, which measures one"
+            )
         return
     name = figure.measure or spec.measures[0]
     check_measured(spec, name, figure.line)

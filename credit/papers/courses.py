@@ -1,4 +1,4 @@
-"""How a number went on during training: by epoch, and by layer and epoch, over a cell's completed runs."""
+"""How a number goes on over a cell's completed runs: by epoch, by layer and epoch, by pre-activation."""
 
 from statistics import fmean
 
@@ -29,3 +29,9 @@ def by_layer(runs: list[Run]) -> dict[str, dict[float, float]]:
                 if compared.get("cosine") is not None:
                     found.setdefault(layer, {}).setdefault(row["epoch"], []).append(100 * compared["cosine"])
     return {layer: {epoch: fmean(course[epoch]) for epoch in sorted(course)} for layer, course in found.items()}
+
+
+def by_place(runs: list[Run]) -> list[tuple[list[float], list[float]]]:
+    """Return for each run of the runner of gates the places of z and the factor at each."""
+    gates = [run.result["gate"] for run in runs if run.result and run.status == "complete" and "gate" in run.result]
+    return [(gate["z"], gate["factor"]) for gate in gates]

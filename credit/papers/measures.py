@@ -206,6 +206,11 @@ def _time(label: str, unit: str, decimals: int, key: str) -> Measure:
     )
 
 
+def _gate(label: str, key: str) -> Measure:
+    """Return a number of a gate's shape; see `credit.papers.gates`."""
+    return Measure(label, "", 3, lambda result, rows, accuracy: (result.get("gate") or {}).get(key), None, None)
+
+
 _FED = (
     "training accuracy is counted while the network trains, on the examples as they are fed and on the labels trained on: "
     "wrong ones too under label noise"
@@ -259,6 +264,10 @@ MEASURES = {
         None,
         diagnostic="alignment",
     ),
+    "gate_from": _gate("least z at which the gate passes", "from"),
+    "gate_to": _gate("largest z at which the gate passes", "to"),
+    "gate_peak": _gate("gate's largest factor", "peak"),
+    "gate_mean": _gate("gate's mean factor over the z shown", "mean"),
     "seconds_per_epoch": _time("seconds an epoch", "s", 2, "seconds_per_epoch"),
     "time_ratio": _time("time over the reference's", "x", 2, "time_ratio"),
     "total_seconds": _time("seconds a run", "s", 1, "seconds"),

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from credit.papers.collect import Collection
-from credit.papers.courses import by_epoch, by_layer
+from credit.papers.courses import by_epoch, by_layer, by_place
 from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
@@ -168,6 +168,26 @@ def _layers(figure: Figure, held: Collection) -> Canvas | None:
     return canvas
 
 
+def _gates(figure: Figure, held: Collection) -> Canvas | None:
+    """Draw what signals are multiplied by against the pre-activation, a panel a cell; dots where repeats differ."""
+    rows, columns = _shown(figure, held)
+    shapes = {(row, column): by_place(held.runs.get((row, column), [])) for row in rows for column in columns}
+    shapes = {cell: found for cell, found in shapes.items() if found}
+    if not shapes:
+        return None
+    canvas, panels = _panels(len(shapes), 3.6, 2.6, shared=True)
+    for axes, (cell, found) in zip(panels, shapes.items(), strict=True):
+        fixed = all(factor == found[0][1] for _, factor in found)
+        style: dict[str, Any] = {"linewidth": 1.8} if fixed else {"linestyle": "none", "marker": ".", "markersize": 3}
+        axes.plot(*found[0], color=_color(held, cell[1]), **style)
+        axes.set(xlabel="z", ylabel="factor" if axes.get_subplotspec().is_first_col() else "")
+        row = f", {held.spec.rows[cell[0]].label}" if len(rows) > 1 else ""
+        axes.set_title(f"{held.spec.columns[cell[1]].label}{row}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    return canvas
+
+
 def _write_values(axes: Any, grid: list[list[float]], sequential: bool) -> None:
     for i, line in enumerate(grid):
         for j, value in enumerate(line):
@@ -247,5 +267,6 @@ _KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
     "lines": _lines,
     "curves": _curves,
     "layers": _layers,
+    "gates": _gates,
 }
 """How each of `credit.papers.spec.FIGURES` is drawn."""

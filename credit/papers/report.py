@@ -23,6 +23,7 @@ _NOTES = {
     "lines": "Line: mean over repeats, band: ± standard deviation.",
     "curves": "Line: mean over repeats, band: ± standard deviation.",
     "layers": "Layers from the input on; mean over repeats.",
+    "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
 }
 
 

@@ -1,4 +1,4 @@
-"""What runs a table's cells: ordinary training, trees for comparison, and timing.
+"""What runs a table's cells: ordinary training, trees for comparison, the shapes of gates, and timing.
 
 A runner is a module with three functions:
 
@@ -19,6 +19,7 @@ from credit.errors import UserError, nearest
 RUNNERS = {
     "train": "credit.papers.training",
     "trees": "credit.papers.trees",
+    "gates": "credit.papers.gates",
     "timing": "credit.papers.timing",
 }
 """Module of each runner. Jobs of `train` may go to any Hydra launcher; the others run on this machine, `timing` alone."""

@@ -24,7 +24,7 @@ MOMENTS = ("mean", "spread")
 """What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
 
 
-FIGURES = ("bars", "lines", "curves", "layers")
+FIGURES = ("bars", "lines", "curves", "layers", "gates")
 """What a figure can be; see `Figure`."""
 
 
@@ -56,7 +56,7 @@ class Column:
 
     Attributes:
         rows: the only rows that have this column; empty: all.
-        runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``timing``.
+        runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``gates``, ``timing``.
         options: what that runner takes besides a run's configuration.
     """
 
@@ -144,9 +144,9 @@ class Figure:
 
     Attributes:
         kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
-            by epoch), ``layers`` (alignment by layer and epoch).
+            by epoch), ``layers`` (alignment by layer and epoch), ``gates`` (factors by pre-activation).
         title: its heading.
-        measure: what is drawn; None: the table's main measure, in `layers` always the alignment.
+        measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors.
         rows, columns: which; empty: all.
     """
 
