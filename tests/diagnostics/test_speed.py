@@ -98,3 +98,13 @@ def test_unknown_names_are_refused() -> None:
         bench.main(["--rules", "dffa"])
     with pytest.raises(UserError, match="--archs lenet: did you mean 'lenet5'"):
         bench.main(["--archs", "lenet"])
+
+
+def test_the_gates_are_measured_on_their_papers_networks() -> None:
+    assert bench._usual("mlp") == list(bench.RULES)
+    assert bench._usual("lenet5_sigmoid") == [
+        name for name in bench.RULES if name == "bp" or "untied" in name or "jam" in name
+    ]
+    assert bench._usual("cifar_resnet") == ["bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa"]
+    model, x, y = bench._problem("lenet5_sigmoid", "cpu")
+    assert model(x).shape == (128, 10) and y.shape == (128,) and isinstance(model.get_submodule("act1"), nn.Sigmoid)
