@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from credit.cli import worker
 from credit.cli.main import main as credit
 from credit.cli.train import main as train
 from credit.cli.units import Group, Job, Unit, groups, spans, told, units, with_seeds
 from credit.config.compose import compose
 from credit.records.folder import locked, run_folder
+from credit.training import prepare
+from credit.training.cost import outline
 from tests.papers.tables import rows, write_table
 
 REPO = Path(__file__).resolve().parents[2]
@@ -231,6 +234,42 @@ def test_refused_of_tables(runs, tmp_path, capsys):
     assert credit(["table", "lab/digits", "budget=smoke", "--config-dir", folder]) == 2
     assert "lab/digits sets replicas=3: a table's runs are one seed each" in capsys.readouterr().err
     assert not runs.exists()
+
+
+def test_a_rule_that_cannot_be_mapped_is_trained_in_processes_or_refused(runs, tmp_path, capsys):
+    folder = tmp_path / "conf" / "rule"
+    folder.mkdir(parents=True)
+    (folder / "looks.yaml").write_text("kind: looks\nname: looks\nsignal: ce\n")
+    (folder / "looks.py").write_text(
+        "import credit\n\n\n@credit.register_rule('looks')\nclass Looks(credit.SweepRule):\n"
+        "    def compute(self, params, buffers, x, y, draws):\n        assert x.sum().item() != 1\n"
+        "        return super().compute(params, buffers, x, y, draws)\n"
+    )
+    line = [
+        "--config-dir",
+        str(folder.parent),
+        *(word for word in SHORT if word != "rule=bp"),
+        "rule=looks",
+        "replicas=2",
+    ]
+    assert train([*line, "trainer.replicate=map"]) == 2
+    errors = capsys.readouterr().err
+    assert "trainer.replicate=map cannot train 2 seeds in one pass: its step cannot be mapped by torch" in errors
+    assert "Write trainer.replicate=auto" in errors and not runs.exists()
+    assert train(line) == 0
+    shown = capsys.readouterr().out
+    assert "2 seeds trained in a process each: its step cannot be mapped by torch" in shown
+    assert "[2/2] seed=" in shown and len(results(runs)) == 2
+
+
+def test_past_the_time_a_group_is_run_as_one_like_it(monkeypatch):
+    monkeypatch.setattr(worker, "CHOOSING_SECONDS", 0.0)
+    choices = worker._Choices()
+    first, second, other = (
+        choices.of(outline(prepare(compose([*SHORT[:-3], "trainer.steps=12", *words]))), 3)
+        for words in ([], ["optimizer=adam"], ["arch.activation=tanh"])
+    )
+    assert first["speedup"] is not None and second == first and other["speedup"] not in (None, first["speedup"])
 
 
 def jobs(*seeds: int, most: int | None = None, rule: str = "bp") -> list[Job]:
