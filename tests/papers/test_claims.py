@@ -199,6 +199,15 @@ def test_holm_as_in_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
+def test_spreads_are_compared_by_the_test_of_brown_and_forsythe(own: Path) -> None:
+    wide, narrow = [60.0, 92.1, 88.3, 71.0, 95.2, 64.9], [81.0, 81.3, 80.1, 80.8, 82.0, 79.9]
+    found = verdict(own, "compare: a > b, of: spread, at: [r0]", {("r0", "a"): wide, ("r0", "b"): narrow})
+    statistic = estimate(found).t()
+    assert statistic is not None and found.verdict == HELD
+    assert statistic**2 == pytest.approx(stats.levene(wide, narrow, center="median").statistic)
+    assert verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): wide, ("r0", "b"): narrow}).verdict == UNDECIDED
+
+
 def test_rows_outside_the_budget_are_said_not_judged(own: Path) -> None:
     found = verdict(own, "compare: a > b", {("r0", "a"): HIGH, ("r0", "b"): LOW})
     assert found.verdict == HELD

@@ -36,6 +36,44 @@ def test_a_budget_lists_rows_or_gives_them_settings(own: Path) -> None:
     assert budget.columns == ("bp",) and budget.column_set == {}
 
 
+def test_a_name_with_a_star_stands_for_all_that_match(own: Path) -> None:
+    text = SMALL.replace(
+        "fa: {set: [rule=fa, optimizer.lr=0.02], rows: [clean]}", 'fa: {set: [rule=fa], rows: ["c?ean"]}'
+    )
+    text = text.replace(
+        "columns: {margin: [optimizer.lr=0.001]}", 'columns: {"*": [optimizer.lr=1], m*: [optimizer.lr=2]}'
+    )
+    text = text.replace("compare: margin > best(bp, 50)", 'compare: margin > best(bp, 50)\n    at: ["n*", "*", clean]')
+    spec = load(write(own, text.replace("only: {columns: [bp, fa]}", 'only: {columns: ["?p", fa]}')))
+    assert spec.columns["fa"].rows == ("clean",)
+    assert spec.claims[0].at == ("noisy", "clean")
+    assert spec.budgets["smoke"].columns == ("bp", "fa")
+    by_column = {name: words.words for name, words in spec.budgets["quick"].column_set.items()}
+    assert by_column == {
+        "bp": ("optimizer.lr=1",),
+        "margin": ("optimizer.lr=1", "optimizer.lr=2"),
+        "fa": ("optimizer.lr=1",),
+    }
+
+
+def test_published_numbers_may_stand_as_the_paper_prints_them(own: Path) -> None:
+    text = SMALL.replace("published:", "printed: {times: 100, n: 20}\npublished:").replace(
+        "94.0 ± 3.3", "0.9663 (0.007)"
+    )
+    text = text.replace("mean: 95, std: 1, n: 5", "mean: 0.9, std: .01, n: 5").replace("bp: 81.9", "bp: 0.5841")
+    found = load(write(own, text)).published
+    assert found[("clean", "bp")] == Published(96.63, 0.7, 20, line_of(text, "clean: {bp"))
+    assert (found[("clean", "margin")].mean, found[("clean", "margin")].std, found[("clean", "margin")].n) == (90, 1, 5)
+    assert (found[("noisy", "bp")].mean, found[("noisy", "bp")].std) == (58.41, None)
+
+
+def test_contradictions_and_what_a_diverged_run_counts_as_are_read(own: Path) -> None:
+    more = "contradictions:\n  - {says: A, but: B, reading: C}\ndiverged: {as: 9.9, why: it answers one class}\ncells:"
+    spec = load(write(own, SMALL.replace("cells:", more)))
+    assert spec.contradictions[0].but == "B" and spec.contradictions[0].line == line_of(SMALL, "cells:") + 1
+    assert spec.diverged is not None and (spec.diverged.counts_as, spec.diverged.why) == (9.9, "it answers one class")
+
+
 def test_names_describes_every_table_and_the_users_own_goes_first(own: Path) -> None:
     write(own, SMALL)
     write(own, SMALL.removeprefix("# A small table\n"), "lab/untold")
@@ -61,6 +99,11 @@ def test_every_table_of_the_project_loads() -> None:
 CELL = "claim 'better': no cell noisy/fa: column 'fa' has only clean"
 
 WRONG = [
+    ('rows: ["x*"]', "rows: [clean]", 'rows: ["x*"]', "unknown row 'x*' in columns.fa.rows: none matches"),
+    ("of: spred\n    grows:", "grows:", "of: spred", "unknown word 'spred' in claims.of: did you mean 'spread'?"),
+    ("printed: {times: 0}\npublished:", "published:", "printed:", "printed.times is '0': it must be a number above 0"),
+    ("diverged: {as: 9}\ncells:", "cells:", "diverged:", "'why' is missing in diverged: it needs as, why"),
+    ("kind: gates,", "kind: bars,", "kind: gates,", "column 'bp' has no `runner: gates`, which measures one"),
     # what is written, instead of what, the line it is found by, what is said
     ("colums:\n", "columns:\n", "colums:", "unknown key 'colums': did you mean 'columns'?"),
     ("  bp: {lable: BP,", "  bp: {label: BP,", "{lable", "unknown key 'lable' in columns.bp: did you mean 'label'?"),

@@ -1,5 +1,6 @@
 """Measures, on what a real run wrote and on rows of the same form."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from credit.config.plugins import use_folders
 from credit.errors import UserError
 from credit.papers.courses import by_epoch, by_layer
 from credit.papers.measures import GROUPS, MEASURES, NUMBERS, Rows, measure
+from credit.papers.spec import Diverged
 from credit.records import read_metrics, read_result
 from tests.papers.digits import Digits
 
@@ -165,6 +167,18 @@ def test_a_diverged_run_has_no_number_whatever_it_had_reached(digits: Digits) ->
     assert (told.n, told.std, told.counts()) == (1, None, "1 of 2, 1 diverged")
     assert by_epoch(held.runs["noisy", "margin"], "accuracy")[2].n == 1
     assert held.status() == {"complete": 5, "diverged": 1}
+
+
+def test_a_diverged_run_counts_as_what_the_table_says_and_is_told(digits: Digits) -> None:
+    digits.end("noisy", "margin", 0, "diverged")
+    digits.spec = replace(digits.spec, diverged=Diverged(9.9, "it answers one class"))
+    held = digits.collected()
+    told, other = (held.summary(("noisy", "margin"), name) for name in ("accuracy", "gap"))
+    assert (told.n, told.counts()) == (2, "1 diverged, counted as 9.9")
+    assert 9.9 in held.values(("noisy", "margin"), "accuracy").values()
+    assert (other.n, other.counts()) == (1, "1 of 2, 1 diverged")
+    digits.end("noisy", "margin", 1, "failed")
+    assert digits.collected().summary(("noisy", "margin"), "accuracy").counts() == "1 of 2, 1 diverged, 1 failed"
 
 
 def test_a_missing_run_and_a_failed_one_are_told_apart(digits: Digits) -> None:
