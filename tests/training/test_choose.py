@@ -26,7 +26,9 @@ def test_as_asked_for(config):
 def test_small_networks_share_a_pass(config):
     choice = choose(asking(config, "auto", data={"batch_size": 8}), 20)
     assert choice.mapped and choice.chunk == 20 and choice.speedup is not None and choice.speedup > 1
-    assert re.search(r"a pass is \S+ times as fast as processes, core for core \(steps of \d+ replicas timed\)", choice.why)
+    assert re.search(
+        r"a pass is \S+ times as fast as processes, core for core \(steps of \d+ replicas timed\)", choice.why
+    )
 
 
 def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config):
