@@ -4,6 +4,7 @@ A file is one header line (``credit-checkpoint 1 <SHA-256> <length>``) and then 
 with ``weights_only=True`` after its digest was checked: a pickle with code in it is refused, never run.
 """
 
+import copy
 import hashlib
 import io
 import pickle
@@ -42,7 +43,7 @@ def save(folder: Path, step: int, state: dict[str, Any], best: int | None) -> Pa
         best: step of the best checkpoint so far, kept whatever its age.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_compact(state), buffer)
     content = buffer.getvalue()
     header = b" ".join([_MAGIC, hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()])
     path = path_of(folder, step)
@@ -55,6 +56,22 @@ def save(folder: Path, step: int, state: dict[str, Any], best: int | None) -> Pa
         if old not in kept:
             old.unlink()
     return path
+
+
+def _compact(value: Any) -> Any:
+    """Return nested values with views of larger tensors copied: `torch.save` would write all that is behind a view, and
+    the weights of a run in a pass are a view of every replica's.
+    """
+    if isinstance(value, torch.Tensor):
+        whole = value.untyped_storage().nbytes() <= value.numel() * value.element_size()
+        return value if whole else value.detach().clone()
+    if isinstance(value, dict):
+        held = copy.copy(value)  # a state_dict's own type and what it knows of versions stay
+        held.update({key: _compact(one) for key, one in value.items()})
+        return held
+    if isinstance(value, list | tuple):
+        return type(value)(_compact(one) for one in value)
+    return value
 
 
 def read(path: Path) -> dict[str, Any]:

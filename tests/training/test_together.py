@@ -147,6 +147,22 @@ def test_stopped_and_resumed_as_one_or_alone(config, monkeypatch, tmp_path):
         close(held, state(cfg), 1e-9)
 
 
+def test_a_checkpoint_holds_its_own_run_alone(config, monkeypatch, tmp_path):
+    """A run's weights are views of the stacks, and a view is saved with all that is behind it."""
+    changes = {"optimizer": {"kind": "adam"}, "arch": {"widths": [64], "activation": "relu"}}
+    cfgs = [config("fa", seed=seed, **changes) for seed in range(8)]
+    sizes = []
+    for where, run in (
+        ("loop", lambda: [train(cfg, console=False) for cfg in cfgs]),
+        ("pass", lambda: train_together(cfgs)),
+    ):
+        monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / where))
+        run()
+        sizes.append([max(f.stat().st_size for f in run_folder(cfg).glob("checkpoints/*.ckpt")) for cfg in cfgs])
+    for one, other in zip(*sizes, strict=True):
+        assert one == pytest.approx(other, rel=0.05)
+
+
 def test_dead_layers_are_each_runs_own_note(config, capsys):
     rule = {"kind": "sweep", "gate": "untied_rectangle", "width": 1e-9}
     results = train_together([config("bp", seed=seed, rule=rule) for seed in SEEDS], console=False)
