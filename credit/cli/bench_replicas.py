@@ -29,15 +29,16 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     from rich.table import Table
 
     from credit.cli.jobs import cores
-    from credit.diagnostics.throughput import Problem, compare_replicas
+    from credit.diagnostics.throughput import EPOCH, Problem, compare_replicas
 
     kind = "cuda" if args.device.startswith("cuda") else "cpu"
     batch, processes = BATCHES[kind], cores() if kind == "cpu" else 1
     table = Table(
-        title=f"{args.replicas} replicas, batch {batch}, {args.device}: times as fast as autograd, one after another",
+        title=f"{args.replicas} replicas, batch {batch}, {args.device}: times as fast as autograd, one after another; difference of "
+        f"weights between one pass and the rules one by one, after {EPOCH} steps in float32",
         title_justify="left",
     )
-    columns = ("network", "rule", "mode", "one pass", f"{processes} processes", "the faster", "target")
+    columns = ("network", "rule", "mode", "one pass", f"{processes} processes", "the faster", "target", "difference")
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:3] else "right")
     rows = []
@@ -54,6 +55,7 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                     | asdict(found)
                 )
                 told = (found.mapped, found.processes, found.chosen, target)
-                table.add_row(name, rule, mode, *("" if one is None else f"{one:.2f}" for one in told))
+                apart = "" if found.difference is None else f"{found.difference:.0e}"
+                table.add_row(name, rule, mode, *("" if one is None else f"{one:.2f}" for one in told), apart)
     Console().print(table)
     return rows

@@ -20,6 +20,9 @@ from credit.records.launcher import run_jobs
 from credit.rules import api
 from credit.rules.mapped import Mapped, why_not
 
+EPOCH = 45
+"""Steps after which a pass is compared with the loop: an epoch of Digits at batch 32."""
+
 PRELOAD = ("credit.diagnostics.throughput", "torch._dynamo")
 
 
@@ -51,9 +54,9 @@ class Problem:
         seeds = range(self.replicas if count is None else count)
         return [build(self.arch, self.shape, self.classes, seed=seed).to(self.device).train() for seed in seeds]
 
-    def data(self) -> tuple[Tensor, Tensor]:
-        """Return x (replicas, B, ...) and y (replicas, B)."""
-        source = torch.Generator().manual_seed(0)
+    def data(self, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Return random x (replicas, B, ...) and y (replicas, B)."""
+        source = torch.Generator().manual_seed(seed)
         x = torch.randn(self.replicas, self.batch, *self.shape, generator=source).to(self.device)
         return x, torch.randint(0, self.classes, (self.replicas, self.batch), generator=source).to(self.device)
 
@@ -67,12 +70,15 @@ class Speedup:
         processes: the same over those of processes, a core each; None on a GPU or one core.
         autograd_ms: milliseconds of one step of every replica by autograd, for orientation only.
         blocks: how many blocks of each way were timed.
+        difference: the largest difference between the weights of a pass and of rules stepped one by one, after ``EPOCH``
+            steps in float32, over the largest weight; None where it cannot be mapped.
     """
 
     mapped: float | None
     processes: float | None
     autograd_ms: float
     blocks: int
+    difference: float | None = None
 
     @property
     def chosen(self) -> float:
@@ -101,7 +107,31 @@ def compare_replicas(problem: Problem, *, seconds: float = 6.0, processes: int =
         if processes > 1:
             ratios["processes"].append(pace / _pace_of_processes(problem, processes, length))
     median = {way: statistics.median(found) if found else None for way, found in ratios.items()}
-    return Speedup(median["mapped"], median["processes"], statistics.median(paces) * 1e3, blocks)
+    apart = None if mapped is None else difference(problem)
+    return Speedup(median["mapped"], median["processes"], statistics.median(paces) * 1e3, blocks, apart)
+
+
+def difference(problem: Problem, steps: int = EPOCH) -> float:
+    """Return how far a pass's weights are from those of the same rules stepped one by one (see `Speedup`)."""
+    alone, together = problem.models(), problem.models()
+    rules = [api.rule(problem.rule, model, seed=at) for at, model in enumerate(alone)]
+    optimizers = [SGD(model.parameters(), lr=0.05, momentum=0.9) for model in alone]
+    mapped = Mapped([api.rule(problem.rule, model, seed=at) for at, model in enumerate(together)])
+    whole = SGD(mapped.parameters(), lr=0.05, momentum=0.9)
+    for at in range(steps):
+        x, y = problem.data(seed=at)
+        mapped.step(x, y)
+        whole.step()
+        for place, (rule, optimizer) in enumerate(zip(rules, optimizers, strict=True)):
+            rule.step(x[place], y[place])
+            optimizer.step()
+    pairs = [
+        (a, b)
+        for one, other in zip(alone, together, strict=True)
+        for a, b in zip(one.parameters(), other.parameters(), strict=True)
+    ]
+    largest = max(float(a.detach().abs().max()) for a, _ in pairs)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs) / largest
 
 
 def _autograd(problem: Problem) -> Callable[[], None]:

@@ -16,6 +16,7 @@ def test_a_pass_of_tiny_networks_beats_the_loop() -> None:
     found = compare_replicas(MLP, seconds=0.3, blocks=3)
     assert found.processes is None and found.blocks == 3 and found.autograd_ms > 0
     assert found.mapped is not None and found.mapped > 1 and found.chosen == found.mapped
+    assert found.difference is not None and found.difference < 1e-5
 
 
 def test_processes_are_measured_too() -> None:
