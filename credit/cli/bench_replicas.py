@@ -34,8 +34,8 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     kind = "cuda" if args.device.startswith("cuda") else "cpu"
     batch, processes = BATCHES[kind], cores() if kind == "cpu" else 1
     table = Table(
-        title=f"{args.replicas} replicas, batch {batch}, {args.device}: times as fast as autograd, one after another; difference of "
-        f"weights between one pass and the rules one by one, after {EPOCH} steps in float32",
+        title=f"{args.replicas} replicas, batch {batch}, {args.device}: times as fast as autograd, one after another; how far "
+        f"weights of one pass are from those of the rules one by one, after {EPOCH} steps in float32",
         title_justify="left",
     )
     columns = ("network", "rule", "mode", "one pass", f"{processes} processes", "the faster", "target", "difference")

@@ -115,9 +115,9 @@ def difference(problem: Problem, steps: int = EPOCH) -> float:
     """Return how far a pass's weights are from those of the same rules stepped one by one (see `Speedup`)."""
     alone, together = problem.models(), problem.models()
     rules = [api.rule(problem.rule, model, seed=at) for at, model in enumerate(alone)]
-    optimizers = [SGD(model.parameters(), lr=0.05, momentum=0.9) for model in alone]
+    optimizers = [SGD(model.parameters(), lr=0.01, momentum=0.9) for model in alone]
     mapped = Mapped([api.rule(problem.rule, model, seed=at) for at, model in enumerate(together)])
-    whole = SGD(mapped.parameters(), lr=0.05, momentum=0.9)
+    whole = SGD(mapped.parameters(), lr=0.01, momentum=0.9)
     for at in range(steps):
         x, y = problem.data(seed=at)
         mapped.step(x, y)
@@ -125,13 +125,10 @@ def difference(problem: Problem, steps: int = EPOCH) -> float:
         for place, (rule, optimizer) in enumerate(zip(rules, optimizers, strict=True)):
             rule.step(x[place], y[place])
             optimizer.step()
-    pairs = [
-        (a, b)
-        for one, other in zip(alone, together, strict=True)
-        for a, b in zip(one.parameters(), other.parameters(), strict=True)
-    ]
-    largest = max(float(a.detach().abs().max()) for a, _ in pairs)
-    return max(float((a - b).detach().abs().max()) for a, b in pairs) / largest
+    both = [zip(one.parameters(), other.parameters(), strict=True) for one, other in zip(alone, together, strict=True)]
+    pairs = [(a.detach(), b.detach()) for params in both for a, b in params]
+    largest = max(float(a.abs().max()) for a, _ in pairs)
+    return max(float((a - b).abs().max()) for a, b in pairs) / largest
 
 
 def _autograd(problem: Problem) -> Callable[[], None]:
