@@ -190,6 +190,8 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         cohort.update(rate)
         screen.step(run.step)
 
+        found = _found(cohort, x, y, outcome, rate, measures) if measured else {}
+
         # The pass looks up where each run alone would.
         if not cohort.books[0].due(measured, stop):
             continue
@@ -197,10 +199,12 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         if lost:
             x, y, outcome = _parted(cohort, _explained(cohort, lost, x), x, y, outcome, results)
             watch.keep(len(cohort.books))
+            if not cohort.books:
+                break
         cohort.running.state().tolist()  # waits for the device, so the clock is right
         for book in cohort.books:  # each run took its share of the time
             book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
-        _written(cohort, x, y, outcome, rate, measures if measured else None, stop, results)
+        _written(cohort, x, y, outcome, rate, found, stop, results)
         watch.keep(len(cohort.books))
         _show(cohort, screen)
         if stop.signal and cohort.books and not cohort.first.ended:
@@ -212,13 +216,24 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         screen.line(f"{headline(results[book.folder])}  {book.folder}")
 
 
+def _found(
+    cohort: Cohort, x: Tensor, y: Tensor, outcome: Step, rate: float, measures: dict[Path, Measures]
+) -> dict[Path, dict[str, Any]]:
+    """Return what every run's diagnostics find after a step, before the clock is read: they take their time off it."""
+    cohort.settle(rate)
+    return {
+        book.folder: measures[book.folder].after(x[at], y[at], cohort.outcome(outcome, at))
+        for at, book in enumerate(cohort.books)
+    }
+
+
 def _written(
     cohort: Cohort,
     x: Tensor,
     y: Tensor,
     outcome: Step,
     rate: float,
-    measures: dict[Path, Measures] | None,
+    found: dict[Path, dict[str, Any]],
     stop: StopRequest,
     results: Results,
 ) -> None:
@@ -228,8 +243,7 @@ def _written(
     for at, book in enumerate(cohort.books):
         own = cohort.outcome(outcome, at)
         try:
-            found = None if measures is None else measures[book.folder].after(x[at], y[at], own)
-            book.write(own, x[at], rate, book.run.running.summary(), found, bool(stop.signal))
+            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), bool(stop.signal))
         except DivergedError as end:
             lost[at] = end
     if lost:

@@ -3,15 +3,20 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from credit.data.stacked import StackedBatches
+from credit.diagnostics.alignment import Alignment
 from credit.errors import UserError
 from credit.records import read_metrics, read_result, run_folder
 from credit.training import checkpoint, train, train_together
+from credit.training import measure as measure_module
+from credit.training import together as together_module
+from credit.training.finite import FiniteWatches
 
 SEEDS = (0, 1, 2)
 FLOAT64 = {"precision": "float64", "epochs": 2}
@@ -119,6 +124,38 @@ def test_one_that_diverges_costs_no_other(config, monkeypatch, tmp_path):
             other.get("diverged"),
             other["steps"],
         )
+
+
+def test_a_pass_may_lose_all_its_runs_at_a_look(config, monkeypatch):
+    """On a GPU it looks at an epoch's end, if not before, whether its runs are finite."""
+
+    class AsOnAGpu(FiniteWatches):
+        def __init__(self, count: int, device: torch.device) -> None:
+            super().__init__(count, device)
+            self._at_once = False
+
+    monkeypatch.setattr(together_module, "FiniteWatches", AsOnAGpu)
+    cfgs = [config("bp", seed=seed, optimizer={"lr": 1e200}, trainer=FLOAT64) for seed in SEEDS]
+    results = train_together(cfgs, console=False)
+    assert [(result["status"], result["diverged"]["step"]) for result in results] == [("diverged", 2)] * 3
+
+
+def test_diagnostics_cost_no_run_seconds(config, monkeypatch):
+    now = 0.0
+
+    def look(*_: Any) -> dict[str, Any]:
+        nonlocal now
+        now += 1.0
+        return {}
+
+    clock = SimpleNamespace(perf_counter=lambda: now)
+    for module in (together_module, measure_module):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(Alignment, "before", look)
+    monkeypatch.setattr(Alignment, "after", look)
+    trainer = {"epochs": 2, "measure": ["alignment"], "measure_every": 0.5}
+    results = train_together([config("bp", seed=seed, trainer=trainer) for seed in SEEDS], console=False)
+    assert now > 3 * 2 and [result["seconds"] for result in results] == pytest.approx([0.0] * 3)
 
 
 def test_stopped_and_resumed_as_one_or_alone(config, monkeypatch, tmp_path):
