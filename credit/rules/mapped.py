@@ -40,10 +40,14 @@ class Mapped:
         rules: as given.
         position: the number of the next step, of every replica.
         weights, own: the stacked parameters of the models and of the rules, by name: (replicas, ...).
+
+    Raises:
+        UserError: no rule, or two that differ in more than their seed and the values of their weights.
     """
 
     def __init__(self, rules: Sequence[Rule], *, compiled: bool | str = False) -> None:
         self.rules = list(rules)
+        _refuse_unlike(self.rules)
         self.position = self.rules[0].position
         backend = compiled if isinstance(compiled, str) else "inductor"
         self._compile = (lambda f: torch.compile(f, dynamic=False, backend=backend)) if compiled else None
@@ -101,19 +105,29 @@ class Mapped:
         params = {name: value.detach() for name, value in owned.items()}
         buffers = self._buffers | self._fixed
         with torch.no_grad():
-            one, moved = ({name: value[0] for name, value in part.items()} for part in (params, buffers))
-            requests = rule._requested(one, moved, x[0], y[0])
-            draws = [Draws(each.seed, self.position, x.device) for each in self.rules]
-            drawn = {
-                name: torch.stack([draw.get(name, *request) for draw in draws]) for name, request in requests.items()
-            }
-            done = self._function(x, y, requests)(params, buffers, x, y, drawn)
+            try:
+                done = self._outcome(params, buffers, x, y)
+            except (RuntimeError, IndexError, ValueError) as error:
+                if not isinstance(error, UserError):
+                    for at, each in enumerate(self.rules):
+                        each._explain(x[at], y[at])
+                raise
             logits, loss, updates, sizes, signals = done
             updates = self._transformed(params, {name: u.to(owned[name].dtype) for name, u in updates.items()})
             for name, update in updates.items():
                 owned[name].grad = update
         self.position += 1
+        for each in self.rules:
+            each.position = self.position
         return Step(logits, loss, sizes, signals)
+
+    def _outcome(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
+        """Draw what the step needs and return what the rule's pure function gives, for all replicas."""
+        one, moved = ({name: value[0] for name, value in part.items()} for part in (params, buffers))
+        requests = self.rules[0]._requested(one, moved, x[0], y[0])
+        draws = [Draws(each.seed, self.position, x.device) for each in self.rules]
+        drawn = {name: torch.stack([draw.get(name, *request) for draw in draws]) for name, request in requests.items()}
+        return self._function(x, y, requests)(params, buffers, x, y, drawn)
 
     def show_updates(self, at: int) -> None:
         """Let one replica's own parameters have their share of the updates as ``.grad``, as after a step of its own."""
@@ -157,6 +171,39 @@ class Mapped:
                 for name, update in transform({name: p[at] for name, p in params.items()}, share).items():
                     updates[name][at] = update
         return updates
+
+
+def _refuse_unlike(rules: Sequence[Rule]) -> None:
+    """Refuse rules of which the first cannot stand for all."""
+    if not rules:
+        raise UserError("Mapped([]): there is no rule; give one for each replica")
+    first = _traits(rules[0])
+    weights: dict[int, int] = {}
+    for at, rule in enumerate(rules):
+        for trait, value in _traits(rule).items():
+            if value != first[trait]:
+                raise UserError(
+                    f"Mapped(rules): rules 0 and {at} differ in their {trait}, and one step has to serve both: replicas may differ "
+                    "in their seed and in the values of their weights alone"
+                )
+        for name, value in rule._params.items():
+            other = weights.setdefault(id(value), at)
+            if other != at:
+                raise UserError(
+                    f"Mapped(rules): rules {other} and {at} train the same '{name}': give each replica a network of its own"
+                )
+
+
+def _traits(rule: Rule) -> dict[str, Any]:
+    """Return what replicas have in common, by the words for it."""
+    weights = {name: (p.shape, p.dtype, p.requires_grad) for name, p in rule._params.items()}
+    plain = (str, int, float, list, tuple)
+    ops = [
+        (op.kind, op.name, op.inputs, op.params, {k: str(v) for k, v in op.args.items() if isinstance(v, plain)})
+        for op in rule.plan.ops
+    ]
+    own = {"name": rule.name, "options": rule.given, "precision": rule.precision}
+    return own | {"weights' names, shapes or types": weights, "networks": ops}
 
 
 def why_not(rule: Rule, x: Tensor, y: Tensor) -> str | None:

@@ -115,6 +115,7 @@ class Rule:
         precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
 
     Attributes:
+        given: the options as they were given.
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
@@ -137,7 +138,7 @@ class Rule:
             raise UserError(
                 f"model is a {type(model).__name__}; give a torch.nn.Module that returns logits (B, classes)"
             )
-        given = dict(options or {})
+        self.given = given = dict(options or {})
         self._refuse_unfit(given)
         self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
         self.precision, self.dtype = precision, PRECISIONS[precision]

@@ -122,6 +122,55 @@ def test_rules_that_saw_no_batch_yet_and_batches_that_do_not_fit():
         mapped.step(x, y.double())
 
 
+def other_act() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+
+def wider() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4)).double()
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (lambda model: api.rule("fa", model), "rules 0 and 1 differ in their name"),
+        (lambda model: api.rule("untied_constant", model, height=2.0), "rules 0 and 1 differ in their options"),
+        (lambda model: api.rule("untied_constant", other_act()), "rules 0 and 1 differ in their networks"),
+        (lambda model: api.rule("untied_constant", wider()), "rules 0 and 1 differ in their weights"),
+    ],
+)
+def test_rules_of_which_the_first_cannot_stand_for_all_are_refused(second, words):
+    models = nets()
+    with pytest.raises(UserError, match=words):
+        Mapped([api.rule("untied_constant", models[0]), second(models[1])])
+
+
+def test_no_rules_and_one_network_for_two_are_refused():
+    with pytest.raises(UserError, match="there is no rule"):
+        Mapped([])
+    model, other = nets()[:2]
+    with pytest.raises(UserError, match="rules 0 and 2 train the same '0.weight'"):
+        Mapped([api.rule("bp", each) for each in (model, other, model)])
+
+
+def test_a_label_that_is_no_class_is_named_at_the_first_step_and_later():
+    mapped = Mapped([api.rule("bp", model) for model in nets()])
+    x, y = batches()
+    wrong = y.clone()
+    wrong[2, 3] = 4  # of a replica that no eager step looks at
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"label 4 is outside \[0, 4\)"):
+            mapped.step(x, wrong)
+        mapped.step(x, y)
+
+
+def test_every_rule_stands_where_the_pass_stands():
+    mapped = Mapped([api.rule("jam_full", model, seed=seed) for seed, model in enumerate(nets())])
+    for _ in range(2):
+        mapped.step(*batches())
+    assert [rule.state_dict()["position"] for rule in mapped.rules] == [2, 2, 2]
+
+
 def test_what_cannot_be_mapped_is_named():
     class Choosy(nn.Module):
         def __init__(self) -> None:
