@@ -55,7 +55,7 @@ class FunctionGate(Untied):
         if isinstance(run.draws, Draws) and run.draws.position < CHECKED:
             self._check(op, pre, factor)
             size = pre.abs().amax() if pre.numel() else pre.new_zeros(())
-            if size > 0:
+            if 0 < size < torch.inf:
                 far = pre * (100 / size)
                 self._check(op, far, self._factor(op, run, far, op.function.value(far, *op.options), ".check"))
         return (signal * factor).to(signal.dtype)
@@ -79,9 +79,10 @@ class FunctionGate(Untied):
                 f"{where} returned shape {tuple(factor.shape)}, which does not broadcast to pre's {tuple(pre.shape)}: return one "
                 "factor for each element of pre"
             )
-        wrong = ~torch.isfinite(factor) | (factor < 0)
+        # Of a z that is not finite no factor is asked for: then the forward pass went wrong, which is told elsewhere.
+        wrong = (~torch.isfinite(factor) | (factor < 0)) & torch.isfinite(pre)
         if bool(wrong.any()):
-            at = int(wrong.expand(pre.shape).flatten().nonzero()[0])
+            at = int(wrong.flatten().nonzero()[0])
             z, value = (float(t.expand(pre.shape).flatten()[at]) for t in (pre, factor))
             raise UserError(
                 f"{where} returned {value:g} for z = {z:g}: a gate multiplies signals, so it must be finite and not below 0, or "
@@ -105,15 +106,36 @@ def gate(name: str) -> Callable[[F], F]:
     """
 
     def keep(function: F) -> F:
-        count = len(inspect.signature(function).parameters)
-        if count not in (2, 3):
-            raise UserError(
-                f"@credit.rules.gate('{name}') on {function.__qualname__}{inspect.signature(function)}: a gate takes "
-                "(pre, post) or (pre, post, generator)"
-            )
-        body = {"name": name, "function": staticmethod(function), "random": count == 3, "__doc__": function.__doc__}
-        cls = type(function.__qualname__, (FunctionGate,), body | {"__module__": function.__module__})
+        random = _takes_generator(name, function)
+        title = getattr(function, "__qualname__", name)
+        body = {"name": name, "function": staticmethod(function), "random": random, "__doc__": function.__doc__}
+        cls = type(title, (FunctionGate,), body | {"__module__": function.__module__})
         register("gate", name)(cls)
         return function
 
     return keep
+
+
+def _takes_generator(name: str, function: Callable[..., Tensor]) -> bool:
+    """Say whether a gate's function is one of (pre, post, generator); further arguments need defaults, which they keep."""
+    title = getattr(function, "__qualname__", repr(function))
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"@credit.rules.gate('{name}') on {title}, which does not say what it takes: write a function of (pre, post) that "
+            "calls it"
+        ) from None
+    given = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    random = len(given) > 2 and (given[2].default is inspect.Parameter.empty or given[2].name == "generator")
+    try:
+        signature.bind(*(None,) * (3 if random else 2))
+    except TypeError:
+        fits = False
+    else:
+        fits = len(given) > 1
+    if not fits:
+        raise UserError(
+            f"@credit.rules.gate('{name}') on {title}{signature}: a gate takes (pre, post) or (pre, post, generator)"
+        )
+    return random

@@ -1,5 +1,6 @@
 """Gates written as plain functions: registered by name, given a generator where they ask for one, checked and refused."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,43 @@ def test_a_wrong_factor_is_refused_by_gate_op_and_value(function: object, words:
         through("mine", Z, nn.ReLU())
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_forward_pass_that_went_wrong_is_not_the_gates_fault(value: float) -> None:
+    gate("bell")(lambda pre, post: torch.exp(-pre.square()) + 0 * pre)
+    _, after = through("bell", torch.tensor([[value, 1.0, -2.0]]), nn.Tanh())
+    assert not after.isfinite().all()  # as of any gate; what went wrong is named by the loop
+
+
+def test_further_arguments_keep_their_defaults() -> None:
+    def wide(pre: Tensor, post: Tensor, beta: float = 2.0, *, power: int = 2) -> Tensor:
+        return torch.exp(-(pre.abs() ** power) / beta)
+
+    def spray(pre: Tensor, post: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        assert generator is not None
+        return torch.rand(pre.shape, generator=generator, dtype=pre.dtype)
+
+    gate("wide")(wide)
+    gate("narrow")(functools.partial(wide, beta=0.5))
+    gate("spray")(spray)
+    for name, beta in (("wide", 2.0), ("narrow", 0.5)):
+        before, after = through(name, Z, nn.ReLU())
+        torch.testing.assert_close(after, before * torch.exp(-Z.square() / beta).squeeze(0), rtol=1e-12, atol=0)
+    before, after = through("spray", Z, nn.ReLU())
+    assert len((after / before).unique()) == Z.shape[1]
+
+
+def test_what_does_not_say_its_arguments_or_needs_more_is_refused() -> None:
+    with pytest.raises(UserError, match="sigmoid, which does not say what it takes"):
+        gate("built_in")(torch.sigmoid)
+    for function in (
+        lambda *both: both[0],
+        lambda pre, post, generator, more: pre,
+        lambda pre, post, *, beta: pre,
+    ):
+        with pytest.raises(UserError, match=r"a gate takes \(pre, post\) or \(pre, post, generator\)"):
+            gate("mine")(function)
 
 
 def test_other_arguments_taken_names_and_networks_without_activations_are_refused() -> None:
