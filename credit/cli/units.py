@@ -44,12 +44,14 @@ class Group:
         chunk: how many go into one pass at most; 1: processes are better, or there is no other way.
         why: the reason, in words.
         speedup: the time of a process a seed over that of passes on as many cores; None where it was not measured.
+        room: how many of them memory holds, in all the passes that run at the same time; None where nobody says.
     """
 
     jobs: tuple[Job, ...]
     chunk: int = 1
     why: str = ""
     speedup: float | None = None
+    room: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +141,8 @@ def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[
         group = of.get(job.folder, Group((job,)))
         # Fewer units than processes: passes over parts of the seeds keep the other processes busy.
         size = math.ceil(len(group.jobs) / math.ceil(parallel / whole))
-        # A chunk below the whole is what memory holds, and so many processes share it.
-        held = group.chunk if group.chunk >= len(group.jobs) else group.chunk // parallel
+        # Passes that run at the same time share the memory, whichever group they are of.
+        held = group.chunk if group.room is None else min(group.chunk, group.room // parallel)
         made += [Unit(part) for part in pieces(group.jobs, max(1, min(size, held)))]
         taken |= {one.folder for one in group.jobs}
     return made

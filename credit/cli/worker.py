@@ -150,7 +150,8 @@ def _choice(config: RunConfig, count: int, like: dict[str, Any] | None) -> dict[
     # A user's rule may fall over here: its jobs say so, with the traceback, and cost no other.
     except Exception as error:
         return {"chunk": 1, "why": f"together they fail with {type(error).__name__}: {error}"}
-    return like or {"chunk": made.chunk if made.mapped else 1, "why": made.why, "speedup": made.speedup}
+    chunk = made.chunk if made.mapped else 1
+    return like or {"chunk": chunk, "why": made.why, "speedup": made.speedup, "room": made.room}
 
 
 def _threads(count: int | None) -> None:

@@ -35,12 +35,14 @@ class Choice:
         why: in words.
         speedup: seconds of processes over those of passes, by measurement; None where nothing was measured.
         chunk: seeds in one pass, at most: as many as memory holds.
+        room: how many memory holds in all, in passes side by side too; None where nobody says.
     """
 
     mapped: bool
     why: str
     speedup: float | None = None
     chunk: int = 1
+    room: int | None = None
 
 
 def choose(cfg: RunConfig, count: int) -> Choice:
@@ -72,23 +74,24 @@ def choose(cfg: RunConfig, count: int) -> Choice:
                 f"trainer.replicate=map cannot train {count} seeds in one pass: {refusal}. Write trainer.replicate=auto"
             )
         return Choice(False, refusal)
-    chunk = _that_fit(prepared, count)
+    room = _room(prepared)
+    chunk = count if room is None else min(count, room)
     if wish == "map":
         if chunk < count:
             raise UserError(_too_many(prepared, count, chunk))
-        return Choice(True, "trainer.replicate=map", None, count)
+        return Choice(True, "trainer.replicate=map", None, count, room)
     if chunk < 2:
         return Choice(False, "memory does not hold two replicas in one pass")
-    return _measured(prepared, count, chunk, x, y, building)
+    return replace(_measured(prepared, chunk, x, y, building), room=room)
 
 
-def _that_fit(prepared: Prepared, count: int) -> int:
-    """Return how many replicas, up to `count`, memory holds in one pass."""
+def _room(prepared: Prepared) -> int | None:
+    """Return how many replicas memory holds; None where nobody says."""
     free = available(prepared.device)
     if free is None:
-        return count
+        return None
     one, two = needed(prepared, 1), needed(prepared, 2)
-    return max(0, min(count, int((SPARE * free - (2 * one - two)) / (two - one))))
+    return max(0, int((SPARE * free - (2 * one - two)) / (two - one)))
 
 
 def _too_many(prepared: Prepared, count: int, fit: int) -> str:
@@ -108,7 +111,7 @@ def _batch(prepared: Prepared) -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, spec.classes, (size,), generator=source).to(prepared.device)
 
 
-def _measured(prepared: Prepared, count: int, chunk: int, x: Tensor, y: Tensor, building: float) -> Choice:
+def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: float) -> Choice:
     """Time a seed's step in a process with a core of its own, and its share of a pass."""
     cfg, rule, on_cpu = prepared.cfg, prepared.rule, prepared.device.type == "cpu"
     optimizer = build_optimizer(cfg.optimizer, prepared.model.parameters(), rule.parameters())

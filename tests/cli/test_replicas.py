@@ -297,7 +297,9 @@ def test_units_keep_every_process_busy_and_within_memory():
 
     assert sizes(held, 1) == [10] and sizes(held, 2) == [5, 5] and sizes(held, 4) == [2, 3, 2, 3]
     assert sizes([Group(tuple(every), chunk=4)], 1) == [3, 3, 4]
-    assert sizes([Group(tuple(every), chunk=4)], 2) == [2] * 5, "two processes share the memory"
+    assert sizes([Group(tuple(every), chunk=4, room=4)], 2) == [2] * 5, "two processes share the memory"
+    two = [Group(tuple(every[:5]), chunk=5, room=6), Group(tuple(every[5:]), chunk=5, room=40)]
+    assert sizes(two, 2) == [2, 3, 5] and sizes(two, 1) == [5, 5], "those of two groups too"
     assert sizes([Group(tuple(every), why="slower")], 2) == [1] * 10
     assert sizes([Group(tuple(every[:5]), chunk=5)], 2) == [5, 1, 1, 1, 1, 1]
 

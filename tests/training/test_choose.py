@@ -52,7 +52,9 @@ def test_more_replicas_than_memory_holds_are_refused(config):
     room = available(torch.device("cpu"))
     assert room is None or needed(prepare(cfg), count) > room
     choice = choose(asking(config, "auto", data={"batch_size": 8}), count)
-    assert choice.chunk < count
+    assert choice.chunk < count and (choice.room == choice.chunk or not choice.mapped)
+    few = choose(asking(config, "map"), 4)
+    assert room is None or (few.chunk == 4 and few.room is not None and few.room > 4)
 
 
 def test_memory_grows_with_the_replicas(config):
