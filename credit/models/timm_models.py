@@ -44,8 +44,8 @@ def timm_model(
             otherwise shrink a 32-pixel image to 8 before the first block; it starts fresh, also with pretrained.
         pretrained: ``true`` downloads timm's own weights; a path names a ``.safetensors`` file of this model. A head
             for another number of classes starts fresh.
-        patch_size: side in pixels of the patches that a transformer, mixer or ConvNeXt cuts the image into; None: the
-            model's own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
+        patch_size: side in pixels of the patches that a transformer or ConvNeXt cuts the image into; None: the model's
+            own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
 
     Raises:
         UserError: unknown name, no such stem, missing or unfit weights, images the model cannot take.
@@ -108,8 +108,8 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
             ) from error
         if isinstance(error, TypeError) and "patch_size" in reason:
             raise UserError(
-                f"arch.patch_size={arguments['patch_size']}: timm {name} cuts no patches; leave it out (null), or choose a "
-                f"transformer or ConvNeXt, for example arch.name=test_vit"
+                f"arch.patch_size={arguments['patch_size']}: timm {name} takes no size of patches; leave it out (null), or choose "
+                f"a transformer or ConvNeXt, for example arch.name=test_vit"
             ) from error
         raise UserError(
             f"arch.name={name!r} cannot be built for images of {size[0]}x{size[1]} pixels: {reason}. Choose a "

@@ -60,7 +60,8 @@ def test_a_patch_size_cuts_smaller_patches(name: str, weight: str) -> None:
     [
         ("test_vit", 5, "arch.patch_size=5 does not divide images of 32x32 pixels into whole patches"),
         ("test_vit", 0, "arch.patch_size=0 does not divide"),
-        ("resnet10t", 4, "arch.patch_size=4: timm resnet10t cuts no patches; leave it out"),
+        ("resnet10t", 4, "arch.patch_size=4: timm resnet10t takes no size of patches; leave it out"),
+        ("gmixer_12_224", 4, "timm gmixer_12_224 takes no size of patches"),  # it cuts them, of a size of its own
     ],
 )
 def test_a_patch_size_that_cannot_be_is_refused(name: str, size: int, words: str) -> None:
