@@ -142,6 +142,11 @@ class Triangle(Untied):
 
     def __post_init__(self) -> None:
         preset = {"paper": (0.25, 8.0), "freegrad": (1.0, 2.0)}[self.shape]
+        if self.shape != "paper" and self.height is not None and self.width is not None:
+            raise UserError(
+                f"rule.shape={self.shape} would change nothing: rule.height={self.height:g} rule.width={self.width:g} say both of "
+                "what it stands for; leave out the shape, or one of them"
+            )
         height, width = (
             p if given is None else given for given, p in zip((self.height, self.width), preset, strict=True)
         )

@@ -41,6 +41,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("jam_rectangle", {"width": 0.0}, "relu", ("rule.width=0 leaves jam_rectangle no interval",)),
     ("untied_triangle", {"width": 0}, "relu", ("rule.width=0 leaves untied_triangle no interval",)),
     ("untied_triangle", {"shape": "papr"}, "relu", ("rule.shape='papr'", "did you mean 'paper'?")),
+    ("untied_triangle", {"shape": "freegrad", "height": 1.0, "width": 2.0}, "relu",
+     ("rule.shape=freegrad would change nothing: rule.height=1 rule.width=2",)),
     ("jam_full", {"low": -0.1}, "relu", ("rule.low=-0.1 rule.high=1", "jam_full", "0 <= low < high <= 1")),
     ("jam_positive", {"high": 1.5}, "relu", ("rule.low=0 rule.high=1.5", "jam_positive")),
     ("jam_rectangle", {"low": 0.5, "high": 0.5}, "relu", ("rule.low=0.5 rule.high=0.5", "low < high")),
