@@ -95,8 +95,9 @@ def gate(name: str) -> Callable[[F], F]:
 
     The function takes ``(pre, post)`` or ``(pre, post, generator)``: an activation's input and output, (B, ...), and a
     ``torch.Generator`` that is a function of the run's seed, the op and the step. It returns what multiplies the signal
-    there: a tensor that broadcasts to ``pre``, finite and not negative, which is checked in the first ``CHECKED`` steps. With
-    a generator, steps can be neither compiled nor mapped over seeds.
+    there: a tensor that broadcasts to ``pre``, finite and not negative, which is checked in the first ``CHECKED`` steps. It
+    depends on these arguments alone: a compiled or mapped step records it once, so a counter or noise of its own would stand
+    still there. With a generator, steps can be neither compiled nor mapped over seeds.
 
     Args:
         name: the word for ``rule.gate``.
