@@ -103,7 +103,7 @@ def _word_of(flag: str, word: str | None) -> str:
 
 def _refuse_launcher_of_one_run(words: list[str]) -> None:
     given = [word for word in words if word.startswith(("hydra/launcher=", "hydra.launcher.", "hydra/sweeper="))]
-    several = any(word.lstrip("+").startswith("replicas=") for word in words)
+    several = any(word.lstrip("+").startswith("replicas=") and not word.endswith("=1") for word in words)
     if given and not several and not {"-m", "--multirun"} & set(words):
         raise UserError(f"{given[0]} is about the jobs of a sweep, and this is one run: add -m, or leave it out")
 

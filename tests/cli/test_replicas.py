@@ -210,6 +210,7 @@ REFUSED = [
     ("replicas=1.5", "replicas=1.5: must be a whole number in [1, inf)"),
     ("replicas=many", "replicas='many': must be a whole number in [1, inf), how many seeds to train, or auto"),
     ("replicas=auto", "this is one run: write replicas=20 for seeds 0 to 19, or -m seed=0,1,2 replicas=auto"),
+    ("replicas=1 hydra.launcher.jobs=2", "hydra.launcher.jobs=2 is about the jobs of a sweep, and this is one run"),
     ("replicas=2,3", "replicas=2,3 gives several values to one run. To run each of them add -m"),
     ("replicas=20 seed=9007199254740990", "is outside [0, 9007199254740992]"),
     ("replicas=3 trainer.replicate=mapp", "trainer.replicate=mapp: did you mean 'map'?"),
