@@ -178,11 +178,9 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
             dead[book.folder].see(run.step, cohort.outcome(outcome, at))
         lost = watch.see(run.step + 1, outcome.logits, outcome.loss)
         cohort.running.add(outcome.logits, outcome.loss, y)
-        if lost:
-            x, y, outcome = _parted(cohort, _explained(cohort, lost, x), x, y, outcome, results)
-            watch.keep(len(cohort.books))
-            if not cohort.books:
-                break
+        x, y, outcome = _without(cohort, lost, watch, x, y, outcome, results)
+        if not cohort.books:
+            break
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.
         run = cohort.first
@@ -195,12 +193,9 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         # The pass looks up where each run alone would.
         if not cohort.books[0].due(measured, stop):
             continue
-        lost = watch.settle()
-        if lost:
-            x, y, outcome = _parted(cohort, _explained(cohort, lost, x), x, y, outcome, results)
-            watch.keep(len(cohort.books))
-            if not cohort.books:
-                break
+        x, y, outcome = _without(cohort, watch.settle(), watch, x, y, outcome, results)
+        if not cohort.books:
+            break
         cohort.running.state().tolist()  # waits for the device, so the clock is right
         for book in cohort.books:  # each run took its share of the time
             book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
@@ -250,12 +245,23 @@ def _written(
         _parted(cohort, lost, x, y, outcome, results)
 
 
-def _explained(cohort: Cohort, lost: dict[int, int], x: Tensor) -> dict[int, DivergedError]:
-    """Return why each of these runs (place, step) is lost, naming the op that is not finite first."""
-    return {
-        at: DivergedError(step, cohort.books[at].run.rule.first_nonfinite(x[at]) or "the loss")
-        for at, step in lost.items()
-    }
+def _without(
+    cohort: Cohort,
+    lost: dict[int, int],
+    watch: FiniteWatches,
+    x: Tensor,
+    y: Tensor,
+    outcome: Step,
+    results: Results,
+) -> tuple[Tensor, Tensor, Step]:
+    """Part from the runs that left the finite numbers (place, step), naming the op that is not finite first."""
+    if not lost:
+        return x, y, outcome
+    rules = [book.run.rule for book in cohort.books]
+    ends = {at: DivergedError(step, rules[at].first_nonfinite(x[at]) or "the loss") for at, step in lost.items()}
+    parted = _parted(cohort, ends, x, y, outcome, results)
+    watch.keep(len(cohort.books))
+    return parted
 
 
 def _parted(
