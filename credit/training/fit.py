@@ -145,8 +145,9 @@ def fit(book: Book, stop: StopRequest) -> None:
         watch.settle(x)
         running = run.running.summary()  # waits for the device, so the clock is right
         run.seconds += time.perf_counter() - started
-        book.write(outcome, x, rate, running, found, bool(stop.signal))
-        if stop.signal and not run.ended:
+        stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoint
+        book.write(outcome, x, rate, running, found, stopping)
+        if stopping and not run.ended:
             screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
             stop.leave()
         started = time.perf_counter()

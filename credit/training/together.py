@@ -199,10 +199,11 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         cohort.running.state().tolist()  # waits for the device, so the clock is right
         for book in cohort.books:  # each run took its share of the time
             book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
-        _written(cohort, x, y, outcome, rate, found, stop, results)
+        stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoints
+        _written(cohort, x, y, outcome, rate, found, stopping, results)
         watch.keep(len(cohort.books))
         _show(cohort, screen)
-        if stop.signal and cohort.books and not cohort.first.ended:
+        if stopping and cohort.books and not cohort.first.ended:
             screen.line(f"stopped at step {cohort.first.step}; give the same command again to go on")
             stop.leave()
         started = time.perf_counter()
@@ -229,7 +230,7 @@ def _written(
     outcome: Step,
     rate: float,
     found: dict[Path, dict[str, Any]],
-    stop: StopRequest,
+    stopping: bool,
     results: Results,
 ) -> None:
     """Let every run's book do what is due after a step; part from runs that turn out not to be finite."""
@@ -238,7 +239,7 @@ def _written(
     for at, book in enumerate(cohort.books):
         own = cohort.outcome(outcome, at)
         try:
-            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), bool(stop.signal))
+            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), stopping)
         except DivergedError as end:
             lost[at] = end
     if lost:

@@ -16,6 +16,7 @@ from credit.records import read_metrics, read_result, run_folder
 from credit.training import checkpoint, train, train_together
 from credit.training import measure as measure_module
 from credit.training import together as together_module
+from credit.training.book import Book
 from credit.training.finite import FiniteWatches
 
 SEEDS = (0, 1, 2)
@@ -182,6 +183,26 @@ def test_stopped_and_resumed_as_one_or_alone(config, monkeypatch, tmp_path):
     for cfg, (lines, held) in zip(cfgs, whole, strict=True):
         close(lines, rows(cfg), 1e-9)
         close(held, state(cfg), 1e-9)
+
+
+@pytest.mark.parametrize("how", ["loop", "pass"])
+def test_a_stop_asked_for_during_an_evaluation_loses_no_step(config, monkeypatch, how):
+    cfgs = [
+        config("bp", seed=seed, trainer={"epochs": 4, "checkpoint_every": 4}, data={"val_fraction": 0})
+        for seed in SEEDS
+    ]
+    evaluation = Book._evaluation
+
+    def interrupted(self: Book, *given: Any) -> Any:
+        if self.run.cfg.seed == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluation(self, *given)
+
+    monkeypatch.setattr(Book, "_evaluation", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(cfgs[0], console=False) if how == "loop" else train_together(cfgs, console=False)
+    steps = {state(cfg)["step"] for cfg in (cfgs[:1] if how == "loop" else cfgs)}
+    assert len(steps) == 1 and steps.pop() > 1
 
 
 def test_a_checkpoint_holds_its_own_run_alone(config, monkeypatch, tmp_path):
