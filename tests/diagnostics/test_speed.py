@@ -43,7 +43,19 @@ def test_autograd_keeps_what_a_sweep_drops() -> None:
 
 def test_the_command_writes_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
-    words = ["--rules", "bp,dfa", "--archs", "mlp", "--seconds", "0.1", "--no-data", "--replicas", "0", "--json", str(out)]
+    words = [
+        "--rules",
+        "bp,dfa",
+        "--archs",
+        "mlp",
+        "--seconds",
+        "0.1",
+        "--no-data",
+        "--replicas",
+        "0",
+        "--json",
+        str(out),
+    ]
     assert bench.main(words) == 0
     rows = json.loads(out.read_text())["rows"]
     assert [(row["rule"], row["arch"], row["mode"]) for row in rows] == [
@@ -76,7 +88,9 @@ def test_satisfied_rows_stand_beside_the_others(tmp_path: Path, capsys: pytest.C
         "mlp",
         "--seconds",
         "0.05",
-        "--no-data", "--replicas", "0",
+        "--no-data",
+        "--replicas",
+        "0",
         "--json",
         str(out),
         "--satisfied",
