@@ -166,16 +166,10 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
             cohort.running.reset()
         x, y = cohort.batches.at(run.step)
         x = x.to(dtype)
-        cohort.stand()
         measured = measures[cohort.books[0].folder].due(run.step + 1)
-        if measured:
-            for at, book in enumerate(cohort.books):
-                measures[book.folder].before(x[at], y[at])
 
         # Rule: fills the stacked updates. A run that has left the finite numbers leaves the pass before they are applied.
-        outcome = cohort.mapped.step(x, y)
-        for at, book in enumerate(cohort.books if run.step < LOOKS else []):
-            dead[book.folder].see(run.step, cohort.outcome(outcome, at))
+        outcome = _stepped(cohort, x, y, measures if measured else {}, dead)
         lost = watch.see(run.step + 1, outcome.logits, outcome.loss)
         cohort.running.add(outcome.logits, outcome.loss, y)
         x, y, outcome = _without(cohort, lost, watch, x, y, outcome, results)
@@ -210,6 +204,20 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
     for book in cohort.books:
         results[book.folder] = write_result(book.run, book.folder, "complete")
         screen.line(f"{headline(results[book.folder])}  {book.folder}")
+
+
+def _stepped(
+    cohort: Cohort, x: Tensor, y: Tensor, measures: dict[Path, Measures], dead: dict[Path, DeadLayers]
+) -> Step:
+    """Step every rule, seen by the diagnostics that are due and, in the first steps, by those who look for dead layers."""
+    cohort.stand()
+    step = cohort.first.step
+    for at, book in enumerate(cohort.books if measures else []):
+        measures[book.folder].before(x[at], y[at])
+    outcome = cohort.mapped.step(x, y)
+    for at, book in enumerate(cohort.books if step < LOOKS else []):
+        dead[book.folder].see(step, cohort.outcome(outcome, at))
+    return outcome
 
 
 def _found(
