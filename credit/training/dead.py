@@ -16,10 +16,11 @@ class DeadLayers:
     Args:
         rule: the run's rule.
         screen: where the warning goes.
+        steps: the run's length; a shorter one than `STEPS` is looked at as far as it goes.
     """
 
-    def __init__(self, rule: Rule, screen: Screen) -> None:
-        self._rule, self._screen = rule, screen
+    def __init__(self, rule: Rule, screen: Screen, steps: int = STEPS) -> None:
+        self._rule, self._screen, self._until = rule, screen, min(steps, STEPS)
         # The sweep meets the topmost layer first; a weight that is used twice is met twice.
         self._dead: dict[str, Weighted] = {}
         for op in rule.plan.back:
@@ -34,7 +35,7 @@ class DeadLayers:
             step: steps done before this one.
             outcome: what ``rule.step`` returned.
         """
-        if step >= STEPS or not self._dead:
+        if step >= self._until or not self._dead:
             return
         own = self._rule._all_parameters()
         alive = [name for name in own if (grad := own[name].grad) is not None and bool(grad.any())]
@@ -42,7 +43,7 @@ class DeadLayers:
         if float(signals["output.rms"]) > 0 if "output.rms" in signals else alive:
             self._looked += 1
             self._dead = {name: op for name, op in self._dead.items() if name not in alive}
-        if step == STEPS - 1 and self._looked and self._dead:
+        if step == self._until - 1 and self._looked and self._dead:
             note = self._words()
             self._rule.notes.append(note)
             self._screen.warn(note)

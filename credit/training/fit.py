@@ -107,7 +107,7 @@ def fit(book: Book, stop: StopRequest) -> None:
     """
     run, cfg, screen = book.run, book.run.cfg, book.screen
     dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
-    dead = DeadLayers(run.rule, screen)
+    dead = DeadLayers(run.rule, screen, run.total_steps)
     screen.begin(run.step)
     started = time.perf_counter()
     while not run.ended:

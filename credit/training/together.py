@@ -156,7 +156,7 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
     cohort, first = Cohort(books), books[0].run
     cfg, dtype = first.cfg, float_dtype(first.model)
     watch, measures = FiniteWatches(len(books), first.device), {book.folder: Measures(book.run) for book in books}
-    dead = {book.folder: DeadLayers(book.run.rule, book.screen) for book in books}
+    dead = {book.folder: DeadLayers(book.run.rule, book.screen, book.run.total_steps) for book in books}
     screen.begin(first.step)
     started = time.perf_counter()
     while cohort.books and not cohort.first.ended:

@@ -226,6 +226,8 @@ def test_dead_layers_are_each_runs_own_note(config, capsys):
     results = train_together([config("bp", seed=seed, rule=rule) for seed in SEEDS], console=False)
     assert all("dead layers: the updates of fc1.weight" in result["notes"][0] for result in results)
     assert capsys.readouterr().err.count("warning: dead layers") == 3
+    short = config("bp", rule=rule, trainer={"epochs": None, "steps": 2})
+    assert "dead layers" in train(short, console=False)["notes"][0]
 
 
 def test_finished_runs_are_reported_and_the_others_trained(config, capsys):
