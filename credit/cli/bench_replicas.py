@@ -1,6 +1,7 @@
 """``credit bench``'s rows of replicas: twenty seeds in one pass or in processes over twenty autograd runs in a row."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -57,5 +58,5 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                 told = (found.mapped, found.processes, found.chosen, target)
                 apart = "" if found.difference is None else f"{found.difference:.0e}"
                 table.add_row(name, rule, mode, *("" if one is None else f"{one:.2f}" for one in told), apart)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
     return rows
