@@ -171,7 +171,7 @@ def test_a_diverged_run_has_no_number_whatever_it_had_reached(digits: Digits) ->
 
 def test_a_diverged_run_counts_as_what_the_table_says_and_is_told(digits: Digits) -> None:
     digits.end("noisy", "margin", 0, "diverged")
-    digits.spec = replace(digits.spec, diverged=Diverged(9.9, "it answers one class"))
+    digits = replace(digits, spec=replace(digits.spec, diverged=Diverged(9.9, "it answers one class")))  # it is shared
     held = digits.collected()
     told, other = (held.summary(("noisy", "margin"), name) for name in ("accuracy", "gap"))
     assert (told.n, told.counts()) == (2, "1 diverged, counted as 9.9")

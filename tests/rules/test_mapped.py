@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-import credit
 import credit.rules.api as api
 from credit.errors import UserError
-from credit.rules.mapped import Mapped, why_not
+from credit.rules import Mapped
+from credit.rules.mapped import why_not
 from credit.rules.updates import clip, clip_norm, reproject
 
 REPLICAS = 3
@@ -69,18 +69,17 @@ def test_some_replicas_can_go_on_alone():
     mapped = Mapped([api.rule("bp", model, seed=seed, precision="float64") for seed, model in enumerate(models)])
     x, y = batches()
     mapped.step(x, y)
-    before = {name: p.grad for name, p in mapped.weights.items()}
+    before = {name: p.grad for name, p in mapped.weights.items() if p.grad is not None}
     mapped.keep([0, 2])
     for name, p in mapped.weights.items():
-        assert p.shape[0] == 2 and before[name] is not None and p.grad is not None
-        assert torch.equal(p.grad, before[name][[0, 2]])
+        assert p.shape[0] == 2 and p.grad is not None and torch.equal(p.grad, before[name][[0, 2]])
     left = {name: value.clone() for name, value in models[1].state_dict().items()}
     mapped.step(x[[0, 2]], y[[0, 2]])
     with torch.no_grad():
         for p in mapped.parameters():
             p.add_(1.0)
     assert all(torch.equal(value, left[name]) for name, value in models[1].state_dict().items())
-    assert torch.equal(models[2][0].weight, mapped.weights["0.weight"][1])
+    assert torch.equal(models[2].get_parameter("0.weight"), mapped.weights["0.weight"][1])
 
 
 @pytest.mark.parametrize("transform", [clip(0.1), clip(0.1, {"b"}), clip_norm(0.5), reproject(0.3)])
@@ -110,7 +109,7 @@ def test_a_compiled_pass_gives_the_same_updates():
 
 def test_rules_that_saw_no_batch_yet_and_batches_that_do_not_fit():
     models = nets()
-    mapped = credit.rules.Mapped([api.rule("dfa", model, seed=seed) for seed, model in enumerate(models)])
+    mapped = Mapped([api.rule("dfa", model, seed=seed) for seed, model in enumerate(models)])
     x, y = batches()
     mapped.step(x, y)
     assert all(rule.buffers for rule in mapped.rules) and all(p.grad is not None for p in mapped.parameters())
