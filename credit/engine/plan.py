@@ -5,17 +5,17 @@
     logits = plan.forward(run, x)
     updates = plan.sweep(run, signal, rule)  # parameter name -> descent direction
 
-A rule takes part in the sweep through the four methods of ``Sweeper``; ``Sweeper`` itself is backprop.
+A rule takes part in the sweep through the methods of ``Sweeper``; ``Sweeper`` itself is backprop.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Ref, Run, has_ref, resolve
+from credit.engine.ops.base import Op, Ref, Run, Signals, has_ref, resolve
 from credit.engine.ops.norms import Norm
 from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.weighted import Weighted
@@ -32,6 +32,29 @@ class Sweeper:
     def keeps(self, op: Activate) -> set[str]:
         """What of an activation ``gate`` will need: ``input``, ``output``."""
         return {op.function.keeps}
+
+    def holds(self, op: Op) -> tuple[bool, bool]:
+        """Whether ``visit`` reads an op's (inputs, output) in ``run.held``, beside what the op keeps for its adjoint."""
+        return False, False
+
+    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
+        """Send a signal through one op: hand its updates to ``add`` and return the signals of its inputs.
+
+        The methods below are what most rules change of it.
+        """
+        if isinstance(op, Weighted):
+            signal = self.arrive(op, run, signal)
+            add(op.updates(run, signal))
+            return (self.cross(op, run, signal),) if op.wants[0] else (None,)
+        if isinstance(op, Activate):
+            return (self.gate(op, run, signal),) if op.wants[0] else (None,)
+        if isinstance(op, Norm):
+            sent, made = op.both(run, signal)
+            add(made)
+            return (sent,)
+        if op.trains:
+            add(op.updates(run, signal))
+        return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
 
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         """Change a signal on its arrival at a weighted op, before it updates the weights and crosses them."""
@@ -60,6 +83,7 @@ class Plan:
         back: the ops that a sweep visits, last first.
         trainable: names of the parameters that receive an update.
         localised: the ops left to local autograd, by name.
+        to_input: whether a sweep goes on to the network's input (see ``sweep_to_input``).
 
     Raises:
         UserError: the model cannot be traced, an op has no row, or a trainable parameter takes no part.
@@ -73,6 +97,7 @@ class Plan:
         names = {id(p): name for name, p in model.named_parameters()}
         self.alias = {name: names[id(p)] for name, p in shared.items()}
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self.to_input = False
         self._mark_trainable()
         self._verify()
         self.configure(Sweeper())
@@ -92,7 +117,7 @@ class Plan:
 
     def _mark_trainable(self) -> None:
         """Find which values depend on a trainable parameter: only those receive signals."""
-        trainable, carries = set(self.trainable), {self.entry: False}
+        trainable, carries = set(self.trainable), {self.entry: self.to_input}
         for op in self.ops:
             op.params = {role: self.alias[name] for role, name in op.params.items()}
             if isinstance(op, Value):
@@ -123,6 +148,11 @@ class Plan:
                 f"{', '.join(missing[:6])}. Freeze them (requires_grad_(False)) or use them in forward()."
             )
 
+    def sweep_to_input(self, wanted: bool) -> None:
+        """Let sweeps go on to the network's input and leave its signal in ``run.entry``; ``configure`` must follow."""
+        self.to_input = wanted
+        self._mark_trainable()
+
     def configure(self, sweeper: Sweeper) -> None:
         """Settle what is kept, what may be overwritten and when values are dropped, for one rule."""
         readers: dict[int, list[Op]] = {}
@@ -135,6 +165,7 @@ class Plan:
                 op.keeps = frozenset(sweeper.keeps(op)) if any(op.wants) else frozenset()
                 source = maker.get(op.inputs[0])
                 op.overwrite = source is not None and source.fresh and len(readers[op.inputs[0]]) == 1
+        self._holds = {op.index: held for op in self.back if any(held := sweeper.holds(op))}
         self._order(readers)
         self._ownership(not sweeper.keeps_output)
 
@@ -178,6 +209,7 @@ class Plan:
         run.batch = x.shape[0]
         values: list[Any] = [None] * self.slots
         values[self.entry] = x
+        holds = self._holds
         for op, inputs, extra, dynamic, out, drops, swept in self._forward:
             if extra:
                 rest = resolve(extra, values) if dynamic else extra
@@ -186,6 +218,9 @@ class Plan:
                 values[out] = op.forward(run, values[inputs[0]])
             else:
                 values[out] = op.forward(run, *[values[slot] for slot in inputs])
+            if (held := holds.get(op.index)) is not None:
+                given = tuple(values[slot] for slot in inputs) if held[0] else ()
+                run.held[op.index] = given, values[out] if held[1] else None
             if run.dtype is not None and isinstance(values[out], Tensor):
                 run.dtypes[out] = values[out].dtype
             if not swept:
@@ -209,6 +244,12 @@ class Plan:
             saved[:] = [None] * len(saved)
             return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
         updates: dict[str, Tensor] = {}
+
+        def add(made: Iterable[tuple[str, Tensor]]) -> None:
+            for name, value in made:
+                # A shared parameter gets one update per use, summed.
+                updates[name] = updates[name] + value if name in updates else value
+
         for op, targets in self._backward:
             here = signals[op.out]
             signals[op.out] = None
@@ -216,31 +257,18 @@ class Plan:
                 continue
             if rows is not None and saved[op.index] is not None and op.index in rows.carried:
                 saved[op.index] = op.pick(saved[op.index], rows.carried[op.index], rows)
-            for at, slot, first, owned in self._visit(op, targets, run, here, sweeper, updates):
-                self._deliver(signals, slot, at if run.dtype is None else at.to(run.dtypes[slot]), first, owned)
+            sent = sweeper.visit(op, run, here, add)
+            for at, slot, first, owned in targets:
+                arriving = sent[at]
+                assert arriving is not None, f"nothing was sent below {op.describe()}"
+                if run.dtype is not None:
+                    arriving = arriving.to(run.dtypes.get(slot, arriving.dtype))
+                self._deliver(signals, slot, arriving, first, owned)
             saved[op.index] = None
-            del here
+            run.held.pop(op.index, None)
+            del here, sent
+        run.entry = signals[self.entry]
         return updates
-
-    def _visit(self, op: Op, targets: list[tuple[int, int, bool, bool]], run: Run, here: Tensor, sweeper: Sweeper,
-               updates: dict[str, Tensor]) -> list[tuple[Any, int, bool, bool]]:  # fmt: skip
-        """One op of the sweep: its updates, then the signals for its inputs as (signal, slot, first, owned)."""
-        if isinstance(op, Weighted):
-            here = sweeper.arrive(op, run, here)
-            _add_updates(updates, op.updates(run, here))
-            return [(sweeper.cross(op, run, here), *targets[0][1:])] if targets else []
-        if isinstance(op, Activate):
-            return [(sweeper.gate(op, run, here), *targets[0][1:])] if targets else []
-        if isinstance(op, Norm):
-            sent, made = op.both(run, here)
-            _add_updates(updates, iter(made))
-            return [(sent, *targets[0][1:])] if targets else []
-        if op.trains:
-            _add_updates(updates, op.updates(run, here))
-        if not targets:
-            return []
-        out = op.adjoint(run, here)
-        return [(out[at], slot, first, owned) for at, slot, first, owned in targets]
 
     @staticmethod
     def _deliver(signals: list[Tensor | None], slot: int, signal: Tensor, first: bool, owned: bool) -> None:
@@ -273,12 +301,6 @@ class Plan:
             inputs = (*[values[slot] for slot in op.inputs], *resolve(op.extra, values))
             values[op.out] = op.forward(run, *inputs)
             yield op, inputs, values[op.out]
-
-
-def _add_updates(updates: dict[str, Tensor], made: Iterator[tuple[str, Tensor]]) -> None:
-    for name, value in made:
-        # A shared parameter gets one update per use, summed.
-        updates[name] = updates[name] + value if name in updates else value
 
 
 def _slots(value: Any) -> set[int]:

@@ -33,6 +33,7 @@ class Computed:
         updates: by parameter name, descent direction, batch mean.
         sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
         signals: RMS of the signal arriving at each weighted op, by its name, where ``rule.watch`` asks for it.
+        input_signal: as in ``Step``, where ``rule.keep_input_signal`` asks for it.
     """
 
     logits: Tensor
@@ -40,6 +41,7 @@ class Computed:
     updates: dict[str, Tensor]
     sizes: Tensor | None = None
     signals: dict[str, Tensor] = field(default_factory=dict)
+    input_signal: Tensor | None = None
 
 
 @dataclass
@@ -49,12 +51,15 @@ class Step:
     Attributes:
         logits: the network's output, (B, classes) or probabilities (B, 1), detached.
         loss: 0-d, the rule's own objective on the batch (mean over samples).
+        input_signal: what reached the network's input, shaped like x, for each sample: under backprop the derivative of that
+            sample's loss, under layer-wise feedback propagation its feedback. None unless ``rule.keep_input_signal``.
     """
 
     logits: Tensor
     loss: Tensor
     _sizes: Tensor | None = None
     _signals: dict[str, Tensor] = field(default_factory=dict)
+    input_signal: Tensor | None = None
 
     def part(self, places: int | list[int]) -> "Step":
         """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""
@@ -206,6 +211,23 @@ class Rule:
 
     # ------------------------------------------------------------ what everybody calls
 
+    @property
+    def keep_input_signal(self) -> bool:
+        """Whether steps go on to the network's input and tell what reached it (``Step.input_signal``); settable."""
+        return self.plan.to_input
+
+    @keep_input_signal.setter
+    def keep_input_signal(self, wanted: bool) -> None:
+        if self._compiled is not None:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not go on to the input; make it without compile=True"
+            )
+        if wanted != self.plan.to_input:
+            self.plan.sweep_to_input(wanted)
+            # Anew: what a rule makes for the layers that a signal crosses it now needs for the first one too.
+            self.buffers.settled, self._ready = False, False
+            self.setup(self.given)
+
     def step(self, x: Tensor, y: Tensor) -> Step:
         """Run one step: fill ``.grad`` of every trainable parameter (overwriting) with the batch-mean descent direction.
 
@@ -225,7 +247,7 @@ class Rule:
             for name, update in updates.items():
                 owned[name].grad = update
         self.position += 1
-        return Step(computed.logits, computed.loss, computed.sizes, computed.signals)
+        return Step(computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal)
 
     def _makes_updates(self) -> bool:
         """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""

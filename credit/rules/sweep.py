@@ -174,6 +174,8 @@ class SweepRule(Rule, Sweeper):
         return False
 
     def _never_skips(self) -> str | None:
+        if self.plan.to_input:
+            return "every sample's signal is asked for at the input"
         if (norm := batch_norm(self.plan)) is not None:
             return f"{_where(norm, self.model)} normalises by the batch's statistics, through which every sample acts on all"
         if self._compiled is not None:
@@ -261,7 +263,8 @@ class SweepRule(Rule, Sweeper):
         else:
             updates = self.plan.sweep(run, self._output(run, logits, y), self)
         loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
-        return Computed(logits, loss, updates, sizes, run.stats)
+        reached = None if run.entry is None else run.entry * run.batch
+        return Computed(logits, loss, updates, sizes, run.stats, reached)
 
     def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
         """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""

@@ -62,6 +62,9 @@ class Run:
         overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
         error: the signal at the logits, for rules that send it straight to every layer.
         stats: statistics of the signals, by name.
+        held: by op index, (inputs, output) of the ops whose values the rule asked for (``Sweeper.holds``).
+        aside: what a rule puts by for an op further down, by op index.
+        entry: the signal that reached the network's input, where the plan sends it there.
         dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
     """
 
@@ -77,6 +80,9 @@ class Run:
     stats: dict[str, Tensor] = field(default_factory=dict)
     dtypes: dict[int, torch.dtype] = field(default_factory=dict)
     rows: Rows | None = None
+    held: dict[int, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
+    aside: dict[int, Any] = field(default_factory=dict)
+    entry: Tensor | None = None
 
     @property
     def present(self) -> int:

@@ -43,8 +43,16 @@ class Weighted(Op):
         shape: torch.Size = self.load(run).shape
         return shape
 
+    def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply the op to x with another weight and bias, shaped like its own."""
+        raise AssertionError
+
     def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
         """Send a signal across ``weight`` (shaped like the op's own) to the input."""
+        raise AssertionError
+
+    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield the products of a signal with the input (another x: with that) as the parameters' updates."""
         raise AssertionError
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
@@ -66,16 +74,20 @@ class Linear(Weighted):
     kind: ClassVar[str] = "linear"
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        return linear(self.enter(run, x), self.weight(run), self.bias(run), run.overwrite)
+        return self.map(run, self.enter(run, x), self.weight(run), self.bias(run))
+
+    def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias, run.overwrite)
 
     def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
         return linear(self.cast(run, signal), weight.t(), None, run.overwrite)
 
-    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
         signal = self.cast(run, signal).flatten(0, -2)
+        x = self.load(run) if x is None else x
         for name in self.trains:
             if name == self.params["weight"]:
-                yield name, linear(signal.t(), self.load(run).flatten(0, -2).t(), None, run.overwrite)
+                yield name, linear(signal.t(), x.flatten(0, -2).t(), None, run.overwrite)
             else:
                 yield name, signal.sum(0)
 
@@ -92,8 +104,10 @@ class Conv(Weighted):
     kind: ClassVar[str] = "conv"
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        x = self.enter(run, x)
-        return torch.convolution(x, self.weight(run), self.bias(run), *self._geometry())
+        return self.map(run, self.enter(run, x), self.weight(run), self.bias(run))
+
+    def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return torch.convolution(x, weight, bias, *self._geometry())
 
     def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
         args = self.args
@@ -108,10 +122,11 @@ class Conv(Weighted):
     def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
         return self._backward(self.cast(run, signal), self.load(run), weight, [True, False, False])[0]
 
-    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
         roles = {role: name for role, name in self.params.items() if name in self.trains}
         mask = [False, "weight" in roles, "bias" in roles]
-        outs = self._backward(self.cast(run, signal), self.load(run), self.weight(run), mask)
+        x = self.load(run) if x is None else x
+        outs = self._backward(self.cast(run, signal), x, self.weight(run), mask)
         for role, value in (("weight", outs[1]), ("bias", outs[2])):
             if role in roles:
                 yield roles[role], value
