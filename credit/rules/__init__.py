@@ -7,10 +7,11 @@ import sys
 import types
 
 from credit.rules.api import build, names, options_of, rule
+from credit.rules.feedbacks import feedback
 from credit.rules.functions import gate
 from credit.rules.mapped import Mapped
 
-__all__ = ["Mapped", "build", "gate", "names", "options_of", "rule"]
+__all__ = ["Mapped", "build", "feedback", "gate", "names", "options_of", "rule"]
 
 
 class _CallablePackage(types.ModuleType):

@@ -1,4 +1,4 @@
-"""Names: every rule class, signal, gate, transport and normalizer is registered under the word a config uses for it."""
+"""Names: every rule class, signal, feedback, gate, transport and normalizer is registered under the word a config uses for it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,14 +9,16 @@ from credit.options import typed
 
 T = TypeVar("T")
 
-FAMILIES: dict[str, dict[str, Any]] = {"rule": {}, "signal": {}, "gate": {}, "transport": {}, "normalizer": {}}
+FAMILIES: dict[str, dict[str, Any]] = {
+    family: {} for family in ("rule", "signal", "feedback", "gate", "transport", "normalizer")
+}
 
 
 def register(family: str, name: str) -> Callable[[T], T]:
     """Return a class decorator that makes the class known as ``name`` in ``family``.
 
     Args:
-        family: rule, signal, gate, transport or normalizer.
+        family: rule, signal, feedback, gate, transport or normalizer.
         name: the word in ``rule.<family>=<name>`` (for a rule: its ``kind``).
 
     Raises:
