@@ -2,10 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from credit.config.plugins import entry_rule_names, user_folders
 from credit.config.schema import GROUPS
-from credit.errors import UserError
+from credit.errors import UserError, nearest
 
 OVERLAYS = ("experiment", "debug")
 """Groups whose files describe no part of a run: they override values in the other groups."""
@@ -37,6 +40,28 @@ def choices(group: str) -> dict[str, str]:
             name = file.relative_to(folder / group).with_suffix("").as_posix()
             found[name] = describe(file)
     return dict(sorted(found.items()))
+
+
+def rule_settings(name: str) -> dict[str, Any] | None:
+    """Return what a rule's YAML says, with the files it builds on and its name; None where no folder has one."""
+    for folder in search_folders():
+        file = folder / "rule" / f"{name}.yaml"
+        if file.is_file():
+            return _rule_file(file) | {"name": name}
+    return None
+
+
+def _rule_file(file: Path) -> dict[str, Any]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    settings: dict[str, Any] = {}
+    for base in content.pop("defaults", []):
+        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the rule's own.
+        if isinstance(base, str) and base != "_self_":
+            below = rule_settings(base.removeprefix("/rule/"))
+            if below is None:
+                raise UserError(f"{file} builds on {base}: {nearest(base, choices('rule'))}")
+            settings |= below
+    return settings | content
 
 
 def describe(file: Path) -> str:

@@ -84,6 +84,8 @@ class TrainerConfig:
     epochs: float | None = None  # exactly one of epochs and steps
     steps: int | None = None
     device: str = "auto"  # auto, cpu, cuda, cuda:N
+    warm_rule: str | None = None  # the rule of the first warm_steps steps, by name; None: the run's from the beginning
+    warm_steps: int | None = None
     compile: bool = False
     precision: str = "float32"  # float32, float64, bf16
     eval_every: int = 1  # epochs

@@ -46,6 +46,7 @@ LIMITS = {
     "schedule.gamma": "(0, inf)",
     "trainer.epochs": "(0, inf)",
     "trainer.steps": "[1, inf)",
+    "trainer.warm_steps": "[1, inf)",
     "trainer.eval_every": "[1, inf)",
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
@@ -98,6 +99,7 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
         rule=_open_section("rule", given), arch=_open_section("arch", given), seed=seed, replicas=replicas, **sections
     )
     _check_length(cfg)
+    _check_warm_start(cfg)
     _check_noise(cfg)
     _check_optimizer_and_schedule(cfg)
     for group in ("data", "optimizer", "schedule"):
@@ -250,6 +252,16 @@ def _check_length(cfg: RunConfig) -> None:
     if epochs is None and steps is None:
         raise UserError(
             "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
+        )
+
+
+def _check_warm_start(cfg: RunConfig) -> None:
+    rule, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
+    if (rule is None) != (steps is None):
+        given = f"trainer.warm_rule={rule}" if steps is None else f"trainer.warm_steps={steps}"
+        lacking = "for how many steps" if steps is None else "which rule makes them"
+        raise UserError(
+            f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none"
         )
 
 

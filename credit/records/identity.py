@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from credit.config.folders import rule_settings
 from credit.config.schema import RunConfig
 from credit.config.validate import relevant
 
@@ -27,10 +28,19 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
+    _settle_warm_start(plain["trainer"])
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     settled: dict[str, Any] = _plain_numbers(plain)
     return settled
+
+
+def _settle_warm_start(trainer: dict[str, Any]) -> None:
+    """Put the options that the warm start's rule stands for in place of its name; without one, say nothing of it."""
+    if trainer["warm_rule"] is None:
+        del trainer["warm_rule"], trainer["warm_steps"]
+    else:
+        trainer["warm_rule"] = rule_settings(trainer["warm_rule"]) or trainer["warm_rule"]
 
 
 def is_clean(config: dict[str, Any]) -> bool:

@@ -1,13 +1,11 @@
 """Rules by name: a YAML in a ``rule`` folder says which class (``kind``) and options a name stands for."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
-from credit.config.folders import choices, search_folders
+from credit.config.folders import choices, rule_settings
 from credit.config.plugins import discover_rule
 from credit.errors import UserError, nearest
 from credit.rules import registry, sweep
@@ -78,20 +76,9 @@ def names() -> list[str]:
 
 def read(name: str) -> dict[str, Any]:
     """Return the settings that ``name`` stands for: its YAML's, or the registered class's own defaults."""
-    for folder in search_folders():
-        file = folder / "rule" / f"{name}.yaml"
-        if file.is_file():
-            return _read_file(file) | {"name": name}
+    settings = rule_settings(name)
+    if settings is not None:
+        return settings
     if name in registry.FAMILIES["rule"] or discover_rule(name):
         return {"kind": name, "name": name}
     raise UserError(f"rule={name}: there is no rule of this name; {nearest(name, names())}")
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    settings: dict[str, Any] = {}
-    for base in content.pop("defaults", []):
-        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the rule's own.
-        if isinstance(base, str) and base != "_self_":
-            settings |= read(base.removeprefix("/rule/"))
-    return settings | content

@@ -15,6 +15,7 @@ from credit.training.fit import threads
 from credit.training.memory import SPARE, available, needed
 from credit.training.prepare import Prepared, prepare
 from credit.training.updates import build_optimizer
+from credit.training.warm import warm_alone
 
 BUDGET = 0.5
 """Seconds that building networks, and a mapped step, may take for the measurement: of large ones fewer are timed."""
@@ -67,7 +68,10 @@ def choose(cfg: RunConfig, count: int) -> Choice:
     prepared = prepare(replace(cfg, trainer=trainer))
     building = time.perf_counter() - started
     x, y = _batch(prepared)
-    refusal = why_not(prepared.rule, x[:2].contiguous(), y[:2])
+    refusal = warm_alone(prepared.rule, prepared.warm)
+    for rule in (prepared.rule, prepared.warm):
+        if refusal is None and rule is not None:
+            refusal = why_not(rule, x[:2].contiguous(), y[:2])
     if refusal is not None:
         if wish == "map":
             raise UserError(

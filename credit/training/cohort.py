@@ -33,7 +33,8 @@ class Cohort:
     def __init__(self, books: Sequence[Book]) -> None:
         self.books = list(books)
         cfg = self.books[0].run.cfg
-        self.mapped = Mapped([book.run.rule for book in books], compiled=cfg.trainer.compile)
+        self._compiled = cfg.trainer.compile
+        self.mapped = Mapped([book.run.acting for book in books], compiled=self._compiled)
         self._gather()
 
     def _gather(self) -> None:
@@ -65,7 +66,7 @@ class Cohort:
         """Let every rule stand at the runs' step."""
         self.mapped.position = self.first.step
         for book in self.books:
-            book.run.rule.position = book.run.step
+            book.run.acting.position = book.run.rule.position = book.run.step
 
     def update(self, rate: float) -> None:
         """Move every run's weights by the updates of the last step, which is then done."""
@@ -91,13 +92,24 @@ class Cohort:
         self.mapped.show_updates(at)
         return step.part(at)
 
-    def keep(self, stay: Sequence[int]) -> None:
-        """Go on with the runs at these places; their updates of the last step stay to be applied."""
+    def follow(self) -> None:
+        """Let the next step be made by the rules whose turn it is: after a warm start, by the runs' own."""
+        if self.mapped.rules[0] is not self.first.acting:
+            self._apart()
+            self.mapped = Mapped([book.run.acting for book in self.books], compiled=self._compiled)
+            self._gather()
+
+    def _apart(self) -> None:
+        """Let every run stand by itself where the pass stands."""
         self.settle(self.optimizer.param_groups[0]["lr"])
         for book in self.books:
             alone = Running(book.run.device)
             alone.restore(book.run.running.state())
             book.run.running = alone
+
+    def keep(self, stay: Sequence[int]) -> None:
+        """Go on with the runs at these places; their updates of the last step stay to be applied."""
+        self._apart()
         self.books = [self.books[at] for at in stay]
         if self.books:
             self.mapped.keep(stay)

@@ -5,7 +5,7 @@ from credit.records.screen import Screen
 from credit.rules.rule import Rule, Step
 
 STEPS = 3
-"""First steps of a run that are looked at. A layer must be dead in each: one below zero weights comes to life after one."""
+"""First steps of a run's rule that are looked at. A layer must be dead in each: one below zero weights comes to life after one."""
 
 
 class DeadLayers:
@@ -17,16 +17,22 @@ class DeadLayers:
         rule: the run's rule.
         screen: where the warning goes.
         steps: the run's length; a shorter one than `STEPS` is looked at as far as it goes.
+        first: the step that is the rule's first, after a warm start.
     """
 
-    def __init__(self, rule: Rule, screen: Screen, steps: int = STEPS) -> None:
-        self._rule, self._screen, self._until = rule, screen, min(steps, STEPS)
+    def __init__(self, rule: Rule, screen: Screen, steps: int = STEPS, first: int = 0) -> None:
+        self._rule, self._screen = rule, screen
+        self._first, self._until = first, min(steps, first + STEPS)
         # The sweep meets the topmost layer first; a weight that is used twice is met twice.
         self._dead: dict[str, Weighted] = {}
         for op in rule.plan.back:
             if isinstance(op, Weighted) and op.params["weight"] in op.trains:
                 self._dead.setdefault(op.params["weight"], op)
         self._looked = 0
+
+    def looks(self, step: int) -> bool:
+        """Say whether the step after so many is looked at."""
+        return self._first <= step < self._until
 
     def see(self, step: int, outcome: Step) -> None:
         """Look at the updates in ``.grad`` after ``rule.step`` and before the optimizer; nothing after the first steps.
@@ -35,7 +41,7 @@ class DeadLayers:
             step: steps done before this one.
             outcome: what ``rule.step`` returned.
         """
-        if step >= self._until or not self._dead:
+        if not self.looks(step) or not self._dead:
             return
         own = self._rule._all_parameters()
         alive = [name for name in own if (grad := own[name].grad) is not None and bool(grad.any())]

@@ -74,7 +74,7 @@ def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
     """Resume or begin, train, and write the result whatever happened."""
     metrics = MetricsFile(folder)
     with contextlib.closing(metrics), Mirror([folder], screen) if run.cfg.logger.wandb else no_mirror() as mirror:
-        for note in run.rule.notes:  # what a user must know of this rule on this network, local autograd for one
+        for note in run.notes:  # what a user must know of this rule on this network, local autograd for one
             screen.line(f"note: {note}")
         book = Book(run, folder, metrics, screen, mirror)
         book.resume()
@@ -107,7 +107,7 @@ def fit(book: Book, stop: StopRequest) -> None:
     """
     run, cfg, screen = book.run, book.run.cfg, book.screen
     dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
-    dead = DeadLayers(run.rule, screen, run.total_steps)
+    dead = DeadLayers(run.rule, screen, run.total_steps, first=run.warm_steps)
     screen.begin(run.step)
     started = time.perf_counter()
     while not run.ended:
@@ -116,7 +116,8 @@ def fit(book: Book, stop: StopRequest) -> None:
             run.running.reset()
         batch = run.batches.at(run.step)
         x = batch.x.to(dtype)
-        run.rule.position = run.step
+        rule = run.acting  # the warm start's in its first steps
+        rule.position = run.rule.position = run.step
 
         # Diagnostics that are due see the weights before the step, here, and after it, below.
         measured = measures.due(run.step + 1)
@@ -124,7 +125,7 @@ def fit(book: Book, stop: StopRequest) -> None:
             measures.before(x, batch.y)
 
         # Rule: fills p.grad with a descent direction.
-        outcome = run.rule.step(x, batch.y)
+        outcome = rule.step(x, batch.y)
         dead.see(run.step, outcome)
         watch.see(run.step + 1, x, outcome.logits, outcome.loss)
         run.running.add(outcome.logits, outcome.loss, batch.y)

@@ -14,6 +14,7 @@ from credit.records.folder import check_same_config, run_folder
 from credit.rules.api import build as build_rule
 from credit.rules.rule import Rule
 from credit.training.schedules import warmup_steps
+from credit.training.warm import warm_rule
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Prepared:
     spec: Spec
     steps_per_epoch: int
     total_steps: int
+    warm: Rule | None = None  # of the first trainer.warm_steps steps
 
 
 def prepare(cfg: RunConfig) -> Prepared:
@@ -51,7 +53,10 @@ def prepare(cfg: RunConfig) -> Prepared:
     model = build(cfg.arch, spec.shape, spec.classes, seed=cfg.seed)
     _check_normalisation(model, cfg, spec)
     model.to(device, torch.float64 if cfg.trainer.precision == "float64" else torch.float32).train()
-    return Prepared(cfg, model, _rule(cfg, model, spec), device, spec, steps_per_epoch, total)
+    first = next(model.parameters())
+    example = torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
+    warm = warm_rule(cfg, model, example, total)
+    return Prepared(cfg, model, _rule(cfg, model, example), device, spec, steps_per_epoch, total, warm)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -95,9 +100,7 @@ def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
             raise UserError(f"arch {cfg.arch['kind']} has BatchNorm ('{name}') and {why}, or an arch without BatchNorm")
 
 
-def _rule(cfg: RunConfig, model: nn.Module, spec: Spec) -> Rule:
-    first = next(model.parameters())
-    example = torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
+def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor) -> Rule:
     trainer = cfg.trainer
     return build_rule(
         cfg.rule, model, seed=cfg.seed, example=example, compile=trainer.compile, precision=trainer.precision

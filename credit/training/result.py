@@ -35,7 +35,7 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         "seconds": run.seconds,
         "seconds_per_epoch": run.seconds / run.step * run.steps_per_epoch if run.step else None,
         "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
-        "notes": list(run.rule.notes),
+        "notes": run.notes,
         "rule_parameters": sum(p.numel() for p in run.rule.parameters()),
         "weights_sha256": weights_digest(run.model),
         "data_digest": run.data.digest,

@@ -16,11 +16,15 @@ from credit.rules.rule import Rule
 from credit.training.evaluate import Running
 from credit.training.prepare import Prepared, total_steps
 from credit.training.updates import averaged, build_optimizer
+from credit.training.warm import warm_notes
 
 
 @dataclass
 class Training:
-    """One run under way. `step` counts steps done; everything random is a function of it and the seed."""
+    """One run under way. `step` counts steps done; everything random is a function of it and the seed.
+
+    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step.
+    """
 
     cfg: RunConfig
     model: nn.Module
@@ -33,6 +37,7 @@ class Training:
     optimizer: Optimizer
     average: AveragedModel | None
     running: Running
+    warm: Rule | None = None
     step: int = 0
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
@@ -42,6 +47,21 @@ class Training:
     def ended(self) -> bool:
         """Whether the last step is done."""
         return self.step == self.total_steps
+
+    @property
+    def acting(self) -> Rule:
+        """The rule of the next step: the warm start's in its first steps, the run's own from there on."""
+        return self.rule if self.warm is None or self.step >= self.warm_steps else self.warm
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps that a warm start makes; 0 without one."""
+        return self.cfg.trainer.warm_steps or 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of the run's rules on this network."""
+        return [*warm_notes(self.cfg, self.warm), *self.rule.notes]
 
     @property
     def epoch(self) -> float:
@@ -68,6 +88,7 @@ class Training:
             "model": self.model.state_dict(),
             "rule": self.rule.state_dict(),
             "notes": list(self.rule.notes),
+            "warm": None if self.warm is None else self.warm.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "running": self.running.state(),
@@ -92,6 +113,8 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.rule.load_state_dict(state["rule"])
         self.rule.notes = list(state.get("notes", self.rule.notes))
+        if self.warm is not None:
+            self.warm.load_state_dict(state["warm"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -116,6 +139,7 @@ def begin(prepared: Prepared, data: Data) -> Training:
         optimizer=build_optimizer(cfg.optimizer, model.parameters(), prepared.rule.parameters()),
         average=averaged(model, cfg.trainer.ema),
         running=Running(prepared.device),
+        warm=prepared.warm,
     )
 
 

@@ -23,7 +23,6 @@ from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training.book import Book
 from credit.training.cohort import Cohort
-from credit.training.dead import STEPS as LOOKS
 from credit.training.dead import DeadLayers
 from credit.training.evaluate import float_dtype
 from credit.training.finite import DivergedError, FiniteWatches
@@ -34,6 +33,7 @@ from credit.training.prepare import prepare
 from credit.training.result import write_result
 from credit.training.schedules import learning_rate
 from credit.training.state import begin
+from credit.training.warm import warm_alone
 
 Results = dict[Path, dict[str, Any]]
 
@@ -92,6 +92,8 @@ def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
     """Train the runs of one pass that are not finished, and note what each came to."""
     prepared = {cfg.seed: prepare(cfg) for cfg in cfgs}
     first = prepared[cfgs[0].seed]
+    if refusal := warm_alone(first.rule, first.warm):
+        raise UserError(f"train_together: {refusal}; train each run by itself")
     # Before folders are made: missing or corrupt data leaves none behind.
     sets = load_many(first.cfg.data, first.cfg.noise, list(prepared), first.device)
     runs = [begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)]
@@ -114,7 +116,7 @@ def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
         for run, folder in zip(runs, folders, strict=True):
             metrics = held.enter_context(contextlib.closing(MetricsFile(folder)))
             books.append(Book(run, folder, metrics, silent, mirror))
-        for note in runs[0].rule.notes:
+        for note in runs[0].notes:
             screen.line(f"note: {note}")
         _passes(books, screen, results)
 
@@ -156,10 +158,13 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
     cohort, first = Cohort(books), books[0].run
     cfg, dtype = first.cfg, float_dtype(first.model)
     watch, measures = FiniteWatches(len(books), first.device), {book.folder: Measures(book.run) for book in books}
-    dead = {book.folder: DeadLayers(book.run.rule, book.screen, book.run.total_steps) for book in books}
+    dead = {
+        book.folder: DeadLayers(book.run.rule, book.screen, book.run.total_steps, book.run.warm_steps) for book in books
+    }
     screen.begin(first.step)
     started = time.perf_counter()
     while cohort.books and not cohort.first.ended:
+        cohort.follow()  # from a warm start to the run's rule
         # Batch: a function of the step.
         run = cohort.first
         if run.step % run.steps_per_epoch == 0:
@@ -215,7 +220,7 @@ def _stepped(
     for at, book in enumerate(cohort.books if measures else []):
         measures[book.folder].before(x[at], y[at])
     outcome = cohort.mapped.step(x, y)
-    for at, book in enumerate(cohort.books if step < LOOKS else []):
+    for at, book in enumerate(cohort.books if dead[cohort.books[0].folder].looks(step) else []):
         dead[book.folder].see(step, cohort.outcome(outcome, at))
     return outcome
 

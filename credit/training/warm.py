@@ -1,0 +1,80 @@
+"""A warm start: another rule makes a run's first steps, on the same network, optimizer and schedule."""
+
+from torch import Tensor, nn
+
+from credit.config.schema import RunConfig
+from credit.errors import UserError
+from credit.rules.api import build, names, read
+from credit.rules.rule import Rule
+
+
+def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: int) -> Rule | None:
+    """Return the rule of the first ``trainer.warm_steps`` steps, with its YAML's options; None without a warm start.
+
+    Paper 2 (LFP), A.6.4: gradient for 100 iterations, then a feedback rule for the rest.
+
+    Args:
+        cfg: the run.
+        model: its network, on its device.
+        example: one input batch.
+        total_steps: the run's length.
+
+    Raises:
+        UserError: a rule that is unknown, is the run's own, cannot take the network or learns parameters of its own; or a
+            warm start that leaves no step to the run's rule.
+    """
+    name, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
+    if name is None or steps is None:  # `credit.config.check` has seen to it that both are given or neither
+        return None
+    own = cfg.rule.get("name") or cfg.rule["kind"]
+    if name not in names():
+        read_error = f"trainer.warm_rule={name}: there is no rule of this name"
+        try:
+            read(name)  # a rule of the user's own, found where it is asked for; else the nearest names
+        except UserError as error:
+            raise UserError(f"{read_error}; {str(error).partition('; ')[2]}") from error
+    if steps >= total_steps:
+        raise UserError(
+            f"trainer.warm_steps={steps} of trainer.warm_rule={name} leave none of the run's {total_steps} steps to "
+            f"rule={own}: train longer, choose fewer warm steps, or write rule={name} without a warm start"
+        )
+    settings = read(name)
+    if settings == cfg.rule:
+        raise UserError(
+            f"trainer.warm_rule={name} is the run's own rule, so that nothing would change after {steps} steps: choose "
+            f"another, for example trainer.warm_rule={'bp' if name != 'bp' else 'lfp_epsilon'}, or leave it out"
+        )
+    if cfg.rule.get("local_autograd"):  # asked for by the network, which is the same
+        settings["local_autograd"] = True
+    trainer = cfg.trainer
+    try:
+        rule = build(
+            settings, model, seed=cfg.seed, example=example, compile=trainer.compile, precision=trainer.precision
+        )
+    except UserError as error:
+        raise UserError(f"the warm start, trainer.warm_rule={name}: {error}") from error
+    if _learns(rule):
+        raise UserError(
+            f"trainer.warm_rule={name}: this rule learns parameters of its own, which rule={own} would have no use for; "
+            f"choose one without, for example trainer.warm_rule=bp"
+        )
+    return rule
+
+
+def warm_notes(cfg: RunConfig, warm: Rule | None) -> list[str]:
+    """Return what is to be told of a warm start: that there is one, and its rule's notes."""
+    if warm is None:
+        return []
+    begins = f"warm start: rule={warm.name} makes the first {cfg.trainer.warm_steps} steps"
+    return [begins, *(f"{warm.name}, in the warm start: {note}" for note in warm.notes)]
+
+
+def warm_alone(rule: Rule, warm: Rule | None) -> str | None:
+    """Return why a warm start cannot be made by several seeds in one pass; None where it can, or there is none."""
+    if warm is None or not _learns(rule):
+        return None
+    return f"rule={rule.name} learns parameters of its own, which stand still in a warm start: no pass holds them meanwhile"
+
+
+def _learns(rule: Rule) -> bool:
+    return any(True for _ in rule.parameters())
