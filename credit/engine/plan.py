@@ -18,6 +18,7 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Ref, Run, Signals, has_ref, resolve
 from credit.engine.ops.norms import Norm
 from credit.engine.ops.shapes import Shape, Value
+from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
 from credit.engine.trace import trace
 from credit.errors import UserError
@@ -163,6 +164,7 @@ class Plan:
         for op in self.ops:
             if isinstance(op, Activate):
                 op.keeps = frozenset(sweeper.keeps(op)) if any(op.wants) else frozenset()
+            if isinstance(op, Activate | Lif):
                 source = maker.get(op.inputs[0])
                 op.overwrite = source is not None and source.fresh and len(readers[op.inputs[0]]) == 1
         self._holds = {op.index: held for op in self.back if any(held := sweeper.holds(op))}

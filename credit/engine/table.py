@@ -19,6 +19,7 @@ from credit.engine import value_rows as value
 from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.pools import AdaptivePool
+from credit.engine.spiking_rows import SPIKING
 
 FUNCTIONS: dict[Any, Row] = {
     operator.add: value.add,
@@ -203,10 +204,13 @@ def vgg_head(b: Builder, m: Any, x: Val) -> Val:
 def module_row(module: nn.Module) -> Row | None:
     """Return the row of a leaf module: its own class's or, where its forward is inherited, its base's.
 
-    A module of any class that names its function in ``activation_kind`` (a key of ACTIVATIONS) is that activation.
+    A module of any class that names its function in ``activation_kind`` (a key of ACTIVATIONS) is that activation, and one that
+    calls itself a key of SPIKING in ``spiking_kind`` is that.
     """
     if hasattr(module, "activation_kind"):
         return lambda b, m, x: b.emit(Activate, x, name=m.activation_kind, options=())
+    if hasattr(module, "spiking_kind"):
+        return SPIKING[str(module.spiking_kind)]
     for kind in type(module).__mro__:
         if kind in _modules():
             return _modules()[kind] if type(module).forward is kind.forward else None

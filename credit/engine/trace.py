@@ -20,6 +20,7 @@ from credit.engine import table
 from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Value
+from credit.engine.spiking_rows import check_time
 from credit.errors import UserError
 
 _AUGMENTED = {
@@ -52,6 +53,7 @@ class _Tracer(fx.Tracer):
         return (
             isinstance(m, self.leaves)
             or hasattr(m, "activation_kind")
+            or hasattr(m, "spiking_kind")
             or super().is_leaf_module(m, module_qualified_name)
         )
 
@@ -131,6 +133,7 @@ def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> tuple[list[Op], int
         else:
             _refuse_mutation(model, node, env)
             env[node] = _call(builder, node, args, kwargs)
+    check_time(model, builder.ops, entry, result)
     return builder.ops, builder.slots, entry, result, builder.localised
 
 

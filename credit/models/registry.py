@@ -12,6 +12,7 @@ from credit.models.cifar_resnet import cifar_resnet
 from credit.models.lenet import lenet5
 from credit.models.mlp import mlp
 from credit.models.plain_conv import plain_conv_bn
+from credit.models.spiking import spiking_lenet, spiking_mlp
 from credit.models.suc import suc
 from credit.models.timm_models import find_names, timm_model
 from credit.models.vgg import vgg16
@@ -25,6 +26,8 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "plain_conv_bn": plain_conv_bn,
     "cifar_resnet": cifar_resnet,
     "vgg16": vgg16,
+    "spiking_lenet": spiking_lenet,
+    "spiking_mlp": spiking_mlp,
     "timm": timm_model,
 }
 

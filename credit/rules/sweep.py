@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Rows, Run
+from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
-from credit.options import written
 from credit.rules import gates, normalizers, signals, transports, untied
+from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
 
@@ -61,11 +62,7 @@ class SweepRule(Rule, Sweeper):
     @classmethod
     def options(cls) -> dict[str, tuple[Any, Any]]:
         """Options of the sweep and of every component that could be chosen."""
-        known = super().options()
-        for family in _COMPONENTS:
-            for component in FAMILIES[family].values():
-                known |= fields(component)
-        return known
+        return super().options() | chosen_options(_COMPONENTS)
 
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: SweepOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
@@ -74,12 +71,14 @@ class SweepRule(Rule, Sweeper):
                 f"rule.signal_dropout={self.choices.signal_dropout:g} is outside [0, 1): it is a share of the signal"
             )
         chosen = {family: lookup(family, getattr(self.choices, family)) for family in _COMPONENTS}
-        self._refuse_unread(options, chosen)
+        parts = {family: {getattr(self.choices, family): cls} for family, cls in chosen.items()}
+        refuse_unread(options, self, self.OPTIONS, parts)
         made = {
             family: make(cls, f"{family} '{getattr(self.choices, family)}'", options) for family, cls in chosen.items()
         }
         self.signal, self.gating, self.transport, self.normalizer = (made[family] for family in _COMPONENTS)
         self._refuse_output()
+        self._refuse_spiking()
         self._refuse_activations()
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
@@ -87,23 +86,6 @@ class SweepRule(Rule, Sweeper):
         self.sparse = self._may_skip()
         if not self.transport.direct:
             self._make_feedback({}, 0)
-
-    def _refuse_unread(self, options: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        """An option of a component that was not chosen may only stand at its default."""
-        read = set(fields(self.OPTIONS)).union(*(fields(component) for component in chosen.values()))
-        for option, value in options.items():
-            if option in read or value == self.options()[option][1]:
-                continue
-            owners = [
-                f"rule.{family}={name}"
-                for family in _COMPONENTS
-                for name, component in FAMILIES[family].items()
-                if option in fields(component)
-            ]
-            raise UserError(
-                f"rule.{option}={written(value)} would change nothing: none of this rule's choices "
-                f"read it; it belongs to {', '.join(owners)}"
-            )
 
     def _refuse_output(self) -> None:
         """Refuse a signal that cannot score what the model returns."""
@@ -124,6 +106,30 @@ class SweepRule(Rule, Sweeper):
             raise UserError(
                 f"rule.normalizer={self.choices.normalizer} brings every sample's signal to one size, but the output of {model} is "
                 "one number: only its sign would be left, which is the label's whatever the answer. Write rule.normalizer=none"
+            )
+
+    def _refuse_spiking(self) -> None:
+        """Refuse what has no meaning for units over time, whose values are (steps * batch, ...) and whose gate is their own."""
+        units = next((op for op in self.plan.ops if isinstance(op, Lif)), None)
+        if units is None:
+            return
+        told = f"{units.describe()} in {type(self.model).__name__}"
+        if self.choices.gate != "derivative":
+            raise UserError(
+                f"rule.gate={self.choices.gate} says what multiplies a signal at an activation, but {told} is a unit over time, "
+                "whose signal passes the surrogate derivative of every step and the membrane's past. Write rule.gate=derivative "
+                "(rule=bp, fa, usf, frsf, brsf), or an LFP rule"
+            )
+        if self.transport.direct:
+            raise UserError(
+                f"rule.transport={self.choices.transport} sends the output signal, one row an image, straight to every layer, but "
+                f"from {told} on there are {units.args['steps']} rows an image, one a time step. Write rule.transport=transpose "
+                "(rule=bp) or fixed_random (rule=fa)"
+            )
+        if self.choices.normalizer == "rms":
+            raise UserError(
+                f"rule.normalizer=rms brings each sample's signal to one size, but from {told} on a sample has "
+                f"{units.args['steps']} rows, one a time step. Write rule.normalizer=none or max_abs"
             )
 
     def _refuse_activations(self) -> None:
@@ -176,6 +182,8 @@ class SweepRule(Rule, Sweeper):
     def _never_skips(self) -> str | None:
         if self.plan.to_input:
             return "every sample's signal is asked for at the input"
+        if (units := next((op for op in self.plan.ops if isinstance(op, Lif)), None)) is not None:
+            return f"from {_where(units, self.model)} on a sample has a row for every time step"
         if (norm := batch_norm(self.plan)) is not None:
             return f"{_where(norm, self.model)} normalises by the batch's statistics, through which every sample acts on all"
         if self._compiled is not None:
