@@ -18,7 +18,7 @@ from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import registry
 from credit.rules.buffers import Buffers
-from credit.rules.updates import Transform, clip, clip_norm, output_layer, reproject
+from credit.rules.updates import Transform, clip, clip_norm, clip_unit, layer_groups, output_layer, reproject
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
@@ -96,13 +96,15 @@ class SharedOptions:
         clip: limit each update to this share of its parameter's Frobenius norm; None: off.
         clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
         reproject: radius of the Frobenius ball updates are projected into; None: off.
-        clip_norm: limit the Euclidean norm of all updates together, after the other two; None: off.
+        clip_unit: limit the update of each unit (a weight's row with its bias) to this share of its norm; None: off.
+        clip_norm: limit the Euclidean norm of all updates together, after the other three; None: off.
         local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
     """
 
     clip: float | None = None
     clip_output: bool = True
     reproject: float | None = None
+    clip_unit: float | None = None
     clip_norm: float | None = None
     local_autograd: bool = False
 
@@ -158,6 +160,8 @@ class Rule:
             self.transforms.append(clip(self.shared.clip, () if self.shared.clip_output else output_layer(self.plan)))
         if self.shared.reproject is not None:
             self.transforms.append(reproject(self.shared.reproject))
+        if self.shared.clip_unit is not None:
+            self.transforms.append(clip_unit(self.shared.clip_unit, layer_groups(self.plan)))
         if self.shared.clip_norm is not None:  # last, so that it holds for what the optimizer gets
             self.transforms.append(clip_norm(self.shared.clip_norm))
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]

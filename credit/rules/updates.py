@@ -1,4 +1,4 @@
-"""What any rule's update may suffer before the optimizer sees it: clipping, ball re-projection, clipping of them all.
+"""What any rule's update may suffer before the optimizer sees it: clipping (of each, of units, of all), ball re-projection.
 
 A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
 ``rule.transforms`` is the list, open to users. One that also has ``together``, the same function of stacks (replicas, ...), is
@@ -27,6 +27,10 @@ class _Alone:
     def scale(self, tensors: list[Tensor], factors: Tensor) -> None:
         torch._foreach_mul_(tensors, list(factors.unbind()))
 
+    def units(self, tensor: Tensor, alone: bool) -> Tensor:
+        """Return a tensor's units, (units, elements): its rows, or all of it where it is ``alone`` and has one dimension."""
+        return tensor.reshape(1, -1) if alone and tensor.dim() < 2 else tensor.reshape(tensor.shape[0], -1)
+
 
 class _Stacked:
     """The same for stacks (replicas, ...), whose lengths and factors are (tensors, replicas)."""
@@ -36,6 +40,10 @@ class _Stacked:
 
     def scale(self, tensors: list[Tensor], factors: Tensor) -> None:
         torch._foreach_mul_(tensors, [f.view(-1, *[1] * (t.dim() - 1)) for t, f in zip(tensors, factors, strict=True)])
+
+    def units(self, tensor: Tensor, alone: bool) -> Tensor:
+        lead = tensor.shape[:1] if alone and tensor.dim() < 3 else tensor.shape[:2]
+        return tensor.reshape(*lead, -1).unsqueeze(1) if len(lead) == 1 else tensor.reshape(*lead, -1)
 
 
 _Measure = _Alone | _Stacked
@@ -97,6 +105,56 @@ def reproject(radius: float) -> Transform:
     return _Limited(limit)
 
 
+def layer_groups(plan: Plan) -> list[tuple[str, ...]]:
+    """Return the names of the parameters that belong to one layer, frozen ones too: its weight and its bias, or one alone."""
+    rows = {name: p.shape[:1] for name, p in plan.model.named_parameters()}
+    found: list[tuple[str, ...]] = []
+    taken: set[str] = set()
+    for op in plan.ops:
+        for role, name in op.params.items():
+            partner = op.params.get(role.removesuffix("weight") + "bias") if role.endswith("weight") else None
+            if partner is not None and not {name, partner} & taken and rows[name] == rows[partner]:
+                found.append((name, partner))
+                taken |= {name, partner}
+    alone = {name: (name,) for op in plan.ops for name in op.params.values() if name not in taken}
+    return found + list(alone.values())
+
+
+def clip_unit(share: float, layers: Collection[tuple[str, ...]] = ()) -> Transform:
+    """Limit each unit's update to ``share max(||the unit's parameters||, 1e-6)`` (LFP's spiking networks; Brock et al. 2021).
+
+    A unit is a row (first dimension) of a layer's weight with its entry of the bias, their norms pooled; of a norm, a
+    channel's scale and shift. A parameter without a partner has its own rows as units; a vector without one (a layer scale, a
+    bias whose weight is another layer's) is one unit as a whole, for of single numbers those at 0 could never move.
+
+    Args:
+        share: above 0.
+        layers: names of the parameters that belong together (see ``layer_groups``).
+    """
+    if share <= 0:
+        raise UserError(
+            f"rule.clip_unit={share:g} must be above 0: updates of a unit are limited to that share of its weights' norm, for "
+            "example rule.clip_unit=0.06; null turns it off"
+        )
+    known = {name for names in layers for name in names}
+
+    def limit(parameters: Mapping[str, Tensor], updates: dict[str, Tensor], by: _Measure) -> dict[str, Tensor]:
+        others = [(name,) for name in updates if name not in known]
+        for names in [*layers, *others]:
+            moved = [name for name in names if name in updates]
+            if not moved:
+                continue
+            alone = len(names) == 1
+            most = share * _pooled([by.units(parameters[name], alone) for name in names]).clamp(min=1e-6)
+            sizes = _pooled([by.units(updates[name], alone) for name in moved])
+            factor = torch.where(sizes > most, most / sizes, 1.0)
+            for update in (updates[name] for name in moved):
+                update.mul_(factor.view((*factor.shape[: update.dim()], *[1] * (update.dim() - factor.dim()))))
+        return updates
+
+    return _Limited(limit)
+
+
 def clip_norm(most: float) -> Transform:
     """Scale all updates by ``most / (norm + 1e-6)`` where their common Euclidean norm is above ``most``.
 
@@ -121,3 +179,9 @@ def _shorten(updates: list[Tensor], limits: Tensor | float, by: _Measure) -> Non
     """Scale those of the updates down, in place, that are longer than their limit."""
     lengths = by.lengths(updates)
     by.scale(updates, torch.where(lengths > limits, limits / lengths, 1.0))
+
+
+def _pooled(rows: list[Tensor]) -> Tensor:
+    """Return the Euclidean norm of each unit (..., units) over several tensors (..., units, elements)."""
+    norms = [torch.linalg.vector_norm(one, dim=-1) for one in rows]
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)

@@ -34,7 +34,9 @@ def halve_where_positive(parameters, updates):
     return {name: torch.where(parameters[name] > 0, update / 2, update) for name, update in updates.items()}
 
 
-@pytest.mark.parametrize("options", [{}, {"clip": 0.01}, {"clip_norm": 0.05}, {"reproject": 0.02, "clip": 0.05}])
+@pytest.mark.parametrize(
+    "options", [{}, {"clip": 0.01}, {"clip_norm": 0.05}, {"clip_unit": 0.05}, {"reproject": 0.02, "clip": 0.05}]
+)
 @pytest.mark.parametrize("own", [False, True])
 def test_models_move_as_by_their_own_steps(options, own):
     alone = nets()
