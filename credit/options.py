@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from credit.errors import UserError, nearest
@@ -15,6 +15,8 @@ def _describe(hint: Any) -> str:
     if origin is Sequence:
         words = {int: "whole numbers", float: "numbers", str: "names"}
         return f"a list of {words[get_args(hint)[0]]}"
+    if origin is dict:
+        return "names by name, such as {conv:zpm}"
     if origin is Literal:
         return "one of " + ", ".join(get_args(hint))
     if origin in (Union, types.UnionType):
@@ -27,6 +29,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is Sequence:
         (item,) = get_args(hint)
         return isinstance(value, Sequence) and not isinstance(value, str) and all(_fits(entry, item) for entry in value)
+    if origin is dict:
+        # A key may be a number, which YAML reads as one.
+        return isinstance(value, Mapping) and all(isinstance(entry, str) for entry in value.values())
     if origin is Literal:
         return value in get_args(hint)
     if origin in (Union, types.UnionType):
@@ -42,6 +47,8 @@ def written(value: object) -> str:
     """Return a value as the command line takes it: lists without spaces, booleans and null in lower case."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(written(entry) for entry in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{written(entry)}" for key, entry in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
@@ -59,7 +66,7 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
         owner: whose option it is, for the message.
         option: the option's name, for the message.
         value: what the user gave.
-        hint: int, float, bool, str, Sequence[int], a Literal of names, or a union of these.
+        hint: int, float, bool, str, Sequence[int], dict[str, str], a Literal of names, or a union of these.
         default: the option's default, shown as the example.
 
     Raises:
@@ -82,5 +89,7 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
         )
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
+    if isinstance(value, Mapping):
+        return {str(key): entry for key, entry in value.items()}
     wants_float = hint is float or (float in get_args(hint) and int not in get_args(hint))
     return float(value) if wants_float and isinstance(value, int) and not isinstance(value, bool) else value

@@ -10,7 +10,7 @@ from credit.options import typed
 T = TypeVar("T")
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    family: {} for family in ("rule", "signal", "feedback", "gate", "transport", "normalizer")
+    family: {} for family in ("rule", "signal", "feedback", "gate", "transport", "relevance", "normalizer")
 }
 
 
@@ -18,7 +18,7 @@ def register(family: str, name: str) -> Callable[[T], T]:
     """Return a class decorator that makes the class known as ``name`` in ``family``.
 
     Args:
-        family: rule, signal, feedback, gate, transport or normalizer.
+        family: rule, signal, feedback, gate, transport, relevance or normalizer.
         name: the word in ``rule.<family>=<name>`` (for a rule: its ``kind``).
 
     Raises:

@@ -32,6 +32,11 @@ class Dropout(Op):
         mask = self.load(run)
         return (signal if mask is None else signal * mask,)
 
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        """Take another tensor, shaped like the input, through the same mask."""
+        mask = self.load(run)
+        return value if mask is None else value * mask
+
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return leads(out, inputs[0])
 

@@ -81,6 +81,15 @@ class BatchNorm(Norm):
         )
         return outs
 
+    def statistics(self, run: Run) -> tuple[Tensor, Tensor]:
+        """Return the mean and the inverse standard deviation (channels,) that the forward normalised by."""
+        _, mean, inverse, batch_stats = self.load(run)
+        if batch_stats:
+            return mean, inverse
+        names = self.args["buffers"]
+        variance = run.buffers[names["running_var"]]
+        return run.buffers[names["running_mean"]], (variance + self.args["eps"]).rsqrt()
+
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return not self.couples and out.dim() > 1 and leads(out, inputs[0])
 

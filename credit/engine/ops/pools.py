@@ -16,6 +16,10 @@ class Pool(Op):
 
     kind: ClassVar[str] = "pool"
 
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        """Take another tensor, shaped like the input, the way this one went: to the winners' places, or averaged."""
+        raise AssertionError(f"{self.kind} takes no other tensor its way")
+
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return out.dim() == (3 if self.args["flat"] else 4) and leads(out, inputs[0])
 
@@ -65,6 +69,13 @@ class MaxPool(Pool):
         half = rows.take(half)  # before x, which the activation that made it asks for next
         return rows.take(x), None, half
 
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        x, winners, half = self.load(run)
+        if half is None:
+            return _gathered(value, winners, self.args["flat"])
+        value = torch.where(x[..., 0::2] >= x[..., 1::2], value[..., 0::2], value[..., 1::2])
+        return torch.where(half[..., 0::2, :] >= half[..., 1::2, :], value[..., 0::2, :], value[..., 1::2, :])
+
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         x, winners, half = self.load(run)
         if half is not None:
@@ -98,6 +109,10 @@ class AvgPool(Pool):
             return _sums(x).mul_(0.25)
         self.save(run, x)
         out = aten.avg_pool2d(x, *self._geometry())
+        return out.squeeze(-2) if self.args["flat"] else out
+
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        out = aten.avg_pool2d(value.unsqueeze(-2) if self.args["flat"] else value, *self._geometry())
         return out.squeeze(-2) if self.args["flat"] else out
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
@@ -162,12 +177,22 @@ class AdaptivePool(Pool):
 
     kind: ClassVar[str] = "adaptive_pool"
 
+    def _size(self, x: Tensor) -> list[int]:
+        if "least" in self.args:
+            return [max(self.args["least"], have) for have in x.shape[-2:]]
+        return [have if want is None else want for want, have in zip(self.args["size"], x.shape[-2:], strict=True)]
+
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        if self.args["mode"] == "max":
+            return _gathered(value, self.load(run)[1], self.args["flat"])
+        value = value.unsqueeze(-2) if self.args["flat"] else value
+        size = self._size(value)
+        out = F.adaptive_avg_pool2d(value, (size[0], size[1]))
+        return out.squeeze(-2) if self.args["flat"] else out
+
     def forward(self, run: Run, x: Tensor) -> Tensor:
         x = x.unsqueeze(-2) if self.args["flat"] else x
-        if "least" in self.args:
-            size = [max(self.args["least"], have) for have in x.shape[-2:]]
-        else:
-            size = [have if want is None else want for want, have in zip(self.args["size"], x.shape[-2:], strict=True)]
+        size = self._size(x)
         if self.args["mode"] == "avg":
             self.save(run, x)
             out = F.adaptive_avg_pool2d(x, (size[0], size[1]))
@@ -184,6 +209,12 @@ class AdaptivePool(Pool):
         else:
             back = aten.adaptive_max_pool2d_backward(signal, *self.load(run))
         return (back.squeeze(-2) if flat else back,)
+
+
+def _gathered(value: Tensor, winners: Tensor, flat: bool) -> Tensor:
+    """Return the elements of ``value`` at the places that the maxima came from."""
+    out = value.flatten(-1 if flat else -2).gather(-1, winners.flatten(-2)).view(winners.shape)
+    return out.squeeze(-2) if flat else out
 
 
 def _sums(x: Tensor) -> Tensor:

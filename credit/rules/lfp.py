@@ -1,0 +1,220 @@
+"""Layer-wise feedback propagation (paper 2): a feedback given to the outputs is shared among the connections that made them.
+
+Legend: a_i inputs and z_j outputs of a layer, r_j an output's feedback (positive: more of what it is), w_ji weights. The sweep
+carries ``-r / B``, so that updates come out as descent directions of the batch mean, as everywhere.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from credit.engine.draws import Draws
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.spiking import Lif, Readout
+from credit.engine.ops.weighted import Weighted
+from credit.engine.plan import Sweeper
+from credit.errors import UserError
+from credit.rules import feedbacks, normalizers, passage, relevance
+from credit.rules.components import chosen_options, refuse_unread
+from credit.rules.composite import assign
+from credit.rules.layers import find_settled, nonnegative, rectified
+from credit.rules.registry import lookup, make, register
+from credit.rules.relevance import Relevance
+from credit.rules.rule import Computed, Rule, SharedOptions
+
+assert feedbacks and normalizers and relevance  # importing them registers their names
+Add = Callable[[Iterable[tuple[str, Tensor]]], None]
+
+
+@dataclass(frozen=True)
+class LfpOptions(SharedOptions):
+    """What belongs to the sweep of feedback itself.
+
+    Attributes:
+        relevance: how layers share feedback: a registered relevance rule, with options of its own.
+        composite: other relevance rules for some layers: a selector (``linear``, ``conv``, ``first``, ``last``, a position
+            counted from 0, or a pattern of names) to a rule's name; of several that fit, the later counts.
+        feedback: the feedback function at the output; ``auto``: ``spiking`` on spiking networks, else ``sigmoid`` (Eq. 7).
+        normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch; ``auto``: on
+            spiking networks (as in the paper), else ``none``.
+        reduction: ``mean`` of the samples' updates, or their ``sum`` (the authors' first release).
+        dropout: ``pass``: a kept unit's feedback passes unchanged; ``gradient``: it is multiplied once more by mask / (1 - p),
+            as in the authors' code.
+        batchnorm: ``refuse``; ``epsilon``: one more layer under LFP-epsilon, the batch's statistics part of its map (the
+            authors' code); ``folded``: one layer together with the weights before it.
+        epsilon: the stabiliser of sums and averages too, whatever the layers' rule.
+    """
+
+    relevance: str = "epsilon"
+    composite: dict[str, str] | None = None
+    feedback: str = "auto"
+    normalizer: Literal["auto", "none", "max_abs"] = "auto"
+    reduction: Literal["mean", "sum"] = "mean"
+    dropout: Literal["pass", "gradient"] = "pass"
+    batchnorm: Literal["refuse", "epsilon", "folded"] = "refuse"
+    epsilon: float = 1e-6
+
+
+@register("rule", "lfp")
+class LfpRule(Rule, Sweeper):
+    """Feedback at the outputs, shared layer by layer (paper 2, Eqs. 2-13); updates have |w| in the place of w.
+
+    Attributes:
+        shares: each weighted op's relevance rule, by the op's place in the plan.
+        settled: by a spiking neuron's or folded BatchNorm's place, the ops from there down to the layer it is one with.
+        divided: those layers, whose signal was divided by their output already, further up.
+        linear: the ops between, which that divided signal crosses by their adjoints.
+        rectified: ops whose kept output was rectified in place, which loses nothing: there feedback is 0.
+        nonnegative: slots of values that are never below 0.
+    """
+
+    OPTIONS = LfpOptions
+    name = "lfp"
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Any]]:
+        """Options of the rule and of every relevance rule and feedback function that could be chosen."""
+        return super().options() | chosen_options(("relevance", "feedback"))
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        self.choices: LfpOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        if self.choices.epsilon <= 0:
+            raise UserError(
+                f"rule.epsilon={self.choices.epsilon:g} must be above 0: it keeps denominators from 0; the authors' is "
+                "rule.epsilon=1e-6, and rule=lfp_0 is the rule without one"
+            )
+        if self.output_kind != "logits":
+            raise UserError(
+                f"rule '{self.name}' gives a feedback to each class's output, but {type(self.model).__name__} has one output, a "
+                "probability; use a network with a logit for each class, or rule=bp"
+            )
+        self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
+        words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
+        kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
+        feedback = lookup("feedback", self._feedback_name())
+        refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {self._feedback_name(): feedback}})
+        made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
+        self.shares: dict[int, Relevance] = {at: made[word] for at, word in words.items()}
+        self.feedback = make(feedback, f"feedback '{self._feedback_name()}'", options)
+        normalizer = self.choices.normalizer
+        normalizer = ("max_abs" if self.spiking else "none") if normalizer == "auto" else normalizer
+        self.normalizer = lookup("normalizer", normalizer)()
+        self.settled = find_settled(self.plan, fold=self.choices.batchnorm == "folded")
+        self.divided = {chain[-1].index for chain in self.settled.values()}
+        self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
+        passage.refuse(self)
+        self.plan.configure(self)
+        self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
+        self._note_frozen()
+
+    def _feedback_name(self) -> str:
+        if self.choices.feedback != "auto":
+            return self.choices.feedback
+        return "spiking" if self.spiking else "sigmoid"
+
+    def _note_frozen(self) -> None:
+        params = {name: self._params[name] for name in self.plan.trainable}
+        frozen = [name for name, p in params.items() if not bool(p.detach().any())]
+        if frozen and not any(note.startswith("frozen:") for note in self.notes):
+            more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""
+            self.notes.append(
+                f"frozen: {', '.join(frozen[:6])}{more} are 0 everywhere, and layer-wise feedback propagation changes a parameter "
+                "in proportion to its size, so they never move; initialise them away from 0 to train them"
+            )
+
+    # ------------------------------------------------------------ the step
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        run = self.plan.run(params, buffers, draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        logits = self.plan.forward(run, x)
+        updates = self.plan.sweep(run, self._output(run, logits, y), self)
+        if self.choices.reduction == "sum":
+            updates = {name: update * run.batch for name, update in updates.items()}
+        loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
+        reached = None if run.entry is None else run.entry * -float(run.batch)
+        return Computed(logits, loss, updates, sizes, run.stats, reached)
+
+    def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
+        logits = logits if self.dtype is None else logits.float()
+        steps = {"steps": self._steps()} if getattr(self.feedback, "needs_steps", False) else {}
+        r, run.stats["loss"] = self.feedback(logits, y, **steps)
+        run.stats["sizes"] = torch.linalg.vector_norm(r, dim=1)
+        signal: Tensor = r * (-1.0 / run.batch)
+        return signal
+
+    def _steps(self) -> int:
+        return next(op.args["steps"] for op in self.plan.back if isinstance(op, Readout))
+
+    def holds(self, op: Op) -> tuple[bool, bool]:
+        return passage.holds(self, op)
+
+    def keeps(self, op: Activate) -> set[str]:
+        return set()
+
+    def visit(self, op: Op, run: Run, signal: Tensor, add: Add) -> Signals:
+        if isinstance(op, Weighted):
+            return self._cross_layer(op, run, signal, add)
+        return passage.PASSAGES[type(op)](self, op, run, signal, add)
+
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        signal = self.normalizer(op, run, signal)
+        if self.watch:
+            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
+        return signal
+
+    def _cross_layer(self, op: Weighted, run: Run, signal: Tensor, add: Add) -> Signals:
+        """One layer of weights: share the feedback, update, send the contributions' shares on to the inputs."""
+        x, weight = op.load(run), op.weight(run)
+        never_negative = op.inputs[0] in self.nonnegative
+        if op.index in self.divided:
+            q, t = signal, run.aside.pop(op.index, None)
+        else:
+            q, t = self._share(op, run, self.arrive(op, run, signal), op.exclusive and run.overwrite)
+        add((name, _grown(run, name, update)) for name, update in op.updates(run, q))
+        size = x
+        if t is not None:
+            size = x if never_negative else x.abs()
+            add((name, update.mul_(run.params[name])) for name, update in op.updates(run, t, size))
+        if not op.wants[0]:
+            return (None,)
+        sent = op.back(run, q, weight)
+        if t is None:
+            return (sent.mul_(x),)
+        across = op.back(run, t, weight.abs())
+        if never_negative:
+            return (sent.add_(across).mul_(x),)
+        return (sent.mul_(x).add_(across.mul_(size)),)
+
+    def _share(self, op: Weighted, run: Run, r: Tensor, own: bool) -> tuple[Tensor, Tensor | None]:
+        rule, z = self.shares[op.index], run.held[op.index][1]
+        size = self.size(op, run) if rule.needs_size else None
+        return rule.share(r, z, size, rectified=op.index in self.rectified, own=own)
+
+    def size(self, op: Weighted, run: Run, bias: bool = True) -> Tensor:
+        """Return ``|W| |x| + |b|``, shaped like the op's output: the sum of its absolute contributions."""
+        x, held = op.load(run), op.bias(run) if bias else None
+        x = x if op.inputs[0] in self.nonnegative else x.abs()
+        return op.map(run, x, op.weight(run).abs(), None if held is None else held.abs())
+
+
+def _grown(run: Run, name: str, update: Tensor) -> Tensor:
+    """Multiply an update by |w|, in place."""
+    value = run.params[name]
+    if not run.overwrite or value.numel() < 2 * CHUNK:
+        return update.mul_(value.abs())
+    # Piece by piece, so that |w| of a large layer never stands in memory, and stays in the cache.
+    rows = max(1, CHUNK * value.shape[0] // value.numel())
+    for piece, part in zip(update.split(rows), value.split(rows), strict=True):
+        piece.mul_(part.abs())
+    return update
+
+
+CHUNK = 1 << 16
+"""Elements of a piece."""

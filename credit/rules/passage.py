@@ -1,0 +1,224 @@
+"""How feedback passes the ops that have no weights to share it among (paper 2, section 2; NOTES of the authors' code).
+
+Feedback passes an activation unchanged; views, slices and maxima route it; sums and averages share it in proportion, like a
+layer under LFP-epsilon whose weights nobody changes. BatchNorm has two readings, both of them choices of ``rule.batchnorm``.
+Every function takes (rule, op, run, signal, add) as `credit.engine.plan.Sweeper.visit` does; signals are feedback times -1 / B.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Mean
+from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.chance import Dropout
+from credit.engine.ops.norms import BatchNorm, Norm
+from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
+from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
+from credit.engine.ops.spiking import Lif, Readout
+from credit.engine.ops.weighted import Pad, Weighted
+from credit.errors import UserError
+from credit.rules.relevance import stabilised
+
+if TYPE_CHECKING:
+    from credit.rules.lfp import Add as AddUpdates
+    from credit.rules.lfp import LfpRule
+
+Passage = Callable[["LfpRule", Any, Run, Tensor, "AddUpdates"], Signals]
+
+
+def unchanged(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """An activation: what is credited to its output is credited to its input."""
+    return (signal,)
+
+
+def routed(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """What moves values without changing them, or picks some: the feedback goes back to where they came from."""
+    return op.adjoint(run, signal)
+
+
+def shared(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """A sum or average: ``r_i = x_i d y/d x_i r / (y + sign(y) epsilon)``, each input by its contribution."""
+    if op.index not in run.held:  # on the way to a layer that its spiking neuron has divided for already
+        return op.adjoint(run, signal)
+    inputs, y = run.held[op.index]
+    quotient = signal / stabilised(y, rule.choices.epsilon, op.index in rule.rectified)
+    return tuple(None if sent is None else sent * x for sent, x in zip(op.adjoint(run, quotient), inputs, strict=True))
+
+
+def pooled(rule: "LfpRule", op: AdaptivePool, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """An adaptive pool: a maximum routes, an average shares."""
+    return (routed if op.args["mode"] == "max" else shared)(rule, op, run, signal, add)
+
+
+def dropped(rule: "LfpRule", op: Dropout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """Dropout: a kept unit's feedback passes as it is, or (``rule.dropout=gradient``) times its mask's value once more."""
+    mask = op.load(run)
+    if mask is None or rule.choices.dropout == "gradient" or op.index in rule.linear:
+        return op.adjoint(run, signal)
+    return (signal * (mask != 0),)
+
+
+def normalised(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """BatchNorm under ``rule.batchnorm=epsilon``: one more layer under LFP-epsilon, its adjoint the full train-mode Jacobian."""
+    if rule.choices.batchnorm == "folded":
+        return folded(rule, op, run, signal)(add)
+    quotient = signal / stabilised(run.held[op.index][1], rule.choices.epsilon, op.index in rule.rectified)
+    sent, made = op.both(run, quotient)
+    add((name, update * run.params[name].abs()) for name, update in made)
+    return (None if sent is None else sent * op.load(run)[0],)
+
+
+def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor) -> Callable[["AddUpdates"], Signals]:
+    """BatchNorm and the layer below it as one layer: weights ``W g``, bias ``(b - mean) g + shift``, ``g = scale / std``.
+
+    The batch's statistics count as constants. Scale and shift are updated as a layer of their own, ``scale x^ + shift``.
+    """
+    layer, z = rule.settled[op.index][-1], op.load(run)[0]
+    assert isinstance(layer, Weighted)
+    shape = [1, -1] + [1] * (z.dim() - 2)
+    mean, inverse = op.statistics(run)
+    scale, shift, bias = op.weight(run), op.bias(run), layer.bias(run)
+    gain = inverse if scale is None else inverse * scale
+    share = rule.shares[layer.index]
+    size = None
+    if share.needs_size:
+        offset = (-mean if bias is None else bias - mean) * gain
+        offset = offset if shift is None else offset + shift
+        size = rule.size(layer, run, bias=False) * gain.abs().view(shape) + offset.abs().view(shape)
+    signal = rule.arrive(layer, run, signal)
+    own = op.exclusive and run.overwrite
+    q, t = share.share(signal, run.held[op.index][1], size, rectified=op.index in rule.rectified, own=own)
+    unit = (z - mean.view(shape)) * inverse.view(shape)
+    if t is not None:
+        run.aside[layer.index] = t * gain.abs().view(shape)
+
+    def finish(add: "AddUpdates") -> Signals:
+        over = [0, *range(2, z.dim())]
+        for role, value in (("weight", unit), ("bias", torch.ones_like(unit))):
+            name = op.params.get(role)
+            if name in op.trains:
+                update = (q * value).sum(over) * run.params[name].abs()
+                if t is not None:
+                    update = update + (t * value.abs()).sum(over) * run.params[name]
+                add([(name, update)])
+        return (q * gain.view(shape),)
+
+    return finish
+
+
+def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """A spiking neuron: from the last step to the first, ``q[t] = (r[t] + from t + 1) / what the membrane was``.
+
+    A positive feedback raises the membrane, so nothing here has the membrane's sign. The membrane's past gets its own share,
+    ``carried[t] q[t]``; the layer below gets q itself, to multiply by its contributions (paper 2, section 3.1, Eq. A.15).
+    """
+    *between, layer = rule.settled[op.index]
+    assert isinstance(layer, Weighted)
+    share = rule.shares[layer.index]
+    drive, carried = op.history(run)
+    size = _forwards(rule.size(layer, run), between, run, op, drive) if share.needs_size else None
+    over = share.membrane(drive, carried, size)
+    assert over is not None
+    r = rule.arrive(layer, run, signal).view(drive.shape)
+    q = _through_time(r, over, carried)
+    return (q.sum(0) if op.args["constant"] else q.flatten(0, 1),)
+
+
+def _through_time(r: Tensor, over: Tensor, carried: Tensor) -> Tensor:
+    """Return ``q[t] = (r[t] + carried[t + 1] q[t + 1]) / over[t]``, all (T, B, ...)."""
+    parts = list((r / over).unbind())
+    back = carried[1:] / over[:-1]
+    for t in range(len(parts) - 2, -1, -1):
+        parts[t] = torch.addcmul(parts[t], back[t], parts[t + 1])
+    return torch.stack(parts)
+
+
+def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif, drive: Tensor) -> Tensor:
+    """Take a layer's size (rows, ...) through the pools above it, to the shape of the membrane (T, B, ...) or (1, B, ...)."""
+    for step in reversed(between):
+        if isinstance(step, MaxPool | AvgPool | AdaptivePool | Dropout):
+            size = step.follow(run, size)
+    return size.view(1 if op.args["constant"] else drive.shape[0], *drive.shape[1:])
+
+
+def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+    """The count of spikes: feedback by A.16 goes to every step where it encourages, else to the steps that fired.
+
+    Any other feedback function's is shared by the spikes in proportion.
+    """
+    spikes = op.spikes(run)
+    counts = spikes.sum(0)
+    if getattr(rule.feedback, "needs_steps", False):
+        # The signal is the feedback times -1 / B: below 0 where it encourages.
+        r = torch.where(signal < 0, signal, spikes * signal)
+    else:
+        r = spikes * (signal / (counts + rule.choices.epsilon))
+    return (r.flatten(0, 1),)
+
+
+PASSAGES: dict[type[Op], Passage] = {
+    Activate: unchanged,
+    View: routed, Permute: routed, Select: routed, Split: routed, Expand: routed, Stack: routed, Cat: routed, Pad: routed,
+    MaxPool: routed,
+    AdaptivePool: pooled,
+    AvgPool: shared, Add: shared, Affine: shared, Mean: shared,
+    Dropout: dropped,
+    BatchNorm: normalised,
+    Lif: fired,
+    Readout: read_out,
+}  # fmt: skip
+
+
+def holds(rule: "LfpRule", op: Op) -> tuple[bool, bool]:
+    """Whether (inputs, output) of an op are read on the way back."""
+    if isinstance(op, Weighted):
+        return False, op.index not in rule.divided
+    if isinstance(op, BatchNorm):
+        return False, True
+    average = isinstance(op, AdaptivePool) and op.args["mode"] == "avg"
+    both = (average or PASSAGES.get(type(op)) is shared) and op.index not in rule.linear
+    return both, both
+
+
+def refuse(rule: "LfpRule") -> None:
+    """Refuse what the rule has no meaning for: before the first step, by the op's name."""
+    model = type(rule.model).__name__
+    for op in rule.plan.back:
+        if isinstance(op, BatchNorm) and rule.choices.batchnorm == "refuse":
+            raise UserError(
+                f"rule '{rule.name}' on {op.describe()} in {model}: layer-wise feedback propagation was made for networks without "
+                "BatchNorm, whose output 0 does not mean that nothing was contributed, and no treatment was chosen. Write "
+                "rule.batchnorm=folded (one layer with the weights before it), rule.batchnorm=epsilon (one more layer under "
+                "LFP-epsilon, as in the authors' code), or use a network without it, for example arch.norm=none"
+            )
+        if isinstance(op, Weighted) or (type(op) in PASSAGES and not op.trains) or isinstance(op, BatchNorm):
+            if isinstance(op, Lif):
+                _refuse_membrane(rule, op)
+            continue
+        why = (
+            "normalises by a mean"
+            if isinstance(op, Norm)
+            else "does not share its output among contributions of its inputs"
+        )
+        why = "is a parameter used by itself" if op.trains and not isinstance(op, Norm) else why
+        raise UserError(
+            f"rule '{rule.name}' cannot send feedback through {op.describe()} in {model}: it {why}, of which layer-wise feedback "
+            "propagation has no reading. Use a network of linear, convolutional, pooling, adding and activation layers, or a "
+            "rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
+        )
+
+
+def _refuse_membrane(rule: "LfpRule", op: Lif) -> None:
+    if not op.wants[0]:
+        return
+    layer = rule.settled[op.index][-1]
+    one = torch.ones(1)
+    if rule.shares[layer.index].membrane(one, one.clone(), one.clone()) is None:
+        raise UserError(
+            f"the layer '{layer.name}' feeds spiking neurons ({op.describe()} in {type(rule.model).__name__}), for which there is "
+            "LFP-epsilon and LFP-z+z- (and LFP-0) only: write rule=lfp_epsilon or rule=lfp_zpm, or rule.composite for that layer"
+        )
