@@ -28,12 +28,14 @@ class DataConfig:
     augment: list[str] = field(default_factory=list)  # of crop, flip, cutout
     crop_padding: int = 4  # pixels
     cutout_size: int = 8  # pixels
-    normalize: str = "standard"  # none, unit, standard, gcn, zca
+    normalize: str = "standard"  # none, unit, standard, imagenet, gcn, zca
     drop_last: bool = True
     download: bool = False
     root: str | None = None  # None: $CREDIT_DATA, else ./data
     path: str | None = None  # the file or folder of the kinds that read the user's own set
     image_size: int | None = None  # pixels; sets made of image files
+    resize: int | None = None  # image_folder: pixels of the shorter side before the centre is cut out; None: image_size
+    classes: list[str] | None = None  # image_folder: only these of its class folders; None: all
     name: str | None = None  # tabular: which set
     fold: int = 0  # tabular: which fold is the test part, counted from 0
     folds: int = 5  # tabular
@@ -73,7 +75,8 @@ class ScheduleConfig:
     kind: str = "cosine"  # constant, step, cosine, warmup_cosine
     final_lr: float = 0.0  # where cosine ends
     warmup_epochs: float = 0.0  # warmup_cosine
-    milestones: list[float] = field(default_factory=list)  # step: epochs at which lr is multiplied by gamma
+    milestones: list[float] = field(default_factory=list)  # step: when lr is multiplied by gamma, in units
+    unit: str = "epochs"  # step: of milestones, epochs or steps
     gamma: float = 0.1  # step
 
 
@@ -152,7 +155,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.kind": ("sgd", "adam", "adamw"),
     "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),
     "data.augment": ("crop", "flip", "cutout"),
-    "data.normalize": ("none", "unit", "standard", "gcn", "zca"),
+    "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
+    "schedule.unit": ("epochs", "steps"),
     "trainer.precision": ("float32", "float64", "bf16"),
     "trainer.report": ("per_class",),
     "trainer.replicate": ("auto", "map", "processes"),

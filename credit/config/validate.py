@@ -26,6 +26,7 @@ LIMITS = {
     "data.crop_padding": "[0, inf)",
     "data.cutout_size": "[1, inf)",
     "data.image_size": "[1, inf)",
+    "data.resize": "[1, inf)",
     "data.eval_batch_size": "[1, inf)",
     "data.fold": "[0, inf)",
     "data.folds": "[2, inf)",
@@ -63,6 +64,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
     "data.dimension": ("ones",),
     "data.threshold": ("ones",),
+    "data.resize": ("image_folder",),
+    "data.classes": ("image_folder",),
     "data.samples": ("ones",),
     "data.name": ("tabular",),
     "data.fold": ("tabular",),
@@ -79,6 +82,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
 
+    "schedule.unit": ("step",),
 _TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 
 
@@ -282,7 +286,7 @@ def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
         raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
     milestones = cfg.schedule.milestones
     if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
-        raise UserError(f"schedule.milestones={milestones}: must be increasing epochs")
+        raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")
     if cfg.schedule.kind == "step" and not milestones:
         raise UserError("schedule=step needs the epochs at which it drops: write schedule.milestones=[10,15]")
     if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:

@@ -1,7 +1,7 @@
 """ImageNet-style folders: ``train/<class>/*`` and ``val/<class>/*`` (or ``test/``), decoded once into bytes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,15 @@ from torch import Tensor
 
 from credit.data.digests import check_sidecar
 from credit.data.files import Arrays
-from credit.errors import UserError
+from credit.errors import UserError, nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+LAYOUT = (
+    "Put it there, or say where it is: data.path=<folder>. It holds train/<class>/ and val/<class>/ (or test/<class>/) with one "
+    "folder a class, for ILSVRC2012 train/n03710193/*.JPEG and val/n03710193/*.JPEG (its validation images come in one "
+    "folder: sort them by their labels first)"
+)
+"""What an image folder looks like, for those who have none yet."""
 _CHUNK = 512  # images decoded between two looks at the queue; bounds memory for sets of millions
 
 
@@ -35,13 +41,19 @@ class Listing:
     size: tuple[int, int]
 
 
-def list_folder(folder: Path, image_size: int | None) -> Listing:
+def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None = None) -> Listing:
     """List an image folder and settle the image size (``image_size`` squared, or that of the first image).
 
     ``val/`` is the test set if it is there (ImageNet's habit), else ``test/``.
 
+    Args:
+        folder: holds the parts.
+        image_size: pixels, or None.
+        only: names of the class folders that are taken, in any order; None: all.
+
     Raises:
-        UserError: a missing or empty part, or a test class that has no training folder.
+        UserError: a missing or empty part, a test class that has no training folder, or a class of `only` that has no folder
+            or is named twice.
     """
     held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
     if not (folder / "train").is_dir() or held_out is None:
@@ -65,15 +77,23 @@ def list_folder(folder: Path, image_size: int | None) -> Listing:
         return Listing(classes, train, test, (image.height, image.width))
 
 
-def read_folder(folder: Path, image_size: int | None) -> Arrays:
-    """Decode an image folder: RGB, shorter side resized to ``image_size`` (bilinear, antialiased), centre cropped.
+def read_folder(
+    folder: Path, image_size: int | None, resize: int | None = None, only: Sequence[str] | None = None
+) -> Arrays:
+    """Decode an image folder: RGB, shorter side resized to ``resize`` (bilinear, antialiased), the centre cropped out.
 
     Without ``image_size`` all images must have one size and are taken as they are.
 
     Raises:
         UserError: as `list_folder`; an image that cannot be decoded (named); more bytes than this machine's memory.
     """
-    listing = list_folder(folder, image_size)
+    listing = list_folder(folder, image_size, only)
+    Args:
+        folder: holds the parts.
+        image_size: pixels of a side of what is kept.
+        resize: pixels of the shorter side before; None: ``image_size``.
+        only: names of the class folders that are taken; None: all.
+
     height, width = listing.size
     needed = (len(listing.train) + len(listing.test)) * 3 * height * width
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -83,8 +103,9 @@ def read_folder(folder: Path, image_size: int | None) -> Arrays:
             f"{needed / 2**30:.0f} GiB decoded, this machine has {memory / 2**30:.0f} GiB. "
             "Choose a smaller data.image_size"
         )
-    x_train, y_train = _decode_all(listing.train, listing.size, image_size)
-    x_test, y_test = _decode_all(listing.test, listing.size, image_size)
+    shorter = resize or image_size
+    x_train, y_train = _decode_all(listing.train, listing.size, shorter)
+    x_test, y_test = _decode_all(listing.test, listing.size, shorter)
     return Arrays(x_train, y_train, x_test, y_test, listing.classes)
 
 
@@ -92,6 +113,23 @@ def _images(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return [
         (path, label)
         for label, name in enumerate(classes)
+def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
+    """Return the chosen classes, sorted as all classes are."""
+    if len(only) < 2 or len(set(only)) < len(only):
+        twice = next((name for name in only if list(only).count(name) > 1), None)
+        why = "a classifier needs two or more" if twice is None else f"{twice} is named twice"
+        raise UserError(f"data.classes=[{','.join(only)}]: {why}; write data.classes=[n03710193,n03710637]")
+    for name in only:
+        if name in present:
+            continue
+        if not present:
+            raise UserError(f"{part} holds no class folder, so none of data.classes is there. {LAYOUT}")
+        raise UserError(
+            f"data.classes: class {name} has no folder in {part}, which holds {len(present)} classes; {nearest(name, present)}"
+        )
+    return sorted(only)
+
+
         for path in sorted((part / name).rglob("*"))
         if path.suffix.lower() in SUFFIXES
     ]
@@ -105,36 +143,36 @@ def _opened(path: Path) -> Image.Image:
         raise UserError(f"corrupt data: {path} is no readable image: {error}") from error
 
 
-def _decode(path: Path, size: tuple[int, int], image_size: int | None) -> np.ndarray:
-    """Return one image as uint8 (H, W, 3)."""
+def _decode(path: Path, size: tuple[int, int], shorter: int | None) -> np.ndarray:
+    """Return one image as uint8 (H, W, 3): resized to a shorter side of so many pixels, the centre of `size` kept."""
     height, width = size
     with _opened(path) as image:
-        if image_size is None and (image.height, image.width) != size:
+        if shorter is None and (image.height, image.width) != size:
             raise UserError(
                 f"{path} is {image.height} x {image.width}, the first image {height} x {width}: "
                 f"give the size all shall have, for example data.image_size={min(size)}"
             )
         try:
-            if image_size is not None:
-                image.draft("RGB", (2 * image_size, 2 * image_size))  # JPEG only: skip detail the resize would drop
+            if shorter is not None:
+                image.draft("RGB", (2 * shorter, 2 * shorter))  # JPEG only: skip detail the resize would drop
             rgb = image.convert("RGB")
         except (OSError, SyntaxError) as error:
             raise UserError(f"corrupt data: {path} ({path.stat().st_size} bytes) cannot be decoded: {error}") from error
-    if rgb.size != (width, height):
-        ratio = max(height, width) / min(rgb.size)
+    if shorter is not None and (min(rgb.size) != shorter or rgb.size != (width, height)):
+        ratio = shorter / min(rgb.size)
         rgb = rgb.resize(
-            (max(width, round(rgb.width * ratio)), max(height, round(rgb.height * ratio))), Image.Resampling.BILINEAR
+            (max(shorter, round(rgb.width * ratio)), max(shorter, round(rgb.height * ratio))), Image.Resampling.BILINEAR
         )
         left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
         rgb = rgb.crop((left, top, left + width, top + height))
     return np.asarray(rgb)
 
 
-def _decode_all(files: list[tuple[Path, int]], size: tuple[int, int], image_size: int | None) -> tuple[Tensor, Tensor]:
+def _decode_all(files: list[tuple[Path, int]], size: tuple[int, int], shorter: int | None) -> tuple[Tensor, Tensor]:
     images = torch.empty(len(files), 3, *size, dtype=torch.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding Python's lock
         for start, chunk in _chunks(files):
-            decoded = pool.map(lambda item: _decode(item[0], size, image_size), chunk)
+            decoded = pool.map(lambda item: _decode(item[0], size, shorter), chunk)
             for offset, image in enumerate(decoded):
                 images[start + offset] = torch.from_numpy(image.transpose(2, 0, 1).copy())
     return images, torch.tensor([label for _, label in files])

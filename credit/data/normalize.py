@@ -7,6 +7,7 @@ Images:
 | none | x as it is (0..255; digits 0..16) |
 | unit | x / top, top = 255 (digits 16) |
 | standard | (x - mean_c) / std_c for channel c |
+| imagenet | the same with ImageNet's mean and std of RGB, which published weights were trained with |
 | gcn | (x - mean_i) / max(std_i, eps) over all values of the image; Goodfellow et al. 2016, Eq. 12.3, lambda = 0 |
 | zca | gcn, then U diag((s + ZCA_EPS)^-1/2) U^T (v - mean), with covariance U diag(s) U^T; Krizhevsky 2009, App. A |
 
@@ -35,6 +36,8 @@ ZCA_LIMIT = 16384
 """Largest number of values an image may have to be whitened: the matrix has its square."""
 COLUMNWISE = ("none", "unit", "standard")
 """Normalisations of a table's columns."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of red, green and blue in 0..1, as torchvision's and timm's weights expect them."""
 _CHUNK = 2048  # images turned to float at a time
 
 
@@ -98,13 +101,16 @@ def fit(name: str, x: Tensor, top: int) -> Normalizer:
     """Fit a normalisation on training images.
 
     Args:
-        name: none, unit, standard, gcn or zca (checked by the caller).
+        name: none, unit, standard, imagenet, gcn or zca (checked by the caller).
         x: uint8 (N, C, H, W) on any device; statistics stay there.
         top: the largest pixel value of the format.
     """
     channels = x.shape[1]
     if name == "standard":
         mean, std = channel_statistics(x)
+        return Pixelwise(mean.float(), std.reciprocal().float())
+    if name == "imagenet":
+        mean, std = (torch.tensor(part, dtype=torch.float64, device=x.device) * top for part in IMAGENET)
         return Pixelwise(mean.float(), std.reciprocal().float())
     if name == "gcn":
         return Contrast()

@@ -30,7 +30,7 @@ from credit.data.files import (
     read_npz,
     read_pickle,
 )
-from credit.data.folder import list_folder, read_folder
+from credit.data.folder import LAYOUT, list_folder, read_folder
 from credit.data.splits import stratified
 from credit.data.storage import Images
 from credit.errors import UserError, nearest
@@ -124,6 +124,12 @@ def _check_kind(cfg: DataConfig) -> None:
         )
     if cfg.image_size is not None and cfg.kind != "image_folder":
         raise UserError(f"data.image_size={cfg.image_size} with data={cfg.kind}: only data=image_folder is resized")
+    if cfg.resize is not None and (cfg.image_size is None or cfg.resize < cfg.image_size):
+        size = "null" if cfg.image_size is None else cfg.image_size
+        raise UserError(
+            f"data.resize={cfg.resize} with data.image_size={size}: the shorter side is resized to data.resize and "
+            f"data.image_size is what is kept of it, the centre; write both, for example data.resize=256 data.image_size=224"
+        )
     if cfg.download and own:
         raise UserError(
             f"data.download=true with data={cfg.kind}: there is nothing to download; it reads your own data.path"
@@ -141,7 +147,8 @@ def _own_path(cfg: DataConfig) -> Path:
     wanted = (
         "file (an .npz with x_train y_train x_test y_test)" if cfg.kind == "npz" else "folder (with train/ and val/)"
     )
-    raise UserError(f"data={cfg.kind} data.path={cfg.path}: there is no {wanted} at {looked}")
+    more = f"\n{LAYOUT}" if cfg.kind == "image_folder" else ""
+    raise UserError(f"data={cfg.kind} data.path={cfg.path}: there is no {wanted} at {looked}{more}")
 
 
 def _look_npz(cfg: DataConfig) -> Whole:
@@ -155,8 +162,12 @@ def _whole(path: Path) -> Whole:
 
 
 def _look_folder(cfg: DataConfig) -> Whole:
-    listing = list_folder(_own_path(cfg), cfg.image_size)
+    listing = list_folder(_own_path(cfg), cfg.image_size, cfg.classes)
     return Whole((3, *listing.size), len(listing.classes), len(listing.train), len(listing.test))
+
+
+def _read_folder(cfg: DataConfig) -> Arrays:
+    return read_folder(_own_path(cfg), cfg.image_size, cfg.resize, cfg.classes)
 
 
 def _look_known(cfg: DataConfig) -> Whole:
@@ -303,7 +314,7 @@ only after they match, and even then only arrays are unpickled."""
 
 SOURCES: dict[str, Source] = {
     "digits": Source(_look_digits, _read_digits),
-    "image_folder": Source(_look_folder, lambda cfg: read_folder(_own_path(cfg), cfg.image_size)),
+    "image_folder": Source(_look_folder, _read_folder),
     "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
     "ones": Source(ones.look, ones.read, drawn=True),
     "tabular": Source(tables.look, tables.read),

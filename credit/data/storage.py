@@ -29,8 +29,13 @@ class Images:
             shape: (C, H, W).
 
         Raises:
-            UserError: whitening of huge images, or a cutout that hides all of one.
+            UserError: ImageNet's colours on grey images, whitening of huge images, or a cutout that hides all of one.
         """
+        if cfg.normalize == "imagenet" and shape[0] != 3:
+            raise UserError(
+                f"data.normalize=imagenet with data={cfg.kind}: is the mean and spread of red, green and blue, but its images "
+                f"have {shape[0]} channel{'s' * (shape[0] > 1)}; write data.normalize=standard"
+            )
         if cfg.normalize == "zca":
             normalize.check_zca(shape)
         if "cutout" in cfg.augment and cfg.cutout_size >= min(shape[1:]):

@@ -12,6 +12,9 @@ from credit.config.validate import relevant
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
 
+UNSAID = {"trainer": ("warm_rule", "warm_steps"), "data": ("resize", "classes")}
+"""Options by group that are younger than many a run: where they are null they are left out, and the run keeps its name."""
+
 _PREFIX_LENGTH = 100
 
 
@@ -28,19 +31,17 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
-    _settle_warm_start(plain["trainer"])
+    for group, keys in UNSAID.items():
+        for key in keys:
+            if key in plain[group] and plain[group][key] is None:
+                del plain[group][key]
+    if "warm_rule" in plain["trainer"]:  # the options that its name stands for decide, not the name
+        warm = plain["trainer"]["warm_rule"]
+        plain["trainer"]["warm_rule"] = rule_settings(warm) or warm
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     settled: dict[str, Any] = _plain_numbers(plain)
     return settled
-
-
-def _settle_warm_start(trainer: dict[str, Any]) -> None:
-    """Put the options that the warm start's rule stands for in place of its name; without one, say nothing of it."""
-    if trainer["warm_rule"] is None:
-        del trainer["warm_rule"], trainer["warm_steps"]
-    else:
-        trainer["warm_rule"] = rule_settings(trainer["warm_rule"]) or trainer["warm_rule"]
 
 
 def is_clean(config: dict[str, Any]) -> bool:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from credit.config.compose import compose
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import describe, load
 from credit.data.folder import read_folder
@@ -107,3 +109,100 @@ def test_the_tiny_imagenet_slice_loads(data_root):
         pytest.skip(f"imagenet_sample is not in {data_root}")
     data = load(config(data_root / "imagenet_sample", image_size=32), NoiseConfig(), seed=0, device="cpu")
     assert data.shape == (3, 32, 32) and data.classes == 20 and len(data.train) == 1800 and len(data.test) == 1000
+
+
+def test_chosen_classes_alone_are_read_and_numbered_in_order(folder):
+    for name in ("cow", "dog"):
+        write_image(folder / "train" / name / "0.png", seed=50)
+        write_image(folder / "val" / name / "0.png", seed=51)
+    (folder / "train/ant/0.png").write_bytes(b"no image, and not looked at")
+    write_image(folder / "val/wasp/0.png")  # a class that is not chosen need not be trained
+    got = read_folder(folder, None, only=["dog", "bee"])
+    assert got.names == ["bee", "dog"] and got.y_train.tolist() == [0, 0, 0, 1] and got.y_test.tolist() == [0, 1]
+    spec = describe(config(folder, classes=["dog", "bee"], val_fraction=0.0))
+    assert spec.classes == 2 and spec.train_size == 4 and spec.test_size == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["ant", "bea"], ["class bea has no folder in", "train, which holds 2 classes", "did you mean 'bee'"]),
+        (["ant"], ["data.classes=[ant]: a classifier needs two or more"]),
+        (["ant", "bee", "ant"], ["ant is named twice"]),
+    ],
+)
+def test_classes_that_cannot_be_chosen_are_named(folder, classes, words):
+    message = refusal(folder, classes=classes)
+    assert all(word in message for word in words)
+
+
+def test_a_flat_validation_folder_is_explained(folder):
+    for name in ("ant", "bee"):
+        (folder / "val" / name / "0.PNG").rename(folder / "val" / f"ILSVRC2012_val_{name}.png")
+        (folder / "val" / name).rmdir()
+    message = refusal(folder, classes=["ant", "bee"])
+    assert "val holds no class folder" in message and "sort them by their labels" in message
+
+
+def test_resized_and_then_cropped_as_torchvision_does(folder):
+    from PIL import Image
+    from torchvision.transforms.v2.functional import center_crop, resize
+
+    write_image(folder / "train/ant/0.png", size=(45, 30), seed=5)
+    got = read_folder(folder, 14, resize=16).x_train[0].numpy()
+    with Image.open(folder / "train/ant/0.png") as image:
+        expected = np.asarray(center_crop(resize(image, 16), 14)).transpose(2, 0, 1)
+    assert np.array_equal(got, expected)
+
+
+def test_resize_needs_an_image_size_below_it(folder):
+    assert "data.resize=16 with data.image_size=null" in refusal(folder, resize=16)
+    assert "data.resize=256 data.image_size=224" in refusal(folder, resize=16, image_size=17)
+
+
+def test_imagenets_colours(folder):
+    data = load(config(folder, normalize="imagenet", val_fraction=0.0), NoiseConfig(), seed=0, device="cpu")
+    pixel = data.prepare(data.train.x[:1])[0, :, 0, 0]
+    byte = data.train.x[0, :, 0, 0]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(pixel, (byte / 255 - mean) / std)
+    with pytest.raises(UserError, match="data.normalize=imagenet with data=digits.*1 channel; write"):
+        describe(DataConfig(normalize="imagenet"))
+
+
+def test_the_twenty_classes_of_paper_2_are_those_of_its_names():
+    from timm.data import ImageNetInfo
+    from torchvision.models._meta import _IMAGENET_CATEGORIES as CATEGORIES
+
+    names = ["mailbox", "maillot", "medicine chest", "mobile home", "notebook", "sea snake", "Bouvier des Flandres"]
+    names += ["American alligator", "Walker hound", "dishwasher", "street sign", "tub", "coho", "ear", "Great Pyrenees"]
+    names += ["ground beetle", "rule", "megalith", "three-toed sloth", "dhole"]
+    cfg = compose(["data=imagenet20"]).data
+    synsets = ImageNetInfo().label_names()
+    assert cfg.classes is not None and [CATEGORIES[synsets.index(wnid)] for wnid in cfg.classes] == names
+
+
+def test_imagenet_20_says_where_it_is_looked_for_and_what_it_looks_like(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDIT_DATA", str(tmp_path))
+    cfg = compose(["data=imagenet20", "data.batch_size=2"]).data
+    with pytest.raises(UserError) as error:
+        describe(cfg)
+    assert str(tmp_path / "ILSVRC2012") in str(error.value) and "train/n03710193/*.JPEG" in str(error.value)
+    for part in ("train", "val"):
+        for wnid in cfg.classes or ():
+            write_image(tmp_path / "ILSVRC2012" / part / wnid / f"{wnid}_1.JPEG", size=(300, 260), seed=1)
+    spec = describe(cfg)
+    assert spec.shape == (3, 224, 224) and spec.classes == spec.test_size == 20
+    (tmp_path / "ILSVRC2012/val/n02115913").rename(tmp_path / "ILSVRC2012/val/n02115914")
+    with pytest.raises(UserError, match="class n02115913 has no folder in .*val.*n02115914"):
+        describe(cfg)
+
+
+def test_some_classes_of_the_tiny_imagenet_slice_load(data_root):
+    if not (data_root / "imagenet_sample").is_dir():
+        pytest.skip(f"imagenet_sample is not in {data_root}")
+    some = config(
+        data_root / "imagenet_sample", image_size=32, resize=36, classes=["n07871810", "n01443537", "n02410509"]
+    )
+    data = load(some, NoiseConfig(), seed=0, device="cpu")
+    assert data.names == ["n01443537", "n02410509", "n07871810"] and len(data.train) == 270 and len(data.test) == 150
