@@ -62,8 +62,12 @@ def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None
             f"class that holds its images ({', '.join(SUFFIXES)})"
         )
     classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
-    unknown = sorted(entry.name for entry in held_out.iterdir() if entry.is_dir() and entry.name not in classes)
-    if unknown:
+    there = sorted(entry.name for entry in held_out.iterdir() if entry.is_dir())
+    unknown = [name for name in there if name not in classes]
+    if only is not None:
+        classes = _chosen(only, folder / "train", classes)
+        _chosen(only, held_out, there)
+    elif unknown:
         raise UserError(
             f"{held_out}: class {unknown[0]} has no folder in {folder / 'train'}; test classes must be trained"
         )
@@ -84,16 +88,16 @@ def read_folder(
 
     Without ``image_size`` all images must have one size and are taken as they are.
 
-    Raises:
-        UserError: as `list_folder`; an image that cannot be decoded (named); more bytes than this machine's memory.
-    """
-    listing = list_folder(folder, image_size, only)
     Args:
         folder: holds the parts.
         image_size: pixels of a side of what is kept.
         resize: pixels of the shorter side before; None: ``image_size``.
         only: names of the class folders that are taken; None: all.
 
+    Raises:
+        UserError: as `list_folder`; an image that cannot be decoded (named); more bytes than this machine's memory.
+    """
+    listing = list_folder(folder, image_size, only)
     height, width = listing.size
     needed = (len(listing.train) + len(listing.test)) * 3 * height * width
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -109,10 +113,6 @@ def read_folder(
     return Arrays(x_train, y_train, x_test, y_test, listing.classes)
 
 
-def _images(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    return [
-        (path, label)
-        for label, name in enumerate(classes)
 def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
     """Return the chosen classes, sorted as all classes are."""
     if len(only) < 2 or len(set(only)) < len(only):
@@ -130,6 +130,10 @@ def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
     return sorted(only)
 
 
+def _images(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    return [
+        (path, label)
+        for label, name in enumerate(classes)
         for path in sorted((part / name).rglob("*"))
         if path.suffix.lower() in SUFFIXES
     ]
