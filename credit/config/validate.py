@@ -34,6 +34,8 @@ LIMITS = {
     "data.dimension": "[1, inf)",
     "data.threshold": "(0, 1)",
     "data.samples": "[1, inf)",
+    "data.step": "(0, inf)",
+    "data.held_out": "[1, inf)",
     "noise.rate": "[0, 1)",
     "noise.seed": "[0, 9007199254740992]",
     "optimizer.lr": "[0, inf)",
@@ -48,7 +50,7 @@ LIMITS = {
     "trainer.epochs": "(0, inf)",
     "trainer.steps": "[1, inf)",
     "trainer.warm_steps": "[1, inf)",
-    "trainer.eval_every": "[1, inf)",
+    "trainer.eval_every": "(0, inf)",
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
     "trainer.measure_every": "(0, inf)",
@@ -62,11 +64,13 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.crop_padding": IMAGE_KINDS,
     "data.cutout_size": IMAGE_KINDS,
     "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
-    "data.dimension": ("ones",),
-    "data.threshold": ("ones",),
     "data.resize": ("image_folder",),
     "data.classes": ("image_folder",),
+    "data.dimension": ("ones",),
+    "data.threshold": ("ones",),
     "data.samples": ("ones",),
+    "data.step": ("sign_line",),
+    "data.held_out": ("sign_line",),
     "data.name": ("tabular",),
     "data.fold": ("tabular",),
     "data.folds": ("tabular",),
@@ -78,11 +82,11 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "schedule.final_lr": ("cosine", "warmup_cosine"),
     "schedule.warmup_epochs": ("warmup_cosine",),
     "schedule.milestones": ("step",),
+    "schedule.unit": ("step",),
     "schedule.gamma": ("step",),
 }
 """Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
 
-    "schedule.unit": ("step",),
 _TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 
 

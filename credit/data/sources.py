@@ -15,7 +15,7 @@ import torch
 
 from credit.config.schema import DataConfig
 from credit.config.validate import refuse_unread
-from credit.data import ones, tables
+from credit.data import ones, sign_line, tables
 from credit.data.digests import verified_bytes
 from credit.data.download import fetch
 from credit.data.files import (
@@ -317,6 +317,7 @@ SOURCES: dict[str, Source] = {
     "image_folder": Source(_look_folder, _read_folder),
     "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
     "ones": Source(ones.look, ones.read, drawn=True),
+    "sign_line": Source(sign_line.look, sign_line.read, drawn=True),
     "tabular": Source(tables.look, tables.read),
     **dict.fromkeys(KNOWN, Source(_look_known, _read_known)),
 }

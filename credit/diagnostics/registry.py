@@ -7,16 +7,17 @@ files ``DIR/diagnostic/<name>.py`` of a folder given with ``--config-dir DIR``.
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from credit.config.plugins import discover_diagnostic, user_diagnostics
-from credit.config.schema import MEASURES
+from credit.config.schema import MEASURES, RunConfig
 from credit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from credit.data import Data
     from credit.rules.rule import Rule, Step
 
 T = TypeVar("T")
@@ -38,15 +39,37 @@ class Watched(Protocol):
     step: int
 
 
+class Evaluated(Watched, Protocol):
+    """What a diagnostic sees that measures the network on examples.
+
+    Attributes:
+        cfg: the run's settings.
+        data: its data set, on its device.
+    """
+
+    cfg: RunConfig
+    data: "Data"
+
+    def evaluated(self) -> "nn.Module":
+        """Return the network as evaluations see it."""
+
+
 class Diagnostic:
     """Base of all diagnostics; one is made a run, before its first step.
 
     Everything of the run must be left bit for bit as it is: weights, buffers, gradients, random streams. What `before`
-    keeps may serve `after` of the same step and nothing later, so that a resumed run measures the same numbers.
+    keeps may serve `after` of the same step. What is to serve a later step has to be in `state_dict`, which checkpoints hold:
+    a resumed run measures the same numbers.
 
     Args:
-        run: the run to watch; refuse here (`UserError`) what can never be measured of it.
+        run: the run to watch, at its start or where a checkpoint left it; refuse here (`UserError`) what can never be
+            measured of it.
+
+    Attributes:
+        at_end: measured once, after the run's last step, however often ``trainer.measure_every`` asks.
     """
+
+    at_end: ClassVar[bool] = False
 
     def __init__(self, run: Watched) -> None:
         self.run = run
@@ -57,6 +80,13 @@ class Diagnostic:
     def after(self, x: "Tensor", y: "Tensor", outcome: "Step") -> dict[str, Any]:
         """Return the numbers of this step (nested dicts of numbers), the optimizer having moved the weights."""
         raise AssertionError(f"{type(self).__name__} has no after")
+
+    def state_dict(self) -> "dict[str, Tensor]":
+        """Return what later steps need, tensors only; asked for at every checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: "dict[str, Tensor]") -> None:
+        """Take back what `state_dict` returned, from the CPU; called where the run is resumed, before its next step."""
 
 
 def register(name: str) -> Callable[[type[T]], type[T]]:

@@ -12,9 +12,10 @@ from credit.records.mirror import Mirror
 from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training import checkpoint
-from credit.training.evaluate import evaluate, with_fresh_statistics
+from credit.training.evaluate import evaluate
 from credit.training.finite import DivergedError, check_parameters
 from credit.training.interrupts import StopRequest
+from credit.training.periods import ends_period
 from credit.training.state import Training
 
 
@@ -51,10 +52,11 @@ class Book:
         screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
 
     def due(self, measured: bool, stop: StopRequest) -> bool:
-        """Say whether the loop looks up after this step: between epochs, at the end, where something was measured and
-        when asked to stop."""
+        """Say whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
+        evaluated, and when asked to stop."""
         run = self.run
-        return run.ended or run.step % run.steps_per_epoch == 0 or measured or bool(stop.signal)
+        between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
+        return run.ended or between or measured or bool(stop.signal)
 
     def write(
         self,
@@ -96,18 +98,15 @@ class Book:
             best = run.best["step"] if run.best else None
             checkpoint.save(self.folder, run.step, run.state(self.metrics.size()), best)
 
-    def _due(self, period: int) -> bool:
-        """Say whether an epoch ends here, one of those that come every `period` epochs."""
-        return self.run.step % (period * self.run.steps_per_epoch) == 0
+    def _due(self, period: float) -> bool:
+        """Say whether a period of so many epochs ends here."""
+        return ends_period(self.run.step, period, self.run.steps_per_epoch)
 
     def _evaluation(self, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
         """Evaluate and return what the step's row of metrics.jsonl says of it."""
         run, trainer = self.run, self.run.cfg.trainer
         report = "per_class" in trainer.report
-        # The first steps' batches: the same ones at every evaluation.
-        inputs = (run.batches.at(step).x.to(x.dtype) for step in range(trainer.bn_batches))
-        model = with_fresh_statistics(run.evaluated_model, inputs) if trainer.bn_batches else run.evaluated_model
-        row = evaluate(model, run.data, run.cfg.data.eval_batch_size, per_class=report)
+        row = evaluate(run.evaluated(), run.data, run.cfg.data.eval_batch_size, per_class=report)
         if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
             raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
         row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}

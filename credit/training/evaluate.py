@@ -114,6 +114,22 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
     return out
 
 
+def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float:
+    """Return the share of a part's examples that the network answers rightly.
+
+    Args:
+        model: the network; left in train mode, its buffers untouched.
+        data: the data set, on the network's device.
+        split: train, val or test, with at least one example.
+        batch_size: examples at a time.
+    """
+    model.eval()
+    with torch.inference_mode():
+        measures, _, _ = _measure(model, evaluation(data, split, batch_size))
+    model.train()
+    return measures["top1"]
+
+
 def per_class_scores(predicted: Tensor, y: Tensor, names: list[str]) -> dict[str, dict[str, float]]:
     """Return precision, recall and F1 of every class; 0 where a quotient has nothing below the line.
 

@@ -1,7 +1,6 @@
 """When a run's diagnostics look, and that looking costs the run no time."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics import find
+from credit.diagnostics import Diagnostic, find
 from credit.rules.rule import Step
+from credit.training.periods import ends_period
 from credit.training.state import Training
 
 
@@ -27,27 +27,34 @@ class Measures:
     def __init__(self, run: Training) -> None:
         self._run = run
         self._diagnostics = {name: find(name)(run) for name in run.cfg.trainer.measure}
+        for name, diagnostic in self._diagnostics.items():
+            if name in run.kept:
+                diagnostic.load_state_dict(run.kept[name])
+        run.keepers = {name: diagnostic.state_dict for name, diagnostic in self._diagnostics.items()}
 
     def due(self, step: int) -> bool:
         """Say whether a step, counted from 1, is measured: the one that ends each period, and the run's last."""
-        if not self._diagnostics:
-            return False
-        period = self._run.cfg.trainer.measure_every * self._run.steps_per_epoch
-        # The small allowance keeps a period such as 0.1 epochs of 10 steps at every step.
-        return step == self._run.total_steps or math.floor(step / period + 1e-9) > math.floor(
-            (step - 1) / period + 1e-9
-        )
+        return bool(self._due(step))
 
     def before(self, x: Tensor, y: Tensor) -> None:
         """Let the diagnostics see the weights before the step, and its batch."""
         with self._off_the_clock():
-            for diagnostic in self._diagnostics.values():
+            for diagnostic in self._due(self._run.step + 1).values():
                 diagnostic.before(x, y)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
         """Return what the diagnostics found, by name, the weights having moved."""
         with self._off_the_clock():
-            return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._diagnostics.items()}
+            return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._due(self._run.step).items()}
+
+    def _due(self, step: int) -> dict[str, Diagnostic]:
+        """Return the diagnostics that look at a step, counted from 1."""
+        run = self._run
+        if step == run.total_steps:
+            return self._diagnostics
+        if not ends_period(step, run.cfg.trainer.measure_every, run.steps_per_epoch):
+            return {}
+        return {name: diagnostic for name, diagnostic in self._diagnostics.items() if not diagnostic.at_end}
 
     @contextlib.contextmanager
     def _off_the_clock(self) -> Iterator[None]:

@@ -19,7 +19,8 @@ def learning_rate(cfg: ScheduleConfig, base: float, step: int, total: int, steps
         return base
     if cfg.kind == "step":
         # The small allowance keeps a milestone such as 0.3 epochs of 10 steps on step 3.
-        passed = sum(step + 1e-9 >= milestone * steps_per_epoch for milestone in cfg.milestones)
+        unit = steps_per_epoch if cfg.unit == "epochs" else 1
+        passed = sum(step + 1e-9 >= milestone * unit for milestone in cfg.milestones)
         return base * cfg.gamma**passed
     warmup = warmup_steps(cfg, steps_per_epoch)
     if step < warmup:

@@ -1,11 +1,12 @@
 """Everything about a run that moves: what a checkpoint holds and a resume puts back, bit for bit."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -13,7 +14,7 @@ from credit.config.schema import RunConfig
 from credit.data import Batches, Data
 from credit.errors import UserError
 from credit.rules.rule import Rule
-from credit.training.evaluate import Running
+from credit.training.evaluate import Running, float_dtype, with_fresh_statistics
 from credit.training.prepare import Prepared, total_steps
 from credit.training.updates import averaged, build_optimizer
 from credit.training.warm import warm_notes
@@ -23,7 +24,8 @@ from credit.training.warm import warm_notes
 class Training:
     """One run under way. `step` counts steps done; everything random is a function of it and the seed.
 
-    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step.
+    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `kept` is what the
+    last checkpoint held for each diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
     """
 
     cfg: RunConfig
@@ -42,6 +44,8 @@ class Training:
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     seconds: float = 0.0
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    keepers: dict[str, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -77,6 +81,18 @@ class Training:
         inner: nn.Module = self.average.module
         return inner
 
+    def evaluated(self) -> nn.Module:
+        """Return the network as evaluations see it: averaged where it is, BatchNorm's statistics anew where they are asked for.
+
+        The statistics are those of the first steps' batches, the same ones at every evaluation.
+        """
+        count = self.cfg.trainer.bn_batches
+        if not count:
+            return self.evaluated_model
+        dtype = float_dtype(self.model)
+        inputs = (self.batches.at(step).x.to(dtype) for step in range(count))
+        return with_fresh_statistics(self.evaluated_model, inputs)
+
     def state(self, metrics_size: int) -> dict[str, Any]:
         """Return what a checkpoint holds.
 
@@ -97,6 +113,7 @@ class Training:
             "seconds": self.seconds,
             "metrics_size": metrics_size,
             "data_digest": self.data.digest,
+            "diagnostics": {name: keep() for name, keep in self.keepers.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -121,6 +138,7 @@ class Training:
         self.running.restore(state["running"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.last = state["best"], state["last"]
+        self.kept = state.get("diagnostics", {})
 
 
 def begin(prepared: Prepared, data: Data) -> Training:

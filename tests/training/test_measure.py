@@ -69,6 +69,17 @@ def test_measures_as_often_as_asked_and_at_the_end(config, every, trainer, steps
     assert [row["step"] for row in read_metrics(run_folder(cfg)) if "test_top1" in row] == sorted(ends)
 
 
+def test_evaluates_several_times_an_epoch_and_trains_the_same(config):
+    plain, often = config(), config(trainer={"eval_every": 0.4})
+    first, second = train(plain, console=False), train(often, console=False)
+    assert first["weights_sha256"] == second["weights_sha256"] and run_folder(plain) != run_folder(often)
+    rows = read_metrics(run_folder(often))
+    assert [row["step"] for row in rows if "test_top1" in row] == [2, 4, 6, 8, 10]
+    ends = {row["step"]: {**row, "seconds": 0} for row in rows}
+    assert [ends[10]] == [{**row, "seconds": 0} for row in read_metrics(run_folder(plain))][1:]
+    assert run_folder(config(trainer={"eval_every": 1.0})) == run_folder(config(trainer={"eval_every": 1}))
+
+
 def test_the_numbers_are_of_the_step_itself(config):
     cfg = config(
         "lisp_raw", optimizer={"momentum": 0.0}, trainer={"epochs": 1, "measure": ["descent"], "measure_every": 0.2}

@@ -78,7 +78,7 @@ def command(folder: Path, words: list[str]) -> None:
 
 KILLED = ["rule=fa", "arch=mlp", "arch.widths=[16,16]", "arch.dropout=0.2", "data.limit_train=300", "noise=0.4"]
 KILLED += ["data.batch_size=50", "trainer.ema=0.9", "trainer.device=cpu", "trainer.threads=1", "trainer.epochs=60"]
-KILLED += ["trainer.measure=[alignment,descent]"]
+KILLED += ["trainer.measure=[alignment,descent,signs,drift]"]
 
 
 def lines(file: Path) -> int:

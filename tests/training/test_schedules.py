@@ -5,7 +5,9 @@ import math
 import pytest
 
 from credit.config.schema import ScheduleConfig
+from credit.errors import UserError
 from credit.training.schedules import learning_rate
+from tests.training.conftest import small_config
 
 
 def rates(kind: str, total: int = 100, per_epoch: int = 10, **options) -> list[float]:
@@ -52,3 +54,15 @@ def test_warmup_rises_in_a_line_and_then_falls():
     assert got[20] == pytest.approx(0.1)
     assert got[20:] == sorted(got[20:], reverse=True)
     assert got[99] < 0.001
+
+
+def test_milestones_can_be_steps():
+    got = rates("step", milestones=[40, 80], unit="steps", gamma=0.1)
+    assert (got[39], got[40], got[79], got[80]) == pytest.approx((0.1, 0.01, 0.01, 0.001))
+    assert got == rates("step", milestones=[4.0, 8.0], gamma=0.1)
+    with pytest.raises(UserError, match=r"schedule.unit=step: did you mean 'steps'\?"):
+        small_config(schedule={"kind": "step", "milestones": [4], "unit": "step"})
+    with pytest.raises(UserError, match=r"milestones=\[4.0, 2.0\]: must be increasing steps"):
+        small_config(schedule={"kind": "step", "milestones": [4, 2], "unit": "steps"})
+    with pytest.raises(UserError, match=r"schedule=cosine has no option 'unit' \(step has it\)"):
+        small_config(schedule={"kind": "cosine", "unit": "steps"})

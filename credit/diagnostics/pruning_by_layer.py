@@ -1,0 +1,11 @@
+"""``trainer.measure=[pruning_by_layer]``: magnitude pruning with the same share of every layer."""
+
+from credit.diagnostics.pruning import Pruning
+from credit.diagnostics.registry import register
+
+
+@register("pruning_by_layer")
+class PruningByLayer(Pruning):
+    """As `Pruning`, but every layer loses the same share of its weights."""
+
+    by_layer = True

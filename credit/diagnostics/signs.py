@@ -1,0 +1,48 @@
+"""How many parameters changed their sign over a period (paper 2, Figs. 3 and 5: parameter sign changes per epoch)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.diagnostics.layers import layers
+from credit.diagnostics.registry import register
+from credit.diagnostics.since import Since
+
+
+@register("signs")
+class Signs(Since):
+    """``trainer.measure=[signs]``: see `sign_changes` for the numbers, `Since` for the period."""
+
+    def compare(self, then: dict[str, Tensor], now: dict[str, Tensor]) -> dict[str, Any]:
+        return sign_changes(then, now, layers(self.run.rule.plan))
+
+
+def sign_changes(
+    then: dict[str, Tensor], now: dict[str, Tensor], by_layer: dict[str, list[str]] | None = None
+) -> dict[str, Any]:
+    """Return how many parameters were positive and are negative, or the other way round.
+
+    One that leaves 0 or comes to stand at exactly 0 has changed no sign: a bias that begins at 0 has none. What a parameter did
+    between the two moments is not seen.
+
+    Args:
+        then, now: parameters by name.
+        by_layer: their names by layer.
+
+    Returns:
+        ``count``, ``of`` (all parameters), ``share`` = count / of, and ``layers``, the share by layer.
+    """
+    counts = torch.stack([_changed(then[name], p) for name, p in now.items()]).tolist() if now else []
+    found = dict(zip(now, counts, strict=True))
+    sizes = {name: p.numel() for name, p in now.items()}
+    count, of = sum(counts), sum(sizes.values())
+    shares = {
+        layer: sum(found[name] for name in names) / max(1, sum(sizes[name] for name in names))
+        for layer, names in (by_layer or {}).items()
+    }
+    return {"count": count, "of": of, "share": count / max(1, of), "layers": shares}
+
+
+def _changed(then: Tensor, now: Tensor) -> Tensor:
+    return (((then < 0) & (now > 0)) | ((then > 0) & (now < 0))).sum()
