@@ -19,14 +19,16 @@ def assign(plan: Plan, base: str, composite: Mapping[str, str]) -> dict[int, str
         composite: selector to rule: ``linear`` or ``conv`` (the kind of layer), ``first`` or ``last``, a position counted from 0
             (negative: from the end), or a pattern of names (``features.*``). Of several that fit, the later counts.
 
+    A kind that the network has no layer of is passed over, so that one composite serves all networks.
+
     Raises:
-        UserError: a selector that fits no layer.
+        UserError: a position or a pattern that fits no layer.
     """
     layers = [op for op in plan.ops if isinstance(op, Weighted)]
     words = dict.fromkeys((op.index for op in layers), base)
     for selector, word in composite.items():
         fitting = [op for at, op in enumerate(layers) if _fits(str(selector), op, at, len(layers))]
-        if not fitting:
+        if not fitting and selector not in KINDS:
             names = [op.name for op in layers]
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             known = [*dict.fromkeys(op.kind for op in layers), "first", "last", *names]

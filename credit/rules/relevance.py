@@ -59,7 +59,8 @@ def stabilised(z: Tensor, epsilon: float, rectified: bool = False) -> Tensor:
     """Return ``z + sign(z) epsilon`` with sign(0) = +1, a new tensor."""
     if rectified:
         return z + epsilon
-    return torch.where(z < 0, -epsilon, epsilon).to(z.dtype).add_(z)
+    # As tensors: of two numbers, where() would make single precision.
+    return torch.where(z < 0, z.new_full((), -epsilon), z.new_full((), epsilon)).add_(z)
 
 
 def _over(r: Tensor, by: Tensor, own: bool) -> Tensor:
@@ -175,5 +176,5 @@ class Gamma(Relevance):
 
 
 def _nonzero(size: Tensor) -> Tensor:
-    # Where it is 0 all contributions are, so that any number above 0 serves; this one keeps the quotient finite.
-    return size.clamp_(min=1e-30)
+    # Where it is 0 all contributions are, so that any number above 0 serves; any other is too large to notice this one.
+    return size.add_(1e-30)

@@ -1,0 +1,150 @@
+"""LFP through time against its recursion written out step by step, from paper 2's Eq. A.15 and A.16 and section 3.1."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import credit
+from credit.errors import UserError
+from credit.models.spiking import LIF, SpikeCount
+
+STEPS = 7
+
+
+def _net(reset: str, delay: bool, beta: float) -> nn.Sequential:
+    def lif(constant: bool = False) -> LIF:
+        return LIF(STEPS, beta, threshold=0.6, reset=reset, reset_delay=delay, constant=constant)
+
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), lif(True), nn.Conv2d(3, 5, 3), nn.MaxPool2d(2), lif(),
+        nn.Flatten(), nn.Linear(20, 4), lif(), SpikeCount(STEPS),
+    ).double()  # fmt: skip
+
+
+class Layer:
+    """One layer of weights, its pool and its spiking units, step by step."""
+
+    def __init__(self, weighted: nn.Module, pool: bool, unit: LIF) -> None:
+        self.w, self.pool, self.unit = weighted, pool, unit
+        self.update = {name: torch.zeros_like(p) for name, p in weighted.named_parameters()}
+
+    def _map(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if isinstance(self.w, nn.Linear):
+            return F.linear(x.flatten(1), weight, bias)
+        return F.conv2d(x, weight, bias)
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Remember every step's input, winners, membrane before the reset, and what the past brought to it."""
+        theta, beta = self.unit.threshold, self.unit.beta
+        self.inputs, self.drive, self.carried, self.winners, spikes = inputs, [], [], [], []
+        left: Tensor | None = None
+        taken: Tensor | None = None
+        for x in inputs:
+            z = self._map(x, self.w.weight, self.w.bias)
+            z, at = F.max_pool2d(z, 2, return_indices=True) if self.pool else (z, None)
+            self.winners.append(at)
+            carried = torch.zeros_like(z) if left is None or taken is None else beta * left
+            if self.unit.reset == "zero" and taken is not None:
+                carried = carried * (1 - taken)
+            drive = carried + z
+            v = drive - theta * taken if taken is not None and self.unit.reset == "subtract" else drive
+            spike = (v > theta).double()
+            self.drive.append(drive)
+            self.carried.append(carried)
+            spikes.append(spike)
+            if self.unit.reset_delay:
+                left, taken = v, spike
+            elif self.unit.reset == "zero":
+                left, taken = v * (1 - spike), torch.zeros_like(spike)
+            else:
+                left = v - theta * (spike - (0 if taken is None else taken))
+                taken = (left > theta).double()
+        return spikes
+
+    def backward(self, feedback: list[Tensor], relevance: str, peak: bool) -> list[Tensor]:
+        """Share every step's feedback, from the last step to the first; return that of the inputs."""
+        top = torch.stack(feedback).abs().max() if peak else 1.0
+        past: Tensor | float = 0.0
+        sent = []
+        for t in reversed(range(STEPS)):
+            x, at = self.inputs[t], self.winners[t]
+            weight, bias = self.w.weight.detach(), self.w.bias.detach()
+            if relevance == "epsilon":
+                over = self.drive[t].abs() + 1e-6
+            else:
+                size = self._map(x.abs(), weight.abs(), bias.abs())
+                if at is not None:
+                    size = size.flatten(2).gather(2, at.flatten(2)).view(at.shape)
+                over = size + self.carried[t].abs()
+            q = (feedback[t].view(over.shape) / top + past) / over
+            past = self.carried[t] * q
+            if at is not None:
+                shape = self._map(x, weight, bias).shape[-2:]
+                q = F.max_unpool2d(q, at, 2, output_size=shape)
+            with torch.enable_grad():
+                leaves = [v.clone().requires_grad_() for v in (x, weight, bias)]
+                given, w, b = torch.autograd.grad(self._map(*leaves), leaves, q)
+            self.update["weight"] += weight.abs() * w
+            self.update["bias"] += bias.abs() * b
+            sent.append(x * given)
+        return sent[::-1]
+
+
+def _twin(net: nn.Sequential, x: Tensor, y: Tensor, relevance: str, peak: bool) -> tuple[dict[str, Tensor], Tensor]:
+    layers = [Layer(net[0], True, net[2]), Layer(net[3], True, net[5]), Layer(net[7], False, net[8])]
+    values = [x] * STEPS
+    for layer in layers:
+        values = layer.forward(values)
+    out = torch.stack(values)
+    fired, silent = out.sum(0), (out - 1).abs().sum(0)
+    true = F.one_hot(y, 4).bool()
+    feedback = [
+        torch.where(true, 1 - torch.sigmoid(fired - STEPS // 2), -o * (1 - torch.sigmoid(silent - STEPS // 2)))
+        for o in out
+    ]
+    for layer in reversed(layers):
+        feedback = layer.backward(feedback, relevance, peak)
+    named = {
+        f"{at}.{name}": value / len(x)
+        for at, layer in zip((0, 3, 7), layers, strict=True)
+        for name, value in layer.update.items()
+    }
+    return named, torch.stack(feedback).sum(0)
+
+
+@pytest.mark.parametrize("relevance", ["epsilon", "zpm"])
+@pytest.mark.parametrize(("reset", "delay", "beta"), [("subtract", True, 0.9), ("subtract", False, 0.5), ("zero", True, 0.8), ("zero", False, 1.0)])  # fmt: skip
+@pytest.mark.parametrize("normalizer", ["none", "max_abs"])
+def test_equals_the_recursion(relevance: str, reset: str, delay: bool, beta: float, normalizer: str) -> None:
+    torch.manual_seed(3)
+    net = _net(reset, delay, beta)
+    x, y = 2 * torch.randn(6, 1, 14, 14).double(), torch.arange(6) % 4
+    rule = credit.rule(f"lfp_{relevance}", net, precision="float64", normalizer=normalizer)
+    rule.keep_input_signal = True
+    step = rule.step(x, y)
+    with torch.no_grad():
+        updates, at_input = _twin(net, x, y, relevance, normalizer == "max_abs")
+    assert step.logits.any(), "a net that never fires tests nothing"
+    for name, p in net.named_parameters():
+        assert p.grad is not None
+        assert updates[name].any(), name
+        torch.testing.assert_close(p.grad, -updates[name], rtol=1e-9, atol=1e-14)
+    assert step.input_signal is not None
+    torch.testing.assert_close(step.input_signal, at_input, rtol=1e-9, atol=1e-14)
+
+
+def test_other_feedback_is_shared_by_the_spikes() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 3), LIF(STEPS, 0.9, constant=True), SpikeCount(STEPS)).double()
+    x, y = 3 * torch.randn(8, 5).double(), torch.arange(8) % 3
+    rule = credit.rule("lfp_0", net, precision="float64", feedback="sigmoid", normalizer="none")
+    logits = rule.step(x, y).logits
+    assert logits.any()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("relevance", ["alphabeta", "gamma"])
+def test_refuses_rules_without_a_form_for_membranes(relevance: str) -> None:
+    with pytest.raises(UserError, match=r"feeds spiking neurons .* LFP-epsilon and LFP-z\+z- \(and LFP-0\) only"):
+        credit.rule(f"lfp_{relevance}", _net("subtract", True, 0.9))
