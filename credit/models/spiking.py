@@ -54,7 +54,9 @@ def in_steps(x: Tensor, steps: int, name: str) -> Tensor:
 
 @fx.wrap  # so that a tracer without a row for LIF takes it as one call
 def _integrate(current: Tensor, lif: "LIF") -> tuple[Tensor, Tensor]:
-    """Return (spikes, membrane potentials), both (T, B, ...); the potentials are those that decide on the spikes, V."""
+    """Return (spikes, membrane potentials), both (T*B, ...); the potentials are those that decide on the spikes, V."""
+    if lif.constant and _images(current):
+        current = current.contiguous(memory_format=torch.channels_last)
     given = [current] * lif.steps if lif.constant else in_steps(current, lif.steps, "LIF").unbind()
     beta, theta = lif.beta, lif.threshold
     u = torch.zeros_like(given[0])
@@ -74,7 +76,13 @@ def _integrate(current: Tensor, lif: "LIF") -> tuple[Tensor, Tensor]:
             u = v.sub(spike.detach() - reset, alpha=theta)
         spikes.append(spike)
         potentials.append(v)
-    return torch.stack(spikes), torch.stack(potentials)
+    # Joined along the batch, they lie in memory as each of them does.
+    return torch.cat(spikes), torch.cat(potentials)
+
+
+def _images(x: Tensor) -> bool:
+    """Whether the engine would run the layers above over channels first; the same here gives the same bits."""
+    return x.dim() == 4 and x.device.type == "cpu"
 
 
 class LIF(nn.Module):
@@ -120,11 +128,11 @@ class LIF(nn.Module):
         self.reset_delay, self.constant, self.surrogate_slope = reset_delay, constant, float(surrogate_slope)
 
     def forward(self, current: Tensor) -> Tensor:
-        return _integrate(current, self)[0].flatten(0, 1)
+        return _integrate(current, self)[0]
 
     def potentials(self, current: Tensor) -> Tensor:
         """Return V (T, B, ...), the membrane potentials that decide on the spikes, of an input as ``forward``'s."""
-        return _integrate(current, self)[1]
+        return _integrate(current, self)[1].unflatten(0, (self.steps, -1))
 
     def extra_repr(self) -> str:
         return (
