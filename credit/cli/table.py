@@ -36,7 +36,7 @@ claim with its verdict. The same command goes on where it was stopped.
 
 `credit table` alone lists the tables; `credit report <paper>/<table>` writes a report anew."""
 
-LOCAL_ORDER = ("trees", "gates", "timing")
+LOCAL_ORDER = ("trees", "gates", "shattering", "timing")
 """Runners whose jobs stay on this machine, after all training; `timing` must have the machine to itself."""
 
 

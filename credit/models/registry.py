@@ -9,6 +9,7 @@ from torch import nn
 
 from credit.errors import UserError, nearest
 from credit.models.cifar_resnet import cifar_resnet
+from credit.models.deep_mlp import deep_mlp
 from credit.models.lenet import lenet5
 from credit.models.mlp import mlp
 from credit.models.plain_conv import plain_conv_bn
@@ -21,6 +22,7 @@ from credit.streams import stream_seed
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "deep_mlp": deep_mlp,
     "suc": suc,
     "lenet5": lenet5,
     "plain_conv_bn": plain_conv_bn,

@@ -13,8 +13,20 @@ from credit.papers.spec import Claim, Column, Figure, Row, Spec, Words
 OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the command line"}
 """Settings that a table makes itself, and what to write instead."""
 
-OPTIONS = {"train": (), "trees": ("model", "params", "threads"), "gates": ("reach",), "timing": ("against",)}
+OPTIONS = {
+    "train": (),
+    "trees": ("model", "params", "threads"),
+    "gates": ("reach",),
+    "shattering": ("lags",),
+    "timing": ("against",),
+}
 """What a column's `options` may hold, by runner."""
+
+
+_BY_RUNNER = {"gates": ("gates", "the factor by z"), "signals": ("shattering", "the signal by input")}
+"""Figures of what only one runner measures: which, and what they show."""
+
+_PRUNINGS = ("pruning", "pruning_by_layer")
 
 
 def check_spec(spec: Spec) -> None:
@@ -224,18 +236,25 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
             raise refusal(spec.file, figure.line, f"{text}layers always shows the alignment: leave `measure` out")
         check_measured(spec, "alignment", figure.line)
         return
-    if figure.kind == "gates":
+    if figure.kind in _BY_RUNNER:
+        runner, shows = _BY_RUNNER[figure.kind]
         if figure.measure is not None:
-            raise refusal(spec.file, figure.line, f"{text}gates always shows the factor by z: leave `measure` out")
-        others = [column for _, column in cells if spec.columns[column].runner != "gates"]
+            raise refusal(spec.file, figure.line, f"{text}{figure.kind} always shows {shows}: leave `measure` out")
+        others = [column for _, column in cells if spec.columns[column].runner != runner]
         if others:
             raise refusal(
-                spec.file, figure.line, f"{text}column '{others[0]}' has no `runner: gates`, which measures one"
+                spec.file, figure.line, f"{text}column '{others[0]}' has no `runner: {runner}`, which measures one"
             )
+        return
+    if figure.kind == "pruning":
+        if figure.measure not in (None, *_PRUNINGS):
+            text += f"pruning shows the curve of one of the diagnostics {', '.join(_PRUNINGS)}, not {figure.measure}"
+            raise refusal(spec.file, figure.line, text)
+        check_measured(spec, f"{figure.measure or _PRUNINGS[0]}.prunable", figure.line)
         return
     name = figure.measure or spec.measures[0]
     check_measured(spec, name, figure.line)
-    if figure.kind == "curves" and measure(name).by_epoch is None:
+    if figure.kind in ("curves", "steps") and measure(name).by_epoch is None:
         text += f"{name} is one number a run and has no course by epoch: use bars or lines"
         raise refusal(spec.file, figure.line, text)
     if figure.kind == "lines":

@@ -1,4 +1,5 @@
-"""How a number goes on over a cell's completed runs: by epoch, by layer and epoch, by pre-activation."""
+"""How a number goes on over a cell's completed runs: by epoch or step, by layer and epoch, by pre-activation, by input, by the
+share of weights pruned."""
 
 from statistics import fmean
 
@@ -6,8 +7,11 @@ from credit.papers.collect import Run, Summary, summarise
 from credit.papers.measures import measure
 
 
-def by_epoch(runs: list[Run], name: str) -> dict[float, Summary]:
-    """Return mean and spread over the runs of a measure at each epoch that has it, in order; empty for one without a course."""
+def by_epoch(runs: list[Run], name: str, axis: str = "epoch") -> dict[float, Summary]:
+    """Return mean and spread over the runs of a measure at each epoch that has it, in order; empty for one without a course.
+
+    With ``axis="step"`` at each step.
+    """
     number = measure(name).by_epoch
     if number is None:
         return {}
@@ -16,7 +20,7 @@ def by_epoch(runs: list[Run], name: str) -> dict[float, Summary]:
         for row in run.rows if run.status == "complete" else ():
             value = number(row)
             if value is not None:
-                found.setdefault(row["epoch"], []).append(value)
+                found.setdefault(row[axis], []).append(value)
     return {epoch: summarise(found[epoch], {}) for epoch in sorted(found)}
 
 
@@ -35,3 +39,19 @@ def by_place(runs: list[Run]) -> list[tuple[list[float], list[float]]]:
     """Return for each run of the runner of gates the places of z and the factor at each."""
     gates = [run.result["gate"] for run in runs if run.result and run.status == "complete" and "gate" in run.result]
     return [(gate["z"], gate["factor"]) for gate in gates]
+
+
+def by_input(runs: list[Run]) -> list[tuple[list[float], list[float]]]:
+    """Return for each run of the runner of shattering the inputs and the signal at each."""
+    found = [run.result["signal"] for run in runs if run.result and run.status == "complete" and "signal" in run.result]
+    return [(signal["x"], signal["value"]) for signal in found]
+
+
+def by_share(runs: list[Run], diagnostic: str) -> dict[float, Summary]:
+    """Return accuracy in per cent by per cent of the weights pruned, mean and spread over runs: `credit.diagnostics.pruning`."""
+    found: dict[float, list[float]] = {}
+    for run in runs:
+        rows = [row[diagnostic] for row in run.rows if diagnostic in row] if run.status == "complete" else []
+        for share, value in rows[-1]["accuracy"].items() if rows else ():
+            found.setdefault(float(share[1:]), []).append(100 * value)
+    return {share: summarise(found[share], {}) for share in sorted(found)}

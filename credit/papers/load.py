@@ -308,11 +308,16 @@ def _figure(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Fig
     return Figure(
         kind=held["kind"].among(FIGURES, "kind of figure"),
         title=held["title"].text(),
-        measure=_measure(held["measure"]) if held.has("measure") else None,
+        measure=_drawn(held) if held.has("measure") else None,
         rows=held["rows"].all_among(rows, "row"),
         columns=held["columns"].all_among(columns, "column"),
         line=part.line,
     )
+
+
+def _drawn(held: _Defaults) -> str:
+    """Return a figure's measure; of a pruning curve it is a diagnostic, which is several numbers."""
+    return held["measure"].text() if held["kind"].text() == "pruning" else _measure(held["measure"])
 
 
 def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]:

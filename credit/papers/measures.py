@@ -211,6 +211,31 @@ def _gate(label: str, key: str) -> Measure:
     return Measure(label, "", 3, lambda result, rows, accuracy: (result.get("gate") or {}).get(key), None, None)
 
 
+def _found(label: str, path: str, times: float, unit: str, decimals: int, better: bool | None, note: str) -> Measure:
+    """Return a diagnostic's number, by its path in a row, in another unit; that of the last row that has it."""
+    diagnostic = path.partition(".")[0]
+    plain = _path(path, diagnostic).by_epoch
+    assert plain is not None
+
+    def number(row: dict[str, Any]) -> float | None:
+        value = plain(row)
+        return None if value is None else times * value
+
+    return Measure(label, unit, decimals, _of_last_row(number), number, better, note=note, diagnostic=diagnostic)
+
+
+def _signal(label: str, key: str, decimals: int) -> Measure:
+    """Return a number of the signal at the input; see `credit.papers.shattering`."""
+    return Measure(
+        label, "", decimals, lambda result, rows, accuracy: (result.get("signal") or {}).get(key), None, None
+    )
+
+
+_PRUNED = (
+    "the smallest weights of linear and convolution layers set to zero, all layers together, without training on; the largest "
+    "share up to which test accuracy stays"
+)
+
 _FED = (
     "training accuracy is counted while the network trains, on the examples as they are fed and on the labels trained on: "
     "wrong ones too under label noise"
@@ -264,6 +289,39 @@ MEASURES = {
         None,
         diagnostic="alignment",
     ),
+    "sign_changes": _found(
+        "parameters that changed sign over the last epoch",
+        "signs.share",
+        100,
+        "%",
+        2,
+        None,
+        "or the period that trainer.measure_every asks for",
+    ),
+    "parameter_ratio": _found(
+        "median over 75th percentile of the parameters' absolute values", "magnitudes.ratio", 1, "", 3, None, ""
+    ),
+    "prunable": _found(
+        "weights prunable at 0.9 of the accuracy",
+        "pruning.prunable",
+        100,
+        "%",
+        1,
+        True,
+        f"{_PRUNED} above 0.9 of the unpruned",
+    ),
+    "prunable_within_1": _found(
+        "weights prunable at a loss of one point",
+        "pruning.prunable_within_1",
+        100,
+        "%",
+        1,
+        True,
+        f"{_PRUNED} within a point of the unpruned",
+    ),
+    "signal_correlation": _signal("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
+    "signal_rms": _signal("RMS of the signal at the input", "rms", 4),
+    "signal_typical": _signal("median of the signal's absolute values over the largest", "typical", 4),
     "gate_from": _gate("least z at which the gate passes", "from"),
     "gate_to": _gate("largest z at which the gate passes", "to"),
     "gate_peak": _gate("gate's largest factor", "peak"),

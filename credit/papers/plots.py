@@ -1,33 +1,28 @@
-"""The pictures of a report, drawn with matplotlib straight to PNG: the same runs give the same bytes.
-
-A column has one colour and marker in every picture of its table (Okabe and Ito's colours, which the colour-blind tell
-apart); what is measured is filled, with the standard deviation over repeats; what is published is a hollow diamond.
-"""
+"""The pictures of a report, drawn with matplotlib straight to PNG: the same runs give the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
+from credit.papers.canvas import (
+    DOTS,
+    PUBLISHED,
+    axis_label,
+    color_of,
+    draw_band,
+    finish,
+    make_panels,
+    marker_of,
+    shown_in,
+)
 from credit.papers.collect import Collection
 from credit.papers.courses import by_epoch, by_layer, by_place
 from credit.papers.measures import measure
+from credit.papers.shapes import draw_boxes, draw_pruning, draw_signals
 from credit.papers.spec import Figure
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
-MARKERS = "os^vPXp*"
-DOTS = 130  # an inch
-_PUBLISHED: dict[str, Any] = {
-    "marker": "D",
-    "linestyle": "none",
-    "markerfacecolor": "white",
-    "markersize": 6,
-    "zorder": 5,
-}
 
 
 def draw(figure: Figure, held: Collection, file: Path) -> bool:
@@ -48,7 +43,7 @@ def draw(figure: Figure, held: Collection, file: Path) -> bool:
 def _bars(figure: Figure, held: Collection) -> Canvas | None:
     """Draw a group a row, a bar a column; points instead of bars where bars from zero would hide the differences."""
     name = figure.measure or held.spec.measures[0]
-    rows, columns = _shown(figure, held)
+    rows, columns = shown_in(figure, held)
     told = {cell: held.summary(cell, name) for cell in held.runs}
     rows = [row for row in rows if any(told.get((row, c)) and told[row, c].n for c in columns)]
     if not rows:
@@ -66,31 +61,31 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             x = i + (j - (len(columns) - 1) / 2) * width
-            entry, color = told.get((row, column)), _color(held, column)
+            entry, color = told.get((row, column)), color_of(held, column)
             if entry is not None and entry.mean is not None:
                 if from_zero:
                     axes.bar(x, entry.mean, 0.9 * width, color=color)
                 style: dict[str, Any] = (
-                    {"fmt": "none"} if from_zero else {"fmt": _marker(held, column), "markersize": 6}
+                    {"fmt": "none"} if from_zero else {"fmt": marker_of(held, column), "markersize": 6}
                 )
                 ecolor = "#222222" if from_zero else color
                 axes.errorbar(x, entry.mean, entry.std or 0.0, color=color, ecolor=ecolor, capsize=2, **style)
             if (row, column) in published:
-                axes.plot(x, published[row, column].mean, markeredgecolor="black" if from_zero else color, **_PUBLISHED)
+                axes.plot(x, published[row, column].mean, markeredgecolor="black" if from_zero else color, **PUBLISHED)
     for edge in range(1, len(rows)):
         axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     labels = [held.spec.rows[row].label for row in rows]
     long = sum(map(len, labels)) > 70
     axes.set_xticks(range(len(rows)), labels, rotation=20 if long else 0, ha="right" if long else "center")
-    axes.set(xlim=(-0.5, len(rows) - 0.5), ylabel=_axis_label(name))
-    _finish(canvas, [axes], held, columns, bool(published), "bars" if from_zero else "points")
+    axes.set(xlim=(-0.5, len(rows) - 0.5), ylabel=axis_label(name))
+    finish(canvas, [axes], held, columns, bool(published), "bars" if from_zero else "points")
     return canvas
 
 
 def _lines(figure: Figure, held: Collection) -> Canvas | None:
     """Draw a measure against the rows' x, a line a column."""
     name = figure.measure or held.spec.measures[0]
-    rows, columns = _shown(figure, held)
+    rows, columns = shown_in(figure, held)
     placed = {row: x for row in rows if (x := held.spec.rows[row].x) is not None}
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
@@ -99,57 +94,59 @@ def _lines(figure: Figure, held: Collection) -> Canvas | None:
     for column in columns:
         told = [(x, held.summary((row, column), name)) for row, x in placed.items() if (row, column) in held.runs]
         points = [(x, entry.mean, entry.std or 0.0) for x, entry in told if entry.mean is not None]
-        color = _color(held, column)
+        color = color_of(held, column)
         if points:
             drawn.append(column)
-            _band(axes, points, color, _marker(held, column))
+            draw_band(axes, points, color, marker_of(held, column))
         theirs = [(x, published[row, column].mean) for row, x in placed.items() if (row, column) in published]
         if points and theirs:
             printed = True
-            axes.plot(*zip(*theirs, strict=True), markeredgecolor=color, **_PUBLISHED)
+            axes.plot(*zip(*theirs, strict=True), markeredgecolor=color, **PUBLISHED)
     if not drawn:
         return None
     axes.set_xticks(list(placed.values()), [held.spec.rows[row].label for row in placed])
-    axes.set(ylabel=_axis_label(name))
-    _finish(canvas, [axes], held, drawn, printed)
+    axes.set(ylabel=axis_label(name))
+    finish(canvas, [axes], held, drawn, printed)
     return canvas
 
 
-def _curves(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a measure by epoch, a panel a row, a line a column."""
+def _curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "epoch") -> Canvas | None:
+    """Draw a measure by epoch or step, a panel a row, a line a column."""
     name = figure.measure or held.spec.measures[0]
-    rows, columns = _shown(figure, held)
-    courses = {cell: by_epoch(held.runs[cell], name) for cell in held.runs if cell[0] in rows and cell[1] in columns}
+    rows, columns = shown_in(figure, held)
+    courses = {
+        cell: by_epoch(held.runs[cell], name, axis) for cell in held.runs if cell[0] in rows and cell[1] in columns
+    }
     rows = [row for row in rows if any(courses.get((row, column)) for column in columns)]
     if not rows:
         return None
-    canvas, panels = _panels(len(rows), 4.4 if len(rows) > 1 else 6.4, 3.4 if len(rows) > 1 else 4.0, shared=True)
+    canvas, panels = make_panels(len(rows), 4.4 if len(rows) > 1 else 6.4, 3.4 if len(rows) > 1 else 4.0, shared=True)
     drawn: dict[str, None] = {}
     for axes, row in zip(panels, rows, strict=True):
         for column in columns:
             course = courses.get((row, column))
             if course:
                 points = [(epoch, s.mean or 0.0, s.std or 0.0) for epoch, s in course.items()]
-                marker = _marker(held, column) if len(points) <= 30 else ""
-                _band(axes, points, _color(held, column), marker)
+                marker = marker_of(held, column) if len(points) <= 30 else ""
+                draw_band(axes, points, color_of(held, column), marker)
                 drawn[column] = None
-        axes.set(xlabel="epoch", ylabel=_axis_label(name) if axes.get_subplotspec().is_first_col() else "")
+        axes.set(xlabel=axis, ylabel=axis_label(name) if axes.get_subplotspec().is_first_col() else "")
         if len(rows) > 1:
             axes.set_title(held.spec.rows[row].label, fontsize=10)
-    _finish(canvas, panels, held, [column for column in columns if column in drawn], False)
+    finish(canvas, panels, held, [column for column in columns if column in drawn], False)
     return canvas
 
 
 def _layers(figure: Figure, held: Collection) -> Canvas | None:
     """Draw the alignment as a map of layers by epochs, a panel a cell; its numbers are cosines in per cent."""
-    rows, columns = _shown(figure, held)
+    rows, columns = shown_in(figure, held)
     maps = {cell: by_layer(held.runs[cell]) for cell in held.runs if cell[0] in rows and cell[1] in columns}
     maps = {cell: found for cell, found in maps.items() if found}
     if not maps:
         return None
     deepest, longest = (max(map(len, maps.values())), max(len(next(iter(m.values()))) for m in maps.values()))
     wide = min(9.0, 2.2 + 0.42 * min(longest, 14))
-    canvas, panels = _panels(len(maps), max(wide, 4.2), max(2.4, 1.2 + 0.3 * deepest))
+    canvas, panels = make_panels(len(maps), max(wide, 4.2), max(2.4, 1.2 + 0.3 * deepest))
     lowest = min(v for found in maps.values() for course in found.values() for v in course.values())
     style: dict[str, Any] = {"cmap": "viridis", "vmin": 0} if lowest >= 0 else {"cmap": "RdBu", "vmin": -100}
     for axes, (cell, found) in zip(panels, maps.items(), strict=True):
@@ -170,16 +167,16 @@ def _layers(figure: Figure, held: Collection) -> Canvas | None:
 
 def _gates(figure: Figure, held: Collection) -> Canvas | None:
     """Draw what signals are multiplied by against the pre-activation, a panel a cell; dots where repeats differ."""
-    rows, columns = _shown(figure, held)
+    rows, columns = shown_in(figure, held)
     shapes = {(row, column): by_place(held.runs.get((row, column), [])) for row in rows for column in columns}
     shapes = {cell: found for cell, found in shapes.items() if found}
     if not shapes:
         return None
-    canvas, panels = _panels(len(shapes), 3.6, 2.6, shared=True)
+    canvas, panels = make_panels(len(shapes), 3.6, 2.6, shared=True)
     for axes, (cell, found) in zip(panels, shapes.items(), strict=True):
         fixed = all(factor == found[0][1] for _, factor in found)
         style: dict[str, Any] = {"linewidth": 1.8} if fixed else {"linestyle": "none", "marker": ".", "markersize": 3}
-        axes.plot(*found[0], color=_color(held, cell[1]), **style)
+        axes.plot(*found[0], color=color_of(held, cell[1]), **style)
         axes.set(xlabel="z", ylabel="factor" if axes.get_subplotspec().is_first_col() else "")
         row = f", {held.spec.rows[cell[0]].label}" if len(rows) > 1 else ""
         axes.set_title(f"{held.spec.columns[cell[1]].label}{row}", fontsize=10)
@@ -195,78 +192,15 @@ def _write_values(axes: Any, grid: list[list[float]], sequential: bool) -> None:
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
 
 
-def _panels(count: int, width: float, height: float, shared: bool = False) -> tuple[Canvas, list[Any]]:
-    """Return a canvas with `count` panels, three across at most."""
-    across = min(count, 3)
-    down = -(-count // across)
-    canvas = Canvas(figsize=(min(width * across, 13.0), height * down), layout="constrained")
-    grid = canvas.subplots(down, across, squeeze=False, sharey=shared)
-    panels = list(grid.flat)
-    for spare in panels[count:]:
-        spare.remove()
-    return canvas, panels[:count]
-
-
-def _band(axes: Any, points: list[tuple[float, float, float]], color: str, marker: str) -> None:
-    x, mean, std = zip(*points, strict=True)
-    axes.plot(x, mean, color=color, marker=marker, markersize=4, linewidth=1.6)
-    low = [m - s for m, s in zip(mean, std, strict=True)]
-    high = [m + s for m, s in zip(mean, std, strict=True)]
-    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-
-
-def _finish(
-    canvas: Canvas, panels: list[Any], held: Collection, columns: list[str], published: bool, kind: str = "lines"
-) -> None:
-    """Take away what is no data, and put one legend above all panels."""
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.set_axisbelow(True)
-    entries: list[Any] = []
-    for column in columns:
-        color, label = _color(held, column), held.spec.columns[column].label
-        if kind == "bars":
-            entries.append(Patch(color=color, label=label))
-        else:
-            width = 1.6 if kind == "lines" else 0.0
-            entries.append(Line2D([], [], color=color, marker=_marker(held, column), linewidth=width, label=label))
-    if published:
-        entries.append(Line2D([], [], markeredgecolor="black", label="published", **_PUBLISHED))
-    room = canvas.get_figwidth() / (0.6 + 0.085 * max(len(entry.get_label()) for entry in entries))
-    across = max(1, min(len(entries), int(room)))
-    canvas.legend(handles=entries, loc="outside upper center", ncols=across, frameon=False, fontsize=9)
-
-
-def _shown(figure: Figure, held: Collection) -> tuple[list[str], list[str]]:
-    """Return the rows and columns of a figure that this budget has, in the spec's order."""
-    present = [cell for cell, runs in held.runs.items() if runs]
-    rows = [r for r in held.spec.rows if (not figure.rows or r in figure.rows) and any(r == c[0] for c in present)]
-    columns = [
-        k for k in held.spec.columns if (not figure.columns or k in figure.columns) and any(k == c[1] for c in present)
-    ]
-    return rows, columns
-
-
-def _color(held: Collection, column: str) -> str:
-    return COLORS[list(held.spec.columns).index(column) % len(COLORS)]
-
-
-def _marker(held: Collection, column: str) -> str:
-    return MARKERS[list(held.spec.columns).index(column) % len(MARKERS)]
-
-
-def _axis_label(name: str) -> str:
-    kind = measure(name)
-    label = kind.label.split(" (")[0]
-    return f"{label}, {kind.unit}" if kind.unit else label
-
-
 _KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
     "bars": _bars,
     "lines": _lines,
     "curves": _curves,
+    "steps": lambda figure, held: _curves(figure, held, "step"),
+    "boxes": draw_boxes,
     "layers": _layers,
     "gates": _gates,
+    "pruning": draw_pruning,
+    "signals": draw_signals,
 }
 """How each of `credit.papers.spec.FIGURES` is drawn."""

@@ -22,8 +22,12 @@ _NOTES = {
     "bars": "Filled: mean ± standard deviation over repeats.",
     "lines": "Line: mean over repeats, band: ± standard deviation.",
     "curves": "Line: mean over repeats, band: ± standard deviation.",
+    "steps": "Line: mean over repeats, band: ± standard deviation.",
+    "boxes": "Of all repeats: whiskers least and largest, box the quartiles, line the median.",
     "layers": "Layers from the input on; mean over repeats.",
     "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
+    "pruning": "Smallest weights set to zero at the end of training. Line: mean over repeats, band: ± standard deviation.",
+    "signals": "The first repeat's, divided by its largest absolute value over the inputs (max).",
 }
 
 

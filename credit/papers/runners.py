@@ -1,4 +1,4 @@
-"""What runs a table's cells: ordinary training, trees for comparison, the shapes of gates, and timing.
+"""What runs a table's cells: ordinary training, trees for comparison, the shapes of gates, signals at the input, and timing.
 
 A runner is a module with three functions:
 
@@ -20,6 +20,7 @@ RUNNERS = {
     "train": "credit.papers.training",
     "trees": "credit.papers.trees",
     "gates": "credit.papers.gates",
+    "shattering": "credit.papers.shattering",
     "timing": "credit.papers.timing",
 }
 """Module of each runner. Jobs of `train` may go to any Hydra launcher; the others run on this machine, `timing` alone."""

@@ -24,7 +24,7 @@ MOMENTS = ("mean", "spread")
 """What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
 
 
-FIGURES = ("bars", "lines", "curves", "layers", "gates")
+FIGURES = ("bars", "lines", "curves", "steps", "boxes", "layers", "gates", "pruning", "signals")
 """What a figure can be; see `Figure`."""
 
 
@@ -56,7 +56,8 @@ class Column:
 
     Attributes:
         rows: the only rows that have this column; empty: all.
-        runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``gates``, ``timing``.
+        runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``gates``, ``shattering``,
+            ``timing``.
         options: what that runner takes besides a run's configuration.
     """
 
@@ -144,9 +145,12 @@ class Figure:
 
     Attributes:
         kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
-            by epoch), ``layers`` (alignment by layer and epoch), ``gates`` (factors by pre-activation).
+            by epoch), ``steps`` (by step), ``boxes`` (least, quartiles and largest of the repeats), ``layers`` (alignment by
+            layer and epoch), ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``signals`` (the
+            signal at the input by input).
         title: its heading.
-        measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors.
+        measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors,
+            `signals` the signal; of `pruning` it is the diagnostic, ``pruning`` or ``pruning_by_layer``.
         rows, columns: which; empty: all.
     """
 

@@ -48,7 +48,7 @@ def test_the_smallest_weights_go_and_the_network_stays_as_it_is(data: Data, by_l
         for _ in range(30):
             rule.step(data.prepare(data.train.x), data.train.y)
             for p in model.parameters():
-                p -= 0.5 * p.grad
+                p.copy_(p - 0.5 * p.grad if p.grad is not None else p)
     before = copy.deepcopy(model.state_dict())
     shares = (0.0, 0.25, 0.5, 0.9, 1.0)
     found = pruning(model, data, 40, shares=shares, by_layer=by_layer)

@@ -19,6 +19,9 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
     ({"kind": "mlp"}, MNIST, 269_322),
     ({"kind": "mlp", "widths": []}, DIGITS, 650),
     ({"kind": "mlp", "widths": [16], "norm": "batch", "dropout": 0.2}, DIGITS, 64 * 16 + 2 * 16 + 170),
+    ({"kind": "deep_mlp"}, MNIST, 784 * 64 + 64 + 2 * 65 * 64 + 650),
+    ({"kind": "deep_mlp", "width": 200, "depth": 100, "init": "he"}, (1,), 3_980_602),
+    ({"kind": "deep_mlp", "depth": 0}, DIGITS, 650),
     ({"kind": "lenet5"}, CIFAR, 66_766),
     ({"kind": "lenet5"}, MNIST, 48_686),
     ({"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}, MNIST, 61_706),
@@ -43,6 +46,7 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
 ]
 SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "mlp", "widths": [12, 7], "norm": "batch", "dropout": 0.1}, (5,)),
+    ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "he"}, (5,)),
     ({"kind": "lenet5", "variant": "lfp", "dropout": 0.1}, (1, 17, 21)),
     ({"kind": "lenet5", "variant": "untied"}, (3, 13, 12)),
     ({"kind": "lenet5", "variant": "untied", "pool": "quadratic", "norm": "batch"}, (1, 15, 14)),
