@@ -1,7 +1,6 @@
 """Any image classifier of timm by name, fitted to the data's channels, classes and image size."""
 
 import difflib
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from credit.errors import UserError
 from credit.models import checks
+from credit.models.weights import read_weights
 
 # Where timm's residual families keep the 7x7 stride-2 convolution and the max pool of their ImageNet stem.
 _STEMS = (("conv1", "maxpool"), ("features.conv0", "features.pool0"))
@@ -42,8 +42,8 @@ def timm_model(
         name: a name of ``timm.list_models()``, with a weights tag where wanted (``resnet18.a1_in1k``).
         stem: ``cifar`` replaces a 7x7 stride-2 convolution by 3x3 stride 1 and removes the max pool after it, which
             otherwise shrink a 32-pixel image to 8 before the first block; it starts fresh, also with pretrained.
-        pretrained: ``true`` downloads timm's own weights; a path names a ``.safetensors`` file of this model. A head
-            for another number of classes starts fresh.
+        pretrained: ``true`` downloads timm's own weights; a path names a ``.safetensors``, ``.pt`` or ``.pth`` file of
+            this model. A head for another number of classes starts fresh, and ``weights_note`` of the model says so.
         patch_size: side in pixels of the patches that a transformer or ConvNeXt cuts the image into; None: the model's
             own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
 
@@ -68,7 +68,7 @@ def timm_model(
     if pretrained:
         arguments["pretrained"] = True
     if isinstance(pretrained, str):
-        arguments["pretrained_cfg_overlay"] = _weights(name, Path(pretrained), config)
+        arguments["pretrained_cfg_overlay"] = _weights(pretrained, config)
     elif pretrained and (config is None or not config.has_weights):
         raise UserError(f"arch.pretrained=true: timm has no weights for {name}; write arch.pretrained=false, or a path")
     model = _create(name, arguments, pretrained, (height, width))
@@ -77,6 +77,8 @@ def timm_model(
     if stem == "cifar":
         _small_stem(name, model)
     _check_fit(name, model, (channels, height, width), classes)
+    if pretrained:
+        vars(model)["weights_note"] = _note(model, pretrained, classes)
     return model
 
 
@@ -117,23 +119,9 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
         ) from error
 
 
-def _weights(name: str, path: Path, config: Any) -> dict[str, Any]:
-    """Read a safetensors file into the overlay that makes timm load it; only tensors can come out of such a file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"arch.pretrained={str(path)!r} is no .safetensors file; other checkpoint formats may hold code and are "
-            f"not opened. Convert it with safetensors.torch.save_file, or write arch.pretrained=true "
-            f"for timm's own weights"
-        )
-    if not path.is_file():
-        raise UserError(f"arch.pretrained={str(path)!r}: there is no such file; give the path of {name}'s weights")
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"arch.pretrained={str(path)!r} cannot be read: {error}; fetch or save it again") from error
+def _weights(path: str, config: Any) -> dict[str, Any]:
+    """Read a file of weights into the overlay that makes timm load them."""
+    state = read_weights(path)
     overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
     # timm decides from this number whether the file's head can be kept: say what the file has, not what timm expects.
     head = config.classifier if config is not None else None
@@ -141,6 +129,16 @@ def _weights(name: str, path: Path, config: Any) -> dict[str, Any]:
     if bias is not None:
         overlay["num_classes"] = bias.shape[0]
     return overlay
+
+
+def _note(model: nn.Module, pretrained: bool | str, classes: int) -> str:
+    """Say of a pretrained model whether its head is."""
+    told = f"arch.pretrained={'true' if pretrained is True else repr(pretrained)}"
+    config = getattr(model, "pretrained_cfg", None)
+    there = config.get("num_classes") if isinstance(config, dict) else None
+    if there == classes:
+        return f"{told}: all weights are pretrained, the head's too"
+    return f"{told}: the head starts fresh, for {classes} classes (the weights' are {there}); all other layers are pretrained"
 
 
 def _check_names(name: str, path: str, state: dict[str, torch.Tensor], model: nn.Module) -> None:

@@ -1,8 +1,10 @@
 """Which run is this: a readable name and a hash of everything that decides the result."""
 
+import functools
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from credit.config.folders import rule_settings
@@ -38,10 +40,30 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     if "warm_rule" in plain["trainer"]:  # the options that its name stands for decide, not the name
         warm = plain["trainer"]["warm_rule"]
         plain["trainer"]["warm_rule"] = rule_settings(warm) or warm
+    _settle_weights(plain["arch"])
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     settled: dict[str, Any] = _plain_numbers(plain)
     return settled
+
+
+def _settle_weights(arch: dict[str, Any]) -> None:
+    """Put the digest of a file of weights in place of its path; without weights, say nothing of them."""
+    pretrained = arch.get("pretrained")
+    if pretrained is False and arch["kind"] != "timm":  # younger than many a run of the other kinds
+        del arch["pretrained"]
+    elif isinstance(pretrained, str):
+        file = Path(pretrained).expanduser()
+        if file.is_file():  # a missing one is refused where the network is built
+            stat = file.stat()
+            arch["pretrained"] = f"sha256:{_file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)}"
+
+
+@functools.lru_cache(maxsize=16)
+def _file_digest(file: Path, size: int, changed: int) -> str:
+    """Return a file's SHA-256; its size and time of change are there to tell a new content from the one that is known."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_clean(config: dict[str, Any]) -> bool:

@@ -65,7 +65,8 @@ class Training:
     @property
     def notes(self) -> list[str]:
         """What a user must know of the run's rules on this network."""
-        return [*warm_notes(self.cfg, self.warm), *self.rule.notes]
+        weights = getattr(self.model, "weights_note", None)  # of a network that began with pretrained ones
+        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *self.rule.notes]
 
     @property
     def epoch(self) -> float:

@@ -58,7 +58,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[int, ...], tuple[str, ...]]] = [
     ({"kind": "timm", "name": "densenet121"}, DIGITS, ("'densenet121'", "8x8", "arch=mlp")),
     ({"kind": "timm", "name": "test_vit"}, (3, 9, 9), ("'test_vit'", "9x9")),
     ({"kind": "timm", "pretrained": 3}, CIFAR, ("arch.pretrained=3", "true or false or a name")),
-    ({"kind": "timm", "pretrained": "weights.pth"}, CIFAR, ("weights.pth", "no .safetensors", "may hold code")),
+    ({"kind": "timm", "pretrained": "weights.bin"}, CIFAR, ("weights.bin", "no .safetensors", "may hold code")),
     ({"kind": "timm", "pretrained": "absent.safetensors"}, CIFAR, ("absent.safetensors", "no such file")),
 ]
 

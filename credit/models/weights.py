@@ -1,0 +1,94 @@
+"""Weights from a file: what may be read, whose layers they are, and which of them a network takes.
+
+No file can run code: safetensors holds tensors alone, and torch's own format is read with ``weights_only``.
+"""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from credit.errors import UserError
+
+TORCH = (".pt", ".pth")
+"""Suffixes of torch's own format."""
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Return the tensors in a ``.safetensors`` file, or in a state dict that `torch.save` wrote (``.pt``, ``.pth``).
+
+    Args:
+        path: as given with ``arch.pretrained``.
+
+    Raises:
+        UserError: no such file, another format, a damaged file, or one that holds more than tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(path).expanduser()
+    given = f"arch.pretrained={path!r}"
+    if file.suffix not in (".safetensors", *TORCH):
+        raise UserError(
+            f"{given} is no .safetensors file and no state dict of torch ({', '.join(TORCH)}); other checkpoint formats may "
+            f"hold code and are not opened. Convert it with safetensors.torch.save_file"
+        )
+    if not file.is_file():
+        raise UserError(f"{given}: there is no such file; give the path of the weights")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{given} cannot be read: {reason}; fetch or save it again, as tensors alone") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # as training scripts wrap it
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{given} holds no state dict (tensors by name): save model.state_dict()")
+    return dict(state)
+
+
+def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told: str) -> str:
+    """Copy weights into a network; a head for another number of classes stays as it was initialised. Return a note on it.
+
+    Args:
+        model: changed in place.
+        state: tensors by the names of the model's own parameters and buffers.
+        head: names of the last layer's parameters.
+        told: what was asked for, as in ``arch.pretrained='vgg16.pth'``, for messages.
+
+    Raises:
+        UserError: tensors that are missing, belong to no layer, or have another shape: named.
+    """
+    own, head = model.state_dict(), tuple(head)
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in own]
+    if missing or unknown:
+        lacks = f"{len(missing)} of its tensors are missing ({', '.join(missing[:3])}), " if missing else ""
+        raise UserError(
+            f"{told}: the weights do not fit this network: {lacks}{len(unknown)} belong to no layer ({', '.join(unknown[:3])}). "
+            f"Give a file saved from this architecture with these options"
+        )
+    shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in state}
+    replaced = any(shapes[name][0] != shapes[name][1] for name in head)
+    wrong = [name for name, (there, here) in shapes.items() if there != here and name not in head]
+    if wrong:
+        there, here = shapes[wrong[0]]
+        raise UserError(
+            f"{told}: the weights do not fit this network: '{wrong[0]}' is {there}, here {here}"
+            f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. Give a file saved from this architecture with these "
+            f"options"
+        )
+    model.load_state_dict(
+        {name: value for name, value in state.items() if not (replaced and name in head)}, strict=False
+    )
+    if not replaced:
+        return f"{told}: all weights are pretrained, the head's too"
+    name = head[0]
+    return (
+        f"{told}: the head starts fresh, for {shapes[name][1][0]} classes (the weights' are {shapes[name][0][0]}); all other "
+        f"layers are pretrained"
+    )

@@ -1,0 +1,194 @@
+"""Pretrained weights: files of three formats, torchvision's names, heads that start fresh, and what does not fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from credit.config.compose import compose
+from credit.data import load
+from credit.errors import UserError
+from credit.models import build
+from credit.records import run_name
+from credit.records.identity import decisive
+from credit.training import prepare
+from credit.training.state import begin
+from tests.data.fakes import arrays, write_npz
+
+CIFAR = (3, 32, 32)
+SMALL = {"kind": "vgg16", "norm": "none", "dense": [8, 8]}
+
+
+def torchvisions(classes: int = 7, hidden: int = 8, side: int = 1, seed: int = 0) -> dict[str, Tensor]:
+    """Return weights as torchvision names them, with small dense layers."""
+    source = torch.Generator().manual_seed(seed)
+    state, channels, at = {}, 3, 0
+    for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+        if width:
+            state[f"features.{at}.weight"] = 0.1 * torch.randn(width, channels, 3, 3, generator=source)
+            state[f"features.{at}.bias"] = torch.randn(width, generator=source)
+            channels = width
+        at += 2 if width else 1
+    for at, (fan_in, width) in zip(
+        (0, 3, 6), ((512 * side * side, hidden), (hidden, hidden), (hidden, classes)), strict=True
+    ):
+        state[f"classifier.{at}.weight"] = torch.randn(width, fan_in, generator=source)
+        state[f"classifier.{at}.bias"] = torch.randn(width, generator=source)
+    return state
+
+
+def test_torchvisions_names_are_those_of_its_network() -> None:
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in vgg16().state_dict().items()}
+    names = {name: tuple(value.shape) for name, value in torchvisions(1000, hidden=4, side=7).items()}
+    assert names.keys() == expected.keys()
+    assert all(names[name] == expected[name] for name in names if name.startswith("features."))
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "torch"])
+def test_torchvisions_weights_compute_what_torchvision_does(save: Callable[..., Any], tmp_path: Path) -> None:
+    from torchvision.models import VGG
+
+    path = tmp_path / ("weights.safetensors" if save is save_file else "weights.pth")
+    state = torchvisions()
+    save(state, path)
+    ours = build(SMALL | {"pretrained": str(path)}, CIFAR, 7, seed=1).eval()
+    theirs = VGG(nn.Sequential(), init_weights=False)
+    layers: list[nn.Module] = []
+    for stage, count in enumerate((2, 2, 3, 3, 3)):
+        for _ in range(count):
+            layers += [nn.Conv2d(layers_out(layers), (64, 128, 256, 512, 512)[stage], 3, padding=1), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    theirs.features, theirs.avgpool = nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1)
+    theirs.classifier = nn.Sequential(
+        nn.Linear(512, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 7)
+    )
+    theirs.eval().load_state_dict(state)
+    x = torch.randn(2, *CIFAR)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert ours.weights_note == f"arch.pretrained={str(path)!r}: all weights are pretrained, the head's too"
+
+
+def layers_out(layers: list[nn.Module]) -> int:
+    return next((m.out_channels for m in reversed(layers) if isinstance(m, nn.Conv2d)), 3)
+
+
+def test_a_head_for_other_classes_starts_fresh_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(torchvisions(classes=1000), path)
+    fresh = build(SMALL, CIFAR, 5, seed=3).state_dict()
+    model = build(SMALL | {"pretrained": str(path)}, CIFAR, 5, seed=3)
+    loaded = model.state_dict()
+    assert torch.equal(loaded["head.weight"], fresh["head.weight"]) and torch.equal(
+        loaded["head.bias"], fresh["head.bias"]
+    )
+    assert not any(torch.equal(loaded[name], fresh[name]) for name in fresh if not name.startswith("head."))
+    assert "the head starts fresh, for 5 classes (the weights' are 1000)" in str(model.weights_note)
+
+
+def test_the_networks_own_weights_come_back_with_batch_norm(tmp_path: Path) -> None:
+    arch = {"kind": "vgg16", "dense": []}
+    state = build(arch, CIFAR, 10, seed=1).state_dict()
+    save_file(state, tmp_path / "own.safetensors")
+    loaded = build(arch | {"pretrained": str(tmp_path / "own.safetensors")}, CIFAR, 10, seed=2).state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("change", "arch", "words"),
+    [
+        ({}, {"dense": [8]}, "the weights are of 16 layers, this network has 15; torchvision's VGG-16 is arch=vgg16"),
+        ({}, {"norm": "batch"}, "torchvision's VGG-16 has no batch norm; write arch.norm=none"),
+        ({}, {"dense": [8, 9]}, r"'fc2.weight' is \(8, 8\), here \(9, 8\)"),
+        ({"features.0.bias": None}, {}, r"1 of its tensors are missing \(conv1_1.bias\), 0 belong to no layer"),
+        ({"features.0.scale": torch.ones(3)}, {}, r"1 belong to no layer \(conv1_1.scale\)"),
+        (
+            {"classifier.0.weight": torch.zeros(8, 25088)},
+            {},
+            "are for images of 224 to 255 pixels, these have 32x32; .*=224",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    change: dict[str, Tensor | None], arch: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({k: v for k, v in {**torchvisions(), **change}.items() if v is not None}, path)
+    with pytest.raises(UserError, match=words):
+        build(SMALL | arch | {"pretrained": str(path)}, CIFAR, 7, seed=0)
+
+
+def test_files_that_hold_more_than_tensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(UserError, match=r"model.pt' cannot be read: .*save it again, as tensors alone"):
+        build(SMALL | {"pretrained": str(path)}, CIFAR, 7, seed=0)
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(UserError, match=r"holds no state dict"):
+        build(SMALL | {"pretrained": str(path)}, CIFAR, 7, seed=0)
+    torch.save({"epoch": 3, "state_dict": torchvisions()}, path)
+    build(SMALL | {"pretrained": str(path)}, CIFAR, 7, seed=0)
+
+
+def test_without_a_network_the_download_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(
+        UserError, match=r"could not be fetched: no route.*vgg16-397923af.pth where .*arch.pretrained=false"
+    ):
+        build(SMALL | {"pretrained": True}, CIFAR, 7, seed=0)
+
+
+def test_timms_vgg_16_gives_its_weights_too(tmp_path: Path) -> None:
+    state = torchvisions()
+    names = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    for layer, timms in names.items():
+        weight = state.pop(f"{layer}.weight")
+        state[f"{timms}.weight"] = weight if timms == "head.fc" else weight[:, :, None, None]
+        state[f"{timms}.bias"] = state.pop(f"{layer}.bias")
+    save_file(state, tmp_path / "timm.safetensors")
+    save_file(torchvisions(), tmp_path / "torchvision.safetensors")
+    one, other = (
+        build(SMALL | {"pretrained": str(tmp_path / f"{name}.safetensors")}, CIFAR, 7, seed=1).state_dict()
+        for name in ("timm", "torchvision")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("classes", [10, 7])
+def test_a_timm_models_head_is_told_too(classes: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(build({"kind": "timm", "name": "test_resnet"}, CIFAR, 10, seed=1).state_dict(), path)
+    model = build({"kind": "timm", "name": "test_resnet", "pretrained": str(path)}, CIFAR, classes, seed=2)
+    words = "the head's too" if classes == 10 else "the head starts fresh, for 7 classes (the weights' are 10)"
+    assert words in str(model.weights_note)
+
+
+def test_what_decides_a_run_is_the_files_content(tmp_path: Path) -> None:
+    words = ["arch=vgg16", "arch.norm=none", "arch.dense=[8,8]", "data=cifar10"]
+    assert "pretrained" not in decisive(compose(words))["arch"]  # as before there was the option
+    names = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        save_file(torchvisions(seed=seed), tmp_path / f"{name}.safetensors")
+        names.append(run_name(compose([*words, f"arch.pretrained={tmp_path / name}.safetensors"])))
+    assert names[0] == names[1] != names[2] and run_name(compose(words)) not in names
+    save_file(torchvisions(seed=1), tmp_path / "a.safetensors")
+    assert run_name(compose([*words, f"arch.pretrained={tmp_path}/a.safetensors"])) == names[2]
+
+
+def test_a_run_tells_of_its_weights(tmp_path: Path) -> None:
+    save_file(torchvisions(classes=3), tmp_path / "a.safetensors")
+    arch = [f"arch.pretrained={tmp_path}/a.safetensors", "arch=vgg16", "arch.norm=none", "arch.dense=[8,8]"]
+    write_npz(tmp_path / "set.npz", **arrays(8, (32, 32, 3), classes=2))
+    cfg = compose([*arch, "data=npz", f"data.path={tmp_path}/set.npz", "data.batch_size=2", "trainer.device=cpu"])
+    prepared = prepare(cfg)
+    run = begin(prepared, load(cfg.data, cfg.noise, seed=0, device="cpu"))
+    assert any("the head starts fresh, for 2 classes (the weights' are 3)" in note for note in run.notes)
