@@ -115,6 +115,7 @@ def check(
 
 def close(found: Tensor, expected: Any, what: str) -> None:
     """Equal to rounding, relative to the largest number: small sums of large terms keep fewer digits."""
+    expected = expected.detach().numpy() if isinstance(expected, Tensor) else expected
     size = float(np.abs(expected).max())
     torch.testing.assert_close(
         found.detach(),
