@@ -121,7 +121,7 @@ def close(found: Tensor, expected: Any, what: str) -> None:
         found.detach(),
         torch.from_numpy(np.asarray(expected)),
         rtol=1e-9,
-        atol=1e-11 * size,
+        atol=1e-11 * size + 1e-15,
         msg=lambda m: f"{what}: {m}",
     )
 
