@@ -20,7 +20,7 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
     ({"kind": "mlp", "widths": []}, DIGITS, 650),
     ({"kind": "mlp", "widths": [16], "norm": "batch", "dropout": 0.2}, DIGITS, 64 * 16 + 2 * 16 + 170),
     ({"kind": "deep_mlp"}, MNIST, 784 * 64 + 64 + 2 * 65 * 64 + 650),
-    ({"kind": "deep_mlp", "width": 200, "depth": 100, "init": "he"}, (1,), 3_980_602),
+    ({"kind": "deep_mlp", "width": 200, "depth": 100, "init": "he"}, (1,), 3_980_602 + 8 * 201),
     ({"kind": "deep_mlp", "depth": 0}, DIGITS, 650),
     ({"kind": "lenet5"}, CIFAR, 66_766),
     ({"kind": "lenet5"}, MNIST, 48_686),

@@ -214,7 +214,7 @@ WRONG = [
     ("kind: pruning, measure: accuracy,", "kind: bars,", "kind: pruning",
      "pruning shows the curve of one of the diagnostics pruning, pruning_by_layer, not accuracy"),
     ("kind: steps, measure: time_ratio,", "kind: bars,", "kind: steps", "has no course by epoch"),
-    ("kind: stairs,", "kind: bars,", "kind: steps", "unknown kind of figure 'stairs'"),
+    ("kind: stairs,", "kind: bars,", "kind: stairs", "unknown kind of figure 'stairs'"),
     ("repeat: {data.fold: []}\ncommon:", "common:", "repeat:", "repeat.data.fold is empty"),
     ("repeat: {data: [digits]}\ncommon:", "common:", "repeat:", "'data' is no option"),
     ("repeat: {seed: [1, 2]}\ncommon:", "common:", "repeat:", "seeds are counted by each budget's `seeds`"),
