@@ -9,6 +9,7 @@ from timm.models.vgg import ConvMlp
 from torch import nn
 
 from credit.models.activations import Sign, Step
+from credit.models.spiking import LIF, SpikeCount
 from tests.engine.harness import case
 
 PADDINGS: list[Any] = ["zeros", "reflect", "replicate", "circular"]
@@ -148,6 +149,36 @@ MODULES: dict[type[nn.Module], list[Any]] = {
 
 # Modules of any class that name their function.
 NAMED = [case(Step(), 5, 7), case(Sign(), 5, 7)]
+
+
+def _spiking(*layers: nn.Module, steps: int = 4) -> nn.Module:
+    """Return ``layers`` with units before and after them, most of which fire at some step and not at all."""
+    return nn.Sequential(
+        LIF(steps, 0.7, 0.3, constant=True, surrogate_slope=2), *layers, LIF(steps, 0.9, 0.2), SpikeCount(steps)
+    )
+
+
+# Modules of any class that name what they do over time.
+SPIKING = [
+    case(nn.Sequential(LIF(1, 1.0, 0.5, constant=True), SpikeCount(1)), 3, 5),
+    case(_spiking(nn.Linear(5, 6)), 4, 5),
+    case(_spiking(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), 3, 3, 6, 7),
+    *[
+        case(
+            nn.Sequential(
+                LIF(5, 0.8, 0.2, reset, delay, constant=True, surrogate_slope=3),
+                nn.Conv1d(3, 4, 2),
+                LIF(5, 0.6, 0.1, reset, delay),
+                SpikeCount(5),
+            ),
+            3,
+            3,
+            5,
+        )
+        for reset in ("subtract", "zero")
+        for delay in (True, False)
+    ],
+]
 
 
 def _functions(**calls: Any) -> dict[Any, list[Any]]:

@@ -19,10 +19,11 @@ CASES: dict[Any, list[Any]] = {
     **value_cases.FUNCTIONS,
     **value_cases.METHODS,
     "activation_kind": layer_cases.NAMED,
+    "spiking_kind": layer_cases.SPIKING,
 }
 # Attention has no adjoint of its own: see test_local.
 ELSEWHERE = {F.scaled_dot_product_attention}
-ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, "activation_kind"]
+ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, "activation_kind", "spiking_kind"]
 
 
 def label(row: Any) -> str:
@@ -32,8 +33,8 @@ def label(row: Any) -> str:
 def reached(model: nn.Module, row: Any) -> bool:
     """Whether tracing ``model`` meets ``row``, so that a case cannot silently test another one."""
     graph = trace._Tracer(table.leaves(), table.functions()).trace(model)
-    if row == "activation_kind":
-        return any(hasattr(module, "activation_kind") for module in model.modules())
+    if row in ("activation_kind", "spiking_kind"):
+        return any(hasattr(module, row) for module in model.modules())
     if isinstance(row, type):
         called = [model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
         return any(type(module) is row for module in called)
