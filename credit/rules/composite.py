@@ -31,7 +31,8 @@ def assign(plan: Plan, base: str, composite: Mapping[str, str]) -> dict[int, str
         if not fitting and selector not in KINDS:
             names = [op.name for op in layers]
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            known = [*dict.fromkeys(op.kind for op in layers), "first", "last", *names]
+            # A number is a position, also where the layers of a Sequential have numbers for names.
+            known = [*dict.fromkeys(op.kind for op in layers), "first", "last", *(n for n in names if not n.isdigit())]
             raise UserError(
                 f"rule.composite={{{selector}:{word}}}: no layer of {type(plan.model).__name__} fits '{selector}'; "
                 f"{nearest(str(selector), known)}. Its {len(names)} layers are {shown}; a selector is linear, conv, first, last, a "

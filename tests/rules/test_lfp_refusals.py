@@ -73,7 +73,8 @@ def norm_first() -> nn.Module:
         # composites
         (mlp, "lfp_epsilon", {"composite": {"convs": "zpm"}},
          ("rule.composite={convs:zpm}: no layer of Sequential fits 'convs'", "Its 3 layers are 0, 2, 4", "a position from 0 to 2")),
-        (mlp, "lfp_epsilon", {"composite": {"7": "zpm"}}, ("rule.composite={7:zpm}: no layer", "a position from 0 to 2")),
+        (mlp, "lfp_epsilon", {"composite": {"4": "zpm"}}, ("rule.composite={4:zpm}: no layer of Sequential fits '4'; valid: first",
+                                                           "a position from 0 to 2")),
         (mlp, "lfp_epsilon", {"composite": {"first": "zpn"}}, ("zpn: there is no relevance of this name; did you mean 'zpm'",)),
         (mlp, "lfp_epsilon", {"composite": "zpm"}, ("rule.composite=zpm is a str", "such as {conv:zpm}")),
         # networks
