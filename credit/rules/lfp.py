@@ -21,6 +21,7 @@ from credit.errors import UserError
 from credit.rules import feedbacks, normalizers, passage, relevance
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.composite import assign
+from credit.rules.crossing import Layer
 from credit.rules.layers import find_settled, nonnegative, rectified
 from credit.rules.registry import lookup, make, register
 from credit.rules.relevance import Relevance
@@ -170,51 +171,21 @@ class LfpRule(Rule, Sweeper):
         return signal
 
     def _cross_layer(self, op: Weighted, run: Run, signal: Tensor, add: Add) -> Signals:
-        """One layer of weights: share the feedback, update, send the contributions' shares on to the inputs."""
-        x, weight = op.load(run), op.weight(run)
-        never_negative = op.inputs[0] in self.nonnegative
+        layer = Layer(op, run, op.inputs[0] in self.nonnegative, op.index in self.rectified)
         if op.index in self.divided:
-            q, t = signal, run.aside.pop(op.index, None)
+            updates, sent = layer.divided(signal, run.aside.pop(op.index, None))
         else:
-            q, t = self._share(op, run, self.arrive(op, run, signal), op.exclusive and run.overwrite)
-        add((name, _grown(run, name, update)) for name, update in op.updates(run, q))
-        size = x
-        if t is not None:
-            size = x if never_negative else x.abs()
-            add((name, update.mul_(run.params[name])) for name, update in op.updates(run, t, size))
-        if not op.wants[0]:
-            return (None,)
-        sent = op.back(run, q, weight)
-        if t is None:
-            return (sent.mul_(x),)
-        across = op.back(run, t, weight.abs())
-        if never_negative:
-            return (sent.add_(across).mul_(x),)
-        return (sent.mul_(x).add_(across.mul_(size)),)
-
-    def _share(self, op: Weighted, run: Run, r: Tensor, own: bool) -> tuple[Tensor, Tensor | None]:
-        rule, z = self.shares[op.index], run.held[op.index][1]
-        size = self.size(op, run) if rule.needs_size else None
-        return rule.share(r, z, size, rectified=op.index in self.rectified, own=own)
+            r, rule = self.arrive(op, run, signal), self.shares[op.index]
+            del signal
+            if rule.needs_size:
+                updates, sent = layer.by_blocks(rule, r, run.held.pop(op.index)[1])
+            else:
+                updates, sent = layer.whole(rule, r, run.held.pop(op.index)[1], op.exclusive and run.overwrite)
+        add(updates.items())
+        return (sent,)
 
     def size(self, op: Weighted, run: Run, bias: bool = True) -> Tensor:
         """Return ``|W| |x| + |b|``, shaped like the op's output: the sum of its absolute contributions."""
         x, held = op.load(run), op.bias(run) if bias else None
         x = x if op.inputs[0] in self.nonnegative else x.abs()
         return op.map(run, x, op.weight(run).abs(), None if held is None else held.abs())
-
-
-def _grown(run: Run, name: str, update: Tensor) -> Tensor:
-    """Multiply an update by |w|, in place."""
-    value = run.params[name]
-    if not run.overwrite or value.numel() < 2 * CHUNK:
-        return update.mul_(value.abs())
-    # Piece by piece, so that |w| of a large layer never stands in memory, and stays in the cache.
-    rows = max(1, CHUNK * value.shape[0] // value.numel())
-    for piece, part in zip(update.split(rows), value.split(rows), strict=True):
-        piece.mul_(part.abs())
-    return update
-
-
-CHUNK = 1 << 16
-"""Elements of a piece."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from credit.errors import UserError
+from credit.rules.pieces import in_pieces
 from credit.rules.registry import register
 
 Shares = tuple[Tensor, Tensor | None]
@@ -87,7 +88,11 @@ class Epsilon(Relevance):
     epsilon: float = 1e-6
 
     def share(self, r: Tensor, z: Tensor, size: Tensor | None, *, rectified: bool, own: bool) -> Shares:
-        return _over(r, stabilised(z, self.epsilon, rectified), own), None
+        if not own:
+            return r / stabilised(z, self.epsilon, rectified), None
+        for piece, part in in_pieces(r, z):
+            piece.div_(stabilised(part, self.epsilon, rectified))
+        return r, None
 
     def membrane(self, drive: Tensor, carried: Tensor, size: Tensor | None) -> Tensor | None:
         return drive.abs().add_(self.epsilon)
