@@ -11,6 +11,7 @@ STEPS = 3
 class DeadLayers:
     """Looks, in a run's first steps, for weights whose update is 0 everywhere while the output has a signal.
 
+    Under layer-wise feedback propagation an output without any feedback is told too.
     What is found is a warning on the screen and a line of ``rule.notes``, and so of the result. It is no error.
 
     Args:
@@ -49,18 +50,27 @@ class DeadLayers:
         if float(signals["output.rms"]) > 0 if "output.rms" in signals else alive:
             self._looked += 1
             self._dead = {name: op for name, op in self._dead.items() if name not in alive}
-        if step == self._until - 1 and self._looked and self._dead:
-            note = self._words()
+        if step == self._until - 1 and (note := self._words() if self._looked else self._silence()):
             self._rule.notes.append(note)
             self._screen.warn(note)
 
-    def _words(self) -> str:
+    def _silence(self) -> str | None:
+        """What to say of an output without a signal: of a margin that every sample meets, nothing."""
+        feedback = getattr(getattr(self._rule, "choices", None), "feedback", None)
+        if feedback is None:
+            return None
+        return (
+            f"no feedback: rule.feedback={feedback} (rule '{self._rule.name}') was 0 for every sample of the first steps, so "
+            "nothing was learned in them; is it meant for logits like these? rule.feedback=sigmoid is the paper's"
+        )
+
+    def _words(self) -> str | None:
+        if not self._dead:
+            return None
         names = list(self._dead)
         top = self._dead[names[0]]
-        choices = getattr(self._rule, "choices", None)
-        cause = (
-            f"rule '{self._rule.name}'" if choices is None else f"rule.gate={choices.gate} (rule '{self._rule.name}')"
-        )
+        gate = getattr(getattr(self._rule, "choices", None), "gate", None)
+        cause = f"rule '{self._rule.name}'" if gate is None else f"rule.gate={gate} (rule '{self._rule.name}')"
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         return (
             f"dead layers: the updates of {', '.join(names[:6])}{more} were 0 everywhere in the first steps, though the output "

@@ -82,6 +82,25 @@ def test_no_output_signal_is_nobodys_fault() -> None:
     assert not any(p.grad.any() for p in model.parameters() if p.grad is not None) and rule.notes == []
 
 
+def test_a_layer_below_dead_units_is_reported_of_a_rule_without_gates() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4))
+    with torch.no_grad():
+        model.get_parameter("0.bias").fill_(-40.0)
+    (note,) = looked_at(model, name="lfp_epsilon")
+    assert "the updates of 2.weight, 0.weight were 0" in note and "none passes rule 'lfp_epsilon' above '2'" in note
+
+
+def test_feedback_that_is_zero_for_every_sample_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    model = net()
+    nn.init.zeros_(model.get_parameter("4.weight"))
+    nn.init.zeros_(model.get_parameter("4.bias"))
+    (_, note) = looked_at(model, name="lfp_zpm", feedback="reward")  # which has the sign of logits that are 0
+    assert "rule.feedback=reward (rule 'lfp_zpm') was 0 for every sample of the first steps" in note
+    assert capsys.readouterr().err == f"warning: {note}\n"
+    assert looked_at(net(), name="lfp_zpm", feedback="reward") == []
+
+
 def test_a_run_reports_it_and_its_result_keeps_it(config, capsys):
     cfg = config("untied_constant", rule={"height": 0.0}, trainer={"epochs": 1})
     result = train(cfg)
