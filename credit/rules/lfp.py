@@ -94,9 +94,15 @@ class LfpRule(Rule, Sweeper):
                 "probability; use a network with a logit for each class, or rule=bp"
             )
         self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
+        counts = any(isinstance(op, Readout) for op in self.plan.back)
         words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
         kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
         feedback = lookup("feedback", self._feedback_name())
+        if getattr(feedback, "needs_steps", False) and not counts:
+            raise UserError(
+                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
+                f"{type(self.model).__name__} counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_mlp or spiking_lenet"
+            )
         refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {self._feedback_name(): feedback}})
         made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
         self.shares: dict[int, Relevance] = {at: made[word] for at, word in words.items()}

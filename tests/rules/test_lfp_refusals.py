@@ -65,6 +65,7 @@ def norm_first() -> nn.Module:
         # words
         (mlp, "lfp_epsilon", {"relevance": "epsilo"}, ("rule.relevance=epsilo: there is no relevance of this name", "'epsilon'")),
         (mlp, "lfp_epsilon", {"feedback": "sigmod"}, ("rule.feedback=sigmod: there is no feedback of this name", "'sigmoid'")),
+        (mlp, "lfp_epsilon", {"feedback": "spiking"}, ("but Sequential counts no spikes; write rule.feedback=sigmoid",)),
         (mlp, "lfp_epsilon", {"reduction": "max"}, ("rule.reduction='max'", "did you mean 'mean'")),
         (mlp, "lfp_epsilon", {"normalizer": "rms"}, ("rule.normalizer='rms'", "auto, max_abs, none")),
         (mlp, "lfp_epsilon", {"dropout": "none"}, ("rule.dropout='none'", "gradient, pass")),
