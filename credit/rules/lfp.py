@@ -101,7 +101,7 @@ class LfpRule(Rule, Sweeper):
         if getattr(feedback, "needs_steps", False) and not counts:
             raise UserError(
                 f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
-                f"{type(self.model).__name__} counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_mlp or spiking_lenet"
+                f"{type(self.model).__name__} counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_lenet"
             )
         refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {self._feedback_name(): feedback}})
         made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
@@ -177,21 +177,17 @@ class LfpRule(Rule, Sweeper):
         return signal
 
     def _cross_layer(self, op: Weighted, run: Run, signal: Tensor, add: Add) -> Signals:
-        layer = Layer(op, run, op.inputs[0] in self.nonnegative, op.index in self.rectified)
+        layer = self.layer(op, run)
         if op.index in self.divided:
             updates, sent = layer.divided(signal, run.aside.pop(op.index, None))
         else:
-            r, rule = self.arrive(op, run, signal), self.shares[op.index]
+            r = self.arrive(op, run, signal)
             del signal
-            if rule.needs_size:
-                updates, sent = layer.by_blocks(rule, r, run.held.pop(op.index)[1])
-            else:
-                updates, sent = layer.whole(rule, r, run.held.pop(op.index)[1], op.exclusive and run.overwrite)
+            own = op.exclusive and run.overwrite
+            updates, sent = layer.shared(self.shares[op.index], r, run.held.pop(op.index)[1], own)
         add(updates.items())
         return (sent,)
 
-    def size(self, op: Weighted, run: Run, bias: bool = True) -> Tensor:
-        """Return ``|W| |x| + |b|``, shaped like the op's output: the sum of its absolute contributions."""
-        x, held = op.load(run), op.bias(run) if bias else None
-        x = x if op.inputs[0] in self.nonnegative else x.abs()
-        return op.map(run, x, op.weight(run).abs(), None if held is None else held.abs())
+    def layer(self, op: Weighted, run: Run) -> Layer:
+        """Return a layer of weights as relevance rules see it."""
+        return Layer(op, run, op.inputs[0] in self.nonnegative, op.index in self.rectified)
