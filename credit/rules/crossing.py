@@ -2,8 +2,8 @@
 
     q, t = share(r)      updates = |W| (q a^T) + W (t |a|^T)      feedback of a = a (W^T q) + |a| (|W|^T t)
 
-Rules that need the layer's size go by blocks, so that what they make on the way stands in memory for one block alone: a dense
-layer by its outputs, a convolution by samples. Steps that are mapped or compiled take one block.
+What needs |W| of a dense layer, or is as large as a convolution's output, is made in blocks, so that it never stands in memory
+as a whole: a dense layer's by outputs, a convolution's by samples. Steps that are mapped or compiled take one block.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,10 @@ from torch import Tensor
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Linear, Weighted
 from credit.rules.pieces import in_pieces
-from credit.rules.relevance import Relevance, Shares
+from credit.rules.relevance import Relevance
 
 LEAST, MOST = 1 << 14, 1 << 17
 """Elements of a block, of a dense layer's weights or a convolution's output: an eighth of them all, within these bounds."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a layer: its inputs x, weights, outputs z and their feedback r.
-
-    Attributes:
-        outputs, samples: which of the layer's outputs and of the batch's samples these are; None: all.
-    """
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    z: Tensor
-    r: Tensor
-    outputs: slice | None = None
-    samples: slice | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +36,13 @@ class Layer:
     nonnegative: bool = False
     rectified: bool = False
 
-    def whole(self, rule: Relevance, r: Tensor, z: Tensor, own: bool) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return (updates by name, feedback of the input) under a rule that needs no size."""
-        q, t = rule.share(r, z, None, rectified=self.rectified, own=own)
-        del z  # free while the updates are made
+    def shared(self, rule: Relevance, r: Tensor, z: Tensor, own: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return (updates by name, feedback of the input) of feedback r at the outputs z; ``own``: r may be overwritten."""
+        if rule.needs_size and not isinstance(self.op, Linear):
+            return self._by_samples(rule, r, z)
+        size = self.size() if rule.needs_size else None
+        q, t = rule.share(r, z, size, rectified=self.rectified, own=own)
+        del z, size  # free while the updates are made
         return self.divided(q, t)
 
     def divided(self, q: Tensor, t: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -64,83 +50,101 @@ class Layer:
         op, run, x = self.op, self.run, self.op.load(self.run)
         made = {name: self._grown(name, update) for name, update in op.updates(run, q)}
         if t is not None:
-            for name, update in op.updates(run, t, self._absolute(x)):
-                made[name].addcmul_(update, run.params[name].to(update.dtype))
-        if not op.wants[0]:
-            return made, None
-        across = None if t is None else op.back(run, t, op.weight(run).abs())
-        return made, self._credited(op.back(run, q, op.weight(run)), x, across)
+            for at, part in self._outputs(t):
+                for name, update in self._second(part, x):
+                    self._of(made[name], at).addcmul_(update, self._of(run.params[name], at).to(update.dtype))
+        return made, self._sent(q, t, x)
 
-    def by_blocks(self, rule: Relevance, r: Tensor, z: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return (updates by name, feedback of the input) under any rule."""
-        made: dict[str, Tensor] = {}
-        sent: Tensor | None = None
-        for block in self._blocks(r, z):
-            shares = self._shares(rule, block)
-            for name, update in self._updates(block, shares):
-                made[name] = _into(made.get(name), update, block.outputs, self.run.params[name].shape)
-            if self.op.wants[0]:
-                here = self._back(block, *shares)
-                sent = _into(sent, here, block.samples, self.op.load(self.run).shape)
-        return made, sent
+    def size(self, bias: bool = True) -> Tensor:
+        """Return ``|W| |x| + |b|``, shaped like the op's output: the sum of its absolute contributions."""
+        op, run, x = self.op, self.run, self.op.load(self.run)
+        weight, held = op.weight(run), op.bias(run) if bias else None
+        parts = []
+        for at, w in self._outputs(weight, 0):
+            own = None if held is None else self._of(held, at).abs()
+            rows = [op.map(run, self._absolute(part), w.abs(), own) for part in self._parts(x)]
+            parts.append(_joined(rows, 0))
+        return _joined(parts, -1)
 
     # ------------------------------------------------------------ blocks
 
-    def _blocks(self, r: Tensor, z: Tensor) -> Iterator[Block]:
-        op, run, x = self.op, self.run, self.op.load(self.run)
-        weight, bias, dense = op.weight(run), op.bias(run), isinstance(op, Linear)
-        elements, length = (weight.numel(), len(weight)) if dense else (z.numel(), len(x))
-        rows = max(1, max(LEAST, min(MOST, elements // 8)) * length // elements) if run.overwrite else length
-        for start in range(0, length, rows):
-            at = slice(start, start + rows)
-            part = None if rows >= length else at
-            if dense:
-                own = None if bias is None else bias[at]
-                yield Block(x, weight[at], own, z[..., at], r[..., at], outputs=part)
-            else:
-                yield Block(x[at], weight, bias, z[at], r[at], samples=part)
+    def _rows(self, elements: int, least: int, length: int) -> int:
+        """Return how many of ``length`` rows make a block."""
+        if not self.run.overwrite:
+            return length
+        return max(1, max(least, min(MOST, elements // 8)) * length // elements)
 
-    def _shares(self, rule: Relevance, block: Block) -> Shares:
-        weight, bias = block.weight.abs(), None if block.bias is None else block.bias.abs()
-        parts = [self.op.map(self.run, self._absolute(x), weight, bias) for x in self._parts(block.x)]
-        size = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return rule.share(block.r, block.z, size, rectified=self.rectified, own=False)
+    def _outputs(self, value: Tensor, dim: int = -1) -> Iterator[tuple[slice | None, Tensor]]:
+        """Yield a dense layer's outputs by blocks: (which, ``value`` of these); a convolution's in one, None."""
+        length = value.shape[dim]
+        weight = self.run.params[self.op.params["weight"]]
+        rows = self._rows(weight.numel(), LEAST, length) if isinstance(self.op, Linear) else length
+        if rows >= length:
+            yield None, value
+            return
+        for start, part in zip(range(0, length, rows), value.split(rows, dim), strict=True):
+            yield slice(start, start + rows), part
 
-    def _updates(self, block: Block, shares: Shares) -> Iterator[tuple[str, Tensor]]:
-        q, t = shares
-        own = {self.op.params["weight"]: block.weight, self.op.params.get("bias"): block.bias}
-        second: dict[str, Tensor] = {}
-        if t is not None:
-            for x, part in zip(self._parts(block.x), self._parts(t), strict=True):
-                for name, update in self.op.updates(self.run, part, self._absolute(x)):
-                    second[name] = second[name].add_(update) if name in second else update
-        for name, update in self.op.updates(self.run, q, block.x):
-            value = own[name]
-            assert value is not None
-            update = update.mul_(value.abs())
-            yield name, update if t is None else update.addcmul_(second.pop(name), value)
-
-    def _back(self, block: Block, q: Tensor, t: Tensor | None) -> Tensor:
-        sent = self.op.back(self.run, q, block.weight, block.x)
-        across = None if t is None else self.op.back(self.run, t, block.weight.abs(), block.x)
-        return self._credited(sent, block.x, across)
-
-    # ------------------------------------------------------------ shared
-
-    def _absolute(self, x: Tensor) -> Tensor:
-        return x if self.nonnegative else x.abs()
+    @staticmethod
+    def _of(value: Tensor, at: slice | None) -> Tensor:
+        return value if at is None else value[at]
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split a dense layer's samples where its input's absolute values would take as much memory as the input."""
         split = isinstance(self.op, Linear) and self.run.overwrite and not self.nonnegative
-        return x.chunk(2) if split else (x,)
+        return x.chunk(4) if split else (x,)
 
-    def _credited(self, sent: Tensor, x: Tensor, across: Tensor | None) -> Tensor:
-        if across is None:
+    def _by_samples(self, rule: Relevance, r: Tensor, z: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """A convolution under a rule that needs the size."""
+        op, run, x = self.op, self.run, self.op.load(self.run)
+        weight, bias = op.weight(run), op.bias(run)
+        made: dict[str, Tensor] = {}
+        sent: list[Tensor] = []
+        # A block's weight update is a pass over the weights, so it has no fewer outputs than there are weights.
+        rows = self._rows(z.numel(), max(LEAST, weight.numel()), len(x))
+        for part, rs, zs in zip(x.split(rows), r.split(rows), z.split(rows), strict=True):
+            size = op.map(run, self._absolute(part), weight.abs(), None if bias is None else bias.abs())
+            q, t = rule.share(rs, zs, size, rectified=self.rectified, own=False)
+            del size
+            for name, update in op.updates(run, q, part):
+                update = self._grown(name, update)
+                made[name] = made[name].add_(update) if name in made else update
+            if t is not None:
+                for name, update in self._second(t, part):
+                    made[name].addcmul_(update, run.params[name].to(update.dtype))
+            here = self._sent(q, t, part)
+            if here is not None:
+                sent.append(here)
+        return made, _joined(sent, 0) if sent else None
+
+    # ------------------------------------------------------------ parts
+
+    def _absolute(self, x: Tensor) -> Tensor:
+        return x if self.nonnegative else x.abs()
+
+    def _second(self, t: Tensor, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (name, ``t |x|^T``)."""
+        made: dict[str, Tensor] = {}
+        for part, own in zip(self._parts(x), self._parts(t), strict=True):
+            for name, update in self.op.updates(self.run, own, self._absolute(part)):
+                made[name] = made[name].add_(update) if name in made else update
+        yield from made.items()
+
+    def _sent(self, q: Tensor, t: Tensor | None, x: Tensor) -> Tensor | None:
+        """Return ``x (W^T q) + |x| (|W|^T t)`` where it is wanted."""
+        op, run = self.op, self.run
+        if not op.wants[0]:
+            return None
+        weight = op.weight(run)
+        sent = op.back(run, q, weight, x)
+        if t is None:
             return sent.mul_(x)
-        if self.nonnegative:
-            return sent.add_(across).mul_(x)
-        return sent.addcmul_(across, x.sign()).mul_(x)
+        across: Tensor | None = None
+        for at, part in self._outputs(t):
+            here = op.back(run, part, self._of(weight, at).abs(), x)
+            across = here if across is None else across.add_(here)
+        assert across is not None
+        return sent.add_(across if self.nonnegative else across.mul_(x.sign())).mul_(x)
 
     def _grown(self, name: str, update: Tensor) -> Tensor:
         """Multiply an update by |w|, in place."""
@@ -152,11 +156,5 @@ class Layer:
         return update
 
 
-def _into(held: Tensor | None, part: Tensor, at: slice | None, shape: torch.Size) -> Tensor:
-    """Put a block's part in its place; what every block has the whole of is added up."""
-    if at is None:
-        return part if held is None else held.add_(part)
-    if held is None:
-        held = part.new_empty(shape)
-    held[at] = part
-    return held
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

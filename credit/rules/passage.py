@@ -88,7 +88,7 @@ def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor) -> Callable
     if share.needs_size:
         offset = (-mean if bias is None else bias - mean) * gain
         offset = offset if shift is None else offset + shift
-        size = rule.size(layer, run, bias=False) * gain.abs().view(shape) + offset.abs().view(shape)
+        size = rule.layer(layer, run).size(bias=False) * gain.abs().view(shape) + offset.abs().view(shape)
     signal = rule.arrive(layer, run, signal)
     own = op.exclusive and run.overwrite
     q, t = share.share(signal, run.held[op.index][1], size, rectified=op.index in rule.rectified, own=own)
@@ -120,7 +120,7 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
     assert isinstance(layer, Weighted)
     share = rule.shares[layer.index]
     drive, carried = op.history(run)
-    size = _forwards(rule.size(layer, run), between, run, op, drive) if share.needs_size else None
+    size = _forwards(rule.layer(layer, run).size(), between, run, op, drive) if share.needs_size else None
     over = share.membrane(drive, carried, size)
     assert over is not None
     r = rule.arrive(layer, run, signal).view(drive.shape)

@@ -1,0 +1,66 @@
+"""What ``credit bench`` measures by default: rules by network, and the most they may take of autograd's time and memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """The most that a rule's step may take, as shares of autograd's; None: no word on it."""
+
+    time: float | None = None
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are measured on the same networks."""
+
+    archs: tuple[str, ...]
+    rules: dict[str, Target]
+
+
+SHAPES = {
+    "mlp": (1, 28, 28),
+    "lenet5": (3, 32, 32),
+    "lenet5_sigmoid": (1, 28, 28),
+    "plain_conv_bn": (3, 32, 32),
+    "cifar_resnet": (3, 32, 32),
+    "vgg16": (3, 32, 32),
+}
+# Those that are not a kind of network at its defaults.
+SPECS: dict[str, dict[str, Any]] = {
+    "lenet5_sigmoid": {"kind": "lenet5", "variant": "untied", "activation": "sigmoid"},
+    "vgg16": {"kind": "vgg16", "norm": "none"},
+}
+# A step of VGG-16 takes so long that a larger batch would leave too few pairs.
+BATCHES = {"vgg16": 32}
+
+GROUPS = (
+    Group(tuple(SHAPES), {"bp": Target(1.0)}),
+    Group(
+        ("mlp", "lenet5", "plain_conv_bn", "cifar_resnet"),
+        {
+            "lisp_raw": Target(1.0),
+            "lisp_margin": Target(1.1),
+            "lisp_ce": Target(1.1),
+            "fa": Target(1.0),
+            "dfa": Target(0.9),
+        },
+    ),
+    Group(  # the networks of their paper
+        ("mlp", "lenet5", "lenet5_sigmoid"),
+        dict.fromkeys(("untied_constant", "untied_rectangle", "untied_triangle", "untied_logistic"), Target(1.0))
+        | dict.fromkeys(("jam_full", "jam_positive", "jam_rectangle"), Target(1.1)),
+    ),
+    Group(
+        ("mlp", "lenet5", "vgg16"),
+        {"lfp_epsilon": Target(1.1, 1.1), "lfp_zpm": Target(1.6, 1.5), "lfp_alphabeta": Target(2.5, 1.5)},
+    ),
+)
+TARGETS = {name: target for group in GROUPS for name, target in group.rules.items()}
+
+
+def usual(arch: str) -> list[str]:
+    """Return the rules that are measured on a network where the user names none."""
+    return [name for group in GROUPS if arch in group.archs for name in group.rules]
