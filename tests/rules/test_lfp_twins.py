@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.engine.draws import Draws
+from credit.rules import crossing, pieces
 from tests.rules import nets, twins_lfp
 from tests.rules.twins_lfp import Part, Settings
 
@@ -42,6 +43,8 @@ def parts_of(layers: nn.Sequential, shape: tuple[int, ...], prefix: str = "") ->
             parts.append(twins_lfp.MaxPool(image(shape), *extent(layer)))
         elif isinstance(layer, nn.AvgPool2d):
             parts.append(twins_lfp.AveragePool(image(shape), *extent(layer)))
+        elif isinstance(layer, nn.AdaptiveAvgPool2d):
+            parts.append(twins_lfp.AveragePool(image(shape), shape[1], 1))
         elif isinstance(layer, Branches):
             parts.append(twins_lfp.Residual(parts_of(layer.body, shape, f"{name}.body."), []))
         elif not isinstance(layer, nn.Flatten):
@@ -146,6 +149,29 @@ def test_convolutions_and_pools(rule: str, activation: str, pool: str) -> None:
 def test_without_biases_and_one_sample(rule: str) -> None:
     name, options = RULES[rule]
     check(convs("relu", "max", bias=False), (2, 6, 5), name, Settings(rule), 1, **options)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("rule", RULES)
+def test_in_small_blocks(rule: str, activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large layers are crossed block by block; here small ones are."""
+    for module in (crossing, pieces):
+        monkeypatch.setattr(module, "LEAST", 8)
+        monkeypatch.setattr(module, "MOST", 24)
+    name, options = RULES[rule]
+    for batch in (1, 5):
+        check(convs(activation, "max"), (2, 6, 5), name, Settings(rule), batch, **options)
+        check(nets.mlp(activation, (7, 40, 30, nets.CLASSES)), (7,), name, Settings(rule), batch, **options)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_mean_over_places(rule: str) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, nets.CLASSES)
+    ).double()
+    nets._randomize(model, 10, 1.5)
+    name, options = RULES[rule]
+    check(model, (2, 5, 5), name, Settings(rule), **options)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
