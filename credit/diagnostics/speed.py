@@ -22,7 +22,7 @@ class Ratio:
     """One row of ``credit bench``.
 
     Attributes:
-        time: median over alternating pairs of the rule's seconds over autograd's.
+        time: median over alternating pairs of the rule's seconds over autograd's (or another yardstick's).
         low, high: quartiles of those ratios.
         memory: peak bytes allocated during the rule's step over autograd's, gradients included, parameters not.
         step_ms, autograd_ms: medians, for orientation only.
@@ -110,18 +110,27 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool
     def ours(x: Tensor, y: Tensor) -> None:
         rule.step(x, y)
 
+    return against((model, ours), (model, plain), x, y, seconds=seconds, memory=not compiled)
+
+
+Side = tuple[nn.Module, Callable[[Tensor, Tensor], None]]
+"""A network and its step."""
+
+
+def against(ours: Side, yardstick: Side, x: Tensor, y: Tensor, *, seconds: float, memory: bool = True) -> Ratio:
+    """Return the ratios of one side's step to the other's, both on batch (x, y)."""
     for _ in range(3):
-        ours(x, y)
-        plain(x, y)
-    a, b = _alternate(ours, plain, x, y, seconds)
+        ours[1](x, y)
+        yardstick[1](x, y)
+    a, b = _alternate(ours[1], yardstick[1], x, y, seconds)
     ratios = sorted(p / q for p, q in zip(a, b, strict=True))
-    memory = None if compiled else _peak(model, ours, x, y) / _peak(model, plain, x, y)
+    peaks = _peak(*ours, x, y) / _peak(*yardstick, x, y) if memory else None
     quarter = len(ratios) // 4
     return Ratio(
         time=statistics.median(ratios),
         low=ratios[quarter],
         high=ratios[-1 - quarter],
-        memory=memory,
+        memory=peaks,
         step_ms=statistics.median(a) * 1e3,
         autograd_ms=statistics.median(b) * 1e3,
         pairs=len(ratios),
