@@ -52,7 +52,7 @@ class Layer:
         if t is not None:
             for at, part in self._outputs(t):
                 for name, update in self._second(part, x):
-                    self._of(made[name], at).addcmul_(update, self._of(run.params[name], at).to(update.dtype))
+                    self._add(self._of(made[name], at), update, self._of(run.params[name], at))
         return made, self._sent(q, t, x)
 
     def size(self, bias: bool = True) -> Tensor:
@@ -111,7 +111,7 @@ class Layer:
                 made[name] = made[name].add_(update) if name in made else update
             if t is not None:
                 for name, update in self._second(t, part):
-                    made[name].addcmul_(update, run.params[name].to(update.dtype))
+                    self._add(made[name], update, run.params[name])
             here = self._sent(q, t, part)
             if here is not None:
                 sent.append(here)
@@ -145,6 +145,11 @@ class Layer:
             across = here if across is None else across.add_(here)
         assert across is not None
         return sent.add_(across if self.nonnegative else across.mul_(x.sign())).mul_(x)
+
+    def _add(self, made: Tensor, update: Tensor, weight: Tensor) -> None:
+        weight = weight.to(update.dtype)
+        # torch cannot map addcmul_ over replicas.
+        made.addcmul_(update, weight) if self.run.overwrite else made.add_(update * weight)
 
     def _grown(self, name: str, update: Tensor) -> Tensor:
         """Multiply an update by |w|, in place."""
