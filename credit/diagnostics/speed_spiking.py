@@ -35,13 +35,14 @@ class InSnnTorch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's spikes (T, B, C) of images (B, ...)."""
+        layers: list[Any] = list(self.layers)
         held: dict[int, Tensor] = {
-            at: layer.reset_mem() for at, layer in enumerate(self.layers) if hasattr(layer, "reset_mem")
+            at: layer.reset_mem() for at, layer in enumerate(layers) if hasattr(layer, "reset_mem")
         }
         spikes = []
         for _ in range(self.steps):
             h = x
-            for at, layer in enumerate(self.layers):
+            for at, layer in enumerate(layers):
                 if at in held:
                     h, held[at] = layer(h, held[at])
                 else:
