@@ -298,6 +298,15 @@ MEASURES = {
         None,
         "or the period that trainer.measure_every asks for",
     ),
+    "parameter_mse": _found(
+        "mean squared change of the parameters over the last epoch, times 10^9",
+        "drift.mse",
+        1e9,
+        "",
+        1,
+        None,
+        "or the period that trainer.measure_every asks for",
+    ),
     "parameter_ratio": _found(
         "median over 75th percentile of the parameters' absolute values", "magnitudes.ratio", 1, "", 3, None, ""
     ),
