@@ -117,6 +117,11 @@ def _accuracy(result: Result, rows: Rows, accuracy: str) -> float | None:
     return _percent(max(seen, default=None))
 
 
+def _lost(result: Result, rows: Rows, accuracy: str) -> float | None:
+    best, last = _accuracy(result, rows, "best_test"), _percent(_last(result, "test_top1"))
+    return None if best is None or last is None else best - last
+
+
 def _gap(row: dict[str, Any]) -> float | None:
     train, test = row.get("train_top1"), row.get("test_top1")
     return None if train is None or test is None else 100 * (train - test)
@@ -257,6 +262,9 @@ MEASURES = {
         1,
         lambda result, rows, accuracy: _accuracy(result, rows, "best_test"),
         note="what a paper reports that selects on test; of the epochs that were evaluated",
+    ),
+    "accuracy_lost": Measure(
+        "test accuracy lost since the best evaluation", "points", 1, _lost, higher_is_better=False, note="best minus last"
     ),
     "last_accuracy": _share("test accuracy, last epoch", "test_top1", True),
     "train_accuracy": _share("training accuracy (on the labels trained on)", "train_top1", None, _FED),
