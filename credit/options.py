@@ -18,7 +18,7 @@ def _describe(hint: Any) -> str:
     if origin is dict:
         return "names by name, such as {conv:zpm}"
     if origin is Literal:
-        return "one of " + ", ".join(get_args(hint))
+        return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(get_args(hint))
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(part) for part in get_args(hint))
     return _WORDS.get(hint, str(hint))

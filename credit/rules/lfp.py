@@ -28,6 +28,7 @@ from credit.rules.relevance import Relevance
 from credit.rules.rule import Computed, Rule, SharedOptions
 
 assert feedbacks and normalizers and relevance  # importing them registers their names
+NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 Add = Callable[[Iterable[tuple[str, Tensor]]], None]
 
 
@@ -80,6 +81,16 @@ class LfpRule(Rule, Sweeper):
     def options(cls) -> dict[str, tuple[Any, Any]]:
         """Options of the rule and of every relevance rule and feedback function that could be chosen."""
         return super().options() | chosen_options(("relevance", "feedback"))
+
+    def usual_clip_unit(self, options: Mapping[str, Any]) -> float | None:
+        """0.06 (the paper's) on spiking networks, and where LFP-epsilon meets an activation that is not near 0 where z is.
+
+        There a unit at its threshold hands on a whole feedback divided by nearly nothing.
+        """
+        words = {options.get("relevance", "epsilon"), *(options.get("composite") or {}).values()}
+        jumps = any(isinstance(op, Activate) and op.args["name"] in NOT_ZERO_AT_ZERO for op in self.plan.back)
+        spikes = any(isinstance(op, Lif) for op in self.plan.back)
+        return 0.06 if spikes or (jumps and not words.isdisjoint(("zero", "epsilon"))) else None
 
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: LfpOptions = make(self.OPTIONS, f"rule '{self.name}'", options)

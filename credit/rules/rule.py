@@ -6,7 +6,7 @@ compilation, state) is shared. Most rules are one sweep: see ``credit.rules.swee
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,8 @@ class SharedOptions:
         clip: limit each update to this share of its parameter's Frobenius norm; None: off.
         clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
         reproject: radius of the Frobenius ball updates are projected into; None: off.
-        clip_unit: limit the update of each unit (a weight's row with its bias) to this share of its norm; None: off.
+        clip_unit: limit the update of each unit (a weight's row with its bias) to this share of its norm; None: off; ``auto``:
+            what the rule finds right for the model (``usual_clip_unit``).
         clip_norm: limit the Euclidean norm of all updates together, after the other three; None: off.
         local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
     """
@@ -104,7 +105,7 @@ class SharedOptions:
     clip: float | None = None
     clip_output: bool = True
     reproject: float | None = None
-    clip_unit: float | None = None
+    clip_unit: float | Literal["auto"] | None = None
     clip_norm: float | None = None
     local_autograd: bool = False
 
@@ -160,8 +161,9 @@ class Rule:
             self.transforms.append(clip(self.shared.clip, () if self.shared.clip_output else output_layer(self.plan)))
         if self.shared.reproject is not None:
             self.transforms.append(reproject(self.shared.reproject))
-        if self.shared.clip_unit is not None:
-            self.transforms.append(clip_unit(self.shared.clip_unit, layer_groups(self.plan)))
+        share = self.usual_clip_unit(given) if self.shared.clip_unit == "auto" else self.shared.clip_unit
+        if share is not None:
+            self.transforms.append(clip_unit(share, layer_groups(self.plan)))
         if self.shared.clip_norm is not None:  # last, so that it holds for what the optimizer gets
             self.transforms.append(clip_norm(self.shared.clip_norm))
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
@@ -186,6 +188,10 @@ class Rule:
     def options(cls) -> dict[str, tuple[Any, Any]]:
         """Return (annotation, default) of every option by name."""
         return registry.fields(SharedOptions) | registry.fields(cls.OPTIONS)
+
+    def usual_clip_unit(self, options: Mapping[str, Any]) -> float | None:
+        """Return what ``clip_unit=auto`` stands for on this model; called before ``setup``."""
+        return None
 
     def setup(self, options: Mapping[str, Any]) -> None:
         """Read the rule's own options and configure the plan; called once at construction."""

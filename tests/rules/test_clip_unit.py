@@ -142,7 +142,7 @@ def test_replicas_are_limited_each_by_itself() -> None:
         (0, "rule.clip_unit=0 must be above 0: updates of a unit are limited to that share of its weights' norm"),
         (-1.0, "for example rule.clip_unit=0.06; null turns it off"),
         (float("nan"), "rule.clip_unit=nan: must be a finite number"),
-        ("0.06", "needs a number or null"),
+        ("0.06", "needs a number or auto or null"),
     ],
 )
 def test_what_limits_nothing_is_refused(value: object, words: str) -> None:

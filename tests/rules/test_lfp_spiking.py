@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.errors import UserError
+from credit.models.mlp import mlp
 from credit.models.spiking import LIF, SpikeCount
 
 STEPS = 7
@@ -120,7 +121,7 @@ def test_equals_the_recursion(relevance: str, reset: str, delay: bool, beta: flo
     torch.manual_seed(3)
     net = _net(reset, delay, beta)
     x, y = 2 * torch.randn(6, 1, 14, 14).double(), torch.arange(6) % 4
-    rule = credit.rule(f"lfp_{relevance}", net, precision="float64", normalizer=normalizer)
+    rule = credit.rule(f"lfp_{relevance}", net, precision="float64", normalizer=normalizer, clip_unit=None)
     rule.keep_input_signal = True
     step = rule.step(x, y)
     with torch.no_grad():
@@ -148,3 +149,26 @@ def test_other_feedback_is_shared_by_the_spikes() -> None:
 def test_refuses_rules_without_a_form_for_membranes(relevance: str) -> None:
     with pytest.raises(UserError, match=r"feeds spiking neurons .* LFP-epsilon and LFP-z\+z- \(and LFP-0\) only"):
         credit.rule(f"lfp_{relevance}", _net("subtract", True, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "limited"),
+    [
+        ("lfp_epsilon", "relu", False),
+        ("lfp_epsilon", "step", True),
+        ("lfp_0", "sigmoid", True),
+        ("lfp_zpm", "step", False),
+    ],
+)
+def test_limits_units_where_feedback_is_divided_by_nearly_nothing(name: str, activation: str, limited: bool) -> None:
+    def grads(**options: float | None) -> list[Tensor]:
+        torch.manual_seed(1)
+        net = mlp((6,), 3, widths=[8], activation=activation)
+        credit.rule(name, net, **options).step(torch.randn(9, 6), torch.arange(9) % 3)
+        return [p.grad for p in net.parameters() if p.grad is not None]
+
+    def same(a: list[Tensor], b: list[Tensor]) -> bool:
+        return all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+    assert same(grads(), grads(clip_unit=0.06 if limited else None))
+    assert not limited or not same(grads(), grads(clip_unit=None))

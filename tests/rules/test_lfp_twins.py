@@ -102,7 +102,7 @@ def check(
     """Compare a step of a rule with its twin's; the twin's parts are made of the model's layers."""
     x, y = nets.batch(model, shape, n)
     parts = parts_of(model, shape)
-    rule = credit.rule(name, model, **options)
+    rule = credit.rule(name, model, **{"clip_unit": None} | options)
     rule.keep_input_signal = True
     step = rule.step(x, y)
     logits, updates, reached = twins_lfp.step(parts, x.numpy(), y.numpy(), settings)
