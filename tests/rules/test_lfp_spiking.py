@@ -1,5 +1,7 @@
 """LFP through time against its recursion written out step by step, from paper 2's Eq. A.15 and A.16 and section 3.1."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from credit.models.spiking import LIF, SpikeCount
 STEPS = 7
 
 
-def _net(reset: str, delay: bool, beta: float) -> nn.Sequential:
+def _net(reset: Any, delay: bool, beta: float) -> nn.Sequential:
     def lif(constant: bool = False) -> LIF:
         return LIF(STEPS, beta, threshold=0.6, reset=reset, reset_delay=delay, constant=constant)
 
@@ -26,7 +28,7 @@ def _net(reset: str, delay: bool, beta: float) -> nn.Sequential:
 class Layer:
     """One layer of weights, its pool and its spiking units, step by step."""
 
-    def __init__(self, weighted: nn.Module, pool: bool, unit: LIF) -> None:
+    def __init__(self, weighted: Any, pool: bool, unit: Any) -> None:
         self.w, self.pool, self.unit = weighted, pool, unit
         self.update = {name: torch.zeros_like(p) for name, p in weighted.named_parameters()}
 
@@ -82,7 +84,7 @@ class Layer:
             past = self.carried[t] * q
             if at is not None:
                 shape = self._map(x, weight, bias).shape[-2:]
-                q = F.max_unpool2d(q, at, 2, output_size=shape)
+                q = F.max_unpool2d(q, at, [2, 2], output_size=list(shape))
             with torch.enable_grad():
                 leaves = [v.clone().requires_grad_() for v in (x, weight, bias)]
                 given, w, b = torch.autograd.grad(self._map(*leaves), leaves, q)
@@ -115,9 +117,12 @@ def _twin(net: nn.Sequential, x: Tensor, y: Tensor, relevance: str, peak: bool) 
 
 
 @pytest.mark.parametrize("relevance", ["epsilon", "zpm"])
-@pytest.mark.parametrize(("reset", "delay", "beta"), [("subtract", True, 0.9), ("subtract", False, 0.5), ("zero", True, 0.8), ("zero", False, 1.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("reset", "delay", "beta"),
+    [("subtract", True, 0.9), ("subtract", False, 0.5), ("zero", True, 0.8), ("zero", False, 1.0)],
+)
 @pytest.mark.parametrize("normalizer", ["none", "max_abs"])
-def test_equals_the_recursion(relevance: str, reset: str, delay: bool, beta: float, normalizer: str) -> None:
+def test_equals_the_recursion(relevance: str, reset: Any, delay: bool, beta: float, normalizer: str) -> None:
     torch.manual_seed(3)
     net = _net(reset, delay, beta)
     x, y = 2 * torch.randn(6, 1, 14, 14).double(), torch.arange(6) % 4
@@ -161,7 +166,7 @@ def test_refuses_rules_without_a_form_for_membranes(relevance: str) -> None:
     ],
 )
 def test_limits_units_where_feedback_is_divided_by_nearly_nothing(name: str, activation: str, limited: bool) -> None:
-    def grads(**options: float | None) -> list[Tensor]:
+    def grads(**options: Any) -> list[Tensor]:
         torch.manual_seed(1)
         net = mlp((6,), 3, widths=[8], activation=activation)
         credit.rule(name, net, **options).step(torch.randn(9, 6), torch.arange(9) % 3)
