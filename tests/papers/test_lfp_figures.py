@@ -1,6 +1,7 @@
 """Figures 5 and A.1 to A.3 of the LFP paper: settings reach the runs, the runner of shattering, pictures by the real command."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,11 +90,12 @@ def test_boxes_are_quartiles() -> None:
 def test_accuracy_lost_is_best_less_last() -> None:
     rows = [{"test_top1": value} for value in (0.5, 0.9, 0.75)]
     assert measure("accuracy_lost").function({"last": {"test_top1": 0.75}}, lambda: rows, "last") == pytest.approx(15)
-    assert measure("accuracy_lost").function({}, lambda: [], "last") is None
+    nothing: list[dict[str, Any]] = []
+    assert measure("accuracy_lost").function({}, lambda: nothing, "last") is None
 
 
 def test_a_diagnostics_share_is_a_measure_in_per_cent() -> None:
-    rows = [{"signs": {"share": 0.02}}, {"signs": {"share": 0.01}}, {"test_top1": 0.5}]
+    rows: list[dict[str, Any]] = [{"signs": {"share": 0.02}}, {"signs": {"share": 0.01}}, {"test_top1": 0.5}]
     found = measure("sign_changes")
     assert found.function({}, lambda: rows, "last") == pytest.approx(1) and found.diagnostic == "signs"
     assert found.by_epoch is not None and found.by_epoch(rows[0]) == 2 and found.by_epoch(rows[2]) is None
