@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.models.activations import Step
+from credit.rules import Mapped
 from tests.rules import nets, twins_lfp
 from tests.rules.test_lfp_twins import Branches, close, convs, numbers, parts_of
 
@@ -336,3 +337,22 @@ def test_under_backprop_the_input_signal_is_each_samples_derivative() -> None:
     inputs = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(F.cross_entropy(model(inputs), y, reduction="sum"), inputs)
     torch.testing.assert_close(step.input_signal, expected, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["lfp_epsilon", "lfp_zpm", "lfp_alphabeta", "lfp_gamma", "lfp_epsilon_zpm"])
+def test_replicas_mapped_equal_a_loop(name: str) -> None:
+    options: dict[str, Any] = {"normalizer": "max_abs", "clip_unit": 0.1}
+    models = [convs("relu", "avg") for _ in range(3)]
+    for at, model in enumerate(models):
+        nets._randomize(model, at, 1.5)
+    batches = [nets.batch(model, (2, 6, 5)) for model in models]
+    loop = copy.deepcopy(models)
+    for model, (x, y) in zip(loop, batches, strict=True):
+        credit.rule(name, model, **options).step(x, y)
+    together = Mapped([credit.rule(name, model, **options) for model in models])
+    together.step(*(torch.stack(each) for each in zip(*batches, strict=True)))
+    for at, model in enumerate(loop):
+        together.show_updates(at)
+        for (key, p), own in zip(model.named_parameters(), models[at].parameters(), strict=True):
+            assert p.grad is not None and own.grad is not None
+            close(own.grad, p.grad, f"{key} of replica {at}")
