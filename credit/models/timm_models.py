@@ -31,6 +31,7 @@ def timm_model(
     stem: Literal["native", "cifar"] = "native",
     pretrained: bool | str = False,
     patch_size: int | None = None,
+    zero_init_last: bool | None = None,
 ) -> nn.Module:
     """Build a timm model with ``in_chans``, ``num_classes`` and, where the design fixes it, ``img_size`` from the data.
 
@@ -46,6 +47,8 @@ def timm_model(
             this model. A head for another number of classes starts fresh, and ``weights_note`` of the model says so.
         patch_size: side in pixels of the patches that a transformer or ConvNeXt cuts the image into; None: the model's
             own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
+        zero_init_last: of a ResNet: start each block's last BatchNorm at scale 0 (timm's default). A rule that changes weights
+            in proportion to their size never moves it from there: false starts it at 1. None: the model's own.
 
     Raises:
         UserError: unknown name, no such stem, missing or unfit weights, images the model cannot take.
@@ -65,6 +68,8 @@ def timm_model(
         arguments["img_size"] = (height, width)
     if patch_size is not None:
         arguments["patch_size"] = _patch(name, patch_size, height, width)
+    if zero_init_last is not None:
+        arguments["zero_init_last"] = zero_init_last
     if pretrained:
         arguments["pretrained"] = True
     if isinstance(pretrained, str):
@@ -112,6 +117,11 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
             raise UserError(
                 f"arch.patch_size={arguments['patch_size']}: timm {name} takes no size of patches; leave it out (null), or choose "
                 f"a transformer or ConvNeXt, for example arch.name=test_vit"
+            ) from error
+        if isinstance(error, TypeError) and "zero_init_last" in reason:
+            raise UserError(
+                f"arch.zero_init_last={str(arguments['zero_init_last']).lower()}: timm {name} has no such start; leave it out (null), "
+                "or choose a ResNet, for example arch.name=resnet18"
             ) from error
         raise UserError(
             f"arch.name={name!r} cannot be built for images of {size[0]}x{size[1]} pixels: {reason}. Choose a "

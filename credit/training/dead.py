@@ -1,4 +1,4 @@
-"""Noticing layers that learn nothing: a rule that zeroes hidden updates still trains its output layer, and looks well."""
+"""Noticing what learns nothing: a rule that zeroes hidden updates still trains its output layer, and looks well."""
 
 from credit.engine.ops.weighted import Weighted
 from credit.records.screen import Screen
