@@ -120,8 +120,8 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
             ) from error
         if isinstance(error, TypeError) and "zero_init_last" in reason:
             raise UserError(
-                f"arch.zero_init_last={str(arguments['zero_init_last']).lower()}: timm {name} has no such start; leave it out (null), "
-                "or choose a ResNet, for example arch.name=resnet18"
+                f"arch.zero_init_last={str(arguments['zero_init_last']).lower()}: timm {name} has no such start; leave it out "
+                "(null), or choose a ResNet, for example arch.name=resnet18"
             ) from error
         raise UserError(
             f"arch.name={name!r} cannot be built for images of {size[0]}x{size[1]} pixels: {reason}. Choose a "

@@ -141,7 +141,8 @@ class LfpRule(Rule, Sweeper):
             more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""
             self.notes.append(
                 f"frozen: {', '.join(frozen[:6])}{more} are 0 everywhere, and layer-wise feedback propagation changes a parameter "
-                "in proportion to its size, so they never move; initialise them away from 0 to train them (the scales of timm's ResNets: arch.zero_init_last=false)"
+                "in proportion to its size, so they never move; initialise them away from 0 to train them "
+                "(the scales of timm's ResNets: arch.zero_init_last=false)"
             )
 
     # ------------------------------------------------------------ the step
