@@ -9,30 +9,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from credit.cli import bench_spiking
 from credit.cli.bench_replicas import REPLICAS, replica_rows
+from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, usual
 
-# What each rule's step may take of autograd's time; these are the rules measured by default.
-RULES = {
-    "bp": 1.0, "lisp_raw": 1.0, "lisp_margin": 1.1, "lisp_ce": 1.1, "fa": 1.0, "dfa": 0.9,
-    "untied_constant": 1.0, "untied_rectangle": 1.0, "untied_triangle": 1.0, "untied_logistic": 1.0,
-    "jam_full": 1.1, "jam_positive": 1.1, "jam_rectangle": 1.1,
-}  # fmt: skip
-SHAPES = {
-    "mlp": (1, 28, 28),
-    "lenet5": (3, 32, 32),
-    "lenet5_sigmoid": (1, 28, 28),
-    "plain_conv_bn": (3, 32, 32),
-    "cifar_resnet": (3, 32, 32),
-}
-# Those that are not a kind of network at its defaults.
-SPECS: dict[str, dict[str, Any]] = {"lenet5_sigmoid": {"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}}
-# Where the untied gates are measured by default, and the others are not: the networks of their paper.
-GATED, GATES_ALONE = ("mlp", "lenet5", "lenet5_sigmoid"), ("lenet5_sigmoid",)
+ARCHS = (*SHAPES, bench_spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
 # Networks without batch statistics, where lisp_margin leaves satisfied samples out of the sweep.
 SPARSE = ("mlp", "lenet5")
 SHARES = (50, 90, 100)
-TARGETS = {50: 0.70, 90: 0.40}
+SATISFIED_TARGETS = {50: 0.70, 90: 0.40}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,9 +30,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--rules",
-        help=f"comma-separated names, or 'all' (default: {', '.join(RULES)}; the untied gates on {', '.join(GATED)} alone)",
+        help=f"comma-separated names, or 'all' (default: {', '.join(TARGETS)}, each on the networks it is meant for)",
     )
-    p.add_argument("--archs", default=",".join(SHAPES), help="comma-separated, of: %(default)s")
+    p.add_argument(
+        "--archs",
+        default=",".join(ARCHS),
+        help=f"comma-separated, of: %(default)s; {bench_spiking.NETWORK} over snnTorch's step, where snntorch is installed",
+    )
     p.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a row (default: %(default)s)")
     p.add_argument(
         "--satisfied",
@@ -81,10 +71,9 @@ def main(argv: list[str]) -> int:
     from credit.rules import api
 
     use_folders(args.config_dir)
-    given_rules = ",".join(RULES) if args.rules is None else args.rules
-    rules = api.names() if given_rules == "all" else given_rules.split(",")
+    rules = api.names() if args.rules == "all" else args.rules.split(",") if args.rules else []
     archs = args.archs.split(",")
-    for given, valid, what in ((rules, api.names(), "--rules"), (archs, SHAPES, "--archs")):
+    for given, valid, what in ((rules, api.names(), "--rules"), (archs, ARCHS, "--archs")):
         for name in given:
             if name not in valid:
                 raise UserError(f"{what} {name}: {nearest(name, valid)}")
@@ -95,9 +84,11 @@ def main(argv: list[str]) -> int:
     if args.replicas < 0 or args.replicas == 1:
         raise UserError(f"--replicas {args.replicas}: give 2 or more seeds to train at once, or 0 to leave them out")
     shares = _shares(args.satisfied)
-    rows = [row for arch in archs for row in _rows(rules if args.rules else _usual(arch), arch, args)]
+    rows = [row for arch in archs if arch in SHAPES for row in _rows(rules or usual(arch), arch, args)]
     report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
     report["satisfied"] = _satisfied_rows([arch for arch in archs if arch in SPARSE and shares], shares, args)
+    if bench_spiking.NETWORK in archs:
+        report["spiking"] = bench_spiking.spiking_rows(args, rules or list(bench_spiking.TARGETS))
     if args.replicas:
         report["replicas"] = replica_rows(args)
     if not args.no_data:
@@ -139,7 +130,7 @@ def _satisfied_rows(archs: list[str], shares: list[float], args: argparse.Namesp
         for share in shares:
             model, x, _ = _problem(arch, args.device, batch)
             ratio = compare_satisfied(model, x, share / 100, seconds=args.seconds)
-            target = TARGETS.get(int(share)) if share == int(share) else None
+            target = SATISFIED_TARGETS.get(int(share)) if share == int(share) else None
             told = {"arch": arch, "batch": batch, "rule": "lisp_margin", "satisfied": share, "target": target}
             rows.append(told | asdict(ratio))
             wanted = "" if target is None else f"{target:.2f}"
@@ -149,7 +140,7 @@ def _satisfied_rows(archs: list[str], shares: list[float], args: argparse.Namesp
     return rows
 
 
-def _problem(arch: str, device: str, batch: int = BATCH) -> tuple[Any, Any, Any]:
+def _problem(arch: str, device: str, batch: int) -> tuple[Any, Any, Any]:
     """Return (model, x, y), the same each time."""
     import torch
 
@@ -162,13 +153,6 @@ def _problem(arch: str, device: str, batch: int = BATCH) -> tuple[Any, Any, Any]
     return build(spec, SHAPES[arch], CLASSES, seed=0).to(device).train(), x, y
 
 
-def _usual(arch: str) -> list[str]:
-    """The rules that are measured on a network where the user names none."""
-    untied = {name for name in RULES if name.startswith(("untied_", "jam_"))}
-    left_out = set(RULES) - untied - {"bp"} if arch in GATES_ALONE else set() if arch in GATED else untied
-    return [name for name in RULES if name not in left_out]
-
-
 def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
     from rich.console import Console
@@ -176,20 +160,23 @@ def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[st
 
     from credit.diagnostics.speed import compare
 
-    rows = []
-    table = Table(title=f"{arch}, batch {BATCH}, {args.device}: one step over autograd's", title_justify="left")
-    for column in ("rule", "mode", "time", "quartiles", "target", "peak memory", "pairs"):
+    rows, batch = [], BATCHES.get(arch, BATCH)
+    table = Table(title=f"{arch}, batch {batch}, {args.device}: one step over autograd's", title_justify="left")
+    for column in ("rule", "mode", "time", "quartiles", "target", "peak memory", "target", "pairs"):
         table.add_column(column, justify="left" if column in ("rule", "mode") else "right")
     for rule in rules:
         for compiled in (False, True) if args.compiled else (False,):
             torch._dynamo.reset() if compiled else None
-            model, x, y = _problem(arch, args.device)
+            model, x, y = _problem(arch, args.device, batch)
             ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
-            mode, target = "compiled" if compiled else "eager", RULES.get(rule)
-            rows.append({"arch": arch, "rule": rule, "mode": mode, "target": target} | asdict(ratio))
-            memory, wanted = ("" if value is None else f"{value:.2f}" for value in (ratio.memory, target))
+            mode, target = "compiled" if compiled else "eager", TARGETS.get(rule, Target())
+            told = {"arch": arch, "batch": batch, "rule": rule, "mode": mode}
+            rows.append(told | {"target": target.time, "memory_target": target.memory} | asdict(ratio))
             quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}"
-            table.add_row(rule, mode, f"{ratio.time:.2f}", quartiles, wanted, memory, str(ratio.pairs))
+            memory, most, least = (
+                "" if value is None else f"{value:.2f}" for value in (ratio.memory, target.time, target.memory)
+            )
+            table.add_row(rule, mode, f"{ratio.time:.2f}", quartiles, most, memory, least, str(ratio.pairs))
     Console().print(table)
     return rows
 

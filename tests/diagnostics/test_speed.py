@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import credit
-from credit.cli import bench
+from credit.cli import bench, bench_spiking
+from credit.diagnostics import speed_spiking
 from credit.diagnostics.speed import compare, peak_bytes, satisfied
 from credit.errors import UserError
+from credit.models import build
 
 
 def test_peak_bytes_counts_what_is_held_at_once() -> None:
@@ -107,6 +109,34 @@ def test_satisfied_rows_stand_beside_the_others(tmp_path: Path, capsys: pytest.C
             bench.main(["--satisfied", wrong])
 
 
+@pytest.mark.skipif(not speed_spiking.installed(), reason="snntorch is not installed (it is in the extra 'dev')")
+def test_spiking_rows_are_measured_over_snntorch(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bench_spiking, "BATCHES", (4,))
+    monkeypatch.setattr(bench_spiking, "STEPS", 3)
+    words = ["--archs", "spiking_lenet", "--rules", "bp,dfa", "--satisfied", "", "--no-data", "--replicas", "0"]
+    assert bench.main([*words, "--seconds", "0.1", "--json", str(tmp_path / "bench.json")]) == 0
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["rows"] == [] and [(row["rule"], row["batch"]) for row in report["spiking"]] == [("bp", 4)]
+    assert report["spiking"][0]["memory"] < 1
+    assert "snnTorch" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(speed_spiking, "installed", lambda: False)
+    assert bench.main([*words, "--json", str(tmp_path / "bench.json")]) == 0
+    assert "spiking_lenet left out: snntorch" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not speed_spiking.installed(), reason="snntorch is not installed (it is in the extra 'dev')")
+def test_the_yardstick_is_the_same_network() -> None:
+    model = build({"kind": "spiking_lenet", "steps": 6, "reset": "zero"}, (1, 16, 16), 4, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+        x = torch.randn(5, 1, 16, 16)
+        counts = model(x)
+        assert isinstance(model, nn.Sequential) and counts.any()
+        theirs = speed_spiking.InSnnTorch(model)(x)
+    assert theirs.shape == (6, 5, 4) and torch.equal(theirs.sum(0), counts)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UserError, match="--rules dffa: did you mean 'dfa'"):
         bench.main(["--rules", "dffa"])
@@ -114,11 +144,13 @@ def test_unknown_names_are_refused() -> None:
         bench.main(["--archs", "lenet"])
 
 
-def test_the_gates_are_measured_on_their_papers_networks() -> None:
-    assert bench._usual("mlp") == list(bench.RULES)
-    assert bench._usual("lenet5_sigmoid") == [
-        name for name in bench.RULES if name == "bp" or "untied" in name or "jam" in name
-    ]
-    assert bench._usual("cifar_resnet") == ["bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa"]
-    model, x, y = bench._problem("lenet5_sigmoid", "cpu")
-    assert model(x).shape == (128, 10) and y.shape == (128,) and isinstance(model.get_submodule("act1"), nn.Sigmoid)
+def test_rules_are_measured_on_their_papers_networks() -> None:
+    untied = [name for name in bench.TARGETS if "untied" in name or "jam" in name]
+    lfp = ["lfp_epsilon", "lfp_zpm", "lfp_alphabeta"]
+    others = ["bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa"]
+    assert bench.usual("mlp") == bench.usual("lenet5") == list(bench.TARGETS) == [*others, *untied, *lfp]
+    assert bench.usual("lenet5_sigmoid") == ["bp", *untied]
+    assert bench.usual("cifar_resnet") == others
+    assert bench.usual("vgg16") == ["bp", *lfp]
+    model, x, y = bench._problem("lenet5_sigmoid", "cpu", 8)
+    assert model(x).shape == (8, 10) and y.shape == (8,) and isinstance(model.get_submodule("act1"), nn.Sigmoid)
