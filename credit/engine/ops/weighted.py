@@ -47,8 +47,8 @@ class Weighted(Op):
         """Apply the op to x with another weight and bias, shaped like its own."""
         raise AssertionError
 
-    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
-        """Send a signal across ``weight`` (shaped like the op's own) to the input."""
+    def back(self, run: Run, signal: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:
+        """Send a signal across ``weight`` (shaped like the op's own) to the input, or to another x like it."""
         raise AssertionError
 
     def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -79,7 +79,7 @@ class Linear(Weighted):
     def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return linear(x, weight, bias, run.overwrite)
 
-    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
+    def back(self, run: Run, signal: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:
         return linear(self.cast(run, signal), weight.t(), None, run.overwrite)
 
     def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -119,8 +119,9 @@ class Conv(Weighted):
         )
         return outs
 
-    def back(self, run: Run, signal: Tensor, weight: Tensor) -> Tensor:
-        return self._backward(self.cast(run, signal), self.load(run), weight, [True, False, False])[0]
+    def back(self, run: Run, signal: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:
+        x = self.load(run) if x is None else x
+        return self._backward(self.cast(run, signal), x, weight, [True, False, False])[0]
 
     def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
         roles = {role: name for role, name in self.params.items() if name in self.trains}
