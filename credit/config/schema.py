@@ -43,6 +43,8 @@ class DataConfig:
     dimension: int = 10  # ones: length of a vector
     threshold: float = 0.7  # ones: class 1 has a larger share of ones
     samples: int = 2000  # ones: of both parts together
+    step: float = 5e-4  # sign_line: between neighbours
+    held_out: int = 100  # sign_line: inputs of the test part
     eval_batch_size: int = 1000
 
 
@@ -75,7 +77,8 @@ class ScheduleConfig:
     kind: str = "cosine"  # constant, step, cosine, warmup_cosine
     final_lr: float = 0.0  # where cosine ends
     warmup_epochs: float = 0.0  # warmup_cosine
-    milestones: list[float] = field(default_factory=list)  # step: epochs at which lr is multiplied by gamma
+    milestones: list[float] = field(default_factory=list)  # step: when lr is multiplied by gamma, in units
+    unit: str = "epochs"  # step: of milestones, epochs or steps
     gamma: float = 0.1  # step
 
 
@@ -90,7 +93,7 @@ class TrainerConfig:
     warm_steps: int | None = None
     compile: bool = False
     precision: str = "float32"  # float32, float64, bf16
-    eval_every: int = 1  # epochs
+    eval_every: float = 1.0  # epochs; 0.5: twice in each
     ema: float | None = None  # decay of the averaged weights that are evaluated
     bn_batches: int = (
         0  # training batches that BatchNorm's statistics are taken from anew for an evaluation; 0: running
@@ -142,17 +145,18 @@ SECTIONS: dict[str, type] = {
 LENGTHS = ("epochs", "steps")
 """Options of `trainer` of which a run has exactly one."""
 
-MEASURES = ("alignment", "descent")
+MEASURES = ("alignment", "descent", "drift", "magnitudes", "pruning", "pruning_by_layer", "signs")
 """Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
 
 IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz")
-"""Data sets of images; `tabular` and `ones` hold rows of numbers."""
+"""Data sets of images; `tabular`, `ones` and `sign_line` hold rows of numbers."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "data.kind": (*IMAGE_KINDS, "ones", "tabular"),
+    "data.kind": (*IMAGE_KINDS, "ones", "sign_line", "tabular"),
     "noise.kind": ("none", "symmetric", "redraw", "asymmetric", "pair_flip"),
     "optimizer.kind": ("sgd", "adam", "adamw"),
     "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),
+    "schedule.unit": ("epochs", "steps"),
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
     "trainer.precision": ("float32", "float64", "bf16"),

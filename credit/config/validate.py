@@ -34,6 +34,8 @@ LIMITS = {
     "data.dimension": "[1, inf)",
     "data.threshold": "(0, 1)",
     "data.samples": "[1, inf)",
+    "data.step": "(0, inf)",
+    "data.held_out": "[1, inf)",
     "noise.rate": "[0, 1)",
     "noise.seed": "[0, 9007199254740992]",
     "optimizer.lr": "[0, inf)",
@@ -48,7 +50,7 @@ LIMITS = {
     "trainer.epochs": "(0, inf)",
     "trainer.steps": "[1, inf)",
     "trainer.warm_steps": "[1, inf)",
-    "trainer.eval_every": "[1, inf)",
+    "trainer.eval_every": "(0, inf)",
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
     "trainer.measure_every": "(0, inf)",
@@ -67,6 +69,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.dimension": ("ones",),
     "data.threshold": ("ones",),
     "data.samples": ("ones",),
+    "data.step": ("sign_line",),
+    "data.held_out": ("sign_line",),
     "data.name": ("tabular",),
     "data.fold": ("tabular",),
     "data.folds": ("tabular",),
@@ -78,6 +82,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "schedule.final_lr": ("cosine", "warmup_cosine"),
     "schedule.warmup_epochs": ("warmup_cosine",),
     "schedule.milestones": ("step",),
+    "schedule.unit": ("step",),
     "schedule.gamma": ("step",),
 }
 """Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
@@ -285,7 +290,7 @@ def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
         raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
     milestones = cfg.schedule.milestones
     if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
-        raise UserError(f"schedule.milestones={milestones}: must be increasing epochs")
+        raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")
     if cfg.schedule.kind == "step" and not milestones:
         raise UserError("schedule=step needs the epochs at which it drops: write schedule.milestones=[10,15]")
     if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:
