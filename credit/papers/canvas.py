@@ -4,6 +4,7 @@ A column has one colour and marker in every picture of its table (Okabe and Ito'
 apart); what is measured is filled, with the standard deviation over repeats; what is published is a hollow diamond.
 """
 
+import math
 from typing import Any
 
 from matplotlib.figure import Figure as Canvas
@@ -38,11 +39,14 @@ def make_panels(count: int, width: float, height: float, shared: bool = False) -
     return canvas, panels[:count]
 
 
-def draw_band(axes: Any, points: list[tuple[float, float, float]], color: str, marker: str) -> None:
+def draw_band(
+    axes: Any, points: list[tuple[float, float, float]], color: str, marker: str, top: float = math.inf
+) -> None:
+    """Draw (x, mean, standard deviation) as a line in its band, which ends at `top`, the largest value there can be."""
     x, mean, std = zip(*points, strict=True)
     axes.plot(x, mean, color=color, marker=marker, markersize=4, linewidth=1.6)
     low = [m - s for m, s in zip(mean, std, strict=True)]
-    high = [m + s for m, s in zip(mean, std, strict=True)]
+    high = [min(m + s, max(m, top)) for m, s in zip(mean, std, strict=True)]
     axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
 
 
@@ -85,6 +89,11 @@ def color_of(held: Collection, column: str) -> str:
 
 def marker_of(held: Collection, column: str) -> str:
     return MARKERS[list(held.spec.columns).index(column) % len(MARKERS)]
+
+
+def largest(name: str) -> float:
+    """Return the largest value that a measure can have: 100 of a percentage."""
+    return 100.0 if measure(name).unit == "%" else math.inf
 
 
 def axis_label(name: str) -> str:

@@ -1,5 +1,6 @@
 """The pictures of a report, drawn with matplotlib straight to PNG: the same runs give the same bytes."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from credit.papers.canvas import (
     color_of,
     draw_band,
     finish,
+    largest,
     make_panels,
     marker_of,
     shown_in,
@@ -97,17 +99,26 @@ def _lines(figure: Figure, held: Collection) -> Canvas | None:
         color = color_of(held, column)
         if points:
             drawn.append(column)
-            draw_band(axes, points, color, marker_of(held, column))
+            draw_band(axes, points, color, marker_of(held, column), largest(name))
         theirs = [(x, published[row, column].mean) for row, x in placed.items() if (row, column) in published]
         if points and theirs:
             printed = True
             axes.plot(*zip(*theirs, strict=True), markeredgecolor=color, **PUBLISHED)
     if not drawn:
         return None
-    axes.set_xticks(list(placed.values()), [held.spec.rows[row].label for row in placed])
+    axes.set_xticks(list(placed.values()), _labels(held, placed))
     axes.set(ylabel=axis_label(name))
     finish(canvas, [axes], held, drawn, printed)
     return canvas
+
+
+def _labels(held: Collection, placed: dict[str, float]) -> list[str]:
+    """Return the rows' labels at their places on the axis, without those that would be written over the one before."""
+    apart, labels, last = 0.07 * (max(placed.values()) - min(placed.values())), {}, -math.inf
+    for row, x in sorted(placed.items(), key=lambda item: item[1]):
+        labels[row] = held.spec.rows[row].label if x - last >= apart else ""
+        last = x if labels[row] else last
+    return [labels[row] for row in placed]
 
 
 def _curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "epoch") -> Canvas | None:
@@ -128,7 +139,7 @@ def _curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "
             if course:
                 points = [(epoch, s.mean or 0.0, s.std or 0.0) for epoch, s in course.items()]
                 marker = marker_of(held, column) if len(points) <= 30 else ""
-                draw_band(axes, points, color_of(held, column), marker)
+                draw_band(axes, points, color_of(held, column), marker, largest(name))
                 drawn[column] = None
         axes.set(xlabel=axis, ylabel=axis_label(name) if axes.get_subplotspec().is_first_col() else "")
         if len(rows) > 1:

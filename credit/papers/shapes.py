@@ -68,7 +68,7 @@ def draw_pruning(figure: Figure, held: Collection) -> Canvas | None:
         for column in columns:
             points = [(share, s.mean or 0.0, s.std or 0.0) for share, s in curves[row, column].items()]
             if points:
-                draw_band(axes, points, color_of(held, column), marker_of(held, column))
+                draw_band(axes, points, color_of(held, column), marker_of(held, column), 100.0)
         axes.set(xlabel="weights pruned, %", ylabel="test accuracy, %" if axes.get_subplotspec().is_first_col() else "")
         if len(rows) > 1:
             axes.set_title(held.spec.rows[row].label, fontsize=10)
