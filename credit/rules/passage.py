@@ -119,30 +119,24 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
     *between, layer = rule.settled[op.index]
     assert isinstance(layer, Weighted)
     share = rule.shares[layer.index]
-    drive, carried = op.history(run)
-    size = _forwards(rule.layer(layer, run).size(), between, run, op, drive) if share.needs_size else None
-    over = share.membrane(drive, carried, size)
-    assert over is not None
-    r = rule.arrive(layer, run, signal).view(drive.shape)
-    q = _through_time(r, over, carried)
+    size = _forwards(rule.layer(layer, run).size(), between, run, op) if share.needs_size else None
+
+    def over(t: int, drive: Tensor, carried: Tensor) -> Tensor:
+        # The same current at every step, or its own.
+        divisor = share.membrane(drive, carried, None if size is None else size[0 if op.args["constant"] else t])
+        assert divisor is not None
+        return divisor
+
+    q = op.attribute(run, rule.arrive(layer, run, signal), over)
     return (q.sum(0) if op.args["constant"] else q.flatten(0, 1),)
 
 
-def _through_time(r: Tensor, over: Tensor, carried: Tensor) -> Tensor:
-    """Return ``q[t] = (r[t] + carried[t + 1] q[t + 1]) / over[t]``, all (T, B, ...)."""
-    parts = list((r / over).unbind())
-    back = carried[1:] / over[:-1]
-    for t in range(len(parts) - 2, -1, -1):
-        parts[t] = torch.addcmul(parts[t], back[t], parts[t + 1])
-    return torch.stack(parts)
-
-
-def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif, drive: Tensor) -> Tensor:
+def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif) -> Tensor:
     """Take a layer's size (rows, ...) through the pools above it, to the shape of the membrane (T, B, ...) or (1, B, ...)."""
     for step in reversed(between):
         if isinstance(step, MaxPool | AvgPool | AdaptivePool | Dropout):
             size = step.follow(run, size)
-    return size.view(1 if op.args["constant"] else drive.shape[0], *drive.shape[1:])
+    return size.unflatten(0, (1 if op.args["constant"] else op.args["steps"], -1))
 
 
 def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:

@@ -4,7 +4,7 @@ Values between them are (T*B, ...), time-major; here (T, B, ...). The recursion 
 legend: I current; V potential that decides on a spike; S = [V > theta]; U what is left after a reset; R = [U[t-1] > theta].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -179,16 +179,46 @@ class Lif(Op):
         ``carried[t]`` is what the past leaves, ``beta U[t-1]`` ('zero': where no reset wiped it out); ``drive[t]`` that and
         the current I[t], the potential before a threshold is taken off. Both are new tensors.
         """
-        v: Tensor = self.load(run)
+        moments = list(self._moments(self.load(run)))[::-1]
+        drive, carried = (torch.cat(parts).unflatten(0, (len(moments), -1)) for parts in zip(*moments, strict=True))
+        return drive, carried
+
+    def _moments(self, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (drive[t], carried[t]) from the last step to the first; V may be overwritten from t on once t is yielded."""
         beta, theta, zero = self.args["beta"], self.args["threshold"], self.args["reset"] == "zero"
-        carried, taken = [torch.zeros_like(v[0])], [torch.zeros_like(v[0])]
-        r: Tensor | None = None
-        for t in range(v.shape[0] - 1):
-            u, r = self._after(v[t], (v[t] > theta).to(v.dtype), r)
-            carried.append(u * beta)
-            taken.append(r)
-        drive = v.clone() if zero else torch.add(v, torch.stack(taken), alpha=theta)
-        return drive, torch.stack(carried)
+        left: list[tuple[Tensor, Tensor]] = []
+        if not zero and not self.args["reset_delay"]:
+            # What a reset left can only be followed forwards.
+            r = None
+            for now in v.unbind()[:-1]:
+                u, r = self._after(now, (now > theta).to(v.dtype), r)
+                left.append((u, r))
+        for t in reversed(range(1, v.shape[0])):
+            u, r = left.pop() if left else self._after(v[t - 1], (v[t - 1] > theta).to(v.dtype), None)
+            yield (v[t].clone() if zero else torch.add(v[t], r, alpha=theta)), u * beta
+        yield v[0].clone(), torch.zeros_like(v[0])
+
+    def attribute(self, run: Run, r: Tensor, over: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
+        """Return what each step's potential gets of a feedback, q (T, B, ...), in place of the adjoint.
+
+        ``q[t] = (r[t] + carried[t+1] q[t+1]) / over(t, drive[t], carried[t])``: a potential shares its feedback among its
+        current and its past, for which see ``history``.
+
+        Args:
+            r: feedback of the spikes, (T*B, ...).
+            over: the divisors (B, ...) of one step.
+        """
+        v, given = self.load(run), self._in_steps(r)
+        sent: list[Tensor] = []
+        past: Tensor | None = None
+        for at, (drive, carried) in enumerate(self._moments(v)):
+            t = v.shape[0] - 1 - at
+            total = given[t] if past is None else torch.addcmul(given[t], past, sent[-1])
+            divisor = over(t, drive, carried)
+            # In V's memory, unless the step is mapped or compiled.
+            sent.append(torch.div(total, divisor, out=v[t]) if run.overwrite else total / divisor)
+            past = carried
+        return v if run.overwrite else torch.stack(sent[::-1])
 
 
 def _room(one: Tensor, steps: int) -> Tensor:
