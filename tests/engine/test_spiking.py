@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.engine.draws import Draws
+from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
 from credit.errors import UserError
 from credit.models import build
@@ -236,3 +238,25 @@ def test_other_transports_and_signals_step(name: str) -> None:
     step = rule.step(x, y)
     assert bool(step.loss.isfinite()) and {"conv2", "head"} <= set(step.signals)
     assert all(p.grad is not None and bool(p.grad.any()) and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize(("reset", "delay"), RESETS)
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_feedback_is_attributed_from_the_last_step_to_the_first(reset: Any, delay: bool, overwrite: bool) -> None:
+    """Against the formula on what ``history`` tells, which the traces' tests hold against numbers."""
+    plan = Plan(network("spiking_mlp", reset, delay))
+    run = plan.run(dict(plan.model.named_parameters()), {}, Draws(0, 0, torch.device("cpu")))
+    run.overwrite = overwrite
+    x, _ = batch("spiking_mlp")
+    with torch.no_grad():
+        plan.forward(run, x)
+        op = next(op for op in plan.ops if op.name == "lif2")
+        assert isinstance(op, Lif)
+        drive, carried = op.history(run)
+        r = torch.randn(drive.shape, dtype=drive.dtype, generator=torch.Generator().manual_seed(1))
+        wanted = torch.zeros_like(drive)
+        for t in reversed(range(len(drive))):
+            past = carried[t + 1] * wanted[t + 1] if t + 1 < len(drive) else 0
+            wanted[t] = (r[t] + past) / (drive[t].abs() + carried[t].abs() + t + 1)
+        q = op.attribute(run, r.flatten(0, 1), lambda t, d, c: d.abs() + c.abs() + t + 1)
+    torch.testing.assert_close(q, wanted, rtol=1e-12, atol=1e-12)
