@@ -14,8 +14,8 @@ from tests.engine.harness import assert_close, case, draws
 from tests.engine.test_op_kinds import CASES, label
 
 BATCH = 6
-# Rows whose cases in this folder all couple samples: by their nature, or because the case moves dim 0.
-COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d"}
+# Rows whose cases in this folder all couple samples: by their nature, or because dim 0 is moved, or holds time too.
+COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind"}
 MOVING: dict[str, list[Any]] = {
     "matmul": [
         case(lambda x, y: torch.matmul(x, y.mT), 2, 3, 5, two=True, linear=True),
