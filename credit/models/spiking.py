@@ -101,7 +101,7 @@ class LIF(nn.Module):
     This is snnTorch's ``Leaky`` (its ``reset_mechanism`` and ``reset_delay``). Backwards dS/dV is the derivative of the fast
     sigmoid, 1 / (1 + slope |V - theta|)^2, and no reset carries a gradient: backpropagation through time as in snnTorch
     with a delay; without one snnTorch's own lets the spike's gradient pass the reset, which this does not.
-    Paper 2 (LFP), Eq. A.9 ff., has ``subtract`` with a delay.
+    Paper 2 (LFP), Eqs. A.14 and A.15, has ``subtract`` with a delay.
 
     Args:
         steps: T, at least 1.
