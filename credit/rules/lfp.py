@@ -94,33 +94,13 @@ class LfpRule(Rule, Sweeper):
 
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: LfpOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
         if self.choices.epsilon <= 0:
             raise UserError(
                 f"rule.epsilon={self.choices.epsilon:g} must be above 0: it keeps denominators from 0; the authors' is "
                 "rule.epsilon=1e-6, and rule=lfp_0 is the rule without one"
             )
-        if self.output_kind != "logits":
-            raise UserError(
-                f"rule '{self.name}' gives a feedback to each class's output, but {type(self.model).__name__} has one output, a "
-                "probability; use a network with a logit for each class, or rule=bp"
-            )
-        self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
-        counts = any(isinstance(op, Readout) for op in self.plan.back)
-        words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
-        kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
-        feedback = lookup("feedback", self._feedback_name())
-        if getattr(feedback, "needs_steps", False) and not counts:
-            raise UserError(
-                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
-                f"{type(self.model).__name__} counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_lenet"
-            )
-        refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {self._feedback_name(): feedback}})
-        made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
-        self.shares: dict[int, Relevance] = {at: made[word] for at, word in words.items()}
-        self.feedback = make(feedback, f"feedback '{self._feedback_name()}'", options)
-        normalizer = self.choices.normalizer
-        normalizer = ("max_abs" if self.spiking else "none") if normalizer == "auto" else normalizer
-        self.normalizer = lookup("normalizer", normalizer)()
+        self._choose(options)
         self.settled = find_settled(self.plan, fold=self.choices.batchnorm == "folded")
         self.divided = {chain[-1].index for chain in self.settled.values()}
         self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
@@ -128,6 +108,36 @@ class LfpRule(Rule, Sweeper):
         self.plan.configure(self)
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
         self._note_frozen()
+
+    def _choose(self, options: Mapping[str, Any]) -> None:
+        """Make the relevance rules, the feedback function and the normalizer that the options name."""
+        words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
+        kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
+        name = self._feedback_name()
+        feedback = lookup("feedback", name)
+        self._refuse_output(feedback)
+        refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {name: feedback}})
+        made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
+        self.shares: dict[int, Relevance] = {at: made[word] for at, word in words.items()}
+        self.feedback = make(feedback, f"feedback '{name}'", options)
+        normalizer = self.choices.normalizer
+        self.normalizer = lookup("normalizer", self._usual_normalizer() if normalizer == "auto" else normalizer)()
+
+    def _refuse_output(self, feedback: Any) -> None:
+        model = type(self.model).__name__
+        if self.output_kind != "logits":
+            raise UserError(
+                f"rule '{self.name}' gives a feedback to each class's output, but {model} has one output, a probability; use a "
+                "network with a logit for each class, or rule=bp"
+            )
+        if getattr(feedback, "needs_steps", False) and not any(isinstance(op, Readout) for op in self.plan.back):
+            raise UserError(
+                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but {model} "
+                "counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_lenet"
+            )
+
+    def _usual_normalizer(self) -> str:
+        return "max_abs" if self.spiking else "none"
 
     def _feedback_name(self) -> str:
         if self.choices.feedback != "auto":

@@ -5,7 +5,7 @@ layer under LFP-epsilon whose weights nobody changes. BatchNorm has two readings
 Every function takes (rule, op, run, signal, add) as `credit.engine.plan.Sweeper.visit` does; signals are feedback times -1 / B.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,14 +65,14 @@ def dropped(rule: "LfpRule", op: Dropout, run: Run, signal: Tensor, add: "AddUpd
 def normalised(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
     """BatchNorm under ``rule.batchnorm=epsilon``: one more layer under LFP-epsilon, its adjoint the full train-mode Jacobian."""
     if rule.choices.batchnorm == "folded":
-        return folded(rule, op, run, signal)(add)
+        return folded(rule, op, run, signal, add)
     quotient = signal / stabilised(run.held[op.index][1], rule.choices.epsilon, op.index in rule.rectified)
     sent, made = op.both(run, quotient)
     add((name, update * run.params[name].abs()) for name, update in made)
     return (None if sent is None else sent * op.load(run)[0],)
 
 
-def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor) -> Callable[["AddUpdates"], Signals]:
+def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
     """BatchNorm and the layer below it as one layer: weights ``W g``, bias ``(b - mean) g + shift``, ``g = scale / std``.
 
     The batch's statistics count as constants. Scale and shift are updated as a layer of their own, ``scale x^ + shift``.
@@ -83,31 +83,30 @@ def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor) -> Callable
     mean, inverse = op.statistics(run)
     scale, shift, bias = op.weight(run), op.bias(run), layer.bias(run)
     gain = inverse if scale is None else inverse * scale
-    share = rule.shares[layer.index]
-    size = None
+    share, size = rule.shares[layer.index], None
     if share.needs_size:
         offset = (-mean if bias is None else bias - mean) * gain
         offset = offset if shift is None else offset + shift
         size = rule.layer(layer, run).size(bias=False) * gain.abs().view(shape) + offset.abs().view(shape)
-    signal = rule.arrive(layer, run, signal)
     own = op.exclusive and run.overwrite
-    q, t = share.share(signal, run.held[op.index][1], size, rectified=op.index in rule.rectified, own=own)
-    unit = (z - mean.view(shape)) * inverse.view(shape)
+    r = rule.arrive(layer, run, signal)
+    q, t = share.share(r, run.held[op.index][1], size, rectified=op.index in rule.rectified, own=own)
+    if op.trains:
+        add(_rescaled(op, run, (z - mean.view(shape)) * inverse.view(shape), q, t))
     if t is not None:
         run.aside[layer.index] = t * gain.abs().view(shape)
+    return (q * gain.view(shape),)
 
-    def finish(add: "AddUpdates") -> Signals:
-        over = [0, *range(2, z.dim())]
-        for role, value in (("weight", unit), ("bias", torch.ones_like(unit))):
-            name = op.params.get(role)
-            if name in op.trains:
-                update = (q * value).sum(over) * run.params[name].abs()
-                if t is not None:
-                    update = update + (t * value.abs()).sum(over) * run.params[name]
-                add([(name, update)])
-        return (q * gain.view(shape),)
 
-    return finish
+def _rescaled(op: BatchNorm, run: Run, unit: Tensor, q: Tensor, t: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield the updates of a folded BatchNorm's scale and shift; ``unit``: the normalised values."""
+    over = [0, *range(2, unit.dim())]
+    for role, value in (("weight", unit), ("bias", torch.ones_like(unit))):
+        name = op.params.get(role)
+        if name is None or name not in op.trains:
+            continue
+        update = (q * value).sum(over) * run.params[name].abs()
+        yield name, update if t is None else update + (t * value.abs()).sum(over) * run.params[name]
 
 
 def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
@@ -123,7 +122,8 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
 
     def over(t: int, drive: Tensor, carried: Tensor) -> Tensor:
         # The same current at every step, or its own.
-        divisor = share.membrane(drive, carried, None if size is None else size[0 if op.args["constant"] else t])
+        here = None if size is None else size[0 if op.args["constant"] else t].view(drive.shape)
+        divisor = share.membrane(drive, carried, here)
         assert divisor is not None
         return divisor
 

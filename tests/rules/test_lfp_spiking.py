@@ -177,3 +177,17 @@ def test_limits_units_where_feedback_is_divided_by_nearly_nothing(name: str, act
 
     assert same(grads(), grads(clip_unit=0.06 if limited else None))
     assert not limited or not same(grads(), grads(clip_unit=None))
+
+
+def test_reshaping_may_stand_between_a_layer_and_its_units() -> None:
+    torch.manual_seed(2)
+    conv, unit = nn.Conv2d(1, 2, 3), LIF(STEPS, 0.9, constant=True)
+    rest = nn.Sequential(nn.Linear(8, 3), LIF(STEPS, 0.9), SpikeCount(STEPS))
+    x, y = 3 * torch.randn(6, 1, 4, 4).double(), torch.arange(6) % 3
+    grads = []
+    for first in ((conv, nn.Flatten(), unit), (conv, unit, nn.Flatten())):
+        net = nn.Sequential(*first, *rest).double()
+        credit.rule("lfp_zpm", net, precision="float64").step(x, y)
+        grads.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    assert grads[0][0].any()
+    torch.testing.assert_close(grads[0], grads[1])
