@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import credit
 from credit.config.compose import compose
 from credit.data import load
 from credit.errors import UserError
@@ -192,3 +193,13 @@ def test_a_run_tells_of_its_weights(tmp_path: Path) -> None:
     prepared = prepare(cfg)
     run = begin(prepared, load(cfg.data, cfg.noise, seed=0, device="cpu"))
     assert any("the head starts fresh, for 2 classes (the weights' are 3)" in note for note in run.notes)
+
+
+@pytest.mark.slow
+def test_timms_vgg_16_is_traced_with_its_convolutional_head_and_takes_every_composite() -> None:
+    model = build({"kind": "timm", "name": "vgg16"}, (3, 64, 64), 20, seed=0)
+    for name in ("lfp_epsilon", "lfp_zpm", "lfp_alphabeta", "lfp_epsilon_zpm", "lfp_epsilon_alphabeta"):
+        rule = credit.rule(name, model)
+        rule.step(torch.randn(2, 3, 64, 64), torch.tensor([3, 7]))
+        moved = [p.grad is not None and bool(p.grad.any()) for n, p in model.named_parameters() if n.endswith("weight")]
+        assert len(moved) == 16 and all(moved), name
