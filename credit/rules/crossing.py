@@ -3,7 +3,8 @@
     q, t = share(r)      updates = |W| (q a^T) + W (t |a|^T)      feedback of a = a (W^T q) + |a| (|W|^T t)
 
 What needs |W| of a dense layer, or is as large as a convolution's output, is made in blocks, so that it never stands in memory
-as a whole: a dense layer's by outputs, a convolution's by samples. Steps that are mapped or compiled take one block.
+as a whole: a dense layer's by outputs, a convolution's by samples. Steps that are mapped or compiled, or run on a GPU, take
+one block.
 """
 
 from collections.abc import Iterator
@@ -70,7 +71,8 @@ class Layer:
 
     def _rows(self, elements: int, least: int, length: int) -> int:
         """Return how many of ``length`` rows make a block."""
-        if not self.run.overwrite:
+        weight = self.run.params[self.op.params["weight"]]
+        if not self.run.overwrite or weight.device.type != "cpu":
             return length
         return max(1, max(least, min(MOST, elements // 8)) * length // elements)
 
