@@ -13,7 +13,8 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from credit.papers.job import Job, Manifest
-from credit.papers.measures import honest_words, measure
+from credit.papers.measures import measure
+from credit.papers.quantities import honest_words
 from credit.papers.spec import Spec
 from credit.records.folder import read_result
 from credit.records.metrics import read_metrics

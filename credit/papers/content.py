@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 from credit.papers.blocks import Block, Box, Fold, Heading, Picture, Table, Text, Verdict, Verdicts
 from credit.papers.collect import Cell, Collection
-from credit.papers.measures import Measure, measure
+from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
+from credit.papers.quantities import Measure
 from credit.papers.verdicts import LEGEND, Judgement
 from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 

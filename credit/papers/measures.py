@@ -6,46 +6,14 @@ in per cent, their differences in points.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
-from typing import Any
 
 from credit.config import schema
 from credit.config.plugins import user_diagnostics
 from credit.errors import UserError, nearest
-
-Result = dict[str, Any]
-Rows = Callable[[], list[dict[str, Any]]]
-"""Reads the rows of metrics.jsonl, oldest first, the first time it is called."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One quantity.
-
-    Attributes:
-        label: what it is, for headings.
-        unit: ``%``, ``points``, ``s``, ``x`` or nothing.
-        decimals: digits behind the point wherever it is printed, and those by which two means are called a tie.
-        function: ``function(result, rows, accuracy)`` returns the run's number, or None where the run has none; `accuracy`
-            is one of `credit.papers.spec.ACCURACIES`.
-        by_epoch: the number in one row of metrics; None: the row does not have it, or (no function) it has no course.
-        higher_is_better: None where neither is.
-        is_time: a time in seconds or its ratio, which differs between machines and from one run to the next.
-        note: what must be known to read it.
-        diagnostic: which one of ``trainer.measure`` finds it; empty: every run has it.
-    """
-
-    label: str
-    unit: str
-    decimals: int
-    function: Callable[[Result, Rows, str], float | None]
-    by_epoch: Callable[[dict[str, Any]], float | None] | None = None
-    higher_is_better: bool | None = True
-    is_time: bool = False
-    note: str = ""
-    diagnostic: str = ""
-
+from credit.papers import quantities as q
+from credit.papers.quantities import Measure, Result, Rows
 
 NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
@@ -84,7 +52,7 @@ def _one(whole: str, name: str) -> Measure:
     diagnostics, keys = (*schema.MEASURES, *own), name.split(".")
     parts = len(keys) > 1 and all(re.fullmatch(r"\w+", key) for key in keys)
     if name in NUMBERS or (parts and keys[0] in (*GROUPS, *diagnostics)):
-        return _path(name, keys[0] if keys[0] in diagnostics else "")
+        return q.number_at(name, keys[0] if keys[0] in diagnostics else "")
     if keys[0] in (*GROUPS, *diagnostics):
         raise UserError(f"unknown measure '{whole}': {keys[0]} is several numbers: write which one, as descent.holds")
     if keys[0] in (*MEASURES, *NUMBERS):
@@ -94,90 +62,6 @@ def _one(whole: str, name: str) -> Measure:
         raise UserError(f"unknown measure '{whole}': {told}")
     text = f"unknown measure '{whole}': {nearest(name, (*MEASURES, *NUMBERS))}"
     raise UserError(f"{text}. A number of metrics.jsonl is written as its path: descent.holds")
-
-
-def _honest(result: Result) -> float | None:
-    """Return the test accuracy in % of the epoch that validation chose; of the last one where nothing was held out."""
-    return _percent((result.get("best") or result.get("last") or {}).get("test_top1"))
-
-
-def honest_words(result: Result) -> str:
-    """Say which epoch `best_val_accuracy` takes."""
-    return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
-
-
-def _accuracy(result: Result, rows: Rows, accuracy: str) -> float | None:
-    if accuracy == "best_val":
-        return _honest(result)
-    last = _last(result, "test_top1")
-    if accuracy == "last":
-        return _percent(last)
-    seen = [row["test_top1"] for row in rows() if row.get("test_top1") is not None]
-    seen += [] if last is None else [last]
-    return _percent(max(seen, default=None))
-
-
-def _lost(result: Result, rows: Rows, accuracy: str) -> float | None:
-    best, last = _accuracy(result, rows, "best_test"), _percent(_last(result, "test_top1"))
-    return None if best is None or last is None else best - last
-
-
-def _gap(row: dict[str, Any]) -> float | None:
-    train, test = row.get("train_top1"), row.get("test_top1")
-    return None if train is None or test is None else 100 * (train - test)
-
-
-def _alignment(row: dict[str, Any]) -> float | None:
-    cosines = _cosines(row)
-    return 100 * fmean(cosines) if cosines else None
-
-
-def _lowest_alignment(row: dict[str, Any]) -> float | None:
-    cosines = _cosines(row)
-    return 100 * min(cosines) if cosines else None
-
-
-def _cosines(row: dict[str, Any]) -> list[float]:
-    layers = (row.get("alignment") or {}).values()
-    return [layer["cosine"] for layer in layers if layer.get("cosine") is not None]
-
-
-def _of_last_row(number: Callable[[dict[str, Any]], float | None]) -> Callable[[Result, Rows, str], float | None]:
-    """Return the measure that is `number` in the last row of metrics that has it."""
-
-    def function(result: Result, rows: Rows, accuracy: str) -> float | None:
-        found = (number(row) for row in reversed(rows()))
-        return next((value for value in found if value is not None), None)
-
-    return function
-
-
-def _share(label: str, key: str, higher_is_better: bool | None, note: str = "") -> Measure:
-    """Return the measure that is a key of a row, a share, in per cent at the last epoch."""
-    return Measure(
-        label,
-        "%",
-        1,
-        lambda result, rows, accuracy: _percent(_last(result, key)),
-        lambda row: _percent(row.get(key)),
-        higher_is_better,
-        note=note,
-    )
-
-
-def _path(name: str, diagnostic: str) -> Measure:
-    """Return the number at a path in a row, that of the last row that has it."""
-    keys = name.split(".")
-
-    def number(row: dict[str, Any]) -> float | None:
-        value: Any = row
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if isinstance(value, int | float) else None
-
-    label = ": ".join(key.replace("_", " ") for key in keys)
-    note = f"`{name}` of the last row of metrics that has it"
-    return Measure(label, "", 3, _of_last_row(number), number, None, note=note, diagnostic=diagnostic)
 
 
 def _over_rows(name: str, over: str, of: Measure) -> Measure:
@@ -197,45 +81,6 @@ def _over_rows(name: str, over: str, of: Measure) -> Measure:
 _OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "min": min, "max": max}
 
 
-def _last(result: Result, key: str) -> float | None:
-    return (result.get("last") or {}).get(key)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
-def _time(label: str, unit: str, decimals: int, key: str) -> Measure:
-    return Measure(
-        label, unit, decimals, lambda result, rows, accuracy: result.get(key), higher_is_better=False, is_time=True
-    )
-
-
-def _gate(label: str, key: str) -> Measure:
-    """Return a number of a gate's shape; see `credit.papers.gates`."""
-    return Measure(label, "", 3, lambda result, rows, accuracy: (result.get("gate") or {}).get(key), None, None)
-
-
-def _found(label: str, path: str, times: float, unit: str, decimals: int, better: bool | None, note: str) -> Measure:
-    """Return a diagnostic's number, by its path in a row, in another unit; that of the last row that has it."""
-    diagnostic = path.partition(".")[0]
-    plain = _path(path, diagnostic).by_epoch
-    assert plain is not None
-
-    def number(row: dict[str, Any]) -> float | None:
-        value = plain(row)
-        return None if value is None else times * value
-
-    return Measure(label, unit, decimals, _of_last_row(number), number, better, note=note, diagnostic=diagnostic)
-
-
-def _signal(label: str, key: str, decimals: int) -> Measure:
-    """Return a number of the signal at the input; see `credit.papers.shattering`."""
-    return Measure(
-        label, "", decimals, lambda result, rows, accuracy: (result.get("signal") or {}).get(key), None, None
-    )
-
-
 _PRUNED = (
     "the smallest weights of linear and convolution layers set to zero, all layers together, without training on; the largest "
     "share up to which test accuracy stays"
@@ -247,44 +92,49 @@ _FED = (
 )
 
 MEASURES = {
-    "accuracy": Measure("test accuracy", "%", 1, _accuracy, lambda row: _percent(row.get("test_top1"))),
+    "accuracy": Measure("test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1"))),
     "best_val_accuracy": Measure(
         "test accuracy, best epoch on validation",
         "%",
         1,
-        lambda result, rows, accuracy: _honest(result),
-        lambda row: _percent(row.get("test_top1")),
+        lambda result, rows, accuracy: q.honest(result),
+        lambda row: q.percent(row.get("test_top1")),
         note="the last epoch where nothing was held out",
     ),
     "best_test_accuracy": Measure(
         "test accuracy, best epoch on test (chosen on test: not an estimate)",
         "%",
         1,
-        lambda result, rows, accuracy: _accuracy(result, rows, "best_test"),
+        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, "best_test"),
         note="what a paper reports that selects on test; of the epochs that were evaluated",
     ),
     "accuracy_lost": Measure(
-        "test accuracy lost since the best evaluation", "points", 1, _lost, higher_is_better=False, note="best minus last"
+        "test accuracy lost since the best evaluation",
+        "points",
+        1,
+        q.accuracy_lost,
+        higher_is_better=False,
+        note="best minus last",
     ),
-    "last_accuracy": _share("test accuracy, last epoch", "test_top1", True),
-    "train_accuracy": _share("training accuracy (on the labels trained on)", "train_top1", None, _FED),
+    "last_accuracy": q.share_of_row("test accuracy, last epoch", "test_top1", True),
+    "train_accuracy": q.share_of_row("training accuracy (on the labels trained on)", "train_top1", None, _FED),
     "gap": Measure(
         "generalisation gap (training on the labels trained on − test accuracy)",
         "points",
         1,
-        lambda result, rows, accuracy: _gap(result.get("last") or {}),
-        _gap,
+        lambda result, rows, accuracy: q.gap(result.get("last") or {}),
+        q.gap,
         None,
         note=_FED,
     ),
-    "memorised": _share("wrong training labels answered", "memorised", False),
-    "recovered": _share("true classes answered in spite of a wrong label", "recovered", True),
+    "memorised": q.share_of_row("wrong training labels answered", "memorised", False),
+    "recovered": q.share_of_row("true classes answered in spite of a wrong label", "recovered", True),
     "alignment": Measure(
         "cosine with backprop's update, mean over layers",
         "%",
         1,
-        _of_last_row(_alignment),
-        _alignment,
+        q.of_last_row(q.alignment),
+        q.alignment,
         None,
         diagnostic="alignment",
     ),
@@ -292,12 +142,12 @@ MEASURES = {
         "cosine with backprop's update, lowest layer",
         "%",
         1,
-        _of_last_row(_lowest_alignment),
-        _lowest_alignment,
+        q.of_last_row(q.lowest_alignment),
+        q.lowest_alignment,
         None,
         diagnostic="alignment",
     ),
-    "sign_changes": _found(
+    "sign_changes": q.in_unit(
         "parameters that changed sign over the last epoch",
         "signs.share",
         100,
@@ -306,7 +156,7 @@ MEASURES = {
         None,
         "or the period that trainer.measure_every asks for",
     ),
-    "parameter_mse": _found(
+    "parameter_mse": q.in_unit(
         "mean squared change of the parameters over the last epoch, times 10^9",
         "drift.mse",
         1e9,
@@ -315,10 +165,10 @@ MEASURES = {
         None,
         "or the period that trainer.measure_every asks for",
     ),
-    "parameter_ratio": _found(
+    "parameter_ratio": q.in_unit(
         "median over 75th percentile of the parameters' absolute values", "magnitudes.ratio", 1, "", 3, None, ""
     ),
-    "prunable": _found(
+    "prunable": q.in_unit(
         "weights prunable at 0.9 of the accuracy",
         "pruning.prunable",
         100,
@@ -327,7 +177,7 @@ MEASURES = {
         True,
         f"{_PRUNED} above 0.9 of the unpruned",
     ),
-    "prunable_within_1": _found(
+    "prunable_within_1": q.in_unit(
         "weights prunable at a loss of one point",
         "pruning.prunable_within_1",
         100,
@@ -336,15 +186,15 @@ MEASURES = {
         True,
         f"{_PRUNED} within a point of the unpruned",
     ),
-    "signal_correlation": _signal("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
-    "signal_rms": _signal("RMS of the signal at the input", "rms", 4),
-    "signal_typical": _signal("median of the signal's absolute values over the largest", "typical", 4),
-    "gate_from": _gate("least z at which the gate passes", "from"),
-    "gate_to": _gate("largest z at which the gate passes", "to"),
-    "gate_peak": _gate("gate's largest factor", "peak"),
-    "gate_mean": _gate("gate's mean factor over the z shown", "mean"),
-    "seconds_per_epoch": _time("seconds an epoch", "s", 2, "seconds_per_epoch"),
-    "time_ratio": _time("time over the reference's", "x", 2, "time_ratio"),
-    "total_seconds": _time("seconds a run", "s", 1, "seconds"),
+    "signal_correlation": q.signal_number("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
+    "signal_rms": q.signal_number("RMS of the signal at the input", "rms", 4),
+    "signal_typical": q.signal_number("median of the signal's absolute values over the largest", "typical", 4),
+    "gate_from": q.gate_number("least z at which the gate passes", "from"),
+    "gate_to": q.gate_number("largest z at which the gate passes", "to"),
+    "gate_peak": q.gate_number("gate's largest factor", "peak"),
+    "gate_mean": q.gate_number("gate's mean factor over the z shown", "mean"),
+    "seconds_per_epoch": q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
+    "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
+    "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
 }
 """Measures by name; `measure` also reads paths."""

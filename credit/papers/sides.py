@@ -7,7 +7,8 @@ from typing import Any
 
 from credit.papers.collect import Cell, Collection
 from credit.papers.expression import Best, CellRef, Comparison, Minus, Number, Side, cells
-from credit.papers.measures import Measure, measure
+from credit.papers.measures import measure
+from credit.papers.quantities import Measure
 from credit.papers.spec import Claim
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from credit.papers.inference import Estimate
-from credit.papers.measures import Measure
+from credit.papers.quantities import Measure
 from credit.papers.spec import Claim
 from credit.papers.words import number, signed, unit_of_difference
 

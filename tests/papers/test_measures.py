@@ -9,7 +9,8 @@ import pytest
 from credit.config.plugins import use_folders
 from credit.errors import UserError
 from credit.papers.courses import by_epoch, by_layer
-from credit.papers.measures import GROUPS, MEASURES, NUMBERS, Rows, measure
+from credit.papers.measures import GROUPS, MEASURES, NUMBERS, measure
+from credit.papers.quantities import Rows
 from credit.papers.spec import Diverged
 from credit.records import read_metrics, read_result
 from tests.papers.digits import Digits
