@@ -33,8 +33,9 @@ def draw_boxes(figure: Figure, held: Collection) -> Canvas | None:
     for edge in range(1, len(rows)):
         axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     axes.set_xticks(range(len(rows)), [held.spec.rows[row].label for row in rows])
-    axes.use_sticky_edges = False  # or a median of 100 % would lie on the frame
-    axes.set(xlim=(-0.5, len(rows) - 0.5), ylabel=axis_label(name))
+    ends = [values[at] for values in told.values() if values for at in (0, -1)]
+    room = 0.04 * (max(ends) - min(ends)) or 1.0  # so that no median lies on the frame
+    axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(min(ends) - room, max(ends) + room), ylabel=axis_label(name))
     finish(canvas, [axes], held, columns, False, "bars")
     return canvas
 
