@@ -182,6 +182,12 @@ def test_the_twenty_classes_of_paper_2_are_those_of_its_names():
     assert cfg.classes is not None and [CATEGORIES[synsets.index(wnid)] for wnid in cfg.classes] == names
 
 
+def test_imagenet_20_brings_torchvisions_network() -> None:
+    arch = compose(["data=imagenet20"]).arch
+    assert (arch["kind"], arch["norm"], arch["dense"], arch["dropout"]) == ("vgg16", "none", [4096, 4096], 0.5)
+    assert compose(["data=imagenet20", "arch=lenet5"]).arch["kind"] == "lenet5"
+
+
 def test_imagenet_20_says_where_it_is_looked_for_and_what_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.setenv("CREDIT_DATA", str(tmp_path))
     cfg = compose(["data=imagenet20", "data.batch_size=2"]).data
