@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 
 from credit.config import check
 from credit.config.compose import compose
@@ -14,7 +15,9 @@ from credit.data.batches import Batches
 from credit.errors import UserError
 from credit.records import read_metrics, run_folder, run_name
 from credit.records.identity import decisive
+from credit.rules import registry
 from credit.rules.api import build, read
+from credit.rules.sweep import SweepRule
 from credit.training import prepare, train, train_together
 from credit.training.choose import choose
 from credit.training.dead import DeadLayers
@@ -163,3 +166,30 @@ def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_pat
     monkeypatch.setattr("credit.config.folders.user_folders", lambda: (tmp_path,))
     assert run_name(warm) != run_name(config("fa", trainer=WARM | {"warm_rule": "dfa"}))
     assert decisive(warm)["trainer"]["warm_rule"] == {"kind": "sweep", "signal": "hinge", "name": "bp"}
+
+
+class Learning(SweepRule):
+    """Backprop with a parameter of its own."""
+
+    def setup(self, options):
+        super().setup(options)
+        self._own = torch.nn.Parameter(torch.ones(1))
+
+    def named_parameters(self):
+        yield "own", self._own
+
+
+def test_rules_with_parameters_of_their_own(config, monkeypatch):
+    monkeypatch.setitem(registry.FAMILIES["rule"], "learning", Learning)
+    cfg = config("fa", trainer={"warm_rule": "learning", "warm_steps": 3})
+    with pytest.raises(
+        UserError, match="trainer.warm_rule=learning: this rule learns parameters of its own, which rule=fa"
+    ):
+        prepare(cfg)
+    cfg = config("bp", rule={"kind": "learning", "name": "learning"}, trainer=WARM | {"replicate": "auto"})
+    assert train(cfg, console=False)["steps"] == 10
+    assert "rule=learning learns parameters of its own" in choose(cfg, 3).why
+    with pytest.raises(UserError, match="train_together: rule=learning learns parameters of its own"):
+        train_together(
+            [cfg, config("bp", rule={"kind": "learning", "name": "learning"}, trainer=WARM, seed=1)], console=False
+        )
