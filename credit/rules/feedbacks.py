@@ -2,6 +2,7 @@
 
 Each is called with (logits, y) and returns the feedback r (B, C) and the loss, 0-d. r is ascent, per sample (not divided by
 the batch size): where it has the logit's own sign, the logit is to keep its sign and grow in size. The loss is for the log.
+One that is 0 for a logit of 0 says ``silent_at_zero = True``: a ReLU above may then forget what was below 0.
 One that scores spike counts says so, ``needs_steps = True``, and is called with (counts, y, steps=L).
 One of your own is a plain function, ``@credit.rules.feedback("name")``.
 Sources: LFP (paper 2) Eq. 6 and 7, Appendix A.1, Eq. A.16; what the text leaves open is as in the authors' release.
@@ -39,6 +40,8 @@ def _wrong(o: Tensor, y: Tensor) -> Tensor:
 class Sigmoid:
     """``o_c (y_c - sigmoid(o_c))`` (Eq. 7). Loss: binary cross-entropy of every logit, summed over classes, mean over samples."""
 
+    silent_at_zero: ClassVar[bool] = True
+
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         target = _onehot(o, y)
         loss = F.binary_cross_entropy_with_logits(o, target, reduction="sum") / o.shape[0]
@@ -49,6 +52,8 @@ class Sigmoid:
 @dataclass(frozen=True)
 class Softmax:
     """``o_c (y_c - softmax(o)_c)``. Loss: cross-entropy."""
+
+    silent_at_zero: ClassVar[bool] = True
 
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logs = F.log_softmax(o, 1)
@@ -67,6 +72,8 @@ class BoundedSoftmax:
         lower_bound, upper_bound: 0 <= lower_bound <= upper_bound <= 1.
         sign_only: ``sign(o_c)`` in place of ``o_c``.
     """
+
+    silent_at_zero: ClassVar[bool] = True
 
     lower_bound: float = 0.0
     upper_bound: float = 1.0
@@ -98,6 +105,10 @@ class Reward:
 
     reward_sign: bool = True
 
+    @property
+    def silent_at_zero(self) -> bool:
+        return self.reward_sign
+
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         right = (answers(o) == y).to(o.dtype).unsqueeze(1)
         reward = _onehot(o, y).mul_(2 * right - 1)
@@ -114,6 +125,10 @@ class Misclassification:
     """
 
     reward_sign: bool = True
+
+    @property
+    def silent_at_zero(self) -> bool:
+        return self.reward_sign
 
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         reward = -(o > o.gather(1, y.unsqueeze(1))).to(o.dtype)

@@ -1,19 +1,23 @@
 """What a relevance rule reads off a plan: where values cannot be negative, and which layers are one with what follows them."""
 
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.arithmetic import Add, Cat, Mean
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Mean
 from credit.engine.ops.base import Op
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
 from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
-from credit.engine.ops.spiking import Lif
-from credit.engine.ops.weighted import Weighted
+from credit.engine.ops.spiking import Lif, Readout
+from credit.engine.ops.weighted import Pad, Weighted
 from credit.engine.plan import Plan
 from credit.errors import UserError
 
 _NEVER_BELOW_ZERO = ("relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "step")
 _KEEP_SIGNS = (MaxPool, AvgPool, AdaptivePool, View, Permute, Select, Split, Expand, Stack, Dropout, Mean, Cat)
+_ZERO_AT_ZERO = ("relu", "leaky_relu", "relu6", "elu", "tanh", "identity", "gelu", "silu", "sign")
+# An input's feedback is a multiple of the input; or that of the output it went to.
+_BY_CONTRIBUTION = (Weighted, BatchNorm, AvgPool, Add, Affine, Mean, Readout)
+_ROUTES = (MaxPool, AdaptivePool, View, Permute, Select, Split, Expand, Stack, Cat, Pad, Dropout)
 # What may stand between a layer of weights and a spiking neuron: linear, or routing, in the weights' units.
 BETWEEN = (MaxPool, AvgPool, AdaptivePool, View, Dropout)
 
@@ -41,8 +45,45 @@ def rectified(plan: Plan) -> set[int]:
     return {
         makers[op.inputs[0]]
         for op in plan.ops
-        if isinstance(op, Activate) and op.args["name"] == "relu" and op.overwrite and op.inputs[0] in makers
+        if isinstance(op, Activate)
+        and op.args["name"] == "relu"
+        and op.overwrite
+        and "input" not in op.keeps
+        and op.inputs[0] in makers
     }
+
+
+def silent_at_zero(plan: Plan, logits: bool) -> set[int]:
+    """Return the slots of values that surely get no feedback where they are 0; ``logits``: whether logits of 0 get none."""
+    readers: dict[int, list[Op]] = {}
+    for op in plan.back:
+        for slot in op.inputs:
+            readers.setdefault(slot, []).append(op)
+    sure: set[int] = set()
+
+    def silent(op: Op) -> bool:
+        if isinstance(op, Activate):
+            return op.out in sure and op.args["name"] in _ZERO_AT_ZERO
+        average = isinstance(op, AdaptivePool) and op.args["mode"] == "avg"
+        return average or isinstance(op, _BY_CONTRIBUTION) or (isinstance(op, _ROUTES) and op.out in sure)
+
+    for op in plan.back:
+        if (op.out != plan.exit or logits) and all(silent(reader) for reader in readers.get(op.out, [])):
+            sure.add(op.out)
+    return sure
+
+
+def counts_spikes(plan: Plan) -> bool:
+    """Whether the logits are counts of spikes: a readout's, of values that a spiking neuron made."""
+    makers = {op.out: op for op in plan.ops}
+
+    def made(slot: int) -> Op | None:
+        while isinstance(op := makers.get(slot), View | MaxPool):
+            slot = op.inputs[0]
+        return op
+
+    last = made(plan.exit)
+    return isinstance(last, Readout) and isinstance(made(last.inputs[0]), Lif)
 
 
 def above(plan: Plan, op: Op) -> list[Op]:

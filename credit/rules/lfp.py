@@ -22,7 +22,7 @@ from credit.rules import feedbacks, normalizers, passage, relevance
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.composite import assign
 from credit.rules.crossing import Layer
-from credit.rules.layers import find_settled, nonnegative, rectified
+from credit.rules.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
 from credit.rules.registry import lookup, make, register
 from credit.rules.relevance import Relevance
 from credit.rules.rule import Computed, Rule, SharedOptions
@@ -40,7 +40,8 @@ class LfpOptions(SharedOptions):
         relevance: how layers share feedback: a registered relevance rule, with options of its own.
         composite: other relevance rules for some layers: a selector (``linear``, ``conv``, ``first``, ``last``, a position
             counted from 0, or a pattern of names) to a rule's name; of several that fit, the later counts.
-        feedback: the feedback function at the output; ``auto``: ``spiking`` on spiking networks, else ``sigmoid`` (Eq. 7).
+        feedback: the feedback function at the output; ``auto``: ``spiking`` where the logits are counts of spikes, else
+            ``sigmoid`` (Eq. 7).
         normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch; ``auto``: on
             spiking networks (as in the paper), else ``none``.
         reduction: ``mean`` of the samples' updates, or their ``sum`` (the authors' first release).
@@ -72,6 +73,7 @@ class LfpRule(Rule, Sweeper):
         linear: the ops between, which that divided signal crosses by their adjoints.
         rectified: ops whose kept output was rectified in place, which loses nothing: there feedback is 0.
         nonnegative: slots of values that are never below 0.
+        silent: slots of values that get no feedback where they are 0.
     """
 
     OPTIONS = LfpOptions
@@ -105,6 +107,7 @@ class LfpRule(Rule, Sweeper):
         self.divided = {chain[-1].index for chain in self.settled.values()}
         self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
         passage.refuse(self)
+        self.silent = silent_at_zero(self.plan, bool(getattr(self.feedback, "silent_at_zero", False)))
         self.plan.configure(self)
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
         self._note_frozen()
@@ -130,10 +133,12 @@ class LfpRule(Rule, Sweeper):
                 f"rule '{self.name}' gives a feedback to each class's output, but {model} has one output, a probability; use a "
                 "network with a logit for each class, or rule=bp"
             )
-        if getattr(feedback, "needs_steps", False) and not any(isinstance(op, Readout) for op in self.plan.back):
+        if getattr(feedback, "needs_steps", False) and not counts_spikes(self.plan):
+            some = any(isinstance(op, Readout) for op in self.plan.back)
             raise UserError(
-                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but {model} "
-                "counts no spikes; write rule.feedback=sigmoid, or use arch=spiking_lenet"
+                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
+                f"{'the logits of ' * some}{model} {'are no counts of spikes' if some else 'counts no spikes'}; write "
+                "rule.feedback=sigmoid, or use arch=spiking_lenet"
             )
 
     def _usual_normalizer(self) -> str:
@@ -142,7 +147,7 @@ class LfpRule(Rule, Sweeper):
     def _feedback_name(self) -> str:
         if self.choices.feedback != "auto":
             return self.choices.feedback
-        return "spiking" if self.spiking else "sigmoid"
+        return "spiking" if counts_spikes(self.plan) else "sigmoid"
 
     def _note_frozen(self) -> None:
         params = {name: self._params[name] for name in self.plan.trainable}
@@ -185,7 +190,8 @@ class LfpRule(Rule, Sweeper):
         return passage.holds(self, op)
 
     def keeps(self, op: Activate) -> set[str]:
-        return set()
+        # A ReLU that is told something where it is 0 must not overwrite what it was made of.
+        return set() if op.out in self.silent else {"input"}
 
     def visit(self, op: Op, run: Run, signal: Tensor, add: Add) -> Signals:
         if isinstance(op, Weighted):

@@ -142,7 +142,7 @@ def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif) -> Tensor:
 def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
     """The count of spikes: feedback by A.16 goes to every step where it encourages, else to the steps that fired.
 
-    Any other feedback function's is shared by the spikes in proportion.
+    Any other feedback function's is shared in proportion, by spikes or by whatever else was summed.
     """
     spikes = op.spikes(run)
     counts = spikes.sum(0)
@@ -150,7 +150,7 @@ def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUp
         # The signal is the feedback times -1 / B: below 0 where it encourages.
         r = torch.where(signal < 0, signal, spikes * signal)
     else:
-        r = spikes * (signal / (counts + rule.choices.epsilon))
+        r = spikes * (signal / stabilised(counts, rule.choices.epsilon))
     return (r.flatten(0, 1),)
 
 

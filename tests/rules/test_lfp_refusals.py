@@ -77,6 +77,7 @@ def norm_first() -> nn.Module:
         (mlp, "lfp_epsilon", {"composite": {"4": "zpm"}}, ("rule.composite={4:zpm}: no layer of Sequential fits '4'; valid: first",
                                                            "a position from 0 to 2")),
         (mlp, "lfp_epsilon", {"composite": {"first": "zpn"}}, ("zpn: there is no relevance of this name; did you mean 'zpm'",)),
+        (mlp, "lfp_epsilon", {"composite": {"conv": "zpn"}}, ("rule.relevance=zpn: there is no relevance of this name",)),
         (mlp, "lfp_epsilon", {"composite": "zpm"}, ("rule.composite=zpm is a str", "such as {conv:zpm}")),
         # networks
         (normed, "lfp_epsilon", {}, ("rule 'lfp_epsilon' on batch_norm 'norm", "in Residual", "rule.batchnorm=folded",
@@ -138,6 +139,26 @@ def test_an_own_function_is_the_rules_feedback() -> None:
     for key, update in updates.items():
         close(-torch.from_numpy(nets.gradients(model)[key]), update, key)
     torch.testing.assert_close(step.loss, F.cross_entropy(step.logits, y))
+
+
+@pytest.mark.parametrize("name", ["lfp_epsilon", "lfp_zpm", "lfp_alphabeta"])
+@pytest.mark.parametrize("middle", ["relu", "sigmoid"])
+def test_feedback_that_is_not_0_where_a_relu_is_meets_what_the_relu_forgot(name: str, middle: str) -> None:
+    """A plain reward at logits that a ReLU made, and a ReLU below another activation that is not 0 at 0."""
+    act = nets.ACTIVATIONS[middle]
+    model = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), act(), nn.Linear(6, nets.CLASSES), nn.ReLU()).double()
+    nets._randomize(model, 3, 1.5)
+    x, y = nets.batch(model, (7,))
+    step = credit.rule(name, model, feedback="reward", reward_sign=False, clip_unit=None).step(x, y)
+    function = FAMILIES["feedback"]["reward"](reward_sign=False)
+    told = function(step.logits, y)[0]
+    assert bool(((told != 0) & (step.logits == 0)).any())
+    _, updates, _ = twins_lfp.step(
+        parts_of(model, (7,)), x.numpy(), y.numpy(), twins_lfp.Settings(name.removeprefix("lfp_")),
+        lambda o, labels: told.numpy(),
+    )  # fmt: skip
+    for key, update in updates.items():
+        close(-torch.from_numpy(nets.gradients(model)[key]), update, key)
 
 
 @pytest.mark.parametrize("word", ["softmax", "reward", "misclassification", "bounded_softmax"])

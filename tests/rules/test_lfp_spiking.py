@@ -150,6 +150,29 @@ def test_other_feedback_is_shared_by_the_spikes() -> None:
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_the_spiking_feedback_is_for_counts_of_spikes(after: bool) -> None:
+    """Where a layer without spikes stands before or after the count, it is not chosen, and refused where it is asked for."""
+    torch.manual_seed(0)
+    last = [SpikeCount(STEPS), nn.Linear(6, 3)] if after else [nn.Linear(6, 3), SpikeCount(STEPS)]
+    net = nn.Sequential(nn.Linear(5, 6), LIF(STEPS, 0.9, constant=True), *last).double()
+    with pytest.raises(
+        UserError, match="but the logits of Sequential are no counts of spikes; write rule.feedback=sigmoid"
+    ):
+        credit.rule("lfp_epsilon", net, feedback="spiking")
+    x, y = 3 * torch.randn(8, 5).double(), torch.arange(8) % 3
+    rule = credit.rule("lfp_epsilon", net, precision="float64", normalizer="none", clip_unit=None, epsilon=1e-12)
+    step = rule.step(x, y)
+    # The last layer is an ordinary one under LFP-epsilon: |w| times the gradient of the logits' cross-entropies.
+    head: Any = net[3] if after else net[2]
+    spikes = net[:2](x).detach()
+    logits = head(spikes.unflatten(0, (STEPS, -1)).sum(0)) if after else head(spikes).unflatten(0, (STEPS, -1)).sum(0)
+    torch.testing.assert_close(step.logits, logits.detach())
+    loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(y, 3).double(), reduction="sum") / len(x)
+    (gradient,) = torch.autograd.grad(loss, head.weight)
+    torch.testing.assert_close(head.weight.grad, head.weight.detach().abs() * gradient, rtol=1e-6, atol=1e-12)
+
+
 @pytest.mark.parametrize("relevance", ["alphabeta", "gamma"])
 def test_refuses_rules_without_a_form_for_membranes(relevance: str) -> None:
     with pytest.raises(UserError, match=r"feeds spiking neurons .* LFP-epsilon and LFP-z\+z- \(and LFP-0\) only"):
