@@ -148,7 +148,7 @@ MEASURES = {
         diagnostic="alignment",
     ),
     "sign_changes": q.in_unit(
-        "parameters that changed sign over the last epoch",
+        "parameters that changed sign (over the last epoch)",
         "signs.share",
         100,
         "%",
@@ -166,7 +166,7 @@ MEASURES = {
         "or the period that trainer.measure_every asks for",
     ),
     "parameter_ratio": q.in_unit(
-        "median over 75th percentile of the parameters' absolute values", "magnitudes.ratio", 1, "", 3, None, ""
+        "median over 75th percentile (of the parameters' absolute values)", "magnitudes.ratio", 1, "", 3, None, ""
     ),
     "prunable": q.in_unit(
         "weights prunable at 0.9 of the accuracy",

@@ -79,7 +79,7 @@ def test_figure_5_begins_two_columns_with_gradients() -> None:
     warm = {column: (config.trainer.warm_rule, config.trainer.warm_steps) for column, config in held.items()}
     assert warm["warm_epsilon"] == warm["warm_zpm"] == ("bp", 100) and warm["epsilon"] == (None, None)
     assert held["gradient"].rule["normalizer"] == "none" and held["warm_zpm"].rule["normalizer"] == "max_abs"
-    assert held["zpm"].trainer.measure == ["signs", "magnitudes", "pruning"] and held["zpm"].data.batch_size == 32
+    assert held["zpm"].trainer.measure[2:] == ["pruning", "pruning_by_layer"] and held["zpm"].data.batch_size == 32
 
 
 def test_boxes_are_quartiles() -> None:
@@ -138,6 +138,11 @@ REFUSED = [
         "shattering is measured over a grid of 1-D inputs; write data=sign_line",
     ),
     ([*SHATTERING, "rule=bp"], {"lags": 0}, "options.lags=0: how many lags"),
+    (
+        [*SHATTERING, "rule=bp", "data.normalize=unit"],
+        {},
+        "data.normalize=unit: the signal is shown over the inputs as",
+    ),
     ([*SHATTERING, "rule=lfp_epsilon", "rule.epsilon=0"], {}, "epsilon"),
 ]
 
