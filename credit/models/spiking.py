@@ -179,6 +179,8 @@ def _refuse(group: str, **values: float) -> None:
     }  # fmt: skip
     for option, value in values.items():
         fits, why, good = needs[option]
+        if option == "steps" and type(value) is not int:
+            raise UserError(f"{group}steps={value!r}: give a whole number of time steps, for example {group}steps=25")
         if not fits(value):
             raise UserError(f"{group}{option}={value:g}: {why}; for example {group}{option}={good:g}")
 

@@ -122,7 +122,7 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
 
     def over(t: int, drive: Tensor, carried: Tensor) -> Tensor:
         # The same current at every step, or its own.
-        here = None if size is None else size[0 if op.args["constant"] else t].view(drive.shape)
+        here = None if size is None else size[0 if op.args["constant"] else t].reshape(drive.shape)
         divisor = share.membrane(drive, carried, here)
         assert divisor is not None
         return divisor

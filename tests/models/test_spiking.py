@@ -149,6 +149,7 @@ def test_a_spike_needs_more_than_the_threshold() -> None:
     ("make", "words"),
     [
         (lambda: LIF(0, 0.9), ("steps=0", "one step at least")),
+        (lambda: LIF(2.5, 0.9), ("steps=2.5: give a whole number",)),  # type: ignore[arg-type]
         (lambda: LIF(5, 0.0), ("beta=0:", "(0, 1]", "beta=0.9")),
         (lambda: LIF(5, 1.5), ("beta=1.5", "(0, 1]")),
         (lambda: LIF(5, float("nan")), ("beta=nan", "(0, 1]")),

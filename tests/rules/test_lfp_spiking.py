@@ -202,14 +202,18 @@ def test_limits_units_where_feedback_is_divided_by_nearly_nothing(name: str, act
     assert not limited or not same(grads(), grads(clip_unit=None))
 
 
-def test_reshaping_may_stand_between_a_layer_and_its_units() -> None:
-    torch.manual_seed(2)
-    conv, unit = nn.Conv2d(1, 2, 3), LIF(STEPS, 0.9, constant=True)
-    rest = nn.Sequential(nn.Linear(8, 3), LIF(STEPS, 0.9), SpikeCount(STEPS))
-    x, y = 3 * torch.randn(6, 1, 4, 4).double(), torch.arange(6) % 3
+@pytest.mark.parametrize("below", [False, True])
+def test_reshaping_may_stand_between_a_layer_and_its_units(below: bool) -> None:
+    """Also above other units, from where on an image's channels lie side by side in memory."""
+    x, y = 3 * torch.randn(6, 1, 6, 6).double(), torch.arange(6) % 3
     grads = []
-    for first in ((conv, nn.Flatten(), unit), (conv, unit, nn.Flatten())):
-        net = nn.Sequential(*first, *rest).double()
+    for flat_first in (True, False):
+        torch.manual_seed(2)
+        unit = LIF(STEPS, 0.9, constant=not below)
+        under = [nn.Conv2d(1, 3, 3), LIF(STEPS, 0.9, constant=True)] if below else [nn.AvgPool2d(2)]
+        conv = nn.Conv2d(3 if below else 1, 2, 3 if below else 2)
+        middle = [nn.Flatten(), unit] if flat_first else [unit, nn.Flatten()]
+        net = nn.Sequential(*under, conv, *middle, nn.Linear(8, 3), LIF(STEPS, 0.9), SpikeCount(STEPS)).double()
         credit.rule("lfp_zpm", net, precision="float64").step(x, y)
         grads.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
     assert grads[0][0].any()
