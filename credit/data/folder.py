@@ -53,7 +53,7 @@ def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None
 
     Raises:
         UserError: a missing or empty part, a test class that has no training folder, or a class of `only` that has no folder
-            or is named twice.
+            or no image, or is named twice.
     """
     held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
     if not (folder / "train").is_dir() or held_out is None:
@@ -75,6 +75,13 @@ def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None
     for part, files in (("train", train), (held_out.name, test)):
         if not files:
             raise UserError(f"{folder / part}: holds no image ({', '.join(SUFFIXES)}) in any class folder")
+        present = {classes[label] for _, label in files}
+        lacking = [] if only is None else [name for name in classes if name not in present]
+        if lacking:
+            raise UserError(
+                f"data.classes: {folder / part / lacking[0]} holds no image ({', '.join(SUFFIXES)}); unpack the class's images "
+                f"there, or leave it out of data.classes"
+            )
     if image_size is not None:
         return Listing(classes, train, test, (image_size, image_size))
     with _opened(train[0][0]) as image:

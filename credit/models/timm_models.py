@@ -8,7 +8,7 @@ from torch import nn
 
 from credit.errors import UserError
 from credit.models import checks
-from credit.models.weights import read_weights
+from credit.models.weights import misfit, read_weights
 
 # Where timm's residual families keep the 7x7 stride-2 convolution and the max pool of their ImageNet stem.
 _STEMS = (("conv1", "maxpool"), ("features.conv0", "features.pool0"))
@@ -159,10 +159,9 @@ def _check_names(name: str, path: str, state: dict[str, torch.Tensor], model: nn
     missing = sorted(key for key in own - found if not key.endswith("num_batches_tracked"))
     unknown = sorted(found - own)
     if missing or unknown:
-        lacks = f"{len(missing)} of its tensors are missing ({', '.join(missing[:3])}), " if missing else ""
         raise UserError(
-            f"arch.pretrained={path!r}: the weights do not fit timm {name}: {lacks}{len(unknown)} belong to no layer "
-            f"({', '.join(unknown[:3])}). Give a file saved from this model, or arch.pretrained=false"
+            f"arch.pretrained={path!r}: the weights do not fit timm {name}: {misfit(missing, unknown)}. Give a file saved from "
+            f"this model, or arch.pretrained=false"
         )
 
 

@@ -4,7 +4,7 @@ No file can run code: safetensors holds tensors alone, and torch's own format is
 """
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -41,12 +41,19 @@ def read_weights(path: str) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words advise to load it without protection
+        raise UserError(
+            f"{given} is damaged, or holds more than tensors, which may be code and is not run; fetch or save it again, as "
+            f"tensors alone"
+        ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{given} cannot be read: {reason}; fetch or save it again, as tensors alone") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # as training scripts wrap it
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise UserError(f"{given} holds no state dict (tensors by name): save model.state_dict()")
     return dict(state)
 
@@ -67,10 +74,9 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in own]
     if missing or unknown:
-        lacks = f"{len(missing)} of its tensors are missing ({', '.join(missing[:3])}), " if missing else ""
         raise UserError(
-            f"{told}: the weights do not fit this network: {lacks}{len(unknown)} belong to no layer ({', '.join(unknown[:3])}). "
-            f"Give a file saved from this architecture with these options"
+            f"{told}: the weights do not fit this network: {misfit(missing, unknown)}. Give a file saved from this architecture "
+            f"with these options"
         )
     shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in state}
     replaced = any(shapes[name][0] != shapes[name][1] for name in head)
@@ -92,3 +98,11 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
         f"{told}: the head starts fresh, for {shapes[name][1][0]} classes (the weights' are {shapes[name][0][0]}); all other "
         f"layers are pretrained"
     )
+
+
+def misfit(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    """Say which of a network's tensors a file lacks and which of the file's belong to no layer; one of both is not empty."""
+    parts = [f"{len(missing)} of its tensors are missing ({', '.join(missing[:3])})"] if missing else []
+    if unknown:
+        parts.append(f"{len(unknown)} of the file's belong to no layer ({', '.join(unknown[:3])})")
+    return ", ".join(parts)

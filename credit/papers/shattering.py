@@ -39,6 +39,10 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
         raise UserError(
             f"data={config.data.kind}: shattering is measured over a grid of 1-D inputs; write data=sign_line data.step=0.02"
         )
+    if config.data.normalize != "none":
+        raise UserError(
+            f"data.normalize={config.data.normalize}: the signal is shown over the inputs as they are; leave it out"
+        )
     _made(config)
 
 

@@ -41,6 +41,8 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
         warm = plain["trainer"]["warm_rule"]
         plain["trainer"]["warm_rule"] = rule_settings(warm) or warm
     _settle_weights(plain["arch"])
+    if plain["data"].get("classes"):  # folders are taken in the order of their names
+        plain["data"]["classes"] = sorted(plain["data"]["classes"])
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     settled: dict[str, Any] = _plain_numbers(plain)

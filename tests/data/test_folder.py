@@ -9,6 +9,7 @@ from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import describe, load
 from credit.data.folder import read_folder
 from credit.errors import UserError
+from credit.records.identity import run_name
 from tests.data.fakes import write_image
 
 
@@ -134,6 +135,19 @@ def test_chosen_classes_alone_are_read_and_numbered_in_order(folder):
 def test_classes_that_cannot_be_chosen_are_named(folder, classes, words):
     message = refusal(folder, classes=classes)
     assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_chosen_class_without_images_is_named(folder, part):
+    for image in (folder / part / "bee").iterdir():
+        image.unlink()
+    assert f"{folder / part / 'bee'} holds no image" in refusal(folder, classes=["ant", "bee"])
+
+
+def test_the_order_in_which_classes_are_chosen_decides_nothing():
+    words = ["data=image_folder", "data.path=x", "data.image_size=8", "rule=bp"]
+    names = [run_name(compose([*words, f"data.classes=[{chosen}]"])) for chosen in ("ant,bee", "bee,ant", "ant,cat")]
+    assert names[0] == names[1] != names[2]
 
 
 def test_a_flat_validation_folder_is_explained(folder):
