@@ -15,6 +15,8 @@ from credit.rules import api
 class InSnnTorch(nn.Module):
     """The same network as users of snnTorch write it: a loop over time around all layers, `LIF` as its ``Leaky``.
 
+    All layers run at every step, also the first convolution, whose input never changes and which ours runs once an image.
+
     Args:
         model: a sequence of layers that ends with `SpikeCount`; its weights are copied.
     """

@@ -23,7 +23,7 @@ from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.composite import assign
 from credit.rules.crossing import Layer
 from credit.rules.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
-from credit.rules.registry import lookup, make, register
+from credit.rules.registry import fields, lookup, make, register
 from credit.rules.relevance import Relevance
 from credit.rules.rule import Computed, Rule, SharedOptions
 
@@ -89,7 +89,7 @@ class LfpRule(Rule, Sweeper):
 
         There a unit at its threshold hands on a whole feedback divided by nearly nothing.
         """
-        words = {options.get("relevance", "epsilon"), *(options.get("composite") or {}).values()}
+        words = set(assign(self.plan, options.get("relevance", "epsilon"), options.get("composite") or {}).values())
         jumps = any(isinstance(op, Activate) and op.args["name"] in NOT_ZERO_AT_ZERO for op in self.plan.back)
         spikes = any(isinstance(op, Lif) for op in self.plan.back)
         return 0.06 if spikes or (jumps and not words.isdisjoint(("zero", "epsilon"))) else None
@@ -110,11 +110,13 @@ class LfpRule(Rule, Sweeper):
         self.silent = silent_at_zero(self.plan, bool(getattr(self.feedback, "silent_at_zero", False)))
         self.plan.configure(self)
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
+        self._refuse_unread_epsilon(options)
         self._note_frozen()
 
     def _choose(self, options: Mapping[str, Any]) -> None:
         """Make the relevance rules, the feedback function and the normalizer that the options name."""
         words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
+        self._words = set(words.values())
         kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
         name = self._feedback_name()
         feedback = lookup("feedback", name)
@@ -139,6 +141,16 @@ class LfpRule(Rule, Sweeper):
                 f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
                 f"{'the logits of ' * some}{model} {'are no counts of spikes' if some else 'counts no spikes'}; write "
                 "rule.feedback=sigmoid, or use arch=spiking_lenet"
+            )
+
+    def _refuse_unread_epsilon(self, options: Mapping[str, Any]) -> None:
+        given, usual = self.choices.epsilon, LfpOptions.epsilon
+        read = any("epsilon" in fields(type(rule)) for rule in self.shares.values())
+        if given != usual and not read and not any(passage.stabilised_by(self, op) for op in self.plan.back):
+            words = ", ".join(sorted({"rule.relevance=" + word for word in self._words}))
+            raise UserError(
+                f"rule.epsilon={given:g} would change nothing: {words} divides by no sum that it would keep from 0, and "
+                f"{type(self.model).__name__} has no average, residual sum or BatchNorm in feedback's way; leave it out"
             )
 
     def _usual_normalizer(self) -> str:

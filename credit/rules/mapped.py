@@ -180,6 +180,11 @@ def _refuse_unlike(rules: Sequence[Rule]) -> None:
     first = _traits(rules[0])
     weights: dict[int, int] = {}
     for at, rule in enumerate(rules):
+        if rule.keep_input_signal:
+            raise UserError(
+                f"Mapped(rules): rule {at} keeps the signal at the input, which a mapped step does not tell; set "
+                "rule.keep_input_signal = False, or step each rule by itself"
+            )
         for trait, value in _traits(rule).items():
             if value != first[trait]:
                 raise UserError(

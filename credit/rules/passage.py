@@ -87,7 +87,9 @@ def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUp
     if share.needs_size:
         offset = (-mean if bias is None else bias - mean) * gain
         offset = offset if shift is None else offset + shift
-        size = rule.layer(layer, run).size(bias=False) * gain.abs().view(shape) + offset.abs().view(shape)
+        size = rule.layer(layer, run).size(bias=False)
+        # In the layer's own type, whose rounding it has.
+        size = (size * gain.abs().view(shape) + offset.abs().view(shape)).to(size.dtype)
     own = op.exclusive and run.overwrite
     r = rule.arrive(layer, run, signal)
     q, t = share.share(r, run.held[op.index][1], size, rectified=op.index in rule.rectified, own=own)
@@ -176,6 +178,15 @@ def holds(rule: "LfpRule", op: Op) -> tuple[bool, bool]:
     average = isinstance(op, AdaptivePool) and op.args["mode"] == "avg"
     both = (average or PASSAGES.get(type(op)) is shared) and op.index not in rule.linear
     return both, both
+
+
+def stabilised_by(rule: "LfpRule", op: Op) -> bool:
+    """Whether an op without weights of its own divides by a sum that ``rule.epsilon`` keeps from 0."""
+    if isinstance(op, BatchNorm):
+        return rule.choices.batchnorm == "epsilon"
+    if isinstance(op, Readout):
+        return not getattr(rule.feedback, "needs_steps", False)
+    return not isinstance(op, Weighted) and holds(rule, op)[0]
 
 
 def refuse(rule: "LfpRule") -> None:

@@ -121,7 +121,8 @@ class AlphaBeta(Relevance):
     """LFP-alpha-beta (Eqs. 10, 11): positive and negative contributions get alpha and -beta of the feedback, by their share.
 
     ``alpha z_ij / (z_j+ + epsilon) sign(z_j) r_j`` where z_ij > 0, ``-beta z_ij / (z_j- - epsilon) sign(z_j) r_j`` where it is
-    below 0. A side that is nothing but the rounding of s (a few units in its last place) gets nothing.
+    below 0. A side of no more than 4 units in the last place of s is taken for its rounding and gets nothing. In float32 a side
+    that is 1e-4 of s is known to 6e-5 to 4e-4 of itself (512 to 4,608 inputs), one of 1e-6 to 1 to 4 %.
     """
 
     needs_size = True
