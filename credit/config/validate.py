@@ -87,6 +87,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
 
+EPOCHS_OF_STEP = (10, 15)
+"""The milestones of conf/schedule/step.yaml, which are epochs; in steps they were hardly asked for."""
+
 _TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 
 
@@ -291,8 +294,18 @@ def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
     milestones = cfg.schedule.milestones
     if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
         raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")
+    in_steps = cfg.schedule.unit == "steps"
     if cfg.schedule.kind == "step" and not milestones:
-        raise UserError("schedule=step needs the epochs at which it drops: write schedule.milestones=[10,15]")
+        example = "[400,800]" if in_steps else "[10,15]"
+        raise UserError(
+            f"schedule=step needs the {cfg.schedule.unit} at which it drops: write schedule.milestones={example}"
+        )
+    if in_steps and tuple(milestones) == EPOCHS_OF_STEP:
+        raise UserError(
+            "schedule.unit=steps with schedule.milestones=[10,15], which are schedule=step's default epochs: the rate would "
+            "drop at the run's 10th and 15th step. Write the steps at which it drops, such as schedule.milestones=[400,800]; "
+            "[9.5,14.5] if 10 and 15 are meant"
+        )
     if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:
         raise UserError(
             f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is longer than the run, "

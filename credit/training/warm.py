@@ -1,10 +1,13 @@
 """A warm start: another rule makes a run's first steps, on the same network, optimizer and schedule."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from credit.config.schema import RunConfig
 from credit.errors import UserError
-from credit.rules.api import build, names, read
+from credit.rules.api import build, names, options_of, read
 from credit.rules.rule import Rule
 
 
@@ -38,14 +41,15 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
             f"trainer.warm_steps={steps} of trainer.warm_rule={name} leave none of the run's {total_steps} steps to "
             f"rule={own}: train longer, choose fewer warm steps, or write rule={name} without a warm start"
         )
-    settings = read(name)
-    if settings == cfg.rule:
-        raise UserError(
-            f"trainer.warm_rule={name} is the run's own rule, so that nothing would change after {steps} steps: choose "
-            f"another, for example trainer.warm_rule={'bp' if name != 'bp' else 'lfp_epsilon'}, or leave it out"
-        )
+    settings = dict(read(name))
     if cfg.rule.get("local_autograd"):  # asked for by the network, which is the same
         settings["local_autograd"] = True
+    if _resolved(settings) == _resolved(cfg.rule):
+        same = "" if name == own else f" (rule={own} has the same settings)"
+        raise UserError(
+            f"trainer.warm_rule={name} is the run's own rule{same}, so that nothing would change after {steps} steps: "
+            f"choose another, for example trainer.warm_rule={_other(cfg)}, or leave it out"
+        )
     trainer = cfg.trainer
     try:
         rule = build(
@@ -74,6 +78,17 @@ def warm_alone(rule: Rule, warm: Rule | None) -> str | None:
     if warm is None or not _learns(rule):
         return None
     return f"rule={rule.name} learns parameters of its own, which stand still in a warm start: no pass holds them meanwhile"
+
+
+def _resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule's settings with the defaults of its kind, without its name: two with equal ones learn alike."""
+    return {**options_of(str(settings["kind"])), **{key: value for key, value in settings.items() if key != "name"}}
+
+
+def _other(cfg: RunConfig) -> str:
+    """Return a rule that is not the run's."""
+    same = _resolved(read("bp") | {"local_autograd": cfg.rule.get("local_autograd", False)}) == _resolved(cfg.rule)
+    return "lfp_epsilon" if same else "bp"
 
 
 def _learns(rule: Rule) -> bool:

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from credit.config.compose import compose
 from credit.config.schema import ScheduleConfig
+from credit.config.validate import EPOCHS_OF_STEP
 from credit.errors import UserError
 from credit.training.schedules import learning_rate
 from tests.training.conftest import small_config
@@ -66,3 +68,15 @@ def test_milestones_can_be_steps():
         small_config(schedule={"kind": "step", "milestones": [4, 2], "unit": "steps"})
     with pytest.raises(UserError, match=r"schedule=cosine has no option 'unit' \(step has it\)"):
         small_config(schedule={"kind": "cosine", "unit": "steps"})
+
+
+def test_the_default_epochs_are_not_taken_for_steps():
+    own = compose(["schedule=step"]).schedule
+    assert (tuple(own.milestones), own.unit) == (EPOCHS_OF_STEP, "epochs")
+    with pytest.raises(UserError, match=r"\[10,15\], which are schedule=step's default epochs.*Write the steps"):
+        compose(["schedule=step", "schedule.unit=steps"])
+    with pytest.raises(UserError, match=r"needs the steps at which it drops: write schedule.milestones=\[400,800\]"):
+        small_config(schedule={"kind": "step", "unit": "steps"})
+    meant = compose(["schedule=step", "schedule.unit=steps", "schedule.milestones=[9.5,14.5]"]).schedule
+    got = [learning_rate(meant, 1.0, step, 100, 10) for step in (9, 10, 14, 15)]
+    assert got == pytest.approx([1, 0.1, 0.1, 0.01])

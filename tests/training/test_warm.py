@@ -131,6 +131,18 @@ def test_refuses_nonsense(config, trainer, words):
         prepare(config("fa", trainer=trainer))
 
 
+def test_a_rule_of_another_name_with_the_same_settings_is_the_runs_own(config):
+    trainer = {"warm_rule": "fa", "warm_steps": 3}
+    called = config("fa", rule={"name": "mine"}, trainer=trainer)
+    with pytest.raises(UserError, match=r"warm_rule=fa is the run's own rule \(rule=mine has the same settings\)"):
+        prepare(called)
+    bare = config("bp", trainer={"warm_rule": "bp", "warm_steps": 3})
+    bare.rule = {key: value for key, value in bare.rule.items() if key in ("kind", "name")}  # the rest by default
+    with pytest.raises(UserError, match="is the run's own rule, .*trainer.warm_rule=lfp_epsilon"):
+        prepare(bare)
+    assert prepare(config("bp", rule={"name": "fa"}, trainer=trainer)).warm is not None  # a name alone says nothing
+
+
 def transformer(config, warm):
     cfg = config("bp", rule={"local_autograd": True}, trainer={"warm_rule": warm, "warm_steps": 3})
     cfg.arch = {"kind": "timm", "name": "test_vit", "patch_size": 4}
