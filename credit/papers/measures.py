@@ -81,10 +81,10 @@ def _over_rows(name: str, over: str, of: Measure) -> Measure:
 _OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "min": min, "max": max}
 
 
-_PRUNED = (
-    "the smallest weights of linear and convolution layers set to zero, all layers together, without training on; the largest "
-    "share up to which test accuracy stays"
+_SMALLEST = (
+    "the smallest weights of linear and convolution layers set to zero, all layers together, without training on"
 )
+_PRUNED = f"{_SMALLEST}; the largest share up to which test accuracy stays"
 
 _FED = (
     "training accuracy is counted while the network trains, on the examples as they are fed and on the labels trained on: "
@@ -168,6 +168,16 @@ MEASURES = {
     "parameter_ratio": q.in_unit(
         "median over 75th percentile (of the parameters' absolute values)", "magnitudes.ratio", 1, "", 3, None, ""
     ),
+    "parameter_ratio_moved": Measure(
+        "median over 75th percentile: distance from its start",
+        "",
+        3,
+        q.of_last_row(q.ratio_moved),
+        q.ratio_moved,
+        None,
+        note="how far the ratio of the parameters' absolute values is from that before the first step",
+        diagnostic="magnitudes",
+    ),
     "prunable": q.in_unit(
         "weights prunable at 0.9 of the accuracy",
         "pruning.prunable",
@@ -185,6 +195,33 @@ MEASURES = {
         1,
         True,
         f"{_PRUNED} within a point of the unpruned",
+    ),
+    "prunable_by_layer": q.in_unit(
+        "weights prunable at 0.9 of the accuracy, an equal share of every layer",
+        "pruning_by_layer.prunable",
+        100,
+        "%",
+        1,
+        True,
+        "as without `by_layer`, but every layer loses the same share of its weights",
+    ),
+    "pruned_accuracy_70": q.of_pruning(
+        "test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True
+    ),
+    "pruned_accuracy_90": q.of_pruning(
+        "test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True
+    ),
+    "pruning_loss_40": q.of_pruning(
+        "test accuracy lost with 40 % of the weights pruned", lambda p: p["p0"] - p["p40"], _SMALLEST, False
+    ),
+    "pruning_loss_80": q.of_pruning(
+        "test accuracy lost with 80 % of the weights pruned", lambda p: p["p0"] - p["p80"], _SMALLEST, False
+    ),
+    "pruning_span": q.of_pruning(
+        "weights pruned between a loss of one point and one of a tenth of the accuracy",
+        lambda p: p["prunable"] - p["prunable_within_1"],
+        f"{_SMALLEST}; the wider, the slower accuracy falls once it does",
+        None,
     ),
     "signal_correlation": q.signal_number("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
     "signal_rms": q.signal_number("RMS of the signal at the input", "rms", 4),

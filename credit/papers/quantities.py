@@ -163,6 +163,27 @@ def in_unit(label: str, path: str, times: float, unit: str, decimals: int, bette
     return Measure(label, unit, decimals, of_last_row(number), number, better, note=note, diagnostic=diagnostic)
 
 
+def of_pruning(label: str, number: Callable[[dict[str, float]], float], note: str, better: bool | None) -> Measure:
+    """Return a measure of pruning in per cent or points: `number` of the diagnostic's shares and accuracies, all in [0, 1].
+
+    Args:
+        label, note, better: as of `Measure`.
+        number: of `prunable`, `prunable_within_1` and accuracies by per cent pruned (``p0``, ``p5``, ...).
+    """
+
+    def found(row: dict[str, Any]) -> float | None:
+        held = row.get("pruning")
+        return None if held is None else 100 * number({**held, **held["accuracy"]})
+
+    return Measure(label, "%", 1, of_last_row(found), found, better, note=note, diagnostic="pruning")
+
+
+def ratio_moved(row: dict[str, Any]) -> float | None:
+    """Return how far the parameters' median over their 75th percentile is from what it was before the first step."""
+    held = row.get("magnitudes")
+    return None if held is None else abs(held["ratio"] - held["start"])
+
+
 def signal_number(label: str, key: str, decimals: int) -> Measure:
     """Return a number of the signal at the input; see `credit.papers.shattering`."""
     return Measure(

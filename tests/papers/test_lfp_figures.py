@@ -32,6 +32,7 @@ def test_every_claim_is_about_cells_and_every_budget_has_some(name: str) -> None
     assert spec.claims and spec.figures and not spec.published  # the figures print no numbers
     for claim in spec.claims:
         claim_tree(spec, claim), claim_rows(spec, claim)
+        assert claim.says.split(" - ")[0].startswith(("Section ", "Figure ", "Not in the paper")), claim.says
     assert all(expand(spec, budget).jobs for budget in BUDGETS)
 
 
@@ -99,6 +100,30 @@ def test_a_diagnostics_share_is_a_measure_in_per_cent() -> None:
     found = measure("sign_changes")
     assert found.function({}, lambda: rows, "last") == pytest.approx(1) and found.diagnostic == "signs"
     assert found.by_epoch is not None and found.by_epoch(rows[0]) == 2 and found.by_epoch(rows[2]) is None
+
+
+def test_numbers_of_figure_5_from_a_row() -> None:
+    heights = {"p0": 0.95, "p40": 0.9, "p70": 0.5, "p80": 0.3, "p90": 0.2}
+    row = {
+        "pruning": {"accuracy": heights, "prunable": 0.6, "prunable_within_1": 0.25},
+        "pruning_by_layer": {"accuracy": heights, "prunable": 0.45},
+        "magnitudes": {"ratio": 0.5, "start": 0.67},
+    }
+    wanted = {
+        "pruned_accuracy_70": 50,
+        "pruned_accuracy_90": 20,
+        "pruning_loss_40": 5,
+        "pruning_loss_80": 65,
+        "pruning_span": 35,
+        "prunable_by_layer": 45,
+        "parameter_ratio_moved": 0.17,
+    }
+    for name, number in wanted.items():
+        found = measure(name)
+        assert found.function({}, lambda: [row, {"epoch": 2}], "last") == pytest.approx(number), name
+        assert found.function({}, lambda: [{"epoch": 2}], "last") is None
+    risen = {"magnitudes": {"ratio": 0.7, "start": 0.67}}
+    assert measure("parameter_ratio_moved").function({}, lambda: [risen], "last") == pytest.approx(0.03)
 
 
 SHATTERING = ["data=sign_line", "data.step=0.1", "arch=deep_mlp", "arch.width=20", "arch.depth=3"]

@@ -70,9 +70,9 @@ def test_figure_3_and_a6_are_of_the_same_runs() -> None:
 def test_what_holds_beside_every_composite_is_claimed_beside_each() -> None:
     """`best` of several is their largest, which one of them is enough for."""
     others = ("lfp_epsilon", "lfp_zpm", "lfp_epsilon_zpm", "lfp_epsilon_alphabeta")
-    behind = {claim.compare for claim in load("lfp/fig3").claims if claim.name.startswith("pretrained alpha-beta")}
+    behind = {claim.compare for claim in load("lfp/fig3").claims if claim.name.startswith("pretrained α2β1")}
     assert behind == {f"lfp_alphabeta < {column}" for column in others}
-    still = {claim.compare for claim in load("lfp/figA6").claims if claim.name.startswith("z+z- moves less")}
+    still = {claim.compare for claim in load("lfp/figA6").claims if claim.name.startswith("z⁺z⁻ moves less")}
     assert still == {f"lfp_zpm < {column}" for column in ("bp", *others) if column != "lfp_zpm"}
     signs = {claim.compare for claim in load("lfp/fig3").claims if "changes more signs" in claim.name}
     assert signs == {f"{column} > best(lfp_zpm, lfp_alphabeta)" for column in others if column != "lfp_zpm"}
