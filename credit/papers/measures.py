@@ -206,10 +206,10 @@ MEASURES = {
         "as without `by_layer`, but every layer loses the same share of its weights",
     ),
     "pruned_accuracy_70": q.of_pruning(
-        "test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True
+        "test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True, "%"
     ),
     "pruned_accuracy_90": q.of_pruning(
-        "test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True
+        "test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True, "%"
     ),
     "pruning_loss_40": q.of_pruning(
         "test accuracy lost with 40 % of the weights pruned", lambda p: p["p0"] - p["p40"], _SMALLEST, False

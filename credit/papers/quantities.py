@@ -163,11 +163,13 @@ def in_unit(label: str, path: str, times: float, unit: str, decimals: int, bette
     return Measure(label, unit, decimals, of_last_row(number), number, better, note=note, diagnostic=diagnostic)
 
 
-def of_pruning(label: str, number: Callable[[dict[str, float]], float], note: str, better: bool | None) -> Measure:
+def of_pruning(
+    label: str, number: Callable[[dict[str, float]], float], note: str, better: bool | None, unit: str = "points"
+) -> Measure:
     """Return a measure of pruning in per cent or points: `number` of the diagnostic's shares and accuracies, all in [0, 1].
 
     Args:
-        label, note, better: as of `Measure`.
+        label, note, better, unit: as of `Measure`.
         number: of `prunable`, `prunable_within_1` and accuracies by per cent pruned (``p0``, ``p5``, ...).
     """
 
@@ -175,7 +177,7 @@ def of_pruning(label: str, number: Callable[[dict[str, float]], float], note: st
         held = row.get("pruning")
         return None if held is None else 100 * number({**held, **held["accuracy"]})
 
-    return Measure(label, "%", 1, of_last_row(found), found, better, note=note, diagnostic="pruning")
+    return Measure(label, unit, 1, of_last_row(found), found, better, note=note, diagnostic="pruning")
 
 
 def ratio_moved(row: dict[str, Any]) -> float | None:
