@@ -14,8 +14,14 @@ from credit.config.validate import relevant
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
 
-UNSAID = {"trainer": ("warm_rule", "warm_steps"), "data": ("resize", "classes")}
-"""Options by group that are younger than many a run: where they are null they are left out, and the run keeps its name."""
+UNSAID: dict[str, dict[str, Any]] = {
+    "trainer": {"warm_rule": None, "warm_steps": None},
+    "data": {"resize": None, "classes": None},
+    "rule": {"clip_unit": None},
+    "arch": {"zero_init_last": None},
+    "schedule": {"unit": "epochs"},
+}
+"""Options by group that are younger than many a run: where they say what it did they are left out, and it keeps its name."""
 
 _PREFIX_LENGTH = 100
 
@@ -33,9 +39,9 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
-    for group, keys in UNSAID.items():
-        for key in keys:
-            if key in plain[group] and plain[group][key] is None:
+    for group, usual in UNSAID.items():
+        for key, value in usual.items():
+            if key in plain[group] and plain[group][key] == value:
                 del plain[group][key]
     if "warm_rule" in plain["trainer"]:  # the options that its name stands for decide, not the name
         warm = plain["trainer"]["warm_rule"]

@@ -44,7 +44,7 @@ class LfpOptions(SharedOptions):
             ``sigmoid`` (Eq. 7).
         normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch; ``auto``: on
             spiking networks (as in the paper), else ``none``.
-        reduction: ``mean`` of the samples' updates, or their ``sum`` (the authors' first release).
+        reduction: ``mean`` of the samples' updates, or their ``sum`` (an earlier version of the authors' code).
         dropout: ``pass``: a kept unit's feedback passes unchanged; ``gradient``: it is multiplied once more by mask / (1 - p),
             as in the authors' code.
         batchnorm: ``refuse``; ``epsilon``: one more layer under LFP-epsilon, the batch's statistics part of its map (the
