@@ -18,8 +18,10 @@ from credit.engine.ops.weighted import Linear, Weighted
 from credit.rules.pieces import in_pieces
 from credit.rules.relevance import Relevance
 
-LEAST, MOST = 1 << 14, 1 << 17
+LEAST, MOST = 1 << 15, 1 << 17
 """Elements of a block, of a dense layer's weights or a convolution's output: an eighth of them all, within these bounds."""
+FEW, HALF = 5, 2
+"""Blocks of a dense layer; of its size, which is made while its update does not stand in memory yet."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class Layer:
         op, run, x = self.op, self.run, self.op.load(self.run)
         made = {name: self._grown(name, update) for name, update in op.updates(run, q)}
         if t is not None:
-            for at, part in self._outputs(t):
-                for name, update in self._second(part, x):
-                    self._add(self._of(made[name], at), update, self._of(run.params[name], at))
+            self._add_second(made, t, x)
         return made, self._sent(q, t, x)
 
     def size(self, bias: bool = True) -> Tensor:
@@ -61,7 +61,7 @@ class Layer:
         op, run, x = self.op, self.run, self.op.load(self.run)
         weight, held = op.weight(run), op.bias(run) if bias else None
         parts = []
-        for at, w in self._outputs(weight, 0):
+        for at, w in self._outputs(weight, 0, HALF):
             own = None if held is None else self._of(held, at).abs()
             rows = [op.map(run, self._absolute(part), w.abs(), own) for part in self._parts(x)]
             parts.append(_joined(rows, 0))
@@ -69,18 +69,18 @@ class Layer:
 
     # ------------------------------------------------------------ blocks
 
-    def _rows(self, elements: int, least: int, length: int) -> int:
-        """Return how many of ``length`` rows make a block."""
+    def _rows(self, elements: int, least: int, length: int, count: int = 8) -> int:
+        """Return how many of ``length`` rows make a block, of about ``count`` in all."""
         weight = self.run.params[self.op.params["weight"]]
         if not self.run.overwrite or weight.device.type != "cpu":
             return length
-        return max(1, max(least, min(MOST, elements // 8)) * length // elements)
+        return max(1, max(least, min(MOST, elements // count)) * length // elements)
 
-    def _outputs(self, value: Tensor, dim: int = -1) -> Iterator[tuple[slice | None, Tensor]]:
+    def _outputs(self, value: Tensor, dim: int = -1, count: int = FEW) -> Iterator[tuple[slice | None, Tensor]]:
         """Yield a dense layer's outputs by blocks: (which, ``value`` of these); a convolution's in one, None."""
         length = value.shape[dim]
         weight = self.run.params[self.op.params["weight"]]
-        rows = self._rows(weight.numel(), LEAST, length) if isinstance(self.op, Linear) else length
+        rows = self._rows(weight.numel(), LEAST, length, count) if isinstance(self.op, Linear) else length
         if rows >= length:
             yield None, value
             return
@@ -94,7 +94,7 @@ class Layer:
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split a dense layer's samples where its input's absolute values would take as much memory as the input."""
         split = isinstance(self.op, Linear) and self.run.overwrite and not self.nonnegative
-        return x.chunk(4) if split else (x,)
+        return x.chunk(HALF) if split else (x,)
 
     def _by_samples(self, rule: Relevance, r: Tensor, z: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """A convolution under a rule that needs the size."""
@@ -112,8 +112,7 @@ class Layer:
                 update = self._grown(name, update)
                 made[name] = made[name].add_(update) if name in made else update
             if t is not None:
-                for name, update in self._second(t, part):
-                    self._add(made[name], update, run.params[name])
+                self._add_second(made, t, part)
             here = self._sent(q, t, part)
             if here is not None:
                 sent.append(here)
@@ -124,13 +123,13 @@ class Layer:
     def _absolute(self, x: Tensor) -> Tensor:
         return x if self.nonnegative else x.abs()
 
-    def _second(self, t: Tensor, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield (name, ``t |x|^T``)."""
-        made: dict[str, Tensor] = {}
+    def _add_second(self, made: dict[str, Tensor], t: Tensor, x: Tensor) -> None:
+        """Add ``W (t |x|^T)`` to the updates."""
         for part, own in zip(self._parts(x), self._parts(t), strict=True):
-            for name, update in self.op.updates(self.run, own, self._absolute(part)):
-                made[name] = made[name].add_(update) if name in made else update
-        yield from made.items()
+            size = self._absolute(part)
+            for at, block in self._outputs(own):
+                for name, update in self.op.updates(self.run, block, size):
+                    self._add(self._of(made[name], at), update, self._of(self.run.params[name], at))
 
     def _sent(self, q: Tensor, t: Tensor | None, x: Tensor) -> Tensor | None:
         """Return ``x (W^T q) + |x| (|W|^T t)`` where it is wanted."""

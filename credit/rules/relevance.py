@@ -140,18 +140,19 @@ class AlphaBeta(Relevance):
 
     def share(self, r: Tensor, z: Tensor, size: Tensor | None, *, rectified: bool, own: bool) -> Shares:
         assert size is not None
-        half = r * 0.5 if rectified else z.sign().mul_(0.5).mul_(r)
+        if not rectified:
+            r = torch.mul(r, z.sign(), out=r) if own else r * z.sign()
         least = size * (4 * torch.finfo(size.dtype).eps)
-        to_positive = half * _part(size, z, 1, least, self.alpha, self.epsilon)
-        to_negative = half.mul_(_part(size, z, -1, least, self.beta, self.epsilon))
-        return to_positive + to_negative, to_positive.sub_(to_negative)
+        to_positive = torch.div(r, _side(size, z, 1, least, self.epsilon)).mul_(self.alpha)
+        to_negative = torch.div(r, _side(size, z, -1, least, self.epsilon)).mul_(self.beta)
+        q = torch.add(to_positive, to_negative, out=r) if own else to_positive + to_negative
+        return q, to_positive.sub_(to_negative)
 
 
-def _part(size: Tensor, z: Tensor, sign: int, least: Tensor, factor: float, epsilon: float) -> Tensor:
-    """Return ``factor / (the side's sum + epsilon)``, 0 where the side is empty."""
+def _side(size: Tensor, z: Tensor, sign: int, least: Tensor, epsilon: float) -> Tensor:
+    """Return twice ``the sum of one side + epsilon``, infinite where the side is empty."""
     side = torch.add(size, z, alpha=sign)
-    empty = side <= least
-    return side.mul_(0.5).add_(epsilon).reciprocal_().mul_(factor).masked_fill_(empty, 0.0)
+    return side.masked_fill_(side <= least, torch.inf).add_(2 * epsilon)
 
 
 @register("relevance", "gamma")
