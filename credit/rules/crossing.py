@@ -19,7 +19,7 @@ from credit.rules.pieces import in_pieces
 from credit.rules.relevance import Relevance
 
 LEAST, MOST = 1 << 15, 1 << 17
-"""Elements of a block, of a dense layer's weights or a convolution's output: an eighth of them all, within these bounds."""
+"""Elements of a block: an eighth of a convolution's output, a fifth of a dense layer's weights, within these bounds."""
 FEW, HALF = 5, 2
 """Blocks of a dense layer; of its size, which is made while its update does not stand in memory yet."""
 
