@@ -1,0 +1,71 @@
+"""What a step of a rule comes to: what ``compute`` returns, and what its caller is told."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Computed:
+    """What ``compute`` returns.
+
+    Attributes:
+        logits: the network's output, (B, classes); probabilities (B, 1) where the model says so (see `credit.outputs`).
+        loss: 0-d, the rule's own objective on the batch (mean over samples).
+        updates: by parameter name, descent direction, batch mean.
+        sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
+        signals: RMS of the signal arriving at each weighted op, by its name, where ``rule.watch`` asks for it.
+        input_signal: as in ``Step``, where ``rule.keep_input_signal`` asks for it.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    updates: dict[str, Tensor]
+    sizes: Tensor | None = None
+    signals: dict[str, Tensor] = field(default_factory=dict)
+    input_signal: Tensor | None = None
+
+
+@dataclass
+class Step:
+    """What one step tells.
+
+    Attributes:
+        logits: the network's output, (B, classes) or probabilities (B, 1), detached.
+        loss: 0-d, the rule's own objective on the batch (mean over samples).
+        input_signal: what reached the network's input, shaped like x, for each sample: under backprop the derivative of that
+            sample's loss, under layer-wise feedback propagation its feedback. None unless ``rule.keep_input_signal``.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    _sizes: Tensor | None = None
+    _signals: dict[str, Tensor] = field(default_factory=dict)
+    input_signal: Tensor | None = None
+
+    def part(self, places: int | list[int]) -> "Step":
+        """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""
+        sizes = None if self._sizes is None else self._sizes[places]
+        return Step(
+            self.logits[places],
+            self.loss[places],
+            sizes,
+            {name: value[places] for name, value in self._signals.items()},
+        )
+
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """Statistics of the signals, 0-d tensors by name, computed when asked for.
+
+        ``output.rms`` and ``output.active`` (share of samples with a signal) at the logits, and with ``rule.watch`` the
+        RMS of the signal arriving at each weighted op, by its name.
+        """
+        if self._sizes is None:
+            return dict(self._signals)
+        elements = self._sizes.numel() * self.logits.shape[1]
+        output = {
+            "output.rms": torch.linalg.vector_norm(self._sizes) / elements**0.5,
+            "output.active": (self._sizes > 0).to(self._sizes.dtype).mean(),
+        }
+        return output | self._signals
