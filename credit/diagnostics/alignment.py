@@ -13,7 +13,7 @@ from credit.rules.sweep import SweepRule
 
 
 def backprop_of(rule: Rule) -> Rule:
-    """Return backprop on cross-entropy for the same model, seed and precision, at the same position.
+    """Return backprop on cross-entropy, or as `Rule.reference` says, for the same model, seed and precision, at the same position.
 
     Through step and sign, whose derivative is zero, the signal passes unchanged (the straight-through reference). On a network
     of one probability it is backprop on the rule's own loss: not every probability has a cross-entropy.
@@ -21,6 +21,7 @@ def backprop_of(rule: Rule) -> Rule:
     settings = api.read("bp") | {"gate": "straight_through", "local_autograd": True}
     if rule.output_kind == "probability" and isinstance(rule, SweepRule):
         settings["signal"] = rule.choices.signal
+    settings |= rule.reference
     reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
     reference.position = rule.position
     return reference

@@ -151,6 +151,11 @@ class Rule:
         """
         raise AssertionError(f"rule {self.name} has no compute")
 
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Options of `bp` that make it backprop on the rule's own loss, where that is not cross-entropy."""
+        return {}
+
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the rule's own learnable parameters (most rules have none)."""
         return iter(())

@@ -7,6 +7,7 @@ from torch import nn
 import credit
 from credit.diagnostics.alignment import alignment
 from credit.models import build
+from credit.rules.sweep import SweepRule
 
 
 @pytest.fixture
@@ -66,3 +67,15 @@ def test_a_step_network_is_compared_with_the_straight_through_reference() -> Non
     x, y = torch.randn(8, 6, generator=source), torch.arange(8) % 3
     found = alignment(credit.rule("ste", model), x, y)
     assert all(layer["cosine"] == pytest.approx(1, abs=1e-6) for layer in found.values())
+
+
+def test_a_rules_own_loss_is_the_references_too() -> None:
+    class Least(SweepRule):
+        reference = {"signal": "half_sse"}
+
+    model = build({"kind": "mlp", "widths": [16]}, (6,), 3, seed=0)
+    x, y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+    rule = Least(model, {"signal": "half_sse"})
+    assert all(layer["norm_ratio"] == pytest.approx(1, abs=1e-6) for layer in alignment(rule, x, y).values())
+    other = credit.rule("bp", model, signal="half_sse")
+    assert next(iter(alignment(other, x, y).values()))["norm_ratio"] != pytest.approx(1, abs=0.1)  # of cross-entropy

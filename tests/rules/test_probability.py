@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import credit
 from credit.errors import UserError
 from credit.models import build
-from credit.rules.signals import CrossEntropy, SquaredError
+from credit.rules.signals import CrossEntropy, HalfSquaredError, SquaredError
 
 Y = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
 
@@ -76,6 +76,22 @@ def test_the_squared_error_of_logits_is_torchs_against_one_hot_targets() -> None
     signal, loss = SquaredError()(z.detach(), y)
     assert z.grad is not None
     torch.testing.assert_close((signal, loss), (z.grad, expected.detach()))
+
+
+def test_half_the_sum_of_squares_is_averaged_over_the_batch_alone() -> None:
+    z = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = torch.tensor([0, 4, 2, 2, 1, 3])
+    expected = torch.stack([0.5 * (z[i] - F.one_hot(y[i], 5)).square().sum() for i in range(6)]).mean()
+    expected.backward()
+    signal, loss = HalfSquaredError()(z.detach(), y)
+    assert z.grad is not None
+    torch.testing.assert_close((signal, loss), (z.grad, expected.detach()), rtol=1e-13, atol=0)
+    torch.testing.assert_close(signal, 2.5 * SquaredError()(z.detach(), y)[0])
+    p = probabilities().requires_grad_()
+    half = 0.5 * F.mse_loss(p, Y.double().unsqueeze(1))
+    half.backward()
+    assert p.grad is not None
+    torch.testing.assert_close(HalfSquaredError().of_probability(p.detach(), Y), (p.grad, half.detach()))
 
 
 @pytest.mark.parametrize("signal", ["ce", "mse"])
