@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
-from credit.rules import gates, normalizers, signals, transports, untied
+from credit.rules import feedback_weights, gates, normalizers, signals, transports, untied
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
@@ -84,8 +84,13 @@ class SweepRule(Rule, Sweeper):
         self.plan.configure(self)
         self._separations: dict[torch.Size, Separation] = {}
         self.sparse = self._may_skip()
-        if not self.transport.direct:
+        self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
+        if not (self.transport.direct or self.transport.learns):
             self._make_feedback({}, 0)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the feedback weights that learn."""
+        yield from self.learnt.items()
 
     def _refuse_output(self) -> None:
         """Refuse a signal that cannot score what the model returns."""
@@ -232,6 +237,7 @@ class SweepRule(Rule, Sweeper):
 
     def prepare(self, x: Tensor) -> None:
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
+        self.learnt.to(x.device)  # the model was moved after the rule was made
         if self.transport.direct:
             run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
             with torch.no_grad():

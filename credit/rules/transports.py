@@ -1,7 +1,7 @@
 """Transports: how a signal crosses weights. W: the op's weight; B: a feedback matrix; e: the output signal (B, classes).
 
 Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shaped like W) or, for direct feedback,
-``feedback.<op>`` (classes, *input shape). Xavier-uniform unless the user sets them.
+``feedback.<op>`` (classes, *input shape). Xavier-uniform unless the user sets them. Those that learn are the rule's parameters.
 """
 
 import math
@@ -34,6 +34,8 @@ class Transport:
 
     # Whether the output signal is sent straight to the op's input, whose shape `feedback` then needs to know.
     direct = False
+    # Whether ``feedback``'s matrices are the rule's own parameters (see `credit.rules.feedback_weights`), not its buffers.
+    learns = False
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -73,6 +75,21 @@ class FixedRandom(Transport):
 
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return op.back(run, signal, run.buffers[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
+
+
+@register("transport", "kolen_pollack")
+@dataclass(frozen=True)
+class KolenPollack(FixedRandom):
+    """``B^T s`` with B of its own, begun at random, that learns by W's updates (Kolen and Pollack 1994; Akrout et al. 2019).
+
+    With weight decay on both, B - W decays; without it stays, and this is feedback alignment with moving matrices.
+    """
+
+    skips = True
+    learns = True
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return op.back(run, signal, run.params[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
 @register("transport", "sign")
