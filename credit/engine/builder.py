@@ -51,8 +51,8 @@ class Builder:
         return out
 
     def frozen(self, module: nn.Module) -> bool:
-        """Whether the user put this module in eval mode within a model in train mode, to keep it as it is."""
-        return self.model.training and not module.training
+        """Whether the user put this module in eval mode within a model in train mode, or it stays there, to keep it as it is."""
+        return not module.training and (self.model.training or hasattr(module, "stays_frozen"))
 
     def slot(self) -> int:
         self.slots += 1

@@ -23,6 +23,11 @@ UNSAID: dict[str, dict[str, Any]] = {
 }
 """Options by group that are younger than many a run: where they say what it did they are left out, and it keeps its name."""
 
+UNSAID_BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
+    ("arch", "cifar_resnet"): {"norm": "batch"},
+}
+"""The same, where another kind of the group has had an option of this name for as long as there are runs of it."""
+
 _PREFIX_LENGTH = 100
 
 
@@ -39,7 +44,8 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
-    for group, usual in UNSAID.items():
+    by_kind = [(group, usual) for (group, kind), usual in UNSAID_BY_KIND.items() if plain[group]["kind"] == kind]
+    for group, usual in [*UNSAID.items(), *by_kind]:
         for key, value in usual.items():
             if key in plain[group] and plain[group][key] == value:
                 del plain[group][key]

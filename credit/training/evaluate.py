@@ -65,7 +65,7 @@ def with_fresh_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Mod
     lag behind it by many standard deviations: the same weights then score near chance (LISP on CIFAR-10 and Digits).
 
     Args:
-        model: the network; returned as it is where it has no BatchNorm with running statistics.
+        model: the network; returned as it is where it has no BatchNorm whose running statistics training moves.
         batches: inputs (B, ...), normalised as in training.
     """
     if not any(_tracks(module) for module in model.modules()):
@@ -83,7 +83,8 @@ def with_fresh_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Mod
 
 
 def _tracks(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and not hasattr(module, "stays_frozen")
+    return batch_norm and module.running_mean is not None
 
 
 def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool = False) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
     if batch != 1 and (cfg.data.drop_last or left != 1):
         return
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not hasattr(module, "stays_frozen"):
             if batch == 1:
                 why = "data.batch_size=1: no statistics over a batch of one. Write data.batch_size=2 or more"
             else:

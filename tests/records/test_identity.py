@@ -69,6 +69,13 @@ def test_what_does_not_decide_it_does_not(changes):
     assert run_name(run(**changes)) == run_name(run())
 
 
+def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_others():
+    resnet = {"kind": "cifar_resnet", "depth": 8}
+    assert decisive(run(arch=resnet | {"norm": "batch"})) == decisive(run(arch=resnet))
+    assert decisive(run(arch=resnet | {"norm": "none"}))["arch"]["norm"] == "none"
+    assert decisive(run(arch={"kind": "vgg16", "norm": "batch"}))["arch"]["norm"] == "batch"  # it always said so
+
+
 def test_whole_numbers_are_whole_however_written():
     cfg = run()
     cfg.rule["margin"] = 1

@@ -54,6 +54,15 @@ def test_refuses_batch_one_with_batchnorm_naming_the_module(config):
         prepare(cfg)
 
 
+def test_takes_batch_one_with_a_norm_that_is_frozen(config):
+    cfg = config(data={"batch_size": 1})
+    cfg.arch = {"kind": "cifar_resnet", "depth": 8, "width": 4}
+    with pytest.raises(UserError, match="cifar_resnet has BatchNorm"):
+        prepare(cfg)
+    cfg.arch["norm"] = "frozen"
+    prepare(cfg)
+
+
 def test_refuses_a_last_batch_of_one_with_batchnorm(config):
     cfg = config(data={"batch_size": 269, "drop_last": False})
     cfg.arch = {"kind": "plain_conv_bn"}
