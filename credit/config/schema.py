@@ -101,6 +101,7 @@ class TrainerConfig:
     report: list[str] = field(default_factory=list)  # of per_class
     measure: list[str] = field(default_factory=list)  # diagnostics, of MEASURES or the user's own
     measure_every: float = 1.0  # epochs
+    measure_first: int = 0  # steps at the run's beginning that are measured each
     checkpoint_every: int = 1  # epochs
     threads: int | None = None  # CPU threads; None: torch's own choice
     replicate: str = "auto"  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)

@@ -54,6 +54,7 @@ LIMITS = {
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
     "trainer.measure_every": "(0, inf)",
+    "trainer.measure_first": "[0, inf)",
     "trainer.checkpoint_every": "[1, inf)",
     "trainer.threads": "[1, inf)",
 }

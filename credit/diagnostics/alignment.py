@@ -1,5 +1,6 @@
 """Alignment: how a rule's update compares with backprop's on the same batch."""
 
+import math
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def backprop_of(rule: Rule) -> Rule:
 
 
 def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
-    """Return cosine and norm ratio of one rule's update to another's, by layer; nothing is changed by it.
+    """Return how one rule's update lies to another's, by layer; nothing is changed by it.
 
     Args:
         rule: any rule; its update is taken before clipping and re-projection.
@@ -36,9 +37,10 @@ def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict
         x: batch (B, ...); y: labels (B,).
 
     Returns:
-        For every trainable weight of two or more dimensions, in the order of the network (input first):
-        ``{"cosine": in [-1, 1], "norm_ratio": |rule| / |reference|}``, named by its layer. Where either update is zero the
-        cosine is 0; where the reference's is zero the ratio is inf.
+        For every trainable weight of two or more dimensions, in the order of the network (input first), named by its layer:
+        ``cosine`` in [-1, 1] and ``angle``, the same in degrees; ``norm``, ``reference_norm`` and ``difference_norm``, the
+        Euclidean lengths of the rule's update, the reference's and their difference; ``norm_ratio`` of the first two. Where
+        either update is zero the cosine is 0; where the reference's is zero the ratio is inf.
     """
     theirs = reference.updates(x, y).updates
     ours = rule.updates(x, y).updates
@@ -48,12 +50,21 @@ def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict
             continue
         a, b = ours[name].double().flatten(), theirs[name].double().flatten()
         size, length = torch.linalg.vector_norm(a), torch.linalg.vector_norm(b)
-        cosine = torch.dot(a, b) / (size * length) if size * length > 0 else torch.zeros(())
+        both = bool(size * length > 0)
         compared[name.removesuffix(".weight")] = {
-            "cosine": float(cosine),
+            "cosine": float(torch.dot(a, b) / (size * length)) if both else 0.0,
             "norm_ratio": float(size / length) if length > 0 else float("inf"),
+            "angle": _angle(a / size, b / length) if both else 90.0,
+            "norm": float(size),
+            "reference_norm": float(length),
+            "difference_norm": float(torch.linalg.vector_norm(a - b)),
         }
     return compared
+
+
+def _angle(a: Tensor, b: Tensor) -> float:
+    """Return the angle between two unit vectors in degrees; the arc cosine would lose angles below 1e-6 degrees."""
+    return math.degrees(2 * math.atan2(float(torch.linalg.vector_norm(a - b)), float(torch.linalg.vector_norm(a + b))))
 
 
 def alignment(rule: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:

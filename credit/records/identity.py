@@ -15,7 +15,7 @@ UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"
 """Options by group that leave the result as it is."""
 
 UNSAID: dict[str, dict[str, Any]] = {
-    "trainer": {"warm_rule": None, "warm_steps": None},
+    "trainer": {"warm_rule": None, "warm_steps": None, "measure_first": 0},
     "data": {"resize": None, "classes": None},
     "rule": {"clip_unit": None},
     "arch": {"zero_init_last": None},

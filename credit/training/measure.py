@@ -15,7 +15,7 @@ from credit.training.state import Training
 
 
 class Measures:
-    """The diagnostics of ``trainer.measure``, at the steps that ``trainer.measure_every`` gives them.
+    """The diagnostics of ``trainer.measure``, at the steps that ``trainer.measure_every`` and ``measure_first`` give them.
 
     Args:
         run: the run, before its next step.
@@ -33,7 +33,7 @@ class Measures:
         run.keepers = {name: diagnostic.state_dict for name, diagnostic in self._diagnostics.items()}
 
     def due(self, step: int) -> bool:
-        """Say whether a step, counted from 1, is measured: the one that ends each period, and the run's last."""
+        """Say whether a step, counted from 1, is measured: the first ones, the one that ends each period, the run's last."""
         return bool(self._due(step))
 
     def before(self, x: Tensor, y: Tensor) -> None:
@@ -52,7 +52,8 @@ class Measures:
         run = self._run
         if step == run.total_steps:
             return self._diagnostics
-        if not ends_period(step, run.cfg.trainer.measure_every, run.steps_per_epoch):
+        first = step <= run.cfg.trainer.measure_first
+        if not first and not ends_period(step, run.cfg.trainer.measure_every, run.steps_per_epoch):
             return {}
         return {name: diagnostic for name, diagnostic in self._diagnostics.items() if not diagnostic.at_end}
 

@@ -1,12 +1,17 @@
 """Alignment with backprop: cosines and norm ratios against their definitions."""
 
+import dataclasses
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import credit
-from credit.diagnostics.alignment import alignment
+from credit.diagnostics.alignment import alignment, compare
 from credit.models import build
+from credit.rules.rule import Computed
 from credit.rules.sweep import SweepRule
 
 
@@ -23,7 +28,11 @@ def network() -> nn.Module:
 def test_backprop_is_aligned_with_itself(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = network()
     for layer, found in alignment(credit.rule("bp", model), *batch).items():
-        assert found == {"cosine": pytest.approx(1, abs=1e-6), "norm_ratio": pytest.approx(1, abs=1e-6)}, layer
+        size = found.pop("norm")
+        assert size > 0 and found == {
+            "cosine": pytest.approx(1, abs=1e-6), "norm_ratio": pytest.approx(1, abs=1e-6), "angle": pytest.approx(0, abs=1e-9),
+            "reference_norm": pytest.approx(size, rel=1e-9), "difference_norm": pytest.approx(0, abs=1e-9),
+        }, layer  # fmt: skip
 
 
 def test_equals_the_definition_and_changes_nothing(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -46,8 +55,49 @@ def test_equals_the_definition_and_changes_nothing(batch: tuple[torch.Tensor, to
         layer = found[name.removesuffix(".weight")]
         assert layer["cosine"] == pytest.approx(float(expected), abs=1e-5)
         assert layer["norm_ratio"] == pytest.approx(float(ours.norm() / theirs.norm()), rel=1e-4)
+        assert layer["angle"] == pytest.approx(math.degrees(math.acos(min(1.0, float(expected)))), abs=0.1)
+        assert layer["norm"] == pytest.approx(float(ours.norm()), rel=1e-4)
+        assert layer["reference_norm"] == pytest.approx(float(theirs.norm()), rel=1e-4)
+        assert layer["difference_norm"] == pytest.approx(float((ours - theirs).norm()), rel=1e-3, abs=1e-5)
     assert found["head"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert found[next(iter(found))]["cosine"] < 0.9
+
+
+class Turned(SweepRule):
+    """Backprop whose updates have another length and direction: by hand."""
+
+    turn = {"0.weight": [[3.0, 0.0]], "2.weight": [[0.0]]}
+
+    def compute(self, *given: Any) -> Computed:
+        made = super().compute(*given)
+        return dataclasses.replace(made, updates=made.updates | {k: torch.tensor(v) for k, v in self.turn.items()})
+
+
+def test_angles_and_lengths_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
+    theirs = Turned(model, {"signal": "half_sse"})
+    theirs.turn = {"0.weight": [[0.0, -4.0]], "2.weight": [[2.0]]}
+    x, y = torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)
+    ours = Turned(model, {"signal": "half_sse"})
+    found = compare(ours, theirs, x, y)
+    assert found["0"] == {
+        "cosine": 0, "angle": pytest.approx(90), "norm": 3, "reference_norm": 4, "norm_ratio": 0.75, "difference_norm": 5,
+    }  # fmt: skip
+    assert found["2"] == {
+        "cosine": 0,
+        "angle": 90,
+        "norm": 0,
+        "reference_norm": 2,
+        "norm_ratio": 0,
+        "difference_norm": 2,
+    }
+    ours.turn = {"0.weight": [[1e-9, -1.0]], "2.weight": [[-1.0]]}
+    found = compare(ours, theirs, x, y)
+    assert found["0"]["angle"] == pytest.approx(math.degrees(1e-9), rel=1e-6) and found["2"]["angle"] == pytest.approx(
+        180
+    )
+    theirs.turn = {"2.weight": [[0.0]]}
+    assert compare(ours, theirs, x, y)["2"]["norm_ratio"] == math.inf
 
 
 def test_layers_come_in_the_order_of_the_forward_pass(batch: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -59,6 +59,9 @@ def test_a_measured_run_is_the_unmeasured_one(config, rule):
         (0.01, {"epochs": 1}, [1, 2, 3, 4, 5]),
         (1, {"epochs": None, "steps": 7}, [5, 7]),
         (5, {"epochs": 1}, [5]),
+        (1, {"epochs": 3, "measure_first": 3}, [1, 2, 3, 5, 10, 15]),
+        (2, {"epochs": 2, "measure_first": 6}, [1, 2, 3, 4, 5, 6, 10]),
+        (1, {"epochs": 1, "measure_first": 200}, [1, 2, 3, 4, 5]),
     ],
 )
 def test_measures_as_often_as_asked_and_at_the_end(config, every, trainer, steps):
@@ -151,6 +154,13 @@ def test_unknown_names_are_refused_with_the_nearest():
         check({**least, "trainer": {"epochs": 1, "measure": ["alignmnt"]}})
     with pytest.raises(UserError, match=r"trainer.measure_every=0 is outside \(0, inf\)"):
         check({**least, "trainer": {"epochs": 1, "measure_every": 0}})
+
+
+def test_a_run_that_measures_no_first_steps_keeps_its_name(config):
+    assert run_folder(config(trainer={"measure_first": 0})) == run_folder(config())
+    assert run_folder(config(trainer={"measure_first": 1})) != run_folder(config())
+    with pytest.raises(UserError, match=r"trainer.measure_first=-1 is outside \[0, inf\)"):
+        config(trainer={"measure_first": -1})
 
 
 def test_every_name_finds_its_diagnostic():
