@@ -77,6 +77,8 @@ class ScheduleConfig:
     kind: str = "cosine"  # constant, step, cosine, warmup_cosine
     final_lr: float = 0.0  # where cosine ends
     warmup_epochs: float = 0.0  # warmup_cosine
+    initial_lr: float = 0.0  # warmup_cosine: where the line begins
+    decay_epochs: float | None = None  # warmup_cosine: the cosine's end, from the start; None: the run's
     milestones: list[float] = field(default_factory=list)  # step: when lr is multiplied by gamma, in units
     unit: str = "epochs"  # step: of milestones, epochs or steps
     gamma: float = 0.1  # step

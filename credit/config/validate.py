@@ -45,6 +45,8 @@ LIMITS = {
     "optimizer.eps": "(0, inf)",
     "schedule.final_lr": "[0, inf)",
     "schedule.warmup_epochs": "[0, inf)",
+    "schedule.initial_lr": "[0, inf)",
+    "schedule.decay_epochs": "(0, inf)",
     "schedule.milestones": "(0, inf)",
     "schedule.gamma": "(0, inf)",
     "trainer.epochs": "(0, inf)",
@@ -82,6 +84,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "optimizer.eps": ("adam", "adamw"),
     "schedule.final_lr": ("cosine", "warmup_cosine"),
     "schedule.warmup_epochs": ("warmup_cosine",),
+    "schedule.initial_lr": ("warmup_cosine",),
+    "schedule.decay_epochs": ("warmup_cosine",),
     "schedule.milestones": ("step",),
     "schedule.unit": ("step",),
     "schedule.gamma": ("step",),
@@ -311,6 +315,25 @@ def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
         raise UserError(
             f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is longer than the run, "
             f"trainer.epochs={cfg.trainer.epochs:g}"
+        )
+    _check_decay(cfg)
+
+
+def _check_decay(cfg: RunConfig) -> None:
+    """Refuse a cosine that would end before it begins or behind the run, and a warm-up that goes down."""
+    schedule, decay, epochs = cfg.schedule, cfg.schedule.decay_epochs, cfg.trainer.epochs
+    if decay is not None and decay <= schedule.warmup_epochs:
+        raise UserError(
+            f"schedule.decay_epochs={decay:g} is counted from the run's start, and the warm-up takes {schedule.warmup_epochs:g} "
+            f"epochs: the cosine would end before it begins. Write more than schedule.warmup_epochs"
+        )
+    if decay is not None and epochs is not None and decay > epochs:
+        raise UserError(
+            f"schedule.decay_epochs={decay:g} is longer than the run, trainer.epochs={epochs:g}; leave it out to end with the run"
+        )
+    if schedule.initial_lr > cfg.optimizer.lr:
+        raise UserError(
+            f"schedule.initial_lr={schedule.initial_lr:g} is above optimizer.lr={cfg.optimizer.lr:g}, to which the warm-up rises"
         )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from credit.models import checks
 from credit.models.activations import activation as make_activation
+from credit.models.starts import begin
 
 Norm = Literal["none", "batch"]
 
@@ -21,8 +22,9 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     norm: Norm = "none",
+    init: Literal["torch", "lecun", "glorot"] = "torch",
 ) -> nn.Module:
-    """Build flatten - (linear - [batch norm] - activation - [dropout]) per width - linear, torch's default init.
+    """Build flatten - (linear - [batch norm] - activation - [dropout]) per width - linear.
 
     Parameters: 85 002 with the defaults on Digits (64 inputs, 10 classes), 269 322 on MNIST.
 
@@ -33,6 +35,7 @@ def mlp(
         activation: a name of :mod:`credit.models.activations`.
         dropout: probability in [0, 1) of zeroing a hidden unit.
         norm: ``none`` or ``batch`` (then the linear below has no bias, which the norm would remove).
+        init: ``torch``: torch's default; ``lecun``, ``glorot``: see :func:`credit.models.starts.begin`, biases 0.
 
     Raises:
         UserError: a size below 1, an unknown activation, a rate outside [0, 1).
@@ -50,4 +53,7 @@ def mlp(
             layers[f"drop{index}"] = nn.Dropout(dropout)
         fan_in = width
     layers["head"] = nn.Linear(fan_in, classes)
-    return nn.Sequential(layers)
+    model = nn.Sequential(layers)
+    if init != "torch":
+        begin(model, init)
+    return model

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from credit.errors import UserError
 from credit.models import checks, weights
 from credit.models.activations import activation as make_activation
+from credit.models.starts import begin
 
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -22,12 +23,13 @@ def vgg16(
     dense: Sequence[int] = (512,),
     activation: str = "relu",
     dropout: float = 0.0,
+    init: Literal["he", "lecun"] = "he",
     pretrained: bool | str = False,
 ) -> nn.Module:
     """Build thirteen 3x3 convolutions in five stages, each ended by a 2x2 max pool, then dense layers.
 
     No average pool between: on 32 px one pixel of 512 channels is left, on larger images the rest is flattened.
-    He-normal weights by fan-in and zero biases, without which thirteen layers without norm do not start.
+    He-normal weights by fan-in and zero biases: smaller ones start slowly in thirteen layers without norm.
     Parameters on CIFAR-10: 14 986 698 with the defaults, 33 638 218 with ``norm=none dense=[4096,4096]`` (the network
     of the dual-propagation paper).
 
@@ -38,6 +40,8 @@ def vgg16(
         dense: hidden dense layers' sizes; [4096,4096] is the original, an empty list gives none.
         activation: a name of :mod:`credit.models.activations`.
         dropout: probability in [0, 1) after each hidden dense layer.
+        init: ``he`` or ``lecun``, see :func:`credit.models.starts.begin`; the second is Flax's default and so the network of the
+            dual-propagation paper's.
         pretrained: ``true`` downloads torchvision's ImageNet weights (into torch's cache); a path names a ``.safetensors``,
             ``.pt`` or ``.pth`` file with this network's tensors by its own or by torchvision's names. A head for another number
             of classes starts fresh, and ``weights_note`` of the network says so.
@@ -67,11 +71,7 @@ def vgg16(
         fan_in = size
     layers["head"] = nn.Linear(fan_in, classes)
     model = nn.Sequential(layers)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    begin(model, init)
     if pretrained:
         told = f"arch.pretrained={'true' if pretrained is True else repr(pretrained)}"
         state = _torchvisions() if pretrained is True else weights.read_weights(str(pretrained))

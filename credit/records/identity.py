@@ -15,16 +15,21 @@ UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"
 """Options by group that leave the result as it is."""
 
 UNSAID: dict[str, dict[str, Any]] = {
-    "trainer": {"warm_rule": None, "warm_steps": None, "measure_first": 0},
+    "trainer": {
+        "warm_rule": None, "warm_steps": None, "measure_first": 0,
+        "stop_when": "never", "collapse_share": 0.5, "collapse_after": 5.0,
+    },
     "data": {"resize": None, "classes": None},
     "rule": {"clip_unit": None},
     "arch": {"zero_init_last": None},
-    "schedule": {"unit": "epochs"},
-}
+    "schedule": {"unit": "epochs", "initial_lr": 0.0, "decay_epochs": None},
+}  # fmt: skip
 """Options by group that are younger than many a run: where they say what it did they are left out, and it keeps its name."""
 
 UNSAID_BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
     ("arch", "cifar_resnet"): {"norm": "batch"},
+    ("arch", "mlp"): {"init": "torch"},
+    ("arch", "vgg16"): {"init": "he"},
 }
 """The same, where another kind of the group has had an option of this name for as long as there are runs of it."""
 

@@ -24,8 +24,9 @@ def learning_rate(cfg: ScheduleConfig, base: float, step: int, total: int, steps
         return base * cfg.gamma**passed
     warmup = warmup_steps(cfg, steps_per_epoch)
     if step < warmup:
-        return base * (step + 1) / warmup
-    along = (step - warmup) / max(total - warmup, 1)
+        return cfg.initial_lr + (base - cfg.initial_lr) * (step + 1) / warmup
+    end = total if cfg.decay_epochs is None else round(cfg.decay_epochs * steps_per_epoch)
+    along = min((step - warmup) / max(end - warmup, 1), 1.0)
     return cfg.final_lr + 0.5 * (base - cfg.final_lr) * (1 + math.cos(math.pi * along))
 
 

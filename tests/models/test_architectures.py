@@ -49,6 +49,8 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
 ]
 SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "mlp", "widths": [12, 7], "norm": "batch", "dropout": 0.1}, (5,)),
+    ({"kind": "mlp", "widths": [12], "init": "lecun"}, (5,)),
+    ({"kind": "mlp", "widths": [12], "init": "glorot"}, (5,)),
     ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "he"}, (5,)),
     ({"kind": "lenet5", "variant": "lfp", "dropout": 0.1}, (1, 17, 21)),
     ({"kind": "lenet5", "variant": "untied"}, (3, 13, 12)),
@@ -58,7 +60,7 @@ SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "cifar_resnet", "depth": 8, "width": 3, "norm": "none"}, (1, 9, 8)),
     ({"kind": "cifar_resnet", "depth": 8, "width": 3, "norm": "frozen"}, (1, 9, 8)),
     ({"kind": "vgg16", "dense": [], "norm": "batch"}, (1, 33, 32)),
-    ({"kind": "vgg16", "dense": [8], "norm": "none", "dropout": 0.1}, (3, 32, 64)),
+    ({"kind": "vgg16", "dense": [8], "norm": "none", "dropout": 0.1, "init": "lecun"}, (3, 32, 64)),
     ({"kind": "spiking_lenet", "steps": 3, "reset": "zero"}, (2, 16, 19)),
     ({"kind": "spiking_mlp", "widths": [], "steps": 1, "reset_delay": False}, (5,)),
     ({"kind": "timm", "name": "test_resnet", "stem": "native"}, (1, 16, 16)),
@@ -115,6 +117,29 @@ def test_deep_networks_start_alive() -> None:
     for arch in ({"kind": "vgg16", "norm": "none", "dense": [512]}, {"kind": "cifar_resnet", "depth": 56}):
         logits = build(arch, CIFAR, 10, seed=0)(x)
         assert 0.05 < logits.std(dim=0).mean() < 20, arch
+
+
+@pytest.mark.parametrize(
+    ("kind", "init", "layer", "std"),
+    [
+        ("mlp", "lecun", "fc1", 784**-0.5),
+        ("mlp", "glorot", "fc1", (2 / (784 + 512)) ** 0.5),
+        ("vgg16", "lecun", "conv3_2", (256 * 9) ** -0.5),
+        ("vgg16", "he", "conv3_2", (2 / (256 * 9)) ** 0.5),
+    ],
+)
+def test_weights_begin_with_the_variance_their_name_says(kind: str, init: str, layer: str, std: float) -> None:
+    options = {"widths": [512]} if kind == "mlp" else {"norm": "none"}
+    model = build({"kind": kind, "init": init, **options}, MNIST if kind == "mlp" else CIFAR, 10, seed=0)
+    weight = model.get_parameter(f"{layer}.weight").detach()
+    assert float(weight.mean()) == pytest.approx(0, abs=0.01 * std) and float(weight.std()) == pytest.approx(
+        std, rel=0.01
+    )
+    far = (
+        float(weight.abs().max()) / std
+    )  # a uniform one ends at sqrt(3) standard deviations, a normal one goes beyond four
+    assert (1.7 < far < 1.75) if init == "glorot" else far > 4
+    assert all(not bias.any() for name, bias in model.named_parameters() if name.endswith("bias"))
 
 
 def test_projection_shortcut_stands_only_where_the_shape_changes() -> None:

@@ -74,6 +74,10 @@ def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_oth
     assert decisive(run(arch=resnet | {"norm": "batch"})) == decisive(run(arch=resnet))
     assert decisive(run(arch=resnet | {"norm": "none"}))["arch"]["norm"] == "none"
     assert decisive(run(arch={"kind": "vgg16", "norm": "batch"}))["arch"]["norm"] == "batch"  # it always said so
+    for kind, usual in (("mlp", "torch"), ("vgg16", "he")):
+        assert "init" not in decisive(run(arch={"kind": kind, "init": usual}))["arch"]
+        assert decisive(run(arch={"kind": kind, "init": "lecun"}))["arch"]["init"] == "lecun"
+    assert decisive(run(arch={"kind": "deep_mlp", "init": "torch"}))["arch"]["init"] == "torch"
 
 
 def test_whole_numbers_are_whole_however_written():

@@ -58,6 +58,27 @@ def test_warmup_rises_in_a_line_and_then_falls():
     assert got[99] < 0.001
 
 
+def test_warmup_can_begin_above_zero_and_the_cosine_end_before_the_run():
+    got = rates("warmup_cosine", warmup_epochs=2.0, initial_lr=0.01, final_lr=0.002, decay_epochs=8.0)
+    assert got[:20] == pytest.approx([0.01 + 0.09 * (i + 1) / 20 for i in range(20)])
+    assert got[20] == pytest.approx(0.1) and got[50] == pytest.approx(0.051)  # half-way between steps 20 and 80
+    assert got[79] > 0.002 and got[80:] == pytest.approx([0.002] * 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"warmup_epochs": 1, "decay_epochs": 1}, "schedule.decay_epochs=1 is counted from the run's start"),
+        ({"warmup_epochs": 1, "decay_epochs": 3}, "schedule.decay_epochs=3 is longer than the run, trainer.epochs=2"),
+        ({"warmup_epochs": 1, "initial_lr": 0.5}, "schedule.initial_lr=0.5 is above optimizer.lr=0.05"),
+    ],
+)
+def test_warmups_that_cannot_be_are_refused(options, said):
+    with pytest.raises(UserError) as caught:
+        small_config(schedule={"kind": "warmup_cosine", **options}, optimizer={"kind": "sgd", "lr": 0.05})
+    assert said in str(caught.value)
+
+
 def test_milestones_can_be_steps():
     got = rates("step", milestones=[40, 80], unit="steps", gamma=0.1)
     assert (got[39], got[40], got[79], got[80]) == pytest.approx((0.1, 0.01, 0.01, 0.001))
