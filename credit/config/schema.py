@@ -104,6 +104,7 @@ class TrainerConfig:
     measure: list[str] = field(default_factory=list)  # diagnostics, of MEASURES or the user's own
     measure_every: float = 1.0  # epochs
     measure_first: int = 0  # steps at the run's beginning that are measured each
+    fgsm_epsilon: list[float] = field(default_factory=lambda: [0.01])  # measure=[fgsm]: steps in units of the input
     checkpoint_every: int = 1  # epochs
     threads: int | None = None  # CPU threads; None: torch's own choice
     replicate: str = "auto"  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
@@ -148,7 +149,18 @@ SECTIONS: dict[str, type] = {
 LENGTHS = ("epochs", "steps")
 """Options of `trainer` of which a run has exactly one."""
 
-MEASURES = ("alignment", "descent", "drift", "magnitudes", "pruning", "pruning_by_layer", "signs")
+MEASURES = (
+    "alignment",
+    "descent",
+    "drift",
+    "fgsm",
+    "inference",
+    "lipschitz",
+    "magnitudes",
+    "pruning",
+    "pruning_by_layer",
+    "signs",
+)
 """Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
 
 IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz")

@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
+from credit.config.measures import check_measures
 from credit.config.plugins import user_diagnostics
 from credit.config.schema import CHOICES, GROUPS, IMAGE_KINDS, MEASURES, SECTIONS, RunConfig, option_names
 from credit.errors import UserError, nearest
@@ -57,6 +58,7 @@ LIMITS = {
     "trainer.bn_batches": "[0, inf)",
     "trainer.measure_every": "(0, inf)",
     "trainer.measure_first": "[0, inf)",
+    "trainer.fgsm_epsilon": "(0, inf)",
     "trainer.checkpoint_every": "[1, inf)",
     "trainer.threads": "[1, inf)",
 }
@@ -116,6 +118,7 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     )
     _check_length(cfg)
     _check_warm_start(cfg)
+    check_measures(cfg.trainer)
     _check_noise(cfg)
     _check_optimizer_and_schedule(cfg)
     for group in ("data", "optimizer", "schedule"):

@@ -16,7 +16,7 @@ UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"
 
 UNSAID: dict[str, dict[str, Any]] = {
     "trainer": {
-        "warm_rule": None, "warm_steps": None, "measure_first": 0,
+        "warm_rule": None, "warm_steps": None, "measure_first": 0, "fgsm_epsilon": [0.01],
         "stop_when": "never", "collapse_share": 0.5, "collapse_after": 5.0,
     },
     "data": {"resize": None, "classes": None},
