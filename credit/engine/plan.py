@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Ref, Run, Signals, has_ref, resolve
+from credit.engine.ops.base import Op, Run, Signals, has_ref, resolve, slots_in
 from credit.engine.ops.norms import Norm
 from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.spiking import Lif
@@ -111,7 +111,7 @@ class Plan:
         for op in reversed(self.ops):
             if op.out in needed:
                 kept.append(op)
-                needed |= set(op.inputs) | _slots(op.extra)
+                needed |= set(op.inputs) | slots_in(op.extra)
         self.ops = kept[::-1]
         for at, op in enumerate(self.ops):
             op.index = at
@@ -158,7 +158,7 @@ class Plan:
         """Settle what is kept, what may be overwritten and when values are dropped, for one rule."""
         readers: dict[int, list[Op]] = {}
         for op in self.ops:
-            for slot in {*op.inputs, *_slots(op.extra)}:
+            for slot in {*op.inputs, *slots_in(op.extra)}:
                 readers.setdefault(slot, []).append(op)
         maker = {op.out: op for op in self.ops}
         for op in self.ops:
@@ -303,15 +303,3 @@ class Plan:
             inputs = (*[values[slot] for slot in op.inputs], *resolve(op.extra, values))
             values[op.out] = op.forward(run, *inputs)
             yield op, inputs, values[op.out]
-
-
-def _slots(value: Any) -> set[int]:
-    if isinstance(value, Ref):
-        return {value.slot}
-    if isinstance(value, tuple | list):
-        return {slot for item in value for slot in _slots(item)}
-    if isinstance(value, slice):
-        return _slots((value.start, value.stop, value.step))
-    if isinstance(value, dict):
-        return _slots(tuple(value.values()))
-    return set()

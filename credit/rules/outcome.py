@@ -17,6 +17,7 @@ class Computed:
         sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
         signals: RMS of the signal arriving at each weighted op, by its name, where ``rule.watch`` asks for it.
         input_signal: as in ``Step``, where ``rule.keep_input_signal`` asks for it.
+        states: as in ``Step``, where ``rule.keep_states`` asks for them.
     """
 
     logits: Tensor
@@ -25,6 +26,7 @@ class Computed:
     sizes: Tensor | None = None
     signals: dict[str, Tensor] = field(default_factory=dict)
     input_signal: Tensor | None = None
+    states: list[tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Step:
         loss: 0-d, the rule's own objective on the batch (mean over samples).
         input_signal: what reached the network's input, shaped like x, for each sample: under backprop the derivative of that
             sample's loss, under layer-wise feedback propagation its feedback. None unless ``rule.keep_input_signal``.
+        states: of rules that settle states, (s+, s-) by layer from the first hidden one to the output, each (B, ...). None unless
+            ``rule.keep_states``.
     """
 
     logits: Tensor
@@ -43,6 +47,7 @@ class Step:
     _sizes: Tensor | None = None
     _signals: dict[str, Tensor] = field(default_factory=dict)
     input_signal: Tensor | None = None
+    states: list[tuple[Tensor, Tensor]] | None = None
 
     def part(self, places: int | list[int]) -> "Step":
         """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""
@@ -53,6 +58,17 @@ class Step:
             sizes,
             {name: value[places] for name, value in self._signals.items()},
         )
+
+    def alone(self) -> "Step":
+        """Return the outcome as a mapped step of one replica would give it."""
+        sizes = None if self._sizes is None else self._sizes[None]
+        signals = {name: value[None] for name, value in self._signals.items()}
+        return Step(self.logits[None], self.loss[None], sizes, signals)
+
+    @property
+    def growth(self) -> Tensor | None:
+        """How far the states of the step's inference grew, where the rule tells it as ``inference.growth``: 0-d."""
+        return self._signals.get("inference.growth")
 
     @property
     def signals(self) -> dict[str, Tensor]:

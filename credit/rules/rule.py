@@ -198,7 +198,9 @@ class Rule:
             for name, update in updates.items():
                 owned[name].grad = update
         self.position += 1
-        return Step(computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal)
+        return Step(
+            computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states
+        )
 
     def _makes_updates(self) -> bool:
         """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""

@@ -17,8 +17,9 @@ QUICK = [trial for trial in TRIALS if trial not in ("compiled", "learns")]
 
 
 def _case(name: str, net: str) -> Case:
-    """The rule on the network; layer-wise feedback propagation wants to be told what to do with BatchNorm."""
-    return Case(name, net, {"batchnorm": "folded"} if name.startswith("lfp") and net == "conv+bn" else {})
+    """The rule on the network; some want to be told what to do with BatchNorm."""
+    word = {"lfp": "folded", "dual": "frozen", "equilibrium": "frozen"}.get(str(api.read(name)["kind"]))
+    return Case(name, net, {"batchnorm": word} if word and net == "conv+bn" else {})
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -220,3 +220,16 @@ def has_ref(value: Any) -> bool:
     if isinstance(value, dict):
         return has_ref(tuple(value.values()))
     return False
+
+
+def slots_in(value: Any) -> set[int]:
+    """Return the slots of every ``Ref`` in a nested argument."""
+    if isinstance(value, Ref):
+        return {value.slot}
+    if isinstance(value, tuple | list):
+        return {slot for item in value for slot in slots_in(item)}
+    if isinstance(value, slice):
+        return slots_in((value.start, value.stop, value.step))
+    if isinstance(value, dict):
+        return slots_in(tuple(value.values()))
+    return set()
