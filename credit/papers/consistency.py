@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from credit.config.folders import OVERLAYS
 from credit.errors import UserError, nearest
-from credit.papers import expression
+from credit.papers import angles, expression
 from credit.papers.measures import measure
 from credit.papers.nodes import refusal
 from credit.papers.spec import Claim, Column, Figure, Row, Spec, Words
@@ -234,6 +234,12 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
     if figure.kind == "layers":
         if figure.measure is not None:
             raise refusal(spec.file, figure.line, f"{text}layers always shows the alignment: leave `measure` out")
+        check_measured(spec, "alignment", figure.line)
+        return
+    if figure.kind in ("layer_curves", "layer_steps"):
+        if figure.measure not in (None, *angles.KEYS):
+            text += f"{figure.kind} shows a number of each layer's alignment, one of {', '.join(angles.KEYS)}, not {figure.measure}"
+            raise refusal(spec.file, figure.line, text)
         check_measured(spec, "alignment", figure.line)
         return
     if figure.kind in _BY_RUNNER:

@@ -148,7 +148,7 @@ def _compared(held: Collection, name: str) -> Table:
     def entry(cell: Cell) -> str:
         text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
         text = f"**{text}**" if cell in best else text
-        published = held.spec.published.get(cell) if name == held.spec.measures[0] else None
+        published = held.spec.published_in(name).get(cell)
         return f"{text}\n[{printed(published)}]" if published else text
 
     return _grid(held, entry)
@@ -171,7 +171,7 @@ def _every_cell(held: Collection, name: str) -> Table:
     honest = spec.accuracy == "best_test" and name == "accuracy"
     lines = []
     for cell, runs in held.runs.items():
-        published, summary = spec.published.get(cell), held.summary(cell, name)
+        published, summary = spec.published_in(name).get(cell), held.summary(cell, name)
         if not runs and published is None:
             continue
         row, column = spec.rows[cell[0]].label, spec.columns[cell[1]].label
@@ -187,11 +187,13 @@ def _every_cell(held: Collection, name: str) -> Table:
 
 
 def _other_table(held: Collection, name: str) -> list[Block]:
-    """Return a measure that the paper prints no numbers of."""
+    """Return a measure other than the main one; every cell with its difference where the paper prints numbers of it."""
     kind = measure(name)
     note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
     if len(held.spec.columns) <= _MOST_COLUMNS:
         return [_compared(held, name), *note]
+    if held.spec.published_in(name):
+        return [_every_cell(held, name), *note]
     lines = [
         (held.spec.rows[r].label, held.spec.columns[c].label, measured(held.summary((r, c), name), kind.decimals))
         for (r, c), runs in held.runs.items()

@@ -3,6 +3,7 @@ share of weights pruned."""
 
 from statistics import fmean
 
+from credit.papers.angles import first_steps, later
 from credit.papers.collect import Run, Summary, summarise
 from credit.papers.measures import measure
 
@@ -33,6 +34,24 @@ def by_layer(runs: list[Run]) -> dict[str, dict[float, float]]:
                 if compared.get("cosine") is not None:
                     found.setdefault(layer, {}).setdefault(row["epoch"], []).append(100 * compared["cosine"])
     return {layer: {epoch: fmean(course[epoch]) for epoch in sorted(course)} for layer, course in found.items()}
+
+
+def by_depth(runs: list[Run], key: str, axis: str) -> dict[str, dict[float, float]]:
+    """Return a number of the alignment by layer from the input on, and by epoch or step: means over runs.
+
+    Args:
+        runs: a cell's.
+        key: one of `credit.papers.angles.KEYS`.
+        axis: ``step``: the first steps, measured one by one; ``epoch``: the others (`credit.papers.angles`).
+    """
+    found: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        rows = run.rows if run.status == "complete" else []
+        for row in first_steps(rows) if axis == "step" else later(rows):
+            for layer, compared in row["alignment"].items():
+                if key in compared:
+                    found.setdefault(layer, {}).setdefault(row[axis], []).append(compared[key])
+    return {layer: {at: fmean(course[at]) for at in sorted(course)} for layer, course in found.items()}
 
 
 def by_place(runs: list[Run]) -> list[tuple[list[float], list[float]]]:

@@ -37,8 +37,7 @@ def _names(held: Collection) -> tuple[list[str], list[str]]:
 
 
 def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dict[str, Any]:
-    main = name == held.spec.measures[0]
-    published = held.spec.published.get(cell) if main else None
+    published = held.spec.published_in(name).get(cell)
     if not held.runs[cell] and published is None:
         return {}
     summary = held.summary(cell, name)

@@ -5,7 +5,7 @@ composed, and so checked, by `credit.papers.expand`: reading a table must cost n
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from credit.papers.spec import (
 )
 
 FOLDER = "paper"
+Cell = tuple[str, str]
 
 _NEEDED = ("title", "source", "measures", "accuracy", "split", "rows", "columns", "budgets")
 _KEYS = (
@@ -51,6 +52,7 @@ _KEYS = (
         "cells",
         "printed",
         "published",
+        "also_published",
         "diverged",
         "claims",
         "figures",
@@ -123,7 +125,8 @@ def _spec(name: str, whole: Part) -> Spec:
         rows=rows,
         columns=columns,
         cells={key: _words(part) for key, part in _grid(top["cells"], rows, columns).items()},
-        published={key: _published(part, printed) for key, part in _grid(top["published"], rows, columns).items()},
+        published=_numbers(top["published"], printed, rows, columns),
+        also_published=_also(top["also_published"], printed, rows, columns, top["measures"].texts()),
         diverged=_diverged(top["diverged"]) if top.has("diverged") else None,
         claims=tuple(_claim(part, rows) for part in top["claims"].items()),
         figures=tuple(_figure(part, rows, columns) for part in top["figures"].items()),
@@ -251,6 +254,23 @@ def _printing(part: Part) -> _Printing:
     return _Printing(times, held["n"].whole() if held.has("n") else None)
 
 
+def _numbers(part: Part, printed: _Printing, rows: dict[str, Row], columns: dict[str, Column]) -> dict[Cell, Published]:
+    return {key: _published(entry, printed) for key, entry in _grid(part, rows, columns).items()}
+
+
+def _also(
+    part: Part, printed: _Printing, rows: dict[str, Row], columns: dict[str, Column], measures: Sequence[str]
+) -> dict[str, dict[Cell, Published]]:
+    """Return the published numbers of measures other than the main one, by measure."""
+    found = {}
+    for name, entry in part.entries().items():
+        if name not in measures[1:]:
+            told = "its numbers go into `published`" if name == measures[0] else nearest(name, measures[1:])
+            raise entry.error(f"{part.what}: '{name}' is none of the table's other measures: {told}")
+        found[name] = _numbers(entry, printed, rows, columns)
+    return found
+
+
 def _published(part: Part, printed: _Printing) -> Published:
     if part.is_mapping():
         held = _fields(part, ("mean", "std", "n"), ("mean",))
@@ -316,8 +336,9 @@ def _figure(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Fig
 
 
 def _drawn(held: _Defaults) -> str:
-    """Return a figure's measure; of a pruning curve it is a diagnostic, which is several numbers."""
-    return held["measure"].text() if held["kind"].text() == "pruning" else _measure(held["measure"])
+    """Return a figure's measure; of a pruning curve and of layers it is one of a diagnostic's many numbers."""
+    own = held["kind"].text() in ("pruning", "layer_curves", "layer_steps")
+    return held["measure"].text() if own else _measure(held["measure"])
 
 
 def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]:

@@ -12,6 +12,7 @@ from statistics import fmean
 from credit.config import schema
 from credit.config.plugins import user_diagnostics
 from credit.errors import UserError, nearest
+from credit.papers import angles
 from credit.papers import quantities as q
 from credit.papers.quantities import Measure, Result, Rows
 
@@ -93,6 +94,14 @@ _FED = (
 
 MEASURES = {
     "accuracy": Measure("test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1"))),
+    "top5": Measure(
+        "top-5 test accuracy",
+        "%",
+        1,
+        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, accuracy, "test_top5"),
+        lambda row: q.percent(row.get("test_top5")),
+        note="of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
+    ),
     "best_val_accuracy": Measure(
         "test accuracy, best epoch on validation",
         "%",
@@ -146,6 +155,18 @@ MEASURES = {
         q.lowest_alignment,
         None,
         diagnostic="alignment",
+    ),
+    **angles.MEASURES,
+    "lipschitz": q.in_unit("Lipschitz estimate", "lipschitz.estimate", 1, "", 2, False, ""),
+    "log_lipschitz": Measure(
+        "Lipschitz estimate, logarithm",
+        "",
+        3,
+        q.of_last_row(q.log_lipschitz),
+        q.log_lipschitz,
+        False,
+        note="to base 10: a difference of 0.3 is a factor of two",
+        diagnostic="lipschitz",
     ),
     "sign_changes": q.in_unit(
         "parameters that changed sign (over the last epoch)",

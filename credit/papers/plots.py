@@ -23,7 +23,7 @@ from credit.papers.canvas import (
 from credit.papers.collect import Collection
 from credit.papers.courses import by_epoch, by_layer, by_place
 from credit.papers.measures import measure
-from credit.papers.shapes import draw_boxes, draw_pruning, draw_signals
+from credit.papers.shapes import draw_boxes, draw_depths, draw_pruning, draw_signals
 from credit.papers.spec import Figure
 
 
@@ -50,7 +50,7 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     rows = [row for row in rows if any(told.get((row, c)) and told[row, c].n for c in columns)]
     if not rows:
         return None
-    published = held.spec.published if name == held.spec.measures[0] else {}
+    published = held.spec.published_in(name)
     values = [told[row, c].mean for row in rows for c in columns if (row, c) in told]
     values += [published[row, c].mean for row in rows for c in columns if (row, c) in published]
     known = [value for value in values if value is not None]
@@ -91,7 +91,7 @@ def _lines(figure: Figure, held: Collection) -> Canvas | None:
     placed = {row: x for row in rows if (x := held.spec.rows[row].x) is not None}
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
-    published = held.spec.published if name == held.spec.measures[0] else {}
+    published = held.spec.published_in(name)
     drawn, printed = [], False
     for column in columns:
         told = [(x, held.summary((row, column), name)) for row, x in placed.items() if (row, column) in held.runs]
@@ -210,6 +210,8 @@ _KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
     "steps": lambda figure, held: _curves(figure, held, "step"),
     "boxes": draw_boxes,
     "layers": _layers,
+    "layer_curves": lambda figure, held: draw_depths(figure, held, "epoch"),
+    "layer_steps": lambda figure, held: draw_depths(figure, held, "step"),
     "gates": _gates,
     "pruning": draw_pruning,
     "signals": draw_signals,

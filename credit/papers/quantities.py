@@ -1,5 +1,6 @@
 """What a measure is, and how one is read off a run's result or the rows of its metrics; no torch."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -40,7 +41,7 @@ class Measure:
 
 def honest(result: Result) -> float | None:
     """Return the test accuracy in % of the epoch that validation chose; of the last one where nothing was held out."""
-    return percent((result.get("best") or result.get("last") or {}).get("test_top1"))
+    return accuracy_on_test(result, list, "best_val")
 
 
 def honest_words(result: Result) -> str:
@@ -48,14 +49,17 @@ def honest_words(result: Result) -> str:
     return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
 
 
-def accuracy_on_test(result: Result, rows: Rows, accuracy: str) -> float | None:
-    """Return the test accuracy in % of the epoch that `accuracy` names, one of `credit.papers.spec.ACCURACIES`."""
+def accuracy_on_test(result: Result, rows: Rows, accuracy: str, key: str = "test_top1") -> float | None:
+    """Return the test accuracy in % of the epoch that `accuracy` names, one of `credit.papers.spec.ACCURACIES`.
+
+    With ``key="test_top5"`` the share of examples whose class is among the five largest logits.
+    """
     if accuracy == "best_val":
-        return honest(result)
-    last = of_last_epoch(result, "test_top1")
+        return percent((result.get("best") or result.get("last") or {}).get(key))
+    last = of_last_epoch(result, key)
     if accuracy == "last":
         return percent(last)
-    seen = [row["test_top1"] for row in rows() if row.get("test_top1") is not None]
+    seen = [row[key] for row in rows() if row.get(key) is not None]
     seen += [] if last is None else [last]
     return percent(max(seen, default=None))
 
@@ -178,6 +182,12 @@ def of_pruning(
         return None if held is None else 100 * number({**held, **held["accuracy"]})
 
     return Measure(label, unit, 1, of_last_row(found), found, better, note=note, diagnostic="pruning")
+
+
+def log_lipschitz(row: dict[str, Any]) -> float | None:
+    """Return the logarithm to base 10 of the Lipschitz estimate: of logarithms, differences are ratios."""
+    held = row.get("lipschitz")
+    return None if held is None or not held["estimate"] > 0 else math.log10(held["estimate"])
 
 
 def ratio_moved(row: dict[str, Any]) -> float | None:

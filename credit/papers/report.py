@@ -25,6 +25,8 @@ _NOTES = {
     "steps": "Line: mean over repeats, band: ± standard deviation.",
     "boxes": "Of all repeats: whiskers least and largest, box the quartiles, line the median.",
     "layers": "Layers from the input on; mean over repeats.",
+    "layer_curves": "A line a layer: mean over repeats.",
+    "layer_steps": "A line a layer: mean over repeats, at each of the first steps.",
     "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
     "pruning": "Smallest weights set to zero at the end of training. Line: mean over repeats, band: ± standard deviation.",
     "signals": "The first repeat's, divided by its largest absolute value over the inputs (max).",
@@ -97,5 +99,5 @@ def _remove_older(folder: Path, kept: Sequence[Picture]) -> None:
 
 
 def _note(figure: Figure, spec: Spec) -> str:
-    published = figure.kind in ("bars", "lines") and figure.measure in (None, spec.measures[0]) and spec.published
+    published = figure.kind in ("bars", "lines") and spec.published_in(figure.measure or spec.measures[0])
     return _NOTES[figure.kind] + (" Hollow diamond: published." if published else "")

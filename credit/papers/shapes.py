@@ -1,14 +1,16 @@
-"""Pictures whose axis is neither a row nor an epoch: spread over repeats, accuracy by weights pruned, signal by input."""
+"""Pictures beside the common ones: spread over repeats, layers one by one, accuracy by weights pruned, signal by input."""
 
 import math
 from statistics import quantiles
-from typing import Any
+from typing import Any, Literal
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure as Canvas
 
+from credit.papers.angles import KEYS
 from credit.papers.canvas import axis_label, color_of, draw_band, finish, make_panels, marker_of, shown_in
 from credit.papers.collect import Collection
-from credit.papers.courses import by_input, by_share
+from credit.papers.courses import by_depth, by_input, by_share
 from credit.papers.spec import Figure
 
 
@@ -55,6 +57,35 @@ def _box(axes: Any, x: float, width: float, numbers: tuple[float, ...], color: s
         axes.hlines(end, x - width / 4, x + width / 4, color=color, linewidth=1.2)
     axes.bar(x, high - low, width, low, color=color, alpha=0.45, edgecolor=color)
     axes.hlines(middle, x - width / 2, x + width / 2, color=color, linewidth=2.4)
+
+
+def draw_depths(figure: Figure, held: Collection, axis: Literal["epoch", "step"]) -> Canvas | None:
+    """Draw a number of the alignment by epoch or step: a panel a cell, a line a layer, the darker the nearer to the input."""
+    key = figure.measure or "angle"
+    rows, columns = shown_in(figure, held)
+    courses = {(row, c): by_depth(held.runs.get((row, c), []), key, axis) for row in rows for c in columns}
+    courses = {cell: found for cell, found in courses.items() if any(len(course) > 1 for course in found.values())}
+    if not courses:
+        return None
+    canvas, panels = make_panels(len(courses), 4.6 if len(courses) > 1 else 6.4, 3.6, shared=True)
+    drawn = [value for found in courses.values() for course in found.values() for value in course.values()]
+    layers = max(courses.values(), key=len)
+    shade = colormaps["viridis"]
+    for axes, (cell, found) in zip(panels, courses.items(), strict=True):
+        for place, (layer, course) in enumerate(found.items()):
+            color = shade(0.92 * place / max(len(found) - 1, 1))
+            label = layer if found is layers else None
+            axes.plot(list(course), list(course.values()), color=color, linewidth=1.2, label=label)
+        if "norm" in key and min(drawn) > 0:
+            axes.set_yscale("log")
+        axes.set(xlabel=axis, ylabel=KEYS[key] if axes.get_subplotspec().is_first_col() else "")
+        row = f", {held.spec.rows[cell[0]].label}" if len(rows) > 1 else ""
+        axes.set_title(f"{held.spec.columns[cell[1]].label}{row}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    across = max(1, int(canvas.get_figwidth() / 1.1))
+    canvas.legend(loc="outside lower center", ncols=across, frameon=False, fontsize=8, title="layer, from the input on")
+    return canvas
 
 
 def draw_pruning(figure: Figure, held: Collection) -> Canvas | None:

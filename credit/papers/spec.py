@@ -24,7 +24,9 @@ MOMENTS = ("mean", "spread")
 """What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
 
 
-FIGURES = ("bars", "lines", "curves", "steps", "boxes", "layers", "gates", "pruning", "signals")
+FIGURES = (
+    "bars", "lines", "curves", "steps", "boxes", "layers", "layer_curves", "layer_steps", "gates", "pruning", "signals",
+)  # fmt: skip
 """What a figure can be; see `Figure`."""
 
 
@@ -146,11 +148,13 @@ class Figure:
     Attributes:
         kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
             by epoch), ``steps`` (by step), ``boxes`` (least, quartiles and largest of the repeats), ``layers`` (alignment by
-            layer and epoch), ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``signals`` (the
-            signal at the input by input).
+            layer and epoch), ``layer_curves``, ``layer_steps`` (a line a layer, by epoch, or by each of the first steps),
+            ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``signals`` (the signal at the
+            input by input).
         title: its heading.
         measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors,
-            `signals` the signal; of `pruning` it is the diagnostic, ``pruning`` or ``pruning_by_layer``.
+            `signals` the signal; of `pruning` it is the diagnostic, ``pruning`` or ``pruning_by_layer``, of `layer_curves` and
+            `layer_steps` one of `credit.papers.angles.KEYS`, the angle where none is given.
         rows, columns: which; empty: all.
     """
 
@@ -200,7 +204,8 @@ class Spec:
         test: one of `TESTS`.
         repeat: values of settings that repeats run through besides seeds, such as ``{"data.fold": (0, 1, 2, 3, 4)}``.
         cells: settings of single cells by (row, column).
-        published: numbers by (row, column).
+        published: numbers of the main measure by (row, column).
+        also_published: the same of other measures, by their names.
         contradictions: what the paper says in two ways.
         diverged: what a diverged run counts as in the main measure; None: as no number.
     """
@@ -225,6 +230,11 @@ class Spec:
     repeat: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     contradictions: tuple[Contradiction, ...] = ()
     diverged: Diverged | None = None
+    also_published: dict[str, dict[tuple[str, str], Published]] = field(default_factory=dict)
+
+    def published_in(self, measure: str) -> dict[tuple[str, str], Published]:
+        """Return the published numbers of a measure by (row, column); empty where there are none."""
+        return self.published if measure == self.measures[0] else self.also_published.get(measure, {})
 
     def has(self, row: str, column: str) -> bool:
         """Say whether the table has this cell."""
