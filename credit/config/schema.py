@@ -100,6 +100,9 @@ class TrainerConfig:
     bn_batches: int = (
         0  # training batches that BatchNorm's statistics are taken from anew for an evaluation; 0: running
     )
+    stop_when: str = "never"  # never, collapsed: validation accuracy is below collapse_share of its best
+    collapse_share: float = 0.5
+    collapse_after: float = 5.0  # epochs, the only ones in which no run has collapsed
     report: list[str] = field(default_factory=list)  # of per_class
     measure: list[str] = field(default_factory=list)  # diagnostics, of MEASURES or the user's own
     measure_every: float = 1.0  # epochs
@@ -175,6 +178,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
     "trainer.precision": ("float32", "float64", "bf16"),
+    "trainer.stop_when": ("never", "collapsed"),
     "trainer.report": ("per_class",),
     "trainer.replicate": ("auto", "map", "processes"),
     "logger.mode": ("auto", "online", "offline"),

@@ -12,7 +12,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from credit.config.measures import check_measures
 from credit.config.plugins import user_diagnostics
-from credit.config.schema import CHOICES, GROUPS, IMAGE_KINDS, MEASURES, SECTIONS, RunConfig, option_names
+from credit.config.schema import (
+    CHOICES,
+    GROUPS,
+    IMAGE_KINDS,
+    MEASURES,
+    SECTIONS,
+    RunConfig,
+    TrainerConfig,
+    option_names,
+)
 from credit.errors import UserError, nearest
 
 LIMITS = {
@@ -56,6 +65,8 @@ LIMITS = {
     "trainer.eval_every": "(0, inf)",
     "trainer.ema": "[0, 1)",
     "trainer.bn_batches": "[0, inf)",
+    "trainer.collapse_share": "(0, 1]",
+    "trainer.collapse_after": "[0, inf)",
     "trainer.measure_every": "(0, inf)",
     "trainer.measure_first": "[0, inf)",
     "trainer.fgsm_epsilon": "(0, inf)",
@@ -119,6 +130,7 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     _check_length(cfg)
     _check_warm_start(cfg)
     check_measures(cfg.trainer)
+    _check_stop(cfg)
     _check_noise(cfg)
     _check_optimizer_and_schedule(cfg)
     for group in ("data", "optimizer", "schedule"):
@@ -281,6 +293,24 @@ def _check_warm_start(cfg: RunConfig) -> None:
         lacking = "for how many steps" if steps is None else "which rule makes them"
         raise UserError(
             f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none"
+        )
+
+
+def _check_stop(cfg: RunConfig) -> None:
+    """Refuse numbers of a stopping rule that is not asked for, and a stopping rule that has nothing to look at."""
+    usual = TrainerConfig()
+    if cfg.trainer.stop_when == "never":
+        for option in ("collapse_share", "collapse_after"):
+            value = getattr(cfg.trainer, option)
+            if value != getattr(usual, option):
+                raise UserError(
+                    f"trainer.{option}={value:g} changes nothing with trainer.stop_when=never: write trainer.stop_when=collapsed "
+                    "too, or leave it out"
+                )
+    elif cfg.data.val_fraction == 0:
+        raise UserError(
+            f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
+            "write data.val_fraction=0.1, or trainer.stop_when=never"
         )
 
 

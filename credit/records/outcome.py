@@ -24,14 +24,21 @@ def headline(result: dict[str, Any]) -> str:
     """Return one line about a run: ``complete: accuracy 97.21% (best by validation, epoch 18), 97.02% (last)``."""
     if result["status"] == "diverged":
         end = result["diverged"]
-        told = f"diverged: non-finite numbers at step {end['step']}, first in {end['where']}"
+        why = end.get("why", "non-finite numbers")
+        told = f"diverged: {why} at step {end['step']}, first in {end['where']}"
         last = result["last"]
         return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
     best, last = result["best"], result["last"]
     if result["selected_by"] == "last":
         return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g})"
     chosen = f"{_percent(best)} (best by validation, epoch {best['epoch']:g})"
-    return f"{result['status']}: accuracy {chosen}, {_percent(last)} (last)"
+    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last)"
+    if stopped := result.get("stopped"):
+        told += (
+            f"; given up at epoch {stopped['epoch']:g}: validation accuracy {stopped['val_top1']:.2%}, at best it was "
+        )
+        told += f"{stopped['best_val_top1']:.2%}"
+    return told
 
 
 def _percent(row: dict[str, Any]) -> str:

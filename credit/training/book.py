@@ -17,6 +17,7 @@ from credit.training.finite import DivergedError, check_parameters
 from credit.training.interrupts import StopRequest
 from credit.training.periods import ends_period
 from credit.training.state import Training
+from credit.training.stopping import collapse
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Book:
         if evaluated:
             row |= running | self._evaluation(outcome, x)
             better = self._note(row)
+            run.stopped = collapse(trainer, run.best, row)
         if evaluated or found is not None:
             self.metrics.append(row | (found or {}))
         if evaluated:

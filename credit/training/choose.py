@@ -1,5 +1,6 @@
 """Whether seeds are trained in one pass or in processes: measured, for the network, the batch and the machine at hand."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from credit.config.schema import RunConfig
 from credit.errors import UserError
+from credit.rules.divergence import InferenceDiverged
 from credit.rules.mapped import Mapped, why_not
 from credit.training.cost import clocked
 from credit.training.evaluate import float_dtype
@@ -71,7 +73,10 @@ def choose(cfg: RunConfig, count: int) -> Choice:
     refusal = warm_alone(prepared.rule, prepared.warm)
     for rule in (prepared.rule, prepared.warm):
         if refusal is None and rule is not None:
-            refusal = why_not(rule, x[:2].contiguous(), y[:2])
+            try:
+                refusal = why_not(rule, x[:2].contiguous(), y[:2])
+            except InferenceDiverged as end:
+                refusal = f"on random inputs its inference diverges ({end}): nothing can be tried"
     if refusal is not None:
         if wish == "map":
             raise UserError(
@@ -122,7 +127,8 @@ def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: fl
 
     def alone(x: Tensor) -> None:
         rule.position = 0
-        rule.step(x, y)
+        with contextlib.suppress(InferenceDiverged):  # random inputs and first weights: no word on the run
+            rule.step(x, y)
         optimizer.step()
 
     with threads(1 if on_cpu else None):

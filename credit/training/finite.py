@@ -1,67 +1,63 @@
 """Noticing that a run has left the finite numbers, without making a GPU wait for it at every step."""
 
-import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from credit.rules.rule import Rule
+from credit.rules.divergence import InferenceDiverged
+from credit.rules.rule import Rule, Step
 from credit.training.updates import nonfinite_parameter
+
+LARGEST_GROWTH = 1e6
+"""How far the states of an inference may grow (``inference.growth`` of a step's signals) before it counts as diverged."""
 
 _PATIENCE = 50  # steps between two looks on a GPU
 
 
 class DivergedError(ArithmeticError):
-    """The run met a number that is not finite.
+    """The run met a number that is not finite, or an inference that ran away.
 
     Attributes:
         step: the step that met it, counted from 1.
         where: the op, parameter or evaluation that holds it first.
+        why: what it is where it is not simply a number that is not finite; else empty.
     """
 
-    def __init__(self, step: int, where: str) -> None:
-        super().__init__(f"non-finite numbers at step {step}, first in {where}")
-        self.step, self.where = step, where
+    def __init__(self, step: int, where: str, why: str = "") -> None:
+        super().__init__(f"{why or 'non-finite numbers'} at step {step}, first in {where}")
+        self.step, self.where, self.why = step, where, why
+
+    @classmethod
+    def of(cls, end: InferenceDiverged, step: int) -> "DivergedError":
+        """Return a rule's word that its inference diverged, as of a step counted from 1."""
+        return cls(step, end.where, end.why)
+
+    def told(self) -> dict[str, Any]:
+        """Return what result.json says of it."""
+        return {"step": self.step, "where": self.where} | ({"why": self.why} if self.why else {})
 
 
-class FiniteWatch:
-    """Watches logits and loss of every step: at once on the CPU, every 50 steps and at epoch ends on a GPU."""
+class Lost(NamedTuple):
+    """A run that diverged at a step: its logits or loss were not finite, or, ``finite``, its inference ran away before them."""
 
-    def __init__(self, rule: Rule, device: torch.device) -> None:
-        self._rule, self._at_once = rule, device.type == "cpu"
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+    step: int
+    finite: bool = False
 
-    def see(self, step: int, x: Tensor, logits: Tensor, loss: Tensor) -> None:
-        """Look at one step's outcome, before its update is applied.
+    def error(self, rule: Rule, x: Tensor) -> DivergedError:
+        """Return it with the op where it began.
 
         Args:
-            step: the step, counted from 1.
-            x: its input, to find the op with.
-            logits: (B, classes).
-            loss: 0-d.
-
-        Raises:
-            DivergedError: naming step and op.
+            rule: the run's.
+            x: an input batch, to find the op with.
         """
-        total = logits.sum() + loss  # one number to look at; finite parts whose sum overflows have diverged as well
-        if self._at_once:
-            if not math.isfinite(total.item()):
-                raise DivergedError(step, self._rule.first_nonfinite(x) or "the loss")
-            return
-        bad = ~torch.isfinite(total) & (self._first_bad < 0)
-        self._first_bad.masked_fill_(bad, step)
-        if step % _PATIENCE == 0:
-            self.settle(x)
-
-    def settle(self, x: Tensor) -> None:
-        """Raise what steps since the last look have met (GPU)."""
-        step = -1 if self._at_once else int(self._first_bad)
-        if step >= 0:
-            raise DivergedError(step, self._rule.first_nonfinite(x) or "the loss")
+        if self.finite:
+            return DivergedError(self.step, "the inference", f"states that grew more than {LARGEST_GROWTH:,.0f} times")
+        return DivergedError(self.step, rule.first_nonfinite(x) or "the loss")
 
 
 class FiniteWatches:
-    """`FiniteWatch` over runs side by side: says which are lost, and since which step, instead of raising.
+    """Watches the outcome of every step of runs side by side: at once on the CPU, every 50 steps and at epoch ends on a GPU.
 
     Args:
         count: how many runs.
@@ -74,25 +70,62 @@ class FiniteWatches:
 
     def keep(self, count: int) -> None:
         """Go on with this many runs, all of them finite so far."""
-        self._first_bad = torch.full((count,), -1, dtype=torch.int64, device=self._device)
+        # First steps whose logits or loss were not finite, and whose inference ran away.
+        self._first = torch.full((2, count), -1, dtype=torch.int64, device=self._device)
 
-    def see(self, step: int, logits: Tensor, loss: Tensor) -> dict[int, int]:
-        """Look at one step's outcome; return the lost runs, place -> step (on a GPU every 50 steps).
+    def see(self, step: int, outcome: Step) -> dict[int, Lost]:
+        """Look at one step's outcome; return the lost runs by place (on a GPU every 50 steps).
 
         Args:
             step: the step, counted from 1.
-            logits: (runs, B, classes).
-            loss: (runs,).
+            outcome: with the runs along the first dimension: logits (runs, B, classes), loss (runs,).
         """
-        finite = torch.isfinite(logits.flatten(1).sum(1) + loss)
-        if self._at_once and bool(finite.all()):
+        # One number to look at; finite parts whose sum overflows have diverged as well.
+        bad = ~torch.isfinite(outcome.logits.flatten(1).sum(1) + outcome.loss)[None]
+        if outcome.growth is not None:
+            bad = torch.cat([bad, ~(outcome.growth <= LARGEST_GROWTH)[None]])  # also of a growth that is not a number
+        if self._at_once and not bool(bad.any()):
             return {}
-        self._first_bad.masked_fill_(~finite & (self._first_bad < 0), step)
+        first = self._first[: len(bad)]
+        first.masked_fill_(bad & (first < 0), step)
         return self.settle() if self._at_once or step % _PATIENCE == 0 else {}
 
-    def settle(self) -> dict[int, int]:
+    def settle(self) -> dict[int, Lost]:
         """Return what steps since the last look have met."""
-        return {at: step for at, step in enumerate(self._first_bad.tolist()) if step >= 0}
+        found = {}
+        for at, (infinite, grown) in enumerate(self._first.T.tolist()):
+            if infinite >= 0 or grown >= 0:
+                earlier = grown >= 0 and (infinite < 0 or grown < infinite)
+                found[at] = Lost(grown if earlier else infinite, finite=earlier)
+        return found
+
+
+class FiniteWatch:
+    """`FiniteWatches` of a single run, which raises."""
+
+    def __init__(self, rule: Rule, device: torch.device) -> None:
+        self._rule, self._watches = rule, FiniteWatches(1, device)
+
+    def see(self, step: int, x: Tensor, outcome: Step) -> None:
+        """Look at one step's outcome, before its update is applied.
+
+        Args:
+            step: the step, counted from 1.
+            x: its input, to find the op with.
+            outcome: logits (B, classes), loss 0-d.
+
+        Raises:
+            DivergedError: naming step and op.
+        """
+        self._raise(self._watches.see(step, outcome.alone()), x)
+
+    def settle(self, x: Tensor) -> None:
+        """Raise what steps since the last look have met (GPU)."""
+        self._raise(self._watches.settle(), x)
+
+    def _raise(self, lost: dict[int, Lost], x: Tensor) -> None:
+        for end in lost.values():
+            raise end.error(self._rule, x)
 
 
 def check_parameters(model: nn.Module, step: int) -> None:

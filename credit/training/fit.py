@@ -21,6 +21,7 @@ from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror, no_mirror
 from credit.records.outcome import finished, headline
 from credit.records.screen import Screen
+from credit.rules.divergence import InferenceDiverged
 from credit.training.book import Book
 from credit.training.dead import DeadLayers
 from credit.training.evaluate import float_dtype
@@ -83,7 +84,9 @@ def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
                 fit(book, stop)
             result = write_result(run, folder, "complete")
         except DivergedError as end:
-            result = write_result(run, folder, "diverged", diverged={"step": end.step, "where": end.where})
+            result = write_result(run, folder, "diverged", diverged=end.told())
+        except InferenceDiverged as end:
+            result = write_result(run, folder, "diverged", diverged=DivergedError.of(end, run.step + 1).told())
         except UserError:
             raise
         except Exception as error:  # recorded, so that a sweep's table can say what happened, and raised again
@@ -103,6 +106,7 @@ def fit(book: Book, stop: StopRequest) -> None:
 
     Raises:
         DivergedError: a loss, logit or parameter is not finite.
+        InferenceDiverged: the next step's inference of states ran away.
         UserError: a diagnostic that cannot measure this run.
     """
     run, cfg, screen = book.run, book.run.cfg, book.screen
@@ -127,7 +131,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         # Rule: fills p.grad with a descent direction.
         outcome = rule.step(x, batch.y)
         dead.see(run.step, outcome)
-        watch.see(run.step + 1, x, outcome.logits, outcome.loss)
+        watch.see(run.step + 1, x, outcome)
         run.running.add(outcome.logits, outcome.loss, batch.y)
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.

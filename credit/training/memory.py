@@ -1,5 +1,6 @@
 """How much memory a pass of several replicas takes, before it takes it, and how much there is."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from credit.diagnostics.speed import peak_bytes
+from credit.rules.divergence import InferenceDiverged
 from credit.training.evaluate import float_dtype
 from credit.training.prepare import Prepared
 
@@ -40,7 +42,8 @@ def needed(prepared: Prepared, count: int) -> int:
 
 def _step_of(prepared: Prepared) -> Callable[[Tensor, Tensor], None]:
     def step(x: Tensor, y: Tensor) -> None:
-        prepared.rule.updates(x, y)
+        with contextlib.suppress(InferenceDiverged):  # its memory is taken by then
+            prepared.rule.updates(x, y)
 
     return step
 

@@ -17,12 +17,14 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         run: the run at its end.
         folder: its folder.
         status: ``complete``, ``diverged`` or ``failed``.
+            A run that was given up (``trainer.stop_when``) is complete, and ``stopped`` says where and why.
         more: what else is to be told, for example ``diverged={"step": 12, "where": "conv3"}``.
     """
     chosen = run.best is not None
     result = {
         "status": status,
         **more,
+        **({"stopped": run.stopped} if run.stopped is not None else {}),
         "name": run_name(run.cfg),
         "group": group_name(run.cfg),
         # Without a validation split nothing may choose an epoch: test accuracy never does.

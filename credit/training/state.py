@@ -24,8 +24,9 @@ from credit.training.warm import warm_notes
 class Training:
     """One run under way. `step` counts steps done; everything random is a function of it and the seed.
 
-    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `kept` is what the
-    last checkpoint held for each diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
+    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `stopped`
+    says why the run was given up (`credit.training.stopping.collapse`). `kept` is what the last checkpoint held for each
+    diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
     """
 
     cfg: RunConfig
@@ -44,13 +45,14 @@ class Training:
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     seconds: float = 0.0
+    stopped: dict[str, Any] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     keepers: dict[str, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
-        """Whether the last step is done."""
-        return self.step == self.total_steps
+        """Whether the last step is done, or was given up."""
+        return self.step == self.total_steps or self.stopped is not None
 
     @property
     def acting(self) -> Rule:
@@ -111,6 +113,7 @@ class Training:
             "running": self.running.state(),
             "best": self.best,
             "last": self.last,
+            "stopped": self.stopped,
             "seconds": self.seconds,
             "metrics_size": metrics_size,
             "data_digest": self.data.digest,
@@ -139,6 +142,7 @@ class Training:
         self.running.restore(state["running"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.last = state["best"], state["last"]
+        self.stopped = state.get("stopped")
         self.kept = state.get("diagnostics", {})
 
 

@@ -29,13 +29,12 @@ from credit.training.finite import DivergedError, FiniteWatches
 from credit.training.fit import threads
 from credit.training.interrupts import StopRequest, stop_requests
 from credit.training.measure import Measures
+from credit.training.parting import Ends, Results, ending, parted, without
 from credit.training.prepare import prepare
 from credit.training.result import write_result
 from credit.training.schedules import learning_rate
 from credit.training.state import begin
 from credit.training.warm import warm_alone
-
-Results = dict[Path, dict[str, Any]]
 
 
 def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[dict[str, Any]]:
@@ -123,12 +122,12 @@ def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
 
 def _passes(books: Sequence[Book], screen: Screen, results: Results) -> None:
     """Resume the runs, and train those that stand at the same step together."""
-    at_step: dict[int, list[Book]] = {}
+    at_step: dict[tuple[int, bool], list[Book]] = {}  # given up before its result was written, one is over
     for book in books:
         book.resume()
-        at_step.setdefault(book.run.step, []).append(book)
+        at_step.setdefault((book.run.step, book.run.ended), []).append(book)
     with stop_requests() as stop:
-        for step, group in sorted(at_step.items()):
+        for (step, _), group in sorted(at_step.items()):
             if step:
                 screen.line(f"resuming {len(group)} of {len(books)} runs at step {step} of {group[0].run.total_steps}")
             try:
@@ -174,10 +173,10 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         measured = measures[cohort.books[0].folder].due(run.step + 1)
 
         # Rule: fills the stacked updates. A run that has left the finite numbers leaves the pass before they are applied.
-        outcome = _stepped(cohort, x, y, measures if measured else {}, dead)
-        lost = watch.see(run.step + 1, outcome.logits, outcome.loss)
+        outcome, ends = _stepped(cohort, x, y, measures if measured else {}, dead)
+        lost = watch.see(run.step + 1, outcome)
         cohort.running.add(outcome.logits, outcome.loss, y)
-        x, y, outcome = _without(cohort, lost, watch, x, y, outcome, results)
+        x, y, outcome = without(cohort, lost, watch, x, y, outcome, results, ends)
         if not cohort.books:
             break
 
@@ -187,12 +186,15 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         cohort.update(rate)
         screen.step(run.step)
 
-        found = _found(cohort, x, y, outcome, rate, measures) if measured else {}
+        found, ends = _found(cohort, x, y, outcome, rate, measures) if measured else ({}, {})
+        x, y, outcome = without(cohort, {}, watch, x, y, outcome, results, ends)
+        if not cohort.books:
+            break
 
         # The pass looks up where each run alone would.
         if not cohort.books[0].due(measured, stop):
             continue
-        x, y, outcome = _without(cohort, watch.settle(), watch, x, y, outcome, results)
+        x, y, outcome = without(cohort, watch.settle(), watch, x, y, outcome, results)
         if not cohort.books:
             break
         cohort.running.state().tolist()  # waits for the device, so the clock is right
@@ -213,27 +215,35 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
 
 def _stepped(
     cohort: Cohort, x: Tensor, y: Tensor, measures: dict[Path, Measures], dead: dict[Path, DeadLayers]
-) -> Step:
-    """Step every rule, seen by the diagnostics that are due and, in the first steps, by those who look for dead layers."""
+) -> tuple[Step, Ends]:
+    """Step every rule, seen by the diagnostics that are due and, in the first steps, by those who look for dead layers.
+
+    Also returned: the runs whose inference diverged while a diagnostic looked, by place.
+    """
     cohort.stand()
-    step = cohort.first.step
+    step, ends = cohort.first.step, Ends()
     for at, book in enumerate(cohort.books if measures else []):
-        measures[book.folder].before(x[at], y[at])
+        with ending(ends, at, step + 1):
+            measures[book.folder].before(x[at], y[at])
     outcome = cohort.mapped.step(x, y)
     for at, book in enumerate(cohort.books if dead[cohort.books[0].folder].looks(step) else []):
         dead[book.folder].see(step, cohort.outcome(outcome, at))
-    return outcome
+    return outcome, ends
 
 
 def _found(
     cohort: Cohort, x: Tensor, y: Tensor, outcome: Step, rate: float, measures: dict[Path, Measures]
-) -> dict[Path, dict[str, Any]]:
-    """Return what every run's diagnostics find after a step, before the clock is read: they take their time off it."""
+) -> tuple[dict[Path, dict[str, Any]], Ends]:
+    """Return what every run's diagnostics find after a step, before the clock is read: they take their time off it.
+
+    Also returned: the runs whose inference diverged while a diagnostic looked, by place.
+    """
     cohort.settle(rate)
-    return {
-        book.folder: measures[book.folder].after(x[at], y[at], cohort.outcome(outcome, at))
-        for at, book in enumerate(cohort.books)
-    }
+    found, ends = {}, Ends()
+    for at, book in enumerate(cohort.books):
+        with ending(ends, at, book.run.step):
+            found[book.folder] = measures[book.folder].after(x[at], y[at], cohort.outcome(outcome, at))
+    return found, ends
 
 
 def _written(
@@ -246,50 +256,20 @@ def _written(
     stopping: bool,
     results: Results,
 ) -> None:
-    """Let every run's book do what is due after a step; part from runs that turn out not to be finite."""
+    """Let every run's book do what is due after a step; part from runs that are given up or turn out not to be finite."""
     cohort.settle(rate)
-    lost: dict[int, DivergedError] = {}
+    ends = Ends()
     for at, book in enumerate(cohort.books):
         own = cohort.outcome(outcome, at)
         try:
             book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), stopping)
         except DivergedError as end:
-            lost[at] = end
-    if lost:
-        _parted(cohort, lost, x, y, outcome, results)
-
-
-def _without(
-    cohort: Cohort,
-    lost: dict[int, int],
-    watch: FiniteWatches,
-    x: Tensor,
-    y: Tensor,
-    outcome: Step,
-    results: Results,
-) -> tuple[Tensor, Tensor, Step]:
-    """Part from the runs that left the finite numbers (place, step), naming the op that is not finite first."""
-    if not lost:
-        return x, y, outcome
-    rules = [book.run.rule for book in cohort.books]
-    ends = {at: DivergedError(step, rules[at].first_nonfinite(x[at]) or "the loss") for at, step in lost.items()}
-    parted = _parted(cohort, ends, x, y, outcome, results)
-    watch.keep(len(cohort.books))
-    return parted
-
-
-def _parted(
-    cohort: Cohort, lost: dict[int, DivergedError], x: Tensor, y: Tensor, outcome: Step, results: Results
-) -> tuple[Tensor, Tensor, Step]:
-    """End the lost runs as diverged; return batch and outcome of those that go on."""
-    for at, end in lost.items():
-        book = cohort.books[at]
-        diverged = {"step": end.step, "where": end.where}
-        results[book.folder] = write_result(book.run, book.folder, "diverged", diverged=diverged)
-        book.screen.line(f"{headline(results[book.folder])}  {book.folder}")
-    stay = [at for at in range(len(cohort.books)) if at not in lost]
-    cohort.keep(stay)
-    return x[stay], y[stay], outcome.part(stay)
+            ends[at] = end
+        else:
+            if book.run.stopped is not None:
+                ends[at] = None
+    if ends:
+        parted(cohort, ends, x, y, outcome, results)
 
 
 def _show(cohort: Cohort, screen: Screen) -> None:

@@ -1,0 +1,82 @@
+"""Parting from single runs of a pass: those that diverged, and those that are given up, while the others go on."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from credit.records.outcome import headline
+from credit.rules.divergence import InferenceDiverged
+from credit.rules.rule import Step
+from credit.training.cohort import Cohort
+from credit.training.finite import DivergedError, FiniteWatches, Lost
+from credit.training.result import write_result
+
+Results = dict[Path, dict[str, Any]]
+"""Contents of result.json by the run's folder."""
+
+Ends = dict[int, DivergedError | None]
+"""Runs that leave a pass, by place: why, or None for one that is given up by ``trainer.stop_when``, which is no failure."""
+
+
+@contextlib.contextmanager
+def ending(ends: Ends, at: int, step: int) -> Iterator[None]:
+    """Note the end of the run at a place whose inference diverges inside the block.
+
+    Args:
+        ends: receives it.
+        at: the run's place.
+        step: the step, counted from 1.
+    """
+    try:
+        yield
+    except InferenceDiverged as end:
+        ends[at] = DivergedError.of(end, step)
+
+
+def without(
+    cohort: Cohort,
+    lost: dict[int, Lost],
+    watch: FiniteWatches,
+    x: Tensor,
+    y: Tensor,
+    outcome: Step,
+    results: Results,
+    ends: Ends | None = None,
+) -> tuple[Tensor, Tensor, Step]:
+    """Part from the runs that the watch calls lost, by place, and from those whose end is known already.
+
+    Returned are batch (runs, B, ...), labels (runs, B) and outcome of those that go on; the other arguments are as of `parted`.
+    """
+    gone: Ends = dict(ends or {})
+    gone |= {at: end.error(cohort.books[at].run.rule, x[at]) for at, end in lost.items()}
+    if not gone:
+        return x, y, outcome
+    rest = parted(cohort, gone, x, y, outcome, results)
+    watch.keep(len(cohort.books))
+    return rest
+
+
+def parted(
+    cohort: Cohort, ends: Ends, x: Tensor, y: Tensor, outcome: Step, results: Results
+) -> tuple[Tensor, Tensor, Step]:
+    """Write the results of runs that end here; return batch, labels and outcome of those that go on.
+
+    Args:
+        cohort: the runs; those that end leave it.
+        ends: which and why.
+        x, y, outcome: the last step's, with the runs along the first dimension.
+        results: receives the results.
+    """
+    for at, end in ends.items():
+        book = cohort.books[at]
+        if end is None:
+            results[book.folder] = write_result(book.run, book.folder, "complete")
+        else:
+            results[book.folder] = write_result(book.run, book.folder, "diverged", diverged=end.told())
+        book.screen.line(f"{headline(results[book.folder])}  {book.folder}")
+    stay = [at for at in range(len(cohort.books)) if at not in ends]
+    cohort.keep(stay)
+    return x[stay], y[stay], outcome.part(stay)
