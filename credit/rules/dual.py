@@ -16,7 +16,8 @@ from credit.engine.draws import Draws
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Program, Recorder
-from credit.engine.segments import Segments, freeze
+from credit.engine.rewrite import pool_first
+from credit.engine.segments import MONOTONE, Segments, freeze
 from credit.errors import UserError
 from credit.rules import feedback_weights, signals, transports
 from credit.rules.components import chosen_options, refuse_unread
@@ -48,6 +49,8 @@ class DualOptions(SharedOptions):
         power_iterations: of the damping's ``|W^T W|``.
         transport: what differences cross weights by.
         input_robustness: give the input a state too, ``E_0 = 1/2 |s_0 - x|^2``.
+        pool_first: let max pools change places with the activation before them, which leaves the network as it is: the authors'
+            order, in which a state stands for a window and not for each of its units.
         batchnorm: ``refuse``, or ``frozen``: in its running statistics, which steps then never move.
     """
 
@@ -62,6 +65,7 @@ class DualOptions(SharedOptions):
     power_iterations: int = 5
     transport: str = "transpose"
     input_robustness: bool = False
+    pool_first: bool = True
     batchnorm: Literal["refuse", "frozen"] = "refuse"
 
 
@@ -108,6 +112,8 @@ class DualRule(Rule):
         self._refuse_numbers()
         if self.choices.batchnorm == "frozen":
             freeze(self.plan)
+        if self.choices.pool_first:
+            pool_first(self.plan, MONOTONE)
         if self.choices.input_robustness and not self.plan.to_input:
             self.plan.sweep_to_input(True)
         self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
