@@ -14,13 +14,16 @@ from credit.config.validate import relevant
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
 
+YOUNGER_THAN_WARM_STARTS: dict[str, Any] = {"fgsm_epsilon": None, "adversarial_share": 1.0}
+"""Options of rules that are left out of a warm start's too, where they say what it did."""
+
 UNSAID: dict[str, dict[str, Any]] = {
     "trainer": {
         "warm_rule": None, "warm_steps": None, "measure_first": 0, "fgsm_epsilon": [0.01],
         "stop_when": "never", "collapse_share": 0.5, "collapse_after": 5.0,
     },
     "data": {"resize": None, "classes": None},
-    "rule": {"clip_unit": None},
+    "rule": {"clip_unit": None, **YOUNGER_THAN_WARM_STARTS},
     "arch": {"zero_init_last": None},
     "schedule": {"unit": "epochs", "initial_lr": 0.0, "decay_epochs": None},
 }  # fmt: skip
@@ -56,7 +59,9 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
                 del plain[group][key]
     if "warm_rule" in plain["trainer"]:  # the options that its name stands for decide, not the name
         warm = plain["trainer"]["warm_rule"]
-        plain["trainer"]["warm_rule"] = rule_settings(warm) or warm
+        settings = rule_settings(warm) or {}
+        said = {key: value for key, value in settings.items() if (key, value) not in YOUNGER_THAN_WARM_STARTS.items()}
+        plain["trainer"]["warm_rule"] = said or warm
     _settle_weights(plain["arch"])
     if plain["data"].get("classes"):  # folders are taken in the order of their names
         plain["data"]["classes"] = sorted(plain["data"]["classes"])

@@ -12,10 +12,10 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Rows, Run
 from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Sweeper
+from credit.engine.plan import Plan, Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
-from credit.rules import feedback_weights, gates, normalizers, signals, transports, untied
+from credit.rules import adversarial, feedback_weights, gates, normalizers, signals, transports, untied
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
@@ -38,6 +38,9 @@ class SweepOptions(SharedOptions):
             where it pays (on the CPU, with a margin's signal, at most ``PAYS`` of the samples active) and the network does
             not couple samples. ``true``: on every device (on a GPU, finding the samples waits for it, once a step), at
             every share, and refused where the network couples them. Compiled and mapped steps stay dense.
+        fgsm_epsilon: train on the batch moved by this times the sign of the gradient of the rule's loss, in units of the network's
+            input (see `credit.rules.adversarial`); what a step tells is of the moved batch. None: on the batch as it is.
+        adversarial_share: share of the samples that are moved.
     """
 
     signal: str = "ce"
@@ -46,6 +49,8 @@ class SweepOptions(SharedOptions):
     normalizer: str = "none"
     signal_dropout: float = 0.0
     sparse: Literal["auto"] | bool = "auto"
+    fgsm_epsilon: float | None = None
+    adversarial_share: float = 1.0
 
 
 @register("rule", "sweep")
@@ -80,6 +85,7 @@ class SweepRule(Rule, Sweeper):
         self._refuse_output()
         self._refuse_spiking()
         self._refuse_activations()
+        self.attack = adversarial.make(self.plan, self.choices.fgsm_epsilon, self.choices.adversarial_share)
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
         self._separations: dict[torch.Size, Separation] = {}
@@ -261,14 +267,17 @@ class SweepRule(Rule, Sweeper):
 
     # ------------------------------------------------------------ the step
 
-    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
-        run = self.plan.run(params, buffers, draws, self.dtype)
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any, plan: Plan | None = None) -> Run:
+        run = (plan or self.plan).run(params, buffers, draws, self.dtype)
         run.overwrite = isinstance(draws, Draws)
         return run
 
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
+        if self.attack is not None:
+            attacked = self._run(params, buffers, draws, self.attack.plan)
+            x = self.attack(attacked, x, lambda run, logits: self._output(run, logits, y))
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.

@@ -15,7 +15,7 @@ REPORTS = Path(__file__).parents[2] / "runs" / "reports"
     ("table", "budget"),
     [
         ("untied/table4", "quick"), ("untied/table2", "paper"), ("untied/transformers", "quick"),
-        ("lfp/figA1", "paper"), ("lfp/figA3", "paper"),
+        ("lfp/figA1", "paper"), ("lfp/figA3", "paper"), ("lfp/fig5", "quick"),
     ],
 )  # fmt: skip
 def test_the_reports_runs_keep_their_names(table: str, budget: str) -> None:

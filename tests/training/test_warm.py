@@ -14,7 +14,7 @@ from credit.data import load
 from credit.data.batches import Batches
 from credit.errors import UserError
 from credit.records import read_metrics, run_folder, run_name
-from credit.records.identity import decisive
+from credit.records.identity import YOUNGER_THAN_WARM_STARTS, decisive
 from credit.rules import registry
 from credit.rules.api import build, read
 from credit.rules.sweep import SweepRule
@@ -169,7 +169,11 @@ def test_from_the_command_line():
 def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_path):
     plain, warm = config("fa"), config("fa", trainer=WARM)
     assert "warm_rule" not in decisive(plain)["trainer"] and run_name(plain) != run_name(warm)
-    assert decisive(warm)["trainer"]["warm_rule"] == read("bp")
+    said = {key: value for key, value in read("bp").items() if key not in YOUNGER_THAN_WARM_STARTS}
+    assert decisive(warm)["trainer"]["warm_rule"] == said
+    assert (
+        decisive(config("fa", trainer={**WARM, "warm_rule": "bp_fgsm"}))["trainer"]["warm_rule"]["fgsm_epsilon"] == 0.01
+    )
     assert check(warm.as_dict()) == warm
     longer = config("fa", trainer=WARM | {"warm_steps": 7})
     assert run_name(longer) != run_name(warm)
