@@ -242,8 +242,10 @@ class Recorder:
             self._value(state.pre)
         return state.out >= 0 and self._signal(state.out) != _DEAD
 
-    def renew(self, number: int, live: bool, *, always: bool = False, once: bool = False) -> None:
-        """Renew a state from what `need` brought, where that has changed."""
+    def renew(
+        self, number: int, live: bool, *, always: bool = False, once: bool = False, method: str = "update"
+    ) -> None:
+        """Renew a state from what `need` brought, where that has changed; ``method`` is the actor's."""
         state = self._segments.by_number[number]
         below = 0 if state.pre < 0 else self._stamp(state.pre)
         seen = (below, self._gathered.get(state.out) if live else None)
@@ -252,7 +254,7 @@ class Recorder:
         if (seen == before and not (always and live)) or (once and before is not None):
             return
         self._seen[number] = seen
-        self.call("update", number, live=live)
+        self.call(method, number, live=live)
         self._moved[number] = self._spoke[number] = self._clock = self._clock + 1
         if not live and state.out >= 0:
             self._spoke[number] = _DEAD
@@ -267,6 +269,16 @@ class Recorder:
             self._compared[number] = key
             self.call("compare", number)
             self._spoke[number] = self._clock = self._clock + 1
+
+    def speak(self) -> None:
+        """Say that all states send signals from the start."""
+        self._spoke = dict.fromkeys(self._spoke, 0)
+
+    def reset(self, method: str) -> None:
+        """Note a call of the actor's ``method`` for every state, which gives it another value."""
+        for number in self._moved:
+            self.call(method, number)
+            self._moved[number] = self._spoke[number] = self._clock = self._clock + 1
 
     def call(self, method: str, number: int, *, live: bool = False, everything: bool = False) -> None:
         """Note a call of the actor's ``method(work, state, live)``; it may read what states read, or ``everything``."""

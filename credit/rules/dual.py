@@ -14,22 +14,17 @@ from torch import Tensor, nn
 
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Run
-from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Program, Recorder
 from credit.engine.rewrite import pool_first
 from credit.engine.segments import MONOTONE, Segments, freeze
 from credit.errors import UserError
-from credit.rules import feedback_weights, signals, transports
-from credit.rules.components import chosen_options, refuse_unread
+from credit.rules import states
+from credit.rules.components import chosen_options
 from credit.rules.divergence import InferenceDiverged
 from credit.rules.dyads import Dyad, Dyads, Inference
 from credit.rules.registry import lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
 from credit.streams import generator
-
-assert signals and transports  # importing them registers their names
-SIGNALS = {"ce": "ce", "mse": "half_sse"}
-GROWN = 1e6  # times their size before the nudge: states that have left for good
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class DualRule(Rule):
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: DualOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         self._keep_states = getattr(self, "_keep_states", False)
-        self._refuse_output()
+        states.refuse_probability(self)
         self._refuse_numbers()
         if self.choices.batchnorm == "frozen":
             freeze(self.plan)
@@ -119,23 +114,10 @@ class DualRule(Rule):
         self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
         self.dyads = self._constants()
         self._refuse_nudge()
-        kind = lookup("transport", self.choices.transport)
-        refuse_unread(options, self, self.OPTIONS, {"transport": {self.choices.transport: kind}})
-        self.transport = make(kind, f"transport '{self.choices.transport}'", options)
-        if self.transport.direct:
-            raise UserError(
-                f"rule.transport={self.choices.transport} sends the output's signal straight to every layer, but rule "
-                f"'{self.name}' settles states layer by layer; write rule.transport=transpose, fixed_random or kolen_pollack"
-            )
-        self._signal = lookup("signal", SIGNALS[self.choices.loss])()
+        self.transport = states.transport(self, options)
+        self.learnt = states.feedback(self, self.transport)
+        self._signal = lookup("signal", states.SIGNALS[self.choices.loss])()
         self._programs: dict[tuple[bool, bool], Program] = {}
-        crossed = [op for op in self.plan.back if isinstance(op, Weighted) and op.wants[0]]
-        self.learnt = feedback_weights.attach(self, self.transport, crossed)
-        if not self.transport.learns:
-            for op in crossed:
-                weight = self._params[op.params["weight"]].detach()
-                for name, value in self.transport.feedback(op, weight, None, 0, self.seed).items():
-                    self.buffers.make(name, value)
         self._refuse_schedule()
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -149,7 +131,7 @@ class DualRule(Rule):
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return {} if self.choices.loss == "ce" else {"signal": SIGNALS[self.choices.loss]}
+        return states.reference(self.choices.loss)
 
     @property
     def keep_states(self) -> bool:
@@ -165,13 +147,6 @@ class DualRule(Rule):
         self._keep_states = wanted
 
     # ------------------------------------------------------------ what cannot be
-
-    def _refuse_output(self) -> None:
-        if self.output_kind != "logits":
-            raise UserError(
-                f"rule '{self.name}' nudges logits, one a class, but {type(self.model).__name__} returns one number, the "
-                "probability of class 1: use a network that returns logits, or rule=bp"
-            )
 
     def _refuse_numbers(self) -> None:
         chosen = self.choices
@@ -340,8 +315,7 @@ class DualRule(Rule):
             InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
         """
         computed = super().updates(x, y, buffers)
-        growth = computed.signals.get("inference.growth")
-        if growth is not None and x.device.type == "cpu" and not float(growth) < GROWN:
+        if states.has_grown(computed, x):
             self._tell_divergence(x, y)
         return computed
 

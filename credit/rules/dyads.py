@@ -16,6 +16,7 @@ from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Work
 from credit.engine.segments import Segments, State
+from credit.rules import states
 from credit.rules.damping import spectral
 from credit.rules.transports import Transport
 
@@ -105,7 +106,7 @@ class Dyads:
 
     def start(self, work: Work, state: State, live: bool) -> None:
         a = self._before(work, state)
-        value = self._activation(state, a)
+        value = states.activation(state, a)
         work.values[state.out] = value
         dyad = self.inference.dyads[state.index]
         if not (dyad.up and dyad.down):
@@ -123,7 +124,7 @@ class Dyads:
         a, dyad = self._before(work, state), self.inference.dyads[state.index]
         arriving = work.arriving[state.out] if live else None
         if arriving is None:
-            plus = minus = value = self._activation(state, a)
+            plus = minus = value = states.activation(state, a)
         else:
             feedback = arriving if work.run.dtype is None else arriving.to(a.dtype)
             scale = dyad.beta / self.unit
@@ -153,13 +154,13 @@ class Dyads:
         if share == 0 and state.index not in self._damping:
             held = self._still.get(state.index)
             if held is None or held[0] is not a:
-                held = self._still[state.index] = a, self._activation(state, a)
+                held = self._still[state.index] = a, states.activation(state, a)
             return held[1]
         moved = torch.add(a, feedback, alpha=share)
         if state.index in self._damping:
             damping = self._damping[state.index]
             moved = (moved + damping * self._pair(state)[side]) / (1 + damping)
-        return self._activation(state, moved, mine=True)
+        return states.activation(state, moved, mine=True)
 
     def _pair(self, state: State) -> Pair:
         return self.pairs.get(state.index, (self.x, self.x))  # only the input's is not there from the start
@@ -168,16 +169,7 @@ class Dyads:
         """Return what a state is a function of: a (B, ...), in the precision of the states."""
         if state.pre < 0:
             return self.x
-        a: Tensor = work.values[state.pre]
-        return a if work.run.dtype is None else a.float()
-
-    def _activation(self, state: State, z: Tensor, mine: bool = False) -> Tensor:
-        """Return f(z), over z itself where it is ``mine`` and that is possible."""
-        if state.op is None:
-            return z
-        function = state.op.function
-        value = function.value_ if mine and function.value_ is not None else function.value
-        return value(z, *state.op.options)
+        return states.before(work, state)
 
     def _output(self, work: Work, state: State) -> None:
         inference, dyad = self.inference, self.inference.dyads[state.index]
@@ -202,7 +194,7 @@ class Dyads:
     def compare(self, work: Work, state: State, live: bool) -> None:
         """Send what a state differs by from its prediction as the states below now have it (LPOM, Eq. 45)."""
         plus = self.pairs[state.index][0]
-        predicted = self._activation(state, self._before(work, state))
+        predicted = states.activation(state, self._before(work, state))
         work.send(state, (predicted - plus).mul_(self.unit / self.inference.dyads[state.index].beta))
         self.pairs[state.index] = plus, predicted
 

@@ -156,6 +156,10 @@ class Rule:
         """Options of `bp` that make it backprop on the rule's own loss, where that is not cross-entropy."""
         return {}
 
+    def predictor(self, model: nn.Module) -> nn.Module:
+        """Return the network as evaluations ask it for its answers: itself, where it answers by its forward pass."""
+        return model
+
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the rule's own learnable parameters (most rules have none)."""
         return iter(())

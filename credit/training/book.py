@@ -108,7 +108,7 @@ class Book:
         """Evaluate and return what the step's row of metrics.jsonl says of it."""
         run, trainer = self.run, self.run.cfg.trainer
         report = "per_class" in trainer.report
-        row = evaluate(run.evaluated(), run.data, run.cfg.data.eval_batch_size, per_class=report)
+        row = evaluate(run.rule.predictor(run.evaluated()), run.data, run.cfg.data.eval_batch_size, per_class=report)
         if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
             raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
         row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}

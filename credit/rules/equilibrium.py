@@ -1,0 +1,262 @@
+"""Equilibrium propagation and contrastive Hebbian learning: a network that settles twice, and learns from the difference.
+
+Legend: s_k states, a_k what the maps below give a state, f its activation, gamma the gain of feedback, beta the nudge's strength.
+All states settle together, ``s_k <- f(a_k + gamma W_k^T s_(k+1))``, freely and then with the output drawn to its target; weights
+get the difference of the products ``s_k s_(k-1)^T``. Sources: Scellier and Bengio 2017 (two phases), Laborieux et al. 2021 (three),
+Xie and Seung 2003 (the output clamped). The states move in discrete time, on the same maps as dual propagation's.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from credit.engine.draws import Draws
+from credit.engine.ops.base import Op
+from credit.engine.program import Program, Recorder
+from credit.engine.rewrite import pool_first
+from credit.engine.segments import MONOTONE, Segments, freeze
+from credit.errors import UserError
+from credit.rules import states
+from credit.rules.components import chosen_options
+from credit.rules.registry import lookup, make, register
+from credit.rules.rule import Computed, Rule, SharedOptions
+from credit.rules.settling import Settling
+from credit.rules.transports import Transport
+
+
+@dataclass(frozen=True)
+class EquilibriumOptions(SharedOptions):
+    """What settling leaves to choose.
+
+    Attributes:
+        phases: 2: free, then nudged towards the target; 3: also nudged away, from the free states again.
+        free_steps, nudged_steps: how often all states are renewed in a phase.
+        beta: strength of the nudge, above 0.
+        clamped: hold the output at the target in the second phase (contrastive Hebbian learning); beta is not read.
+        gamma: gain of feedback, in (0, 1]; updates of layer k get the factor ``gamma^(k - L)``, which makes up for it.
+        loss: ``mse``: 1/2 |s - y|^2, or ``ce``.
+        begin: states before the free phase: ``zeros``, or those of the ``forward`` pass.
+        transport: what feedback crosses weights by.
+        pool_first, batchnorm: as in dual propagation.
+    """
+
+    phases: int = 2
+    free_steps: int = 30
+    nudged_steps: int = 10
+    beta: float = 0.5
+    clamped: bool = False
+    gamma: float = 1.0
+    loss: Literal["mse", "ce"] = "mse"
+    begin: Literal["zeros", "forward"] = "zeros"
+    transport: str = "transpose"
+    pool_first: bool = True
+    batchnorm: Literal["refuse", "frozen"] = "refuse"
+
+
+class Settled(nn.Module):
+    """A network as equilibrium propagation asks it: its answer is where its states settle.
+
+    Args:
+        rule: how they settle.
+        model: whose parameters they settle by.
+    """
+
+    def __init__(self, rule: "EquilibriumRule", model: nn.Module) -> None:
+        super().__init__()
+        self._rule, self.model = rule, model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._rule.predict(self.model, x)
+
+
+@register("rule", "equilibrium")
+class EquilibriumRule(Rule):
+    """Equilibrium propagation, of two or three phases, and contrastive Hebbian learning.
+
+    Attributes:
+        segments: the network's states and the linear maps between them.
+    """
+
+    OPTIONS = EquilibriumOptions
+    name = "equilibrium"
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Any]]:
+        """Options of the rule and of every transport that could be chosen."""
+        return super().options() | chosen_options(("transport",))
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        self.choices: EquilibriumOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        states.refuse_probability(self)
+        self._refuse_numbers()
+        if self.choices.batchnorm == "frozen":
+            freeze(self.plan)
+        if self.choices.pool_first:
+            pool_first(self.plan, MONOTONE)
+        self.segments = Segments(self.plan, self.model, self.name)
+        self._refuse_branches()
+        self.transport: Transport = states.transport(self, options)
+        self.learnt = states.feedback(self, self.transport)
+        self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
+        self._recorded: dict[bool, Program] = {}
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the feedback weights that learn."""
+        yield from self.learnt.items()
+
+    def prepare(self, x: Tensor) -> None:
+        self.learnt.to(x.device)  # the model was moved after the rule was made
+        super().prepare(x)
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Backprop on the same loss."""
+        return states.reference(self.choices.loss)
+
+    def _refuse_numbers(self) -> None:
+        chosen = self.choices
+        for name in ("free_steps", "nudged_steps"):
+            if getattr(chosen, name) < 1:
+                raise UserError(
+                    f"rule.{name}={getattr(chosen, name)}: without a step no state settles; write rule.{name}=1 or more, of the "
+                    "order of the number of layers"
+                )
+        if not 0 < chosen.beta < math.inf:
+            raise UserError(
+                f"rule.beta={chosen.beta:g} must be above 0: it is the strength of the nudge, by which updates are divided; write "
+                "rule.beta=0.5"
+            )
+        if not 0 < chosen.gamma <= 1:
+            raise UserError(
+                f"rule.gamma={chosen.gamma:g} is outside (0, 1]: it is the gain of feedback, and updates are divided by its "
+                "powers; 1 is equilibrium propagation's, contrastive Hebbian learning comes close to backprop as it gets small"
+            )
+        if chosen.phases not in (2, 3):
+            raise UserError(
+                f"rule.phases={chosen.phases}: there are 2 (free, then nudged) or 3 (nudged away as well); write rule.phases=2"
+            )
+        if chosen.clamped and chosen.phases != 2:
+            raise UserError(
+                f"rule.phases={chosen.phases} with rule.clamped=true: a clamped output cannot be pushed away from its target; "
+                "write rule.phases=2, or rule=eqprop rule.phases=3"
+            )
+        if chosen.clamped and chosen.beta != EquilibriumOptions.beta:
+            raise UserError(
+                f"rule.beta={chosen.beta:g} would change nothing: with rule.clamped=true the output is at its target, however "
+                "strong a nudge; leave it out, or write rule=eqprop"
+            )
+
+    def _refuse_branches(self) -> None:
+        if self.choices.gamma == 1:
+            return
+        for state in self.segments.states:
+            if skipping := [child for child in state.children if child != state.index + 1]:
+                where = "the output" if state.op is None else state.op.describe()
+                far = self.segments.by_number[skipping[0]].op
+                raise UserError(
+                    f"rule.gamma={self.choices.gamma:g} discounts each layer's energy by its depth, which needs one layer "
+                    f"after the other, but {where} in {type(self.model).__name__} also leads to "
+                    f"{'the output' if far is None else far.describe()}; write rule.gamma=1 (rule=eqprop), or use a network "
+                    "without skips"
+                )
+
+    # ------------------------------------------------------------ the step
+
+    def program(self, *, learns: bool = True) -> Program:
+        """Return the program of all phases, or of the free one alone."""
+        if learns not in self._recorded:
+            self._recorded[learns] = self._record(learns)
+        return self._recorded[learns]
+
+    def _record(self, learns: bool) -> Program:
+        chosen, last = self.choices, self.segments.last
+        recorder = Recorder(self.segments)
+        recorder.begin()
+        recorder.call("start", last)
+        recorder.speak()
+        self._settle(recorder, chosen.free_steps, "update")
+        recorder.call("settled", last, everything=True)
+        if not learns:
+            return recorder.program()
+        if chosen.phases == 2:
+            self._learn(recorder, 1.0)
+        self._settle(recorder, chosen.nudged_steps, "towards")
+        self._learn(recorder, -1.0 if chosen.phases == 2 else -0.5)
+        if chosen.phases == 3:
+            recorder.reset("again")
+            self._settle(recorder, chosen.nudged_steps, "away")
+            self._learn(recorder, 0.5)
+        return recorder.program()
+
+    def _settle(self, recorder: Recorder, steps: int, output: str) -> None:
+        for _ in range(steps):
+            live = {state.index: recorder.need(state.index) for state in self.segments.states}
+            for number, heard in live.items():
+                mine = number == self.segments.last
+                method, always = (output, output != "update") if mine else ("update", False)
+                recorder.renew(number, heard, method=method, always=always)
+
+    def _learn(self, recorder: Recorder, factor: float) -> None:
+        for op in self.plan.back:
+            if op.trains:
+                recorder.learn(op, factor * self.choices.gamma ** (self._depth(op) - self.segments.last))
+
+    def _depth(self, op: Op) -> int:
+        return min(self.segments.heard[op.out])
+
+    def _settling(self, y: Tensor, x: Tensor) -> Settling:
+        return Settling(self.choices, self.signal, self.transport, self.segments.last, y, x.shape[0], self.watch)
+
+    def predictor(self, model: nn.Module) -> nn.Module:
+        """Return a module whose forward pass is the free phase: what the rule teaches to answer right."""
+        return Settled(self, model)
+
+    def predict(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Return the logits (B, classes) at which a network settles freely.
+
+        Args:
+            model: the rule's own, or a copy with other values; in evaluation, so that no dropout drops.
+            x: batch (B, ...).
+        """
+        params = dict(model.named_parameters()) | dict(self.named_parameters())
+        buffers = dict(model.named_buffers()) | self.buffers
+        if not self._ready:
+            self.prepare(x)
+        with torch.no_grad():
+            run = self.plan.run(params, buffers, Draws(self.seed, self.position, x.device), self.dtype, train=False)
+            settling = self._settling(x.new_zeros(x.shape[0], dtype=torch.int64), x)
+            self.program(learns=False).run(run, x, settling)
+        return settling.logits
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        run = self.plan.run(params, buffers, draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        settling = self._settling(y, x)
+        work = self.program().run(run, x, settling)
+        signal, loss = self.signal(settling.logits, y)
+        sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        run.stats["inference.growth"] = settling.growth()
+        return Computed(settling.logits, loss, work.updates, sizes, run.stats)
+
+    def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
+        """Return what ``step`` would use (see `Rule.updates`).
+
+        Raises:
+            InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
+        """
+        computed = super().updates(x, y, buffers)
+        if states.has_grown(computed, x) and self.first_nonfinite(x) is None:
+            grown = float(computed.signals["inference.growth"])
+            raise states.InferenceDiverged(
+                "the settled states",
+                f"its units grew to {grown:.1e} within {self.choices.free_steps} free and {self.choices.nudged_steps} nudged "
+                "steps: feedback and weights together amplify; use bounded activations (arch.activation=hardsigmoid), smaller "
+                "weights, or a lower rule.gamma",
+            )
+        return computed

@@ -1,0 +1,103 @@
+"""The states of a network that settles, freely and with its output drawn to a target (see `credit.rules.equilibrium`)."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from credit.engine.ops.base import Run
+from credit.engine.ops.weighted import Weighted
+from credit.engine.program import Work
+from credit.engine.segments import State
+from credit.rules import states
+from credit.rules.transports import Transport
+
+if TYPE_CHECKING:
+    from credit.rules.equilibrium import EquilibriumOptions
+
+
+class Settling:
+    """One step's states (an `Actor`).
+
+    Args:
+        chosen: the rule's options.
+        signal: the loss: (logits, labels) -> (its gradient over B, its mean).
+        transport: what feedback crosses weights by.
+        output: number of the output's state.
+        y: labels (B,).
+        batch: B.
+        watch: whether signals are measured at the weights.
+
+    Attributes:
+        logits: the prediction that the free phase settled at.
+        free, last: by state number, the states at the end of the free phase and now.
+    """
+
+    logits: Tensor
+
+    def __init__(self, chosen: "EquilibriumOptions", signal: Any, transport: Transport, output: int, y: Tensor, batch: int,
+                 watch: bool) -> None:  # fmt: skip
+        self._chosen, self._signal, self._transport, self._output = chosen, signal, transport, output
+        self._y, self._batch, self._watch = y, batch, watch
+        self.factor = 1.0 / batch if chosen.clamped else 1.0 / (chosen.beta * batch)
+        self.last: dict[int, Tensor] = {}
+        self.free: dict[int, Tensor] = {}
+
+    def start(self, work: Work, state: State, live: bool) -> None:
+        a = states.before(work, state)
+        begun = states.activation(state, a) if self._chosen.begin == "forward" else torch.zeros_like(a)
+        self._set(work, state, begun)
+
+    def update(self, work: Work, state: State, live: bool) -> None:
+        a = states.before(work, state)
+        if state.out >= 0:
+            arriving = work.arriving[state.out]
+            assert arriving is not None
+            a = states.activation(state, torch.add(a, arriving.to(a.dtype), alpha=self._chosen.gamma), mine=True)
+        self._set(work, state, a)
+
+    def towards(self, work: Work, state: State, live: bool) -> None:
+        """Renew the output, nudged towards its target."""
+        self._nudge(work, state, -self._chosen.beta)
+
+    def away(self, work: Work, state: State, live: bool) -> None:
+        """Renew the output, nudged away from its target."""
+        self._nudge(work, state, self._chosen.beta)
+
+    def _nudge(self, work: Work, state: State, strength: float) -> None:
+        a, now = states.before(work, state), self.last[state.index]
+        if self._chosen.clamped:
+            target = torch.zeros_like(a).scatter(1, self._y.unsqueeze(1), 1.0)
+            self._set(work, state, target)
+            return
+        gradient = self._signal(now, self._y)[0]
+        self._set(work, state, torch.add(a, gradient, alpha=strength * self._batch))
+
+    def settled(self, work: Work, state: State, live: bool) -> None:
+        """Keep the free states."""
+        self.free = dict(self.last)
+        self.logits = self.last[self._output]
+
+    def again(self, work: Work, state: State, live: bool) -> None:
+        """Take a state back to where the free phase left it."""
+        self._set(work, state, self.free[state.index])
+
+    def _set(self, work: Work, state: State, value: Tensor) -> None:
+        self.last[state.index] = value
+        if state.out >= 0:
+            work.values[state.out] = value
+        work.send(state, value)
+
+    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        sent: Tensor = self._transport.cross(op, run, signal)
+        return sent
+
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> None:
+        if self._watch:
+            run.stats[op.name] = signal.square().mean().sqrt()
+
+    def growth(self) -> Tensor:
+        """Return the largest size of a state's units (root mean square)."""
+        sizes = [torch.linalg.vector_norm(value) / math.sqrt(value.numel()) for value in self.last.values()]
+        return torch.stack(sizes).max()

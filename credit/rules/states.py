@@ -1,0 +1,86 @@
+"""What rules that settle states have in common: dual propagation, equilibrium propagation, contrastive Hebbian learning."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from credit.engine.ops.weighted import Weighted
+from credit.engine.program import Work
+from credit.engine.segments import State
+from credit.errors import UserError
+from credit.rules import feedback_weights, signals, transports
+from credit.rules.components import refuse_unread
+from credit.rules.divergence import InferenceDiverged
+from credit.rules.outcome import Computed
+from credit.rules.registry import lookup, make
+from credit.rules.rule import Rule
+
+assert signals and transports  # importing them registers their names
+SIGNALS = {"ce": "ce", "mse": "half_sse"}
+"""The registered signal of each loss: its gradient at the output, over B, and its mean."""
+GROWN = 1e6
+"""Times their size before any nudge, or a root mean square of that: states that have left for good."""
+
+__all__ = ["GROWN", "SIGNALS", "InferenceDiverged", "activation", "before", "feedback", "has_grown", "reference",
+           "refuse_probability", "transport"]  # fmt: skip
+
+
+def before(work: Work, state: State) -> Tensor:
+    """Return what the maps below give a state, (B, ...), in the precision of states."""
+    a: Tensor = work.values[state.pre]
+    return a if work.run.dtype is None else a.float()
+
+
+def activation(state: State, z: Tensor, *, mine: bool = False) -> Tensor:
+    """Return f(z), z itself for the input and the output; over z where it is ``mine`` and that is possible."""
+    if state.op is None:
+        return z
+    function = state.op.function
+    value = function.value_ if mine and function.value_ is not None else function.value
+    return value(z, *state.op.options)
+
+
+def reference(loss: str) -> dict[str, Any]:
+    """Return the options of `bp` that make it backprop on the same loss."""
+    return {} if loss == "ce" else {"signal": SIGNALS[loss]}
+
+
+def refuse_probability(rule: Rule) -> None:
+    """Refuse a network whose output is one probability."""
+    if rule.output_kind != "logits":
+        raise UserError(
+            f"rule '{rule.name}' nudges logits, one a class, but {type(rule.model).__name__} returns one number, the probability "
+            "of class 1: use a network that returns logits, or rule=bp"
+        )
+
+
+def transport(rule: Any, options: Mapping[str, Any]) -> transports.Transport:
+    """Return the transport that a rule's options name."""
+    word = rule.choices.transport
+    kind = lookup("transport", word)
+    refuse_unread(options, rule, rule.OPTIONS, {"transport": {word: kind}})
+    made: transports.Transport = make(kind, f"transport '{word}'", options)
+    if made.direct:
+        raise UserError(
+            f"rule.transport={word} sends the output's signal straight to every layer, but rule '{rule.name}' settles states layer "
+            "by layer; write rule.transport=transpose, fixed_random or kolen_pollack"
+        )
+    return made
+
+
+def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.FeedbackWeights:
+    """Make the feedback weights that a transport needs: the rule's buffers, or parameters where they learn (returned)."""
+    crossed = [op for op in rule.plan.back if isinstance(op, Weighted) and op.wants[0]]
+    learnt = feedback_weights.attach(rule, chosen, crossed)
+    for op in () if chosen.learns else crossed:
+        weight = rule._params[op.params["weight"]].detach()
+        for name, value in chosen.feedback(op, weight, None, 0, rule.seed).items():
+            rule.buffers.make(name, value)
+    return learnt
+
+
+def has_grown(computed: Computed, x: Tensor) -> bool:
+    """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
+    growth = computed.signals.get("inference.growth")
+    return growth is not None and x.device.type == "cpu" and not float(growth) < GROWN
