@@ -241,7 +241,7 @@ class EquilibriumRule(Rule):
         work = self.program().run(run, x, settling)
         signal, loss = self.signal(settling.logits, y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
-        run.stats["inference.growth"] = settling.growth()
+        run.stats["inference.growth"] = settling.growth(x)
         return Computed(settling.logits, loss, work.updates, sizes, run.stats)
 
     def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
@@ -255,8 +255,8 @@ class EquilibriumRule(Rule):
             grown = float(computed.signals["inference.growth"])
             raise states.InferenceDiverged(
                 "the settled states",
-                f"its units grew to {grown:.1e} within {self.choices.free_steps} free and {self.choices.nudged_steps} nudged "
-                "steps: feedback and weights together amplify; use bounded activations (arch.activation=hardsigmoid), smaller "
-                "weights, or a lower rule.gamma",
+                f"its units grew to {grown:.1e} times the input's size within {self.choices.free_steps} free and "
+                f"{self.choices.nudged_steps} nudged steps: feedback and weights together amplify; use bounded activations "
+                "(arch.activation=hardsigmoid), smaller weights, or a lower rule.gamma",
             )
         return computed

@@ -97,7 +97,7 @@ class Settling:
         if self._watch:
             run.stats[op.name] = signal.square().mean().sqrt()
 
-    def growth(self) -> Tensor:
-        """Return the largest size of a state's units (root mean square)."""
-        sizes = [torch.linalg.vector_norm(value) / math.sqrt(value.numel()) for value in self.last.values()]
-        return torch.stack(sizes).max()
+    def growth(self, x: Tensor) -> Tensor:
+        """Return the largest size of a state's units against that of the input's (root mean squares, the input's plus 1)."""
+        begun, *sizes = (torch.linalg.vector_norm(v) / math.sqrt(v.numel()) for v in (x, *self.last.values()))
+        return torch.stack(sizes).max() / (begun + 1)
