@@ -15,7 +15,7 @@ from credit.data import Data, evaluation
 from credit.diagnostics.registry import Diagnostic, Evaluated, register
 from credit.engine.ops.activations import Activate
 from credit.errors import UserError
-from credit.rules.rule import Step
+from credit.rules.rule import Rule, Step
 from credit.training.evaluate import float_dtype
 
 
@@ -26,9 +26,9 @@ class Fgsm(Diagnostic):
     at_end = True
     run: Evaluated
 
-    def __init__(self, run: Evaluated) -> None:
-        super().__init__(run)
-        for op in run.rule.plan.ops:
+    @classmethod
+    def check(cls, rule: Rule) -> None:
+        for op in rule.plan.ops:
             if isinstance(op, Activate) and op.function.vjp is None:
                 raise UserError(
                     f"trainer.measure=[fgsm]: the gradient that the attack follows is 0 below {op.describe()}, a "

@@ -1,12 +1,13 @@
 """Whether a rule's inference settles: how far its states still move, pass by pass (paper 3, section A.1)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from credit.diagnostics.registry import Diagnostic, Watched, register
 from credit.errors import UserError
-from credit.rules.rule import Step
+from credit.rules.rule import Rule, Step
 
 
 @register("inference")
@@ -17,15 +18,18 @@ class Inference(Diagnostic):
     ``passes``: how many.
     """
 
-    def __init__(self, run: Watched) -> None:
-        super().__init__(run)
-        rule = run.rule
+    @classmethod
+    def check(cls, rule: Rule) -> None:
         if not hasattr(rule, "residuals"):
             raise UserError(
                 f"trainer.measure=[inference] measures how far the states of a rule's inference still move, but rule '{rule.name}' "
                 "infers no states. Write rule=dp_adjoint or another rule of dual propagation, or leave the diagnostic out"
             )
-        self._residuals = rule.residuals
+
+    def __init__(self, run: Watched) -> None:
+        super().__init__(run)
+        self.check(run.rule)
+        self._residuals: Callable[[Tensor, Tensor], list[float]] = getattr(run.rule, "residuals")  # noqa: B009  # not of Rule
         self._found: list[float] = []
 
     def before(self, x: Tensor, y: Tensor) -> None:

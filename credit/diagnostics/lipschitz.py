@@ -19,7 +19,7 @@ from credit.engine.ops.shapes import View
 from credit.engine.ops.weighted import Linear
 from credit.engine.plan import Plan
 from credit.errors import UserError
-from credit.rules.rule import Step
+from credit.rules.rule import Rule, Step
 from credit.streams import generator
 from credit.training.evaluate import float_dtype
 
@@ -36,9 +36,9 @@ class Lipschitz(Diagnostic):
 
     run: Evaluated
 
-    def __init__(self, run: Evaluated) -> None:
-        super().__init__(run)
-        _refuse_jumps(run.rule.plan)
+    @classmethod
+    def check(cls, rule: Rule) -> None:
+        _refuse_jumps(rule.plan)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
         return lipschitz(self.run.rule.plan, self.run.evaluated(), self.run.data)

@@ -71,6 +71,10 @@ class Diagnostic:
 
     at_end: ClassVar[bool] = False
 
+    @classmethod
+    def check(cls, rule: "Rule") -> None:
+        """Refuse (`UserError`) what can never be measured of a rule on its network; called before data is loaded."""
+
     def __init__(self, run: Watched) -> None:
         self.run = run
 

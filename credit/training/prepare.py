@@ -8,6 +8,7 @@ from torch import nn
 
 from credit.config.schema import RunConfig, TrainerConfig
 from credit.data import Spec, describe
+from credit.diagnostics import find
 from credit.errors import UserError
 from credit.models import build
 from credit.records.folder import check_same_config, run_folder
@@ -56,7 +57,10 @@ def prepare(cfg: RunConfig) -> Prepared:
     first = next(model.parameters())
     example = torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
     warm = warm_rule(cfg, model, example, total)
-    return Prepared(cfg, model, _rule(cfg, model, example), device, spec, steps_per_epoch, total, warm)
+    rule = _rule(cfg, model, example)
+    for name in cfg.trainer.measure:
+        find(name).check(rule)
+    return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)
 
 
 def resolve_device(name: str) -> torch.device:

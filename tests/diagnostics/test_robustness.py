@@ -133,10 +133,21 @@ def test_batch_norm_answers_with_its_running_statistics_and_keeps_them(data: Dat
     assert found == fgsm(model, data, [0.3], batch_size=7)
 
 
-def test_a_gradient_that_is_0_is_refused() -> None:
-    cfg = small_config("ste", arch={"activation": "step"}, trainer={"measure": ["fgsm"]})
-    with pytest.raises(UserError, match=r"the attack follows is 0 below activation 'act1', a step"):
+REFUSED = [
+    ("fgsm", "ste", {"activation": "step"}, "the attack follows is 0 below activation 'act1', a step"),
+    ("lipschitz", "ste", {"activation": "sign"}, "a sign, which jumps"),
+    ("inference", "lisp", {}, "rule 'lisp' infers no states"),
+]
+
+
+@pytest.mark.parametrize(("name", "rule", "arch", "words"), REFUSED)
+def test_what_can_never_be_measured_is_refused_before_a_folder_is_made(
+    name: str, rule: str, arch: dict[str, Any], words: str
+) -> None:
+    cfg = small_config(rule, arch=arch, trainer={"measure": [name]})
+    with pytest.raises(UserError, match=words):
         train(cfg, console=False)
+    assert not run_folder(cfg).exists()
 
 
 def test_what_nothing_reads_is_refused() -> None:
