@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
 from credit.papers.job import Job, Manifest
+from credit.papers.marks import CROSS, DAGGER, mark
 from credit.papers.measures import measure
 from credit.papers.quantities import honest_words
 from credit.papers.spec import Spec
@@ -51,17 +52,42 @@ class Run:
         """What tells it from the cell's other runs."""
         return tuple((key, json.dumps(v) if isinstance(v, list | dict) else v) for key, v in self.job.repeat.items())
 
+    @property
+    def mark(self) -> str:
+        """One of `credit.papers.marks` for a run that diverged or collapsed under the stopping rule; else nothing."""
+        return "" if self.result is None else mark(self.result)
+
+    def has(self, name: str) -> bool:
+        """Say whether it can have a measure, by how it ended."""
+        kind = measure(name).runs
+        if kind == "over":
+            return self.status in ("complete", "diverged")
+        if kind == "found" and self.mark == DAGGER:
+            return True
+        return self.status == "complete" and self.mark != CROSS
+
+    def ending(self, name: str) -> str:
+        """Say how it ended for a measure: one of `STATUSES`, or its mark."""
+        return "complete" if measure(name).runs == "over" and self.has(name) else self.mark or self.status
+
     def number(self, name: str, accuracy: str) -> float | None:
-        """Return a measure of it; None for a run that did not complete, whatever it had reached before."""
-        if self.result is None or self.status != "complete":
+        """Return a measure of it; None for a run that did not complete, whatever it had reached before.
+
+        Of a run with a `DAGGER` the accuracy of the last epoch is that of the model found before.
+        """
+        if self.result is None or not self.has(name):
             return None
-        value = measure(name).function(self.result, lambda: self.rows, accuracy)
+        mode = "best_val" if accuracy == "last" and self.mark == DAGGER else accuracy
+        value = measure(name).function(self.result, lambda: self.rows, mode)
         return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell's repeats as one entry: mean and sample standard deviation (None below two) of the `n` runs that have a number."""
+    """A cell's repeats as one entry: mean and sample standard deviation (None below two) of the `n` runs that have a number.
+
+    `status` counts how the runs ended, in `STATUSES`, or under the stopping rule in `credit.papers.marks`.
+    """
 
     mean: float | None
     std: float | None
@@ -74,17 +100,26 @@ class Summary:
         """How many runs the cell has in this table."""
         return sum(self.status.values())
 
+    @property
+    def mark(self) -> str:
+        """The mark that all runs of the number have, `CROSS` where no run has a number; else nothing."""
+        if self.asked and self.status.get(CROSS) == self.asked:
+            return CROSS
+        return DAGGER if self.n and self.status.get(DAGGER) == self.n else ""
+
     def counts(self) -> str:
         """Say how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is.
 
         Runs that count with a number in place of their own are told in any case: ``1 diverged, counted as 9.9``.
         """
-        diverged = self.status.get("diverged", 0)
+        diverged, marked = self.status.get("diverged", 0), self.status.get(DAGGER, 0)
         counted = f", counted as {self.stand_in:g}" if self.stand_in is not None else ""
+        some = [f"{marked} {DAGGER}"] if 0 < marked < self.n else []
         if self.n == self.asked:
-            return f"{diverged} diverged{counted}" if diverged else ""
-        odd = [f"{self.status[name]} {name}" for name in STATUSES[1:] if self.status.get(name)]
-        silent = self.status.get("complete", 0) + (diverged if counted else 0) - self.n
+            told = [f"{diverged} diverged{counted}"] if diverged and counted else []
+            return ", ".join([*told, *(f"{text} of {self.n}" for text in some)])
+        odd = some + [f"{self.status[name]} {name}" for name in (*STATUSES[1:], CROSS) if self.status.get(name)]
+        silent = self.status.get("complete", 0) + marked + (diverged if counted else 0) - self.n
         odd += [f"{silent} without this number"] if silent else []
         return ", ".join([f"{self.n} of {self.asked}", *odd])
 
@@ -106,7 +141,7 @@ class Collection:
         if key not in self._held:
             stand_in = self.stand_in(name)
             found = (
-                (run.repeat, stand_in if run.status == "diverged" else run.number(name, mode))
+                (run.repeat, stand_in if stand_in is not None and run.status == "diverged" else run.number(name, mode))
                 for run in self.runs.get(cell, [])
             )
             self._held[key] = {repeat: value for repeat, value in found if value is not None}
@@ -114,8 +149,9 @@ class Collection:
 
     def summary(self, cell: Cell, name: str, accuracy: str | None = None) -> Summary:
         """Return mean, spread and counts of a measure in a cell."""
-        status = dict(Counter(run.status for run in self.runs.get(cell, [])))
-        return summarise(self.values(cell, name, accuracy).values(), status, self.stand_in(name))
+        stand_in = self.stand_in(name)
+        status = dict(Counter(run.ending(name) if stand_in is None else run.status for run in self.runs.get(cell, [])))
+        return summarise(self.values(cell, name, accuracy).values(), status, stand_in)
 
     def stand_in(self, name: str) -> float | None:
         """Return what a diverged run counts as in a measure; None where it has no number."""
@@ -139,6 +175,11 @@ class Collection:
         """Yield every run, cell by cell."""
         for runs in self.runs.values():
             yield from runs
+
+    def marks(self) -> bool:
+        """Say whether any run, or any published number, has one of `credit.papers.marks`."""
+        printed = (entry for name in self.spec.measures for entry in self.spec.published_in(name).values())
+        return any(entry.mark for entry in printed) or any(run.mark for run in self.all())
 
     def status(self) -> dict[str, int]:
         """Return how many of all runs ended how, in the order of `STATUSES`."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from credit.papers.blocks import Block, Box, Fold, Heading, Picture, Table, Text, Verdict, Verdicts
 from credit.papers.collect import Cell, Collection
+from credit.papers.marks import LEGEND as LEGEND_OF_MARKS
 from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.quantities import Measure
@@ -119,7 +120,7 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     every = _every_cell(held, name)
     folded = len(every.rows) > _MOST_CELLS and len(spec.columns) <= _MOST_COLUMNS
     blocks.append(Fold("every cell, with n and difference", (every,)) if folded else every)
-    return blocks
+    return [*blocks, *([Text(LEGEND_OF_MARKS, small=True)] if held.marks() else [])]
 
 
 def _epoch(held: Collection) -> str:
@@ -178,7 +179,9 @@ def _every_cell(held: Collection, name: str) -> Table:
         theirs = printed(published) if published else NOTHING
         theirs += f" (n = {published.n})" if published and published.n else ""
         ours = measured(summary, kind.decimals) if runs else "not in this budget"
-        away = None if published is None or summary.mean is None else summary.mean - published.mean
+        away = None
+        if published is not None and published.mean is not None and summary.mean is not None:
+            away = summary.mean - published.mean
         difference = NOTHING if away is None else signed(away, kind.decimals)
         line = [row, column, theirs, ours, number(summary.n, 0) if runs else NOTHING, difference]
         lines.append((*line, *([measured(held.honest(cell), kind.decimals)] if honest else [])))

@@ -6,10 +6,11 @@ Times are in columns that end in ``_seconds``, so that two reports of the same r
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from credit.papers.collect import Cell, Collection, Run
+from credit.papers.collect import STATUSES, Cell, Collection, Run
 from credit.papers.measures import measure
 
 REPORT, RUNS = "report.csv", "runs.csv"
@@ -42,7 +43,10 @@ def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dic
         return {}
     summary = held.summary(cell, name)
     honest = held.honest(cell) if name == "accuracy" else None
-    away = summary.mean - published.mean if published and summary.mean is not None else None
+    away = None
+    if published is not None and published.mean is not None and summary.mean is not None:
+        away = summary.mean - published.mean
+    ended = Counter(run.status for run in held.runs[cell])
     line = {
         "row": cell[0],
         "column": cell[1],
@@ -57,8 +61,10 @@ def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dic
         "difference": away,
         "honest_mean": honest.mean if honest else None,
         "honest_std": honest.std if honest else None,
-        **{status: summary.status.get(status, 0) for status in ("complete", "diverged", "failed", "missing")},
+        **{status: ended[status] for status in STATUSES},
     }
+    if held.marks():
+        line |= {"mark": summary.mark, "published_mark": published.mark if published else ""}
     line |= {f"{of}_seconds": held.summary(cell, of).mean for of in timed}
     return line | {column: held.summary(cell, of).mean for column, of in _TIMES.items()}
 
@@ -73,6 +79,7 @@ def _run_line(held: Collection, run: Run) -> dict[str, Any]:
         "column": job.column,
         **job.repeat,
         "status": run.status,
+        **({"mark": run.mark} if held.marks() else {}),
         **{name: run.number(name, mode) for name in names},
         "folder": job.folder,
         "data_digest": result.get("data_digest"),

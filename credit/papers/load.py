@@ -15,6 +15,7 @@ from credit.config.schema import GROUPS
 from credit.errors import UserError, nearest
 from credit.papers import nodes
 from credit.papers.consistency import check_measured, check_spec
+from credit.papers.marks import CROSS, DAGGER
 from credit.papers.measures import measure
 from credit.papers.nodes import Part
 from credit.papers.runners import RUNNERS
@@ -60,6 +61,8 @@ _KEYS = (
 )
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 _PRINTED = re.compile(rf"(?P<mean>{_NUMBER})\s*(?:(?:±|\+/?-)\s*(?P<std>{_NUMBER})|\((?P<inside>{_NUMBER})\))?")
+
+_MARKED = re.compile(rf"(?:{DAGGER}|dagger)\s*(?P<number>.+)|(?P<first>.+?)\s*(?:{DAGGER}|dagger)")
 
 
 def names() -> dict[str, str]:
@@ -277,17 +280,22 @@ def _published(part: Part, printed: _Printing) -> Published:
         std = printed.number(held["std"].number(low=0)) if held.has("std") else None
         n = held["n"].whole() if held.has("n") else printed.n
         return Published(printed.number(held["mean"].number()), std, n, part.line)
-    match = _PRINTED.fullmatch(part.text().strip())
+    text = part.text().strip()
+    if text == CROSS:
+        return Published(None, None, printed.n, part.line, CROSS)
+    marked = _MARKED.fullmatch(text)
+    match = _PRINTED.fullmatch(marked["number"] or marked["first"] if marked else text)
     if match is None:
         raise part.error(
             f'{part.what} is \'{part.text()}\': write a number, "94.0 ± 3.3", "94.0 (3.3)", '
-            "or {mean: 94.0, std: 3.3, n: 5}"
+            'or {mean: 94.0, std: 3.3, n: 5}; "89.3 ± 0.17 †" where training diverged after it, X where no model was learnt'
         )
     behind = match["std"] or match["inside"]
     if behind and float(behind) < 0:
         raise part.error(f"{part.what} is '{part.text()}': a standard deviation is at least 0")
     spread = printed.number(float(behind)) if behind else None
-    return Published(printed.number(float(match["mean"])), spread, printed.n, part.line)
+    mean = printed.number(float(match["mean"]))
+    return Published(mean, spread, printed.n, part.line, DAGGER if marked else "")
 
 
 def _diverged(part: Part) -> Diverged:

@@ -14,6 +14,7 @@ from credit.config.plugins import user_diagnostics
 from credit.errors import UserError, nearest
 from credit.papers import angles
 from credit.papers import quantities as q
+from credit.papers.marks import ended_badly
 from credit.papers.quantities import Measure, Result, Rows
 
 NUMBERS = (
@@ -93,7 +94,9 @@ _FED = (
 )
 
 MEASURES = {
-    "accuracy": Measure("test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1"))),
+    "accuracy": Measure(
+        "test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1")), runs="found"
+    ),
     "top5": Measure(
         "top-5 test accuracy",
         "%",
@@ -101,6 +104,7 @@ MEASURES = {
         lambda result, rows, accuracy: q.accuracy_on_test(result, rows, accuracy, "test_top5"),
         lambda row: q.percent(row.get("test_top5")),
         note="of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
+        runs="found",
     ),
     "best_val_accuracy": Measure(
         "test accuracy, best epoch on validation",
@@ -109,6 +113,7 @@ MEASURES = {
         lambda result, rows, accuracy: q.honest(result),
         lambda row: q.percent(row.get("test_top1")),
         note="the last epoch where nothing was held out",
+        runs="found",
     ),
     "best_test_accuracy": Measure(
         "test accuracy, best epoch on test (chosen on test: not an estimate)",
@@ -116,6 +121,7 @@ MEASURES = {
         1,
         lambda result, rows, accuracy: q.accuracy_on_test(result, rows, "best_test"),
         note="what a paper reports that selects on test; of the epochs that were evaluated",
+        runs="found",
     ),
     "accuracy_lost": Measure(
         "test accuracy lost since the best evaluation",
@@ -251,6 +257,15 @@ MEASURES = {
     "gate_to": q.gate_number("largest z at which the gate passes", "to"),
     "gate_peak": q.gate_number("gate's largest factor", "peak"),
     "gate_mean": q.gate_number("gate's mean factor over the z shown", "mean"),
+    "diverged": Measure(
+        "runs that diverged or collapsed",
+        "%",
+        0,
+        lambda result, rows, accuracy: 100.0 * ended_badly(result) if "status" in result else None,
+        higher_is_better=False,
+        note="of the runs that are over; collapsed: given up by `trainer.stop_when=collapsed`",
+        runs="over",
+    ),
     "seconds_per_epoch": q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
     "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
     "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),

@@ -107,7 +107,12 @@ def runs_words(held: Collection) -> str:
     """Say how the table's runs ended: ``12 of 12 runs complete``."""
     status = held.status()
     total = sum(status.values())
-    odd = [f"{count} {name}{' †' * (name == 'diverged')}" for name, count in status.items() if name != "complete"]
+    plain = not held.marks()  # else the sign says more
+    odd = [
+        f"{count} {name}{' †' * (name == 'diverged' and plain)}" for name, count in status.items() if name != "complete"
+    ]
+    given_up = sum(bool(run.result and run.result.get("stopped")) for run in held.all())
+    odd += [f"{given_up} of the complete ones given up"] if given_up else []
     return f"{number(status.get('complete', 0), 0)} of {plural(total, 'run')} complete" + "".join(
         f", {word}" for word in odd
     )

@@ -50,9 +50,9 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     rows = [row for row in rows if any(told.get((row, c)) and told[row, c].n for c in columns)]
     if not rows:
         return None
-    published = held.spec.published_in(name)
+    published = held.spec.means_in(name)
     values = [told[row, c].mean for row in rows for c in columns if (row, c) in told]
-    values += [published[row, c].mean for row in rows for c in columns if (row, c) in published]
+    values += [published[row, c] for row in rows for c in columns if (row, c) in published]
     known = [value for value in values if value is not None]
     from_zero = measure(name).is_time or min(known) < 0.5 * max(known)
     canvas = Canvas(
@@ -73,7 +73,7 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
                 ecolor = "#222222" if from_zero else color
                 axes.errorbar(x, entry.mean, entry.std or 0.0, color=color, ecolor=ecolor, capsize=2, **style)
             if (row, column) in published:
-                axes.plot(x, published[row, column].mean, markeredgecolor="black" if from_zero else color, **PUBLISHED)
+                axes.plot(x, published[row, column], markeredgecolor="black" if from_zero else color, **PUBLISHED)
     for edge in range(1, len(rows)):
         axes.axvline(edge - 0.5, color="#dddddd", linewidth=0.8, zorder=0)
     labels = [held.spec.rows[row].label for row in rows]
@@ -91,7 +91,7 @@ def _lines(figure: Figure, held: Collection) -> Canvas | None:
     placed = {row: x for row in rows if (x := held.spec.rows[row].x) is not None}
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
-    published = held.spec.published_in(name)
+    published = held.spec.means_in(name)
     drawn, printed = [], False
     for column in columns:
         told = [(x, held.summary((row, column), name)) for row, x in placed.items() if (row, column) in held.runs]
@@ -100,7 +100,7 @@ def _lines(figure: Figure, held: Collection) -> Canvas | None:
         if points:
             drawn.append(column)
             draw_band(axes, points, color, marker_of(held, column), largest(name))
-        theirs = [(x, published[row, column].mean) for row, x in placed.items() if (row, column) in published]
+        theirs = [(x, published[row, column]) for row, x in placed.items() if (row, column) in published]
         if points and theirs:
             printed = True
             axes.plot(*zip(*theirs, strict=True), markeredgecolor=color, **PUBLISHED)

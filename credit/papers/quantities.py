@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 Result = dict[str, Any]
 Rows = Callable[[], list[dict[str, Any]]]
@@ -25,6 +25,8 @@ class Measure:
         higher_is_better: None where neither is.
         is_time: a time in seconds or its ratio, which differs between machines and from one run to the next.
         note: what must be known to read it.
+        runs: which runs have it: ``complete`` ones; ``found``: also one that diverged after a reasonable model, that model's
+            (`credit.papers.marks`); ``over``: every run that is over.
         diagnostic: which one of ``trainer.measure`` finds it; empty: every run has it.
     """
 
@@ -36,6 +38,7 @@ class Measure:
     higher_is_better: bool | None = True
     is_time: bool = False
     note: str = ""
+    runs: Literal["complete", "found", "over"] = "complete"
     diagnostic: str = ""
 
 

@@ -74,12 +74,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Published:
-    """A number as printed: in the main measure's unit; None where the paper gives no spread or count."""
+    """A number as printed: in the measure's unit; None where the paper gives no spread or count.
 
-    mean: float
+    `mark` is one of `credit.papers.marks`; where it is an X there is no number, and `mean` is None.
+    """
+
+    mean: float | None
     std: float | None = None
     n: int | None = None
     line: int = 0
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,6 +239,11 @@ class Spec:
     def published_in(self, measure: str) -> dict[tuple[str, str], Published]:
         """Return the published numbers of a measure by (row, column); empty where there are none."""
         return self.published if measure == self.measures[0] else self.also_published.get(measure, {})
+
+    def means_in(self, measure: str) -> dict[tuple[str, str], float]:
+        """Return the means of a measure's published numbers by (row, column), of those that are one."""
+        found = self.published_in(measure)
+        return {cell: entry.mean for cell, entry in found.items() if entry.mean is not None}
 
     def has(self, row: str, column: str) -> bool:
         """Say whether the table has this cell."""

@@ -1,6 +1,7 @@
 """How a report says numbers: means with their spread, differences, intervals, p values."""
 
 from credit.papers.collect import Summary
+from credit.papers.marks import CROSS
 from credit.papers.spec import Published
 
 NOTHING = "–"
@@ -17,16 +18,21 @@ def spread(mean: float | None, std: float | None, decimals: int) -> str:
 
 
 def measured(summary: Summary, decimals: int) -> str:
-    """Return a cell as measured, with what is missing: ``91.2 ± 0.3 (2 of 3, 1 diverged †)``."""
+    """Return a cell as measured, with what is missing: ``91.2 ± 0.3 (2 of 3, 1 diverged †)``; see `credit.papers.marks`."""
+    if summary.mark == CROSS:
+        return CROSS
     counts = summary.counts().replace("diverged", "diverged †")
-    return spread(summary.mean, summary.std, decimals) + (f" ({counts})" if counts else "")
+    behind = f" {summary.mark}" if summary.mark else ""
+    return spread(summary.mean, summary.std, decimals) + behind + (f" ({counts})" if counts else "")
 
 
 def printed(published: Published) -> str:
-    """Return a number as the paper prints it: ``94.0 ± 3.3``."""
+    """Return a number as the paper prints it: ``94.0 ± 3.3``, ``89.3 ± 0.17 †``, ``X``."""
+    if published.mean is None:
+        return published.mark
     given = [value for value in (published.mean, published.std) if value is not None]
     decimals = max(1, *(len(f"{value:.6g}".partition(".")[2]) for value in given))
-    return spread(published.mean, published.std, decimals)
+    return spread(published.mean, published.std, decimals) + (f" {published.mark}" if published.mark else "")
 
 
 def signed(value: float, decimals: int) -> str:

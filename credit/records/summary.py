@@ -18,8 +18,8 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         Rows with ``group``, ``settings`` (what tells this group from the others, by name), ``runs``, ``seeds``,
         ``status`` (how many runs ended how) and, for each of `MEASURES`, ``{"mean", "std", "n"}``: the sample standard
-        deviation, None for one run; None instead of the mapping where no run has the number. Only complete runs count:
-        what a diverged run had reached before is no result of its settings.
+        deviation, None for one run; None instead of the mapping where no run has the number. Only complete runs count, those
+        given up among them: what a diverged run had reached before is no result of its settings.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
@@ -73,7 +73,8 @@ def summary_table(rows: list[dict[str, Any]], title: str = "") -> Any:
 def _row(group: str, members: list[dict[str, Any]], settings: dict[str, str]) -> dict[str, Any]:
     status: dict[str, int] = {}
     for member in members:
-        status[member["status"]] = status.get(member["status"], 0) + 1
+        ended = "given up" if member["status"] == "complete" and member.get("stopped") else member["status"]
+        status[ended] = status.get(ended, 0) + 1
     row: dict[str, Any] = {"group": group, "settings": settings, "runs": len(members), "status": status}
     row["seeds"] = sorted(member["config"]["seed"] for member in members)
     counted = [member for member in members if member["status"] == "complete"]

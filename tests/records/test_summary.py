@@ -40,6 +40,11 @@ def test_seeds_become_mean_and_spread():
     assert fa["best.test_top1"] == {"mean": 0.5, "std": None, "n": 1}
 
 
+def test_a_run_that_was_given_up_counts_and_is_told():
+    [row] = summarise([result("bp", 0, 0.9), result("bp", 1, 0.7, stopped={"why": "collapsed"})])
+    assert row["status"] == {"complete": 1, "given up": 1} and row["best.test_top1"]["n"] == 2
+
+
 def test_a_diverged_run_counts_as_a_run_and_not_as_an_accuracy():
     [row] = summarise([result("bp", 0, 0.9), result("bp", 1, None)])
     assert row["status"] == {"complete": 1, "diverged": 1}

@@ -1,0 +1,43 @@
+"""The marks of runs under the stopping rule of the dual-propagation authors (paper 3, Table 3), and what they mean; no torch."""
+
+from typing import Any
+
+DAGGER, CROSS = "†", "X"
+"""A reasonable model was found before training diverged; none was."""
+
+LEGEND = (
+    f"{DAGGER}: training diverged, or collapsed, after a reasonable model was found; the accuracy is that model's, best on "
+    f"validation. {CROSS}: it did without one. Diverged: numbers or states that are not finite; collapsed: "
+    "`trainer.stop_when=collapsed`. Reasonable: an accuracy of more than twice chance (on fewer than four classes more than "
+    "halfway from chance to all), by validation where images are held out."
+)
+
+
+def mark(result: dict[str, Any]) -> str:
+    """Return `DAGGER` or `CROSS` for a run under ``trainer.stop_when`` that diverged or was given up; else nothing.
+
+    Args:
+        result: the content of its result.json.
+    """
+    trainer = (result.get("config") or {}).get("trainer") or {}
+    if trainer.get("stop_when", "never") == "never" or not ended_badly(result):
+        return ""
+    return DAGGER if was_reasonable(result) else CROSS
+
+
+def ended_badly(result: dict[str, Any]) -> bool:
+    """Say whether a run diverged, or was given up because its accuracy collapsed."""
+    return result.get("status") == "diverged" or (result.get("status") == "complete" and bool(result.get("stopped")))
+
+
+def was_reasonable(result: dict[str, Any]) -> bool:
+    """Say whether a run's best evaluation is clearly above chance.
+
+    Our reading, the paper has none: more than twice chance, which is one over the number of classes; where that is not below all
+    (two classes) or nearly all (three), more than halfway from chance to all.
+    """
+    best, data = result.get("best"), result.get("data")
+    if not best or not data:
+        return False
+    chance, accuracy = 1 / data["classes"], best.get("val_top1", best.get("test_top1"))
+    return accuracy is not None and accuracy > min(2 * chance, (1 + chance) / 2)
