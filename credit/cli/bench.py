@@ -11,7 +11,7 @@ from typing import Any
 
 from credit.cli import bench_spiking
 from credit.cli.bench_replicas import REPLICAS, replica_rows
-from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, usual
+from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual
 
 ARCHS = (*SHAPES, bench_spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
@@ -30,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--rules",
-        help=f"comma-separated names, or 'all' (default: {', '.join(TARGETS)}, each on the networks it is meant for)",
+        help="comma-separated names, each with options where there are any (dp_adjoint+schedule=fw+passes=5), or 'all' "
+        f"(default: {', '.join(TARGETS)}, each on the networks it is meant for)",
     )
     p.add_argument(
         "--archs",
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> int:
     use_folders(args.config_dir)
     rules = api.names() if args.rules == "all" else args.rules.split(",") if args.rules else []
     archs = args.archs.split(",")
-    for given, valid, what in ((rules, api.names(), "--rules"), (archs, ARCHS, "--archs")):
+    named = [parts(rule)[0] for rule in rules]
+    for given, valid, what in ((named, api.names(), "--rules"), (archs, ARCHS, "--archs")):
         for name in given:
             if name not in valid:
                 raise UserError(f"{what} {name}: {nearest(name, valid)}")
@@ -155,6 +157,7 @@ def _problem(arch: str, device: str, batch: int) -> tuple[Any, Any, Any]:
 
 def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
+    import yaml
     from rich.console import Console
     from rich.table import Table
 
@@ -168,13 +171,16 @@ def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[st
         for compiled in (False, True) if args.compiled else (False,):
             torch._dynamo.reset() if compiled else None
             model, x, y = _problem(arch, args.device, batch)
-            ratio = compare(rule, model, x, y, compiled=compiled, seconds=args.seconds)
+            name, options = parts(rule)
+            values = {option: yaml.safe_load(value) for option, value in options.items()}
+            ratio = compare(name, model, x, y, compiled=compiled, seconds=args.seconds, **values)
             mode, target = "compiled" if compiled else "eager", TARGETS.get(rule, Target())
+            time = target.compiled if compiled and target.compiled is not None else target.time
             told = {"arch": arch, "batch": batch, "rule": rule, "mode": mode}
-            rows.append(told | {"target": target.time, "memory_target": target.memory} | asdict(ratio))
+            rows.append(told | {"target": time, "memory_target": target.memory} | asdict(ratio))
             quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}"
             memory, most, least = (
-                "" if value is None else f"{value:.2f}" for value in (ratio.memory, target.time, target.memory)
+                "" if value is None else f"{value:.2f}" for value in (ratio.memory, time, target.memory)
             )
             table.add_row(rule, mode, f"{ratio.time:.2f}", quartiles, most, memory, least, str(ratio.pairs))
     Console().print(table)

@@ -1,4 +1,7 @@
-"""What ``credit bench`` measures by default: rules by network, and the most they may take of autograd's time and memory."""
+"""What ``credit bench`` measures by default: rules by network, and the most they may take of autograd's time and memory.
+
+A rule stands here as ``--rules`` takes it: its name, or its name and options, ``dp_adjoint+schedule=fw+passes=5``.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """The most that a rule's step may take, as shares of autograd's; None: no word on it."""
+    """The most that a rule's step may take, as shares of autograd's; None: no word on it.
+
+    ``compiled``: of time, where both steps are compiled; None: as eager.
+    """
 
     time: float | None = None
     memory: float | None = None
+    compiled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 # A step of VGG-16 takes so long that a larger batch would leave too few pairs.
 BATCHES = {"vgg16": 32}
+FORWARD = "+schedule=fw+passes="
 
 GROUPS = (
     Group(tuple(SHAPES), {"bp": Target(1.0)}),
@@ -57,8 +65,18 @@ GROUPS = (
         ("mlp", "lenet5", "vgg16"),
         {"lfp_epsilon": Target(1.1, 1.1), "lfp_zpm": Target(1.6, 1.5), "lfp_alphabeta": Target(2.5, 1.5)},
     ),
+    Group(("mlp", "lenet5", "vgg16"), {"dp": Target(1.25, compiled=1.2), "dp_adjoint": Target(1.25, compiled=1.2)}),
+    Group(("mlp", "lenet5"), {f"dp_adjoint{FORWARD}5": Target(2.7)}),
+    Group(("mlp", "lenet5", "vgg16"), {f"dp_adjoint{FORWARD}16": Target(7.5)}),
+    Group(("mlp", "lenet5"), {"eqprop": Target(), "eqprop+phases=3": Target()}),
 )
 TARGETS = {name: target for group in GROUPS for name, target in group.rules.items()}
+
+
+def parts(written: str) -> tuple[str, dict[str, str]]:
+    """Return a rule's name and its options, as they are written."""
+    name, *options = written.split("+")
+    return name, {word.partition("=")[0]: word.partition("=")[2] for word in options}
 
 
 def usual(arch: str) -> list[str]:

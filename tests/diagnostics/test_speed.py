@@ -144,13 +144,33 @@ def test_unknown_names_are_refused() -> None:
         bench.main(["--archs", "lenet"])
 
 
+def test_a_rule_is_measured_with_the_options_written_behind_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = "dp_adjoint+schedule=fw+passes=3+alpha=[0.5,0.0,1.0]"
+    line = ["--rules", rule, "--archs", "mlp", "--seconds", "0.1", "--satisfied", "", "--replicas", "0", "--no-data"]
+    assert bench.main([*line, "--json", str(tmp_path / "b.json")]) == 0
+    assert [row["rule"] for row in json.loads((tmp_path / "b.json").read_text())["rows"]] == [rule]
+    with pytest.raises(UserError, match="needs rule.passes=3"):
+        bench.main([rule.replace("passes=3", "passes=2") if word == rule else word for word in line])
+
+
 def test_rules_are_measured_on_their_papers_networks() -> None:
     untied = [name for name in bench.TARGETS if "untied" in name or "jam" in name]
     lfp = ["lfp_epsilon", "lfp_zpm", "lfp_alphabeta"]
     others = ["bp", "lisp_raw", "lisp_margin", "lisp_ce", "fa", "dfa"]
-    assert bench.usual("mlp") == bench.usual("lenet5") == list(bench.TARGETS) == [*others, *untied, *lfp]
+    dual = ["dp", "dp_adjoint", "dp_adjoint+schedule=fw+passes=5", "dp_adjoint+schedule=fw+passes=16"]
+    settled = ["eqprop", "eqprop+phases=3"]
+    whole = [*others, *untied, *lfp, *dual, *settled]
+    assert bench.usual("mlp") == bench.usual("lenet5") == list(bench.TARGETS) == whole
     assert bench.usual("lenet5_sigmoid") == ["bp", *untied]
     assert bench.usual("cifar_resnet") == others
-    assert bench.usual("vgg16") == ["bp", *lfp]
+    assert bench.usual("vgg16") == [
+        "bp",
+        *lfp,
+        "dp",
+        "dp_adjoint",
+        "dp_adjoint+schedule=fw+passes=16",
+    ]  # five passes do not reach
     model, x, y = bench._problem("lenet5_sigmoid", "cpu", 8)
     assert model(x).shape == (8, 10) and y.shape == (8,) and isinstance(model.get_submodule("act1"), nn.Sigmoid)
