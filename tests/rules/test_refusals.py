@@ -18,7 +18,7 @@ def small(dtype: torch.dtype = torch.float32) -> nn.Module:
 REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     # names and choices
     ("lisp_margn", {}, ("rule=lisp_margn", "did you mean 'lisp_margin'?", "usf")),
-    ("", {}, ("rule=: there is no rule of this name", "valid: bp, bp_hinge")),
+    ("", {}, ("rule=: there is no rule of this name", "valid: bp, bp_fgsm, bp_hinge")),
     ("lisp_margin", {"margn": 1}, ("rule.margn", "'lisp_margin' has no such option", "did you mean 'margin'?")),
     ("bp", {"gate": "responsiv"}, ("rule.gate=responsiv", "did you mean 'responsive'?")),
     ("bp", {"signal": "crossentropy"}, ("rule.signal=crossentropy", "ce, half_sse, mse, violations, worst_violation")),
