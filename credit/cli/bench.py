@@ -11,7 +11,7 @@ from typing import Any
 
 from credit.cli import bench_spiking
 from credit.cli.bench_replicas import REPLICAS, replica_rows
-from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual
+from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual, written
 
 ARCHS = (*SHAPES, bench_spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     from credit.rules import api
 
     use_folders(args.config_dir)
-    rules = api.names() if args.rules == "all" else args.rules.split(",") if args.rules else []
+    rules = api.names() if args.rules == "all" else written(args.rules) if args.rules else []
     archs = args.archs.split(",")
     named = [parts(rule)[0] for rule in rules]
     for given, valid, what in ((named, api.names(), "--rules"), (archs, ARCHS, "--archs")):

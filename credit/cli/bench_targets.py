@@ -3,6 +3,7 @@
 A rule stands here as ``--rules`` takes it: its name, or its name and options, ``dp_adjoint+schedule=fw+passes=5``.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +74,14 @@ GROUPS = (
 TARGETS = {name: target for group in GROUPS for name, target in group.rules.items()}
 
 
-def parts(written: str) -> tuple[str, dict[str, str]]:
+def written(line: str) -> list[str]:
+    """Return the rules of a line, separated by commas outside of brackets."""
+    return re.split(r",(?![^\[]*\])", line)
+
+
+def parts(rule: str) -> tuple[str, dict[str, str]]:
     """Return a rule's name and its options, as they are written."""
-    name, *options = written.split("+")
+    name, *options = rule.split("+")
     return name, {word.partition("=")[0]: word.partition("=")[2] for word in options}
 
 
