@@ -222,7 +222,7 @@ class EquilibriumRule(Rule):
             model: the rule's own, or a copy with other values; in evaluation, so that no dropout drops.
             x: batch (B, ...).
         """
-        params = dict(model.named_parameters()) | dict(self.named_parameters())
+        params: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(self.named_parameters())}
         buffers = dict(model.named_buffers()) | self.buffers
         if not self._ready:
             self.prepare(x)
