@@ -23,6 +23,7 @@ class DataConfig:
     limit_train: int | None = None  # keep only this many training examples
     limit_test: int | None = None
     val_fraction: float = 0.1  # part of the training set kept for choosing the best epoch
+    val_split: str = "stratified"  # stratified (drawn, every class in proportion), last (the last images as stored)
     test_fraction: float | None = None  # pool the set's own parts and split them anew; None: the set's own test part
     split_seed: int | None = 0  # splits and limits stay the same over the run's seeds; None: the run's seed
     augment: list[str] = field(default_factory=list)  # of crop, flip, cutout
@@ -166,7 +167,7 @@ MEASURES = (
 )
 """Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
 
-IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "npz")
+IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "imagenet32", "mnist", "npz")
 """Data sets of images; `tabular`, `ones` and `sign_line` hold rows of numbers."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -175,6 +176,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.kind": ("sgd", "adam", "adamw"),
     "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),
     "schedule.unit": ("epochs", "steps"),
+    "data.val_split": ("stratified", "last"),
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
     "trainer.precision": ("float32", "float64", "bf16"),

@@ -5,7 +5,7 @@ In this order, each with its own random stream; `split_seed` is an option, and n
 1. ``test_fraction``, where given, pools the set's own parts and takes a stratified test part anew (seed `split_seed`);
 2. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
 3. ``val_fraction`` of what is left of the training set becomes the validation split (seed `split_seed`: as an option it is
-   the same for all seeds, so that their runs are selected on the same examples);
+   the same for all seeds, so that their runs are selected on the same examples); with ``val_split=last`` the last ones as stored;
 4. label noise touches the training part only (seed `noise.seed`, else the run's);
 5. normalisation is fitted on the training part.
 """
@@ -246,11 +246,16 @@ class _Read:
         return examples
 
     def _take(self, index: Tensor) -> Tensor:
-        """Return the examples at ascending places; a whole part as it is, without a copy beside it."""
-        start, whole = 0, torch.arange(len(index))
+        """Return the examples at ascending places; neighbours of one part as they are, without a copy beside it."""
+        start = 0
         for part in self.x:
-            if len(index) == len(part) and torch.equal(index, whole + start):
-                return part
+            if (
+                len(index)
+                and start <= index[0]
+                and index[-1] < start + len(part)
+                and index[-1] - index[0] == len(index) - 1
+            ):
+                return part[int(index[0]) - start : int(index[-1]) - start + 1]
             start += len(part)
         taken = self.x[0].new_empty(len(index), *self.x[0].shape[1:])
         start = done = 0
@@ -279,7 +284,10 @@ def _places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
         test, train = stratified(y, _test_size(cfg.test_fraction, len(y)), seed, "test")
     train = train[_limit(y[train], cfg.limit_train, seed, "limit_train")]
     test = test[_limit(y[test], cfg.limit_test, seed, "limit_test")]
-    val, rest = stratified(y[train], round(cfg.val_fraction * len(train)), seed, "validation")
+    held_out = round(cfg.val_fraction * len(train))
+    if cfg.val_split == "last":
+        return train[: len(train) - held_out], train[len(train) - held_out :], test
+    val, rest = stratified(y[train], held_out, seed, "validation")
     return train[rest], train[val], test
 
 

@@ -1,8 +1,6 @@
-"""Reading data files into arrays: IDX, CIFAR's pickles, ``.npz``. Digest first, then a parser that cannot run code."""
+"""Reading data files into arrays: IDX and ``.npz``. Digest first, then a parser that cannot run code."""
 
-import io
 import os
-import pickle
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from credit.config.schema import DataConfig
-from credit.data.digests import check_sidecar, corrupt, member_crcs, verified_bytes
+from credit.data.digests import check_sidecar, corrupt, member_crcs
 from credit.data.storage import Images, Storage
 from credit.errors import UserError
 
@@ -79,27 +77,6 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
             f"{path}: its header says {shape}, but {max(len(content) - start, 0)} bytes follow (truncated?)"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain containers; any other global is refused, so nothing in the file can run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype")) or (
-            (module, name) == ("_codecs", "encode")
-        ):
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise UserError(f"a data pickle names {module}.{name}, which is no array: refused, and nothing in it was run")
-
-
-def read_pickle(path: Path, digest: str) -> dict[str, Any]:
-    """Return the dict in one of CIFAR's pickles, after its digest was checked.
-
-    Raises:
-        UserError: another digest (nothing is unpickled then), or a pickle that holds more than arrays.
-    """
-    content = _ArraysOnly(io.BytesIO(verified_bytes(path, digest)), encoding="latin1").load()
-    return dict(content)
 
 
 @dataclass
@@ -165,6 +142,34 @@ def npz_head(path: Path) -> NpzHead:
     return head
 
 
+def npz_array(path: Path, key: str) -> np.ndarray:
+    """Return one array of an ``.npz``; objects are never unpickled.
+
+    Raises:
+        UserError: not an npz, no such member, or bytes that do not match their checksum.
+    """
+    with _open(path) as archive:
+        _refuse_without(path, archive, key)
+        return _member(path, archive, key)
+
+
+def npz_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and type of one array of an ``.npz``, without reading it.
+
+    Raises:
+        UserError: not an npz, no such member, or a damaged header.
+    """
+    with _open(path) as archive:
+        _refuse_without(path, archive, key)
+        return _header(path, archive, key)
+
+
+def _refuse_without(path: Path, archive: zipfile.ZipFile, key: str) -> None:
+    found = [name.removesuffix(".npy") for name in archive.namelist()]
+    if key not in found:
+        raise UserError(f"{path}: has no {key} (it holds {', '.join(found) or 'nothing'})")
+
+
 def class_count(path: Path, head: NpzHead) -> int:
     """Return the number of classes: that of the names, else the largest label plus one."""
     largest = int(max(labels.max() for labels in head.labels.values()))
@@ -191,11 +196,16 @@ def channels_first(images: Tensor) -> Tensor:
     return images.contiguous()
 
 
-def _image_shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+def _header(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with _reporting(path, archive, key), archive.open(key + ".npy") as stream:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
+        return shape, dtype
+
+
+def _image_shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    shape, dtype = _header(path, archive, key)
     if dtype != np.uint8:
         raise UserError(
             f"{path}: {key} is {dtype}; images are held as whole numbers 0..255 in one byte. "

@@ -15,7 +15,7 @@ import torch
 
 from credit.config.schema import DataConfig
 from credit.config.validate import refuse_unread
-from credit.data import ones, sign_line, tables
+from credit.data import imagenet32, ones, sign_line, tables
 from credit.data.digests import verified_bytes
 from credit.data.download import fetch
 from credit.data.files import (
@@ -28,9 +28,9 @@ from credit.data.files import (
     npz_head,
     parse_idx,
     read_npz,
-    read_pickle,
 )
 from credit.data.folder import LAYOUT, list_folder, read_folder
+from credit.data.pickles import read_pickle
 from credit.data.splits import stratified
 from credit.data.storage import Images
 from credit.errors import UserError, nearest
@@ -315,6 +315,7 @@ only after they match, and even then only arrays are unpickled."""
 SOURCES: dict[str, Source] = {
     "digits": Source(_look_digits, _read_digits),
     "image_folder": Source(_look_folder, _read_folder),
+    "imagenet32": Source(imagenet32.look, imagenet32.read),
     "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
     "ones": Source(ones.look, ones.read, drawn=True),
     "sign_line": Source(sign_line.look, sign_line.read, drawn=True),
