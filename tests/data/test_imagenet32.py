@@ -54,10 +54,10 @@ def as_python_2(held: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
-WRITERS: dict[str, Callable[[Path, dict[str, Any]], None]] = {
-    "python 2": lambda path, held: path.write_bytes(as_python_2(held)) and None,
-    "python 3, old numpy": lambda path, held: path.write_bytes(old_pickle(held)) and None,
-    "protocol 5": lambda path, held: path.write_bytes(pickle.dumps(held, protocol=5)) and None,
+WRITERS: dict[str, Callable[[Path, dict[str, Any]], object]] = {
+    "python 2": lambda path, held: path.write_bytes(as_python_2(held)),
+    "python 3, old numpy": lambda path, held: path.write_bytes(old_pickle(held)),
+    "protocol 5": lambda path, held: path.write_bytes(pickle.dumps(held, protocol=5)),
     "npz": lambda path, held: np.savez(path.with_suffix(".npz"), **held),
     "npz, compressed": lambda path, held: np.savez_compressed(path.with_suffix(".npz"), **held),
 }
