@@ -47,8 +47,9 @@ class Work:
         self.updates: dict[str, Tensor] = {}
 
     def send(self, state: State, signal: Tensor) -> None:
-        """Leave a state's signal for the maps below it."""
-        self.sent[_edge(state)] = signal
+        """Leave a state's signal for the maps below it; the input has none."""
+        if state.pre >= 0:
+            self.sent[_edge(state)] = signal
 
 
 class Actor(Protocol):
@@ -224,38 +225,48 @@ class Recorder:
             else:
                 self._note("forward", op, None, self._inputs(op))
 
-    def update(self, number: int, *, always: bool = False, once: bool = False) -> None:
+    def update(self, number: int, *, always: bool = False, once: bool = False, still: bool = False) -> None:
         """Renew a state, where what it is a function of has changed.
 
         Args:
             number: the state.
             always: it also depends on its own last value.
             once: only the first time (an output that keeps its nudge).
+            still: no signal moves its value, which only follows the states below.
         """
         live = self.need(number)
-        self.renew(number, live, always=always, once=once)
+        self.renew(number, live, always=always, once=once, still=still)
 
-    def need(self, number: int) -> bool:
-        """Bring what a state is a function of up to date; return whether a signal reaches it."""
+    def evaluate(self, number: int) -> None:
+        """Bring what the maps below give a state up to date."""
         state = self._segments.by_number[number]
         if state.pre >= 0:
             self._value(state.pre)
+
+    def need(self, number: int) -> bool:
+        """Bring all that a state is a function of up to date; return whether a signal reaches it."""
+        self.evaluate(number)
+        state = self._segments.by_number[number]
         return state.out >= 0 and self._signal(state.out) != _DEAD
 
     def renew(
-        self, number: int, live: bool, *, always: bool = False, once: bool = False, method: str = "update"
-    ) -> None:
+        self, number: int, live: bool, *, always: bool = False, once: bool = False, still: bool = False,
+        method: str = "update",
+    ) -> None:  # fmt: skip
         """Renew a state from what `need` brought, where that has changed; ``method`` is the actor's."""
         state = self._segments.by_number[number]
         below = 0 if state.pre < 0 else self._stamp(state.pre)
         seen = (below, self._gathered.get(state.out) if live else None)
         # A hidden state starts as the activation of what it is a function of, the output without any nudge.
         before = self._seen.get(number, None if state.out < 0 else (0, None))
-        if (seen == before and not (always and live)) or (once and before is not None):
+        again = always and (live or state.out < 0)
+        if (seen == before and not again) or (once and before is not None):
             return
         self._seen[number] = seen
         self.call(method, number, live=live)
-        self._moved[number] = self._spoke[number] = self._clock = self._clock + 1
+        self._spoke[number] = self._clock = self._clock + 1
+        if not still or below > self._moved[number]:
+            self._moved[number] = self._clock
         if not live and state.out >= 0:
             self._spoke[number] = _DEAD
 
@@ -301,7 +312,8 @@ class Recorder:
         known = set(final)
         for op in list(self._trained):
             above = self._segments.heard.get(op.out, frozenset())
-            below = frozenset().union(*(self._segments.numbers(slot) for slot in op.inputs))
+            # All that its children are made of: predictions and switches are those of the states as they stay.
+            below = frozenset().union(*(self._segments.by_number[number].parents for number in above))
             if above | below <= known:
                 if closed:
                     for number in sorted(above, reverse=True):
@@ -310,7 +322,8 @@ class Recorder:
                 self.learn(op)
 
     def learn(self, op: Op, factor: float = 1.0) -> bool:
-        """Note an op's updates at the states as they are; return whether a signal reaches it."""
+        """Note an op's updates at the states as they are, switches too; return whether a signal reaches it."""
+        self._switch(op.out)
         if self._signal(op.out) == _DEAD:
             return False
         for slot in op.inputs:
@@ -320,6 +333,14 @@ class Recorder:
         reads = [("arriving", op.out), *(("values", slot) for slot in op.inputs), ("saved", op.index)]
         self._note("updates", op, factor, reads)
         return True
+
+    def _switch(self, slot: int) -> None:
+        """Bring the switches up to date that stand between a slot and the states above it."""
+        for op, _ in self._segments.readers.get(slot, ()):
+            if op.index not in self._segments.of_op:
+                if isinstance(op, _SWITCHES):
+                    self._value(op.out)
+                self._switch(op.out)
 
     def program(self) -> Program:
         """Return the instructions; states that were not settled leave their weights' updates at zero."""

@@ -35,7 +35,8 @@ def spectral(
         (B, 1, ...), or (1, 1, ...) where the maps are the same for all samples.
     """
     ops = [op for op in segments.plan.ops if _between(segments, op, state.index)]
-    own = any(isinstance(op, Dropout | MaxPool | AdaptivePool) for op in ops)  # switches and masks of each sample
+    # Each sample has maps of its own where there are switches, masks, or sums with what no state has made.
+    own = any(_routes(op) or not all(segments.numbers(slot) for slot in op.inputs) for op in ops)
     value: Tensor = work.values[state.out]
     run = replace(work.run, saved=list(work.run.saved))
     lanes = value.shape[0] if own else 1
@@ -43,7 +44,7 @@ def spectral(
     size = value.new_ones((lanes, *[1] * (value.dim() - 1)))
     for _ in range(iterations):
         draw = draw / _lengths(draw)
-        pushed = _push(work, run, ops, {state.out: draw})
+        pushed = _push(work, run, segments, ops, {state.out: draw}, lanes)
         signals = {
             segments.by_number[child].pre: pushed[segments.by_number[child].pre] * ratio
             for child, ratio in ratios.items()
@@ -59,24 +60,34 @@ def _between(segments: Segments, op: Op, number: int) -> bool:
     return any(number in segments.numbers(slot) for slot in op.inputs)
 
 
+def _routes(op: Op) -> bool:
+    """Whether what an op does is each sample's own: by its maxima, or by a mask."""
+    return isinstance(op, Dropout | MaxPool) or (isinstance(op, AdaptivePool) and op.args["mode"] == "max")
+
+
 def _lengths(value: Tensor) -> Tensor:
     lengths = torch.linalg.vector_norm(value.flatten(1), dim=1).clamp(min=torch.finfo(value.dtype).tiny)
     return lengths.view(-1, *[1] * (value.dim() - 1))
 
 
-def _push(work: Work, run: Run, ops: list[Op], pushed: dict[int, Any]) -> dict[int, Any]:
-    """Send a vector forwards through the linear part of each op."""
+def _push(
+    work: Work, run: Run, segments: Segments, ops: list[Op], pushed: dict[int, Any], lanes: int
+) -> dict[int, Any]:
+    """Send a vector (lanes, ...) forwards through the linear part of each op."""
     for op in ops:
         given: list[Any] = [pushed.get(slot) for slot in op.inputs]
         if isinstance(op, Weighted):
             run.saved[op.index] = given[0]
             pushed[op.out] = op.map(run, op.cast(run, given[0]), op.weight(run), None)
-        elif isinstance(op, Pool | Dropout):
+        elif isinstance(op, Pool | Dropout) and _routes(op):
             pushed[op.out] = op.follow(run, given[0])
         else:
             # What does not move with the vector, a shift or another branch, drops out of the difference.
             rest = resolve(op.extra, work.values)
-            known = [work.values[slot] if one is None else one for slot, one in zip(op.inputs, given, strict=True)]
+            known = list(given)
+            for at, slot in enumerate(op.inputs):
+                if known[at] is None:  # a state's has as many lanes; a parameter has none
+                    known[at] = work.values[slot][:lanes] if segments.numbers(slot) else work.values[slot]
             still = [known[at] if one is None else torch.zeros_like(one) for at, one in enumerate(given)]
             pushed[op.out] = op.forward(run, *known, *rest) - op.forward(run, *still, *rest)
     return pushed

@@ -123,13 +123,17 @@ class DualRule(Rule):
                     for child in sorted(self.segments.by_number[number].children, reverse=True):
                         recorder.compare(child)
                 once = number == last and chosen.nudge == "frozen" and not keep and not closed
-                recorder.update(number, always=chosen.damped and number != last, once=once)
+                damped = chosen.damped and number != last
+                recorder.update(number, always=damped, once=once, still=self.dyads[number].still and not damped)
                 left.pop(0)
                 if number not in left:
                     final.add(number)
                     recorder.settle(final, closed=closed)
             if marks:
                 recorder.call("mark", last)
+        if closed and keep:
+            for number in range(1, last + 1):
+                recorder.compare(number)
         return recorder.program()
 
     def _program(self, position: int | None) -> Program:

@@ -38,6 +38,11 @@ class Dyad:
     up: float
     down: float
 
+    @property
+    def still(self) -> bool:
+        """Whether its value is the side that feedback leaves where it is."""
+        return (self.alpha == 1 and self.up == 0) or (self.alpha == 0 and self.down == 0)
+
 
 @dataclass(frozen=True)
 class Inference:

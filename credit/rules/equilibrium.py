@@ -193,11 +193,17 @@ class EquilibriumRule(Rule):
         return recorder.program()
 
     def _settle(self, recorder: Recorder, steps: int, output: str) -> None:
+        if self.choices.clamped and output != "update":
+            recorder.renew(self.segments.last, False, method=output, always=True)  # held there from the first step on
         for _ in range(steps):
+            for state in self.segments.states:  # switches are set before anything goes down
+                recorder.evaluate(state.index)
             live = {state.index: recorder.need(state.index) for state in self.segments.states}
             for number, heard in live.items():
                 mine = number == self.segments.last
                 method, always = (output, output != "update") if mine else ("update", False)
+                if mine and self.choices.clamped and always:
+                    continue
                 recorder.renew(number, heard, method=method, always=always)
 
     def _learn(self, recorder: Recorder, factor: float) -> None:
