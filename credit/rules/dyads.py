@@ -100,6 +100,7 @@ class Dyads:
         self._values: dict[int, Tensor] = {}
         self._damping: dict[int, Tensor] = {}
         self._last: dict[int, Pair] = {}
+        self._gaps: dict[int, Tensor] = {}  # s- - s+ of damped states
         self._keeps = inference.keep or inference.iterations > 0 or inference.closed
         self._nudged = False
         # f(a) by state, with the a it was made of: of states that one side's nudge leaves as they are.
@@ -133,26 +134,44 @@ class Dyads:
         else:
             feedback = arriving if work.run.dtype is None else arriving.to(a.dtype)
             scale = dyad.beta / self.unit
-            plus = self._nudge(state, a, feedback, -dyad.up * scale, 0)
-            minus = plus if self.inference.closed else self._nudge(state, a, feedback, dyad.down * scale, 1)
+            shift = feedback if scale == 1 else feedback * scale
+            plus = self._nudge(state, a, shift, -dyad.up, 0)
+            minus = plus if self.inference.closed else self._nudge(state, a, shift, dyad.down, 1)
             value = plus
             if not self.inference.closed:
-                value, sent = self._parted(plus, minus, dyad)
-                work.send(state, sent if scale == 1 else sent.mul_(1 / scale))
+                value, gap = self._parted(state, plus, minus, shift)
+                work.send(state, gap if scale == 1 else gap * (1 / scale))
         work.values[state.out] = value
         if self._keeps:
             self.pairs[state.index] = plus, minus
         if self.inference.grown:
             self._values[state.index] = value
 
-    def _parted(self, plus: Tensor, minus: Tensor, dyad: Dyad) -> Pair:
-        """Return a state's value ``alpha s+ + (1 - alpha) s-`` and ``s- - s+``, over s+ and s- where nothing else reads them."""
-        mine = not self._keeps and dyad.up and dyad.down
-        sent = torch.sub(minus, plus) if not mine else minus.sub_(plus)
+    def _parted(self, state: State, plus: Tensor, minus: Tensor, shift: Tensor) -> Pair:
+        """Return a state's value ``alpha s+ + (1 - alpha) s-`` and ``s- - s+``, s- written over where nothing else reads it.
+
+        Args:
+            state: which.
+            plus, minus: s+ and s-, f of two numbers that lie ``shift`` apart.
+            shift: the feedback; a difference of its size would be lost in the rounding of s+ and s-.
+        """
+        dyad = self.inference.dyads[state.index]
+        if state.index in self._damping:
+            damping = self._damping[state.index]
+            shift = (shift + damping * self._gaps.get(state.index, torch.zeros_like(shift))) / (1 + damping)
+        gap = self._gap(state, shift, plus, minus)
+        if state.index in self._damping:
+            self._gaps[state.index] = gap
         if dyad.alpha in (0, 1):
-            return (plus if dyad.alpha else minus), sent
-        shift = 1 - dyad.alpha
-        return (plus.add_(sent, alpha=shift) if mine else torch.add(plus, sent, alpha=shift)), sent
+            return (plus if dyad.alpha else minus), gap
+        mine = not self._keeps and dyad.down
+        return (minus.sub_(gap, alpha=dyad.alpha) if mine else torch.sub(minus, gap, alpha=dyad.alpha)), gap
+
+    def _gap(self, state: State, shift: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+        if state.op is None:
+            return shift
+        function = state.op.function
+        return minus - plus if function.gap is None else function.gap(shift, minus, plus, *state.op.options)
 
     def _nudge(self, state: State, a: Tensor, feedback: Tensor, share: float, side: int) -> Tensor:
         """Return f(a + share * feedback), or its damped form (Eq. 50)."""

@@ -30,6 +30,8 @@ class Activation:
         rises: ``always``, ``nowhere``, a function (kept, *options) -> bool mask, or None where the function also falls.
         inverse: (h, *options) -> z on the open range ``span``; None where it has none.
         span: (h's lower end, upper end) for the options given.
+        gap: (t, f(q + t), f(q), *options) -> f(q + t) - f(q) without the rounding of a difference of near numbers; None where no
+            closed form is known.
         sound: options -> whether they leave it rising where ``rises`` says: a leaky ReLU of slope 0 or below does not.
         value_: in-place form of ``value``.
     """
@@ -41,11 +43,28 @@ class Activation:
     inverse: Callable[..., Tensor] | None = None
     span: Callable[..., tuple[float, float]] = lambda *_: (-math.inf, math.inf)
     value_: Callable[..., Tensor] | None = None
+    gap: Callable[..., Tensor] | None = None
     sound: Callable[..., bool] = lambda *_: True
 
 
 def _inside(low: float, high: float) -> Callable[..., Tensor]:
     return lambda z, *_: (z > low) & (z < high)
+
+
+def _clip_gap(t: Tensor, p: Tensor, q: Tensor, low: float, high: float) -> Tensor:
+    return torch.clamp(t, min=torch.maximum(low - q, p - high), max=torch.minimum(p - low, high - q))
+
+
+def _relu_gap(t: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    return torch.clamp(t, min=-q, max=p)
+
+
+def _leaky_gap(t: Tensor, p: Tensor, q: Tensor, slope: float) -> Tensor:
+    return slope * t + (1 - slope) * _relu_gap(t, p.relu(), q.relu())
+
+
+def _tanh_gap(t: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    return torch.tanh(t) * (1 - p * q)
 
 
 def _softplus_inverse(h: Tensor, beta: float, threshold: float) -> Tensor:
@@ -64,11 +83,13 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda a: a > 0,
         lambda h: h,
         value_=torch.relu_,
+        gap=_relu_gap,
     ),
     "leaky_relu": Activation(
         F.leaky_relu,
         lambda s, z, slope: aten.leaky_relu_backward(s, z, slope, False),
         inverse=lambda h, slope: torch.where(h > 0, h, h / slope),
+        gap=_leaky_gap,
         sound=lambda slope: slope > 0,
     ),
     "relu6": Activation(
@@ -77,6 +98,7 @@ ACTIVATIONS: dict[str, Activation] = {
         rises=_inside(0, 6),
         inverse=lambda h: h,
         span=lambda: (0, 6),
+        gap=lambda t, p, q: _clip_gap(t, p, q, 0, 6),
     ),
     "hardtanh": Activation(
         F.hardtanh,
@@ -84,9 +106,15 @@ ACTIVATIONS: dict[str, Activation] = {
         rises=lambda z, low, high: (z > low) & (z < high),
         inverse=lambda h, *_: h,
         span=lambda low, high: (low, high),
+        gap=_clip_gap,
     ),
     "hardsigmoid": Activation(
-        F.hardsigmoid, aten.hardsigmoid_backward, rises=_inside(-3, 3), inverse=lambda h: 6 * h - 3, span=lambda: (0, 1)
+        F.hardsigmoid,
+        aten.hardsigmoid_backward,
+        rises=_inside(-3, 3),
+        inverse=lambda h: 6 * h - 3,
+        span=lambda: (0, 1),
+        gap=lambda t, p, q: _clip_gap(t / 6, p, q, 0, 1),
     ),
     "elu": Activation(
         F.elu,
@@ -95,12 +123,21 @@ ACTIVATIONS: dict[str, Activation] = {
         span=lambda alpha: (-alpha, math.inf),
         sound=lambda alpha: alpha > 0,
     ),
-    "sigmoid": Activation(torch.sigmoid, aten.sigmoid_backward, "output", inverse=torch.logit, span=lambda: (0, 1)),
-    "tanh": Activation(torch.tanh, aten.tanh_backward, "output", inverse=torch.atanh, span=lambda: (-1, 1)),
+    "sigmoid": Activation(
+        torch.sigmoid,
+        aten.sigmoid_backward,
+        "output",
+        inverse=torch.logit,
+        span=lambda: (0, 1),
+        gap=lambda t, p, q: 0.5 * _tanh_gap(t / 2, 2 * p - 1, 2 * q - 1),
+    ),
+    "tanh": Activation(
+        torch.tanh, aten.tanh_backward, "output", inverse=torch.atanh, span=lambda: (-1, 1), gap=_tanh_gap
+    ),
     "softplus": Activation(
         F.softplus, aten.softplus_backward, inverse=_softplus_inverse, span=lambda *_: (0, math.inf)
     ),
-    "identity": Activation(lambda z: z, lambda s, _: s, "output", inverse=lambda h: h),
+    "identity": Activation(lambda z: z, lambda s, _: s, "output", inverse=lambda h: h, gap=lambda t, p, q: t),
     "gelu": Activation(
         lambda z, kind: F.gelu(z, approximate=kind),
         lambda s, z, kind: aten.gelu_backward(s, z, approximate=kind),
