@@ -27,16 +27,20 @@ def conv(order: str, activation: str = "relu", seed: int = 2, spread: float = 1.
     """Three layers for images (2, 6, 5): windows of the pools overlap; ``order`` says where pools stand.
 
     act-max: the pool belongs to the map above its state; max-act: to the map below it; both: conv - pool - act - pool - conv;
-    average: mean in place of maximum; linear: a convolution without an activation behind it.
+    average: mean in place of maximum; linear: a convolution without an activation behind it; later: conv - act - conv - pool
+    - act - conv; quarters, means: windows of 2x2 side by side, which have kernels of their own.
     """
     act = nets.ACTIVATIONS[activation]
-    first = nn.Conv2d(2, 3, 3, padding=1)
+    first = nn.Conv2d(2, 3, (1, 2)) if order in ("quarters", "means") else nn.Conv2d(2, 3, 3, padding=1)
     middle = {
         "act-max": [act(), nn.MaxPool2d(3, 2, 1)],
         "max-act": [nn.MaxPool2d(3, 2, 1), act()],
         "both": [nn.MaxPool2d(2, 1), act(), nn.MaxPool2d(2, 2)],
         "average": [nn.AvgPool2d(2, 1), act(), nn.AvgPool2d(3, 2, 1)],
         "linear": [act(), nn.Conv2d(3, 2, 2), nn.MaxPool2d(2)],
+        "quarters": [act(), nn.MaxPool2d(2)],
+        "means": [act(), nn.AvgPool2d(2)],
+        "later": [act(), nn.Conv2d(3, 3, 3, padding=1), nn.MaxPool2d(3, 2, 1), act()],
     }[order]
     body: list[nn.Module] = [first, *middle]
     with torch.no_grad():
@@ -110,11 +114,28 @@ def weights(name: str, layer: nn.Module, shape: tuple[int, ...], feedback: Tenso
     return twins_states.Weights(made(layer.weight, layer.bias), None if feedback is None else made(feedback, None))
 
 
-def network_of(layers: nn.Sequential, shape: tuple[int, ...], feedback: dict[str, Tensor] | None = None) -> Network:
-    """The twin's network of a sequence of layers on inputs of this shape (without the batch): states at its activations."""
+def network_of(
+    layers: nn.Sequential,
+    shape: tuple[int, ...],
+    feedback: dict[str, Tensor] | None = None,
+    *,
+    pool_first: bool = False,
+) -> Network:
+    """The twin's network of a sequence of layers on inputs of this shape (without the batch): states at its activations.
+
+    ``pool_first``: max-pools and the activations right before them change places.
+    """
     chains: list[list[Part]] = [[]]
     words = []
-    for name, layer in layers.named_children():
+    order = list(layers.named_children())
+    for at in range(1, len(order)):
+        if (
+            pool_first
+            and isinstance(order[at][1], nn.MaxPool2d)
+            and type(order[at - 1][1]) in nets.ACTIVATIONS.values()
+        ):
+            order[at - 1 : at + 1] = order[at - 1 : at + 1][::-1]
+    for name, layer in order:
         if isinstance(layer, nn.Linear | nn.Conv2d):
             chains[-1].append(weights(name, layer, shape, (feedback or {}).get(name)))
         elif isinstance(layer, nn.MaxPool2d):

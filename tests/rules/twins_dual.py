@@ -11,8 +11,8 @@ state: its activation is the identity, a_0 = x, alpha_0 = alpha_1, beta_0 = beta
 first in every schedule. One visit of a state is one fixed-point iteration, its two halves from the same feedback.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Settings:
 
     Attributes:
         variant: original (Eqs. 2, 3), adjoint (Eqs. 19, 22) or lpom (Eq. 45).
-        damping: L_k of each hidden state by its number (Eq. 50); none: undamped.
+        damping: L_k of each hidden state by its number (Eq. 50), of all samples or a list of one each; none: undamped.
         schedule: fw, fwbw, or ``orders``: the numbers of the states to visit, a list a pass.
         nudge: current, frozen or prox: l' at the current a_L, at the first one, or (mse) the exact minimiser.
         input_term: add E_0.
@@ -39,7 +39,7 @@ class Settings:
     passes: int = 1
     orders: Sequence[Sequence[int]] = ()
     nudge: str = "current"
-    damping: dict[int, float] = field(default_factory=dict)
+    damping: Mapping[int, float | Sequence[float]] = field(default_factory=dict)
     input_term: bool = False
 
     def of(self, values: float | Sequence[float], k: int) -> float:
@@ -62,10 +62,12 @@ class States:
 
     def mean(self, s: Settings) -> list[Array]:
         """sbar of every state."""
-        return [
-            s.alpha_of(k) * p + (1 - s.alpha_of(k)) * m
-            for k, (p, m) in enumerate(zip(self.plus, self.minus, strict=True))
-        ]
+        return [_mean(p, m, s.alpha_of(k)) for k, (p, m) in enumerate(zip(self.plus, self.minus, strict=True))]
+
+
+def _mean(plus: Array, minus: Array, alpha: float) -> Array:
+    """alpha s^+ + (1 - alpha) s^-, written so that equal states are their own mean to the last bit: max-pools have ties."""
+    return minus + alpha * (plus - minus) if alpha < 0.5 else plus - (1 - alpha) * (plus - minus)
 
 
 def order_of(s: Settings, last: int) -> list[list[int]]:
@@ -116,7 +118,7 @@ def _visit(net: Network, states: States, k: int, x: Array, y: int, s: Settings, 
     for j, branch in above(net, k):
         fed += s.beta_of(k) / s.beta_of(j) * branch.back(states.plus[j] - states.minus[j])
     f = (lambda v: v) if k == 0 else net[k - 1].f
-    damping = s.damping.get(k, 0.0)
+    damping = _one(s.damping.get(k, 0.0))
     plus, minus = states.plus[k], states.minus[k]
     states.plus[k] = f((a + rise * fed + damping * plus) / (1 + damping))
     states.minus[k] = f((a - fall * fed + damping * minus) / (1 + damping))
@@ -137,8 +139,13 @@ def _visit_lpom(net: Network, states: States, k: int, x: Array, y: int, s: Setti
                 if branch.source == k:
                     fed += s.beta_of(k) / s.beta_of(j) * branch.back(gap)
     f = (lambda v: v) if k == 0 else net[k - 1].f
-    damping = s.damping.get(k, 0.0)
+    damping = _one(s.damping.get(k, 0.0))
     below[k] = f((a + fed + damping * below[k]) / (1 + damping))
+
+
+def _one(value: float | Sequence[float]) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
 
 
 def _nudged(a: Array, y: int, q: float, s: Settings, first_pull: Array) -> Array:
@@ -177,24 +184,25 @@ class Outcome:
 def step(net: Network, x: Array, y: Sequence[int], s: Settings) -> Outcome:
     """One step on inputs x (B, ...) and labels y, one sample after the other."""
     found, free, all_states = Found(), [], []
-    for x_b, y_b in zip(x.reshape(len(x), -1), y, strict=True):
+    for b, (x_b, y_b) in enumerate(zip(x.reshape(len(x), -1), y, strict=True)):
         free.append(predict(net, x_b)[-1])
-        states = infer(net, x_b, int(y_b), s)
+        own = {k: L if isinstance(L, int | float) else L[b] for k, L in s.damping.items()}
+        states = infer(net, x_b, int(y_b), replace(s, damping=own))
         all_states.append(states)
         for name, update in updates_of(net, states, s).updates.items():
             found.add(name, update / len(x))
     loss = sum(value_of(s.loss, logits, int(y_b)) for logits, y_b in zip(free, y, strict=True)) / len(x)
     plus, minus = ([np.stack([side(each)[k] for each in all_states]) for k in range(len(net) + 1)]
                    for side in (lambda each: each.plus, lambda each: each.minus))  # fmt: skip
-    return Outcome(np.stack(free), loss, plus, minus, _residuals(free, all_states, net, x, s), found.updates)
+    return Outcome(np.stack(free), loss, plus, minus, _residuals(all_states, net, x, s), found.updates)
 
 
-def _residuals(free: Sequence[Array], all_states: Sequence[States], net: Network, x: Array, s: Settings) -> list[float]:
+def _residuals(all_states: Sequence[States], net: Network, x: Array, s: Settings) -> list[float]:
     """|s^p - s^(p-1)| / |s^p| over all states of all samples (the input's too where it is one), for every pass p."""
-    lowest = 0 if s.input_term else 1
+    lowest, sides = 0 if s.input_term else 1, 1 if s.variant == "lpom" else 2
 
-    def flat(sides: Sequence[Sequence[Array]]) -> Array:
-        return np.concatenate([state for side in sides for state in side[lowest:]])
+    def flat(pairs: Sequence[Sequence[Array]]) -> Array:
+        return np.concatenate([state for side in pairs[:sides] for state in side[lowest:]])
 
     starts = [predict(net, x_b) for x_b in x.reshape(len(x), -1)]
     before = np.concatenate([flat((start, start)) for start in starts])
@@ -204,3 +212,30 @@ def _residuals(free: Sequence[Array], all_states: Sequence[States], net: Network
         residuals.append(float(np.linalg.norm(after - before) / np.linalg.norm(after)))
         before = after
     return residuals
+
+
+def norms_of(
+    net: Network, x: Array, s: Settings, starts: Mapping[int, Array] | None = None, iterations: int = 5
+) -> dict[int, list[float]]:
+    """Eq. 50's L_k, a sample each: the largest eigenvalue of the sum over j of (beta_k / beta_j) J_j^T J_j, J_j the linear map
+    from state k to a_j with the switches of the forward pass; or what power iterations make of it from ``starts``
+    (one, or a sample each; ...)."""
+    found: dict[int, list[float]] = {k: [] for k in range(0 if s.input_term else 1, len(net))}
+    for b, x_b in enumerate(x.reshape(len(x), -1)):
+        states = predict(net, x_b)
+        for k, norms in found.items():
+            square = np.zeros((len(states[k]), len(states[k])))
+            for j, node in enumerate(net, 1):
+                rows = np.zeros((len(states[j]), len(states[k])))
+                for branch in node.branches:
+                    if branch.source == k:
+                        rows += np.stack([branch.back(row) for row in np.eye(len(rows))])
+                square += s.beta_of(k) / s.beta_of(j) * rows.T @ rows
+            if starts is None:
+                norms.append(float(np.linalg.eigvalsh(square)[-1]))
+                continue
+            v = starts[k][b % len(starts[k])].ravel()
+            for _ in range(iterations):
+                v = square @ (v / np.linalg.norm(v))
+            norms.append(float(np.linalg.norm(v)))
+    return found

@@ -164,7 +164,7 @@ class Node:
         return sum(parts[1:], parts[0])
 
     def f(self, a: Array) -> Array:
-        return np.array([float(FORWARD[self.activation](value)) for value in a])
+        return np.asarray(FORWARD[self.activation](a))
 
 
 Network = Sequence[Node]
