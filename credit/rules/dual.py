@@ -88,6 +88,21 @@ class DualRule(Rule):
             )
         self._keep_states = wanted
 
+    @property
+    def keep_input_signal(self) -> bool:
+        """Whether steps tell what reaches the network's input; settable where the input has no state of its own."""
+        return self.plan.to_input and not self.choices.input_robustness
+
+    @keep_input_signal.setter
+    def keep_input_signal(self, wanted: bool) -> None:
+        if wanted and self.choices.input_robustness:
+            raise UserError(
+                "rule.input_robustness=true: the input has a state of its own, moved by what reaches it; leave "
+                "it out to be told the signal at the input"
+            )
+        if not self.choices.input_robustness:
+            Rule.keep_input_signal.fset(self, wanted)  # type: ignore[attr-defined]  # mypy knows no setter of a property
+
     # ------------------------------------------------------------ schedules
 
     def _refuse_schedule(self) -> None:
@@ -108,7 +123,7 @@ class DualRule(Rule):
         """Return the program of the schedule's updates, with a mark after each pass where asked for."""
         chosen, last = self.choices, self.segments.last
         rounds = order(chosen.schedule, passes or chosen.passes, self.segments.first, last, seeds=(self.seed, position))
-        recorder = Recorder(self.segments, to_input=self.plan.to_input and not chosen.input_robustness)
+        recorder = Recorder(self.segments, to_input=self.keep_input_signal)
         recorder.begin()
         closed = chosen.variant == "lpom"
         if chosen.damped:
@@ -172,7 +187,7 @@ class DualRule(Rule):
             numbers, ratios = dyads.growth()
             run.stats["inference.growth"] = ratios.max() if numbers else ratios.new_zeros(())
         sizes = torch.linalg.vector_norm(dyads.signal, dim=1) * run.batch
-        reached = work.arriving[self.plan.entry] if self.plan.to_input else None
+        reached = work.arriving[self.plan.entry] if self.keep_input_signal else None
         states = (
             [dyads.pairs[state.index] for state in self.segments.states if state.index] if self._keep_states else None
         )
