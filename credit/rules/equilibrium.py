@@ -262,7 +262,7 @@ class EquilibriumRule(Rule):
             raise states.InferenceDiverged(
                 "the settled states",
                 f"its units grew to {grown:.1e} times the input's size within {self.choices.free_steps} free and "
-                f"{self.choices.nudged_steps} nudged steps: feedback and weights together amplify; lower optimizer.lr or rule.gamma, "
-                "or limit updates (rule.clip=0.1)",
+                f"{self.choices.nudged_steps} nudged steps: feedback and weights together amplify; lower optimizer.lr or "
+                "rule.gamma, or limit updates (rule.clip=0.1)",
             )
         return computed
