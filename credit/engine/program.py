@@ -142,7 +142,9 @@ class Program:
     def _forward(self, work: Work, op: Op) -> None:
         values = work.values
         rest = resolve(op.extra, values) if has_ref(op.extra) else op.extra
-        values[op.out] = op.forward(work.run, *[values[slot] for slot in op.inputs], *rest)
+        out = values[op.out] = op.forward(work.run, *[values[slot] for slot in op.inputs], *rest)
+        if work.run.dtype is not None and isinstance(out, Tensor):
+            work.run.dtypes[op.out] = out.dtype
 
     def _adjoint(self, work: Work, op: Op, actor: Actor) -> None:
         signal = work.arriving[op.out]
@@ -160,7 +162,8 @@ class Program:
         total = work.sent[edges[0]]
         for edge in edges[1:]:
             total = total + work.sent[edge]
-        work.arriving[slot] = total
+        # A signal has the type of the value it is for; states are of full precision in between.
+        work.arriving[slot] = total if work.run.dtype is None else total.to(work.run.dtypes.get(slot, total.dtype))
 
     def _updates(self, work: Work, op: Op, factor: float, actor: Actor) -> None:
         signal = work.arriving[op.out]

@@ -77,8 +77,8 @@ def _push(
     for op in ops:
         given: list[Any] = [pushed.get(slot) for slot in op.inputs]
         if isinstance(op, Weighted):
-            run.saved[op.index] = given[0]
-            pushed[op.out] = op.map(run, op.cast(run, given[0]), op.weight(run), None)
+            run.saved[op.index] = op.cast(run, given[0])
+            pushed[op.out] = op.map(run, run.saved[op.index], op.weight(run), None)
         elif isinstance(op, Pool | Dropout) and _routes(op):
             pushed[op.out] = op.follow(run, given[0])
         else:
@@ -99,7 +99,7 @@ def _pull(run: Run, ops: list[Op], signals: dict[int, Tensor], slot: int, actor:
         if op.out not in signals:
             continue
         kept = run.saved[op.index]
-        here = signals[op.out]
+        here = signals[op.out].to(run.dtypes.get(op.out, signals[op.out].dtype))
         sent = (actor.cross(op, run, here),) if isinstance(op, Weighted) else op.adjoint(run, here)
         run.saved[op.index] = kept
         for below, signal in zip(op.inputs, sent, strict=True):

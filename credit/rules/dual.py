@@ -4,7 +4,7 @@ One inference finds the states: what a state sends below is its states' differen
 learn from the product of the two. What can be chosen is in `credit.rules.dual_options`, the states are in `credit.rules.dyads`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from credit.errors import UserError
 from credit.rules import states
 from credit.rules.components import chosen_options
 from credit.rules.divergence import InferenceDiverged
-from credit.rules.dual_options import DualOptions, constants, order, refuse_nudge, refuse_numbers
+from credit.rules.dual_options import DualOptions, constants, order, refuse_damping, refuse_nudge, refuse_numbers
 from credit.rules.dyads import Dyads, Inference
 from credit.rules.registry import lookup, make, register
 from credit.rules.rule import Computed, Rule
@@ -56,6 +56,7 @@ class DualRule(Rule):
         self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
         self.dyads = constants(self.choices, self.segments, type(self.model).__name__)
         refuse_nudge(self.choices, self.dyads[self.segments.last])
+        refuse_damping(self.choices, self.segments, type(self.model).__name__)
         self.transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
         self._signal = lookup("signal", states.SIGNALS[self.choices.loss])()
@@ -202,27 +203,39 @@ class DualRule(Rule):
         """
         computed = super().updates(x, y, buffers)
         if states.has_grown(computed, x):
-            self._tell_divergence(x, y)
+            self.tell_divergence(x, y)
         return computed
 
-    def _tell_divergence(self, x: Tensor, y: Tensor) -> None:
-        """Say which states have grown, unless the forward pass alone was not finite, which is told elsewhere."""
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Say which states have grown, unless the forward pass alone is not finite, which is told elsewhere.
+
+        Raises:
+            InferenceDiverged: naming the op and what to write instead.
+        """
         if self.first_nonfinite(x) is not None:
             return
         dyads = self._infer(x, y, keep=False)
         numbers, ratios = dyads.growth()
         at = int(torch.nan_to_num(ratios, nan=torch.inf).argmax())
-        op = self.segments.by_number[numbers[at]].op
-        where = "the input" if op is None else op.describe()
-        raise InferenceDiverged(where, self._why(float(ratios[at])))
+        if not float(ratios[at]) < states.GROWN:
+            op = self.segments.by_number[numbers[at]].op
+            where = "the input" if op is None else op.describe()
+            raise InferenceDiverged(where, self._why(float(ratios[at])))
 
     def _why(self, ratio: float) -> str:
         chosen = self.choices
-        told = f"its states grew to {ratio:.1e} times their size before the nudge within rule.passes={chosen.passes}"
+        grew = (
+            f"grew to {ratio:.1e} times their size before the nudge"
+            if ratio < float("inf")
+            else "left the finite numbers"
+        )
+        told = f"its states {grew} within rule.passes={chosen.passes}"
+        if chosen.variant == "lpom" and not chosen.damped:
+            return f"{told}; write rule.damped=true, or lower rule.beta"
         if chosen.damped:
-            return f"{told}, in spite of the damping; lower rule.beta or raise rule.power_iterations"
-        if chosen.variant == "adjoint":
-            return f"{told}; lower rule.beta, or rule.alpha, which is steadiest at 0"
+            return f"{told}, in spite of the damping; lower rule.beta or optimizer.lr, or write rule=dp_adjoint"
+        if chosen.variant == "adjoint" or set(_numbers(chosen.alpha)) == {0.5}:
+            return f"{told}; lower optimizer.lr or rule.beta" + "; alpha 0 is steadiest" * (chosen.variant == "adjoint")
         return (
             f"{told}: undamped, the fixed-point iterations of rule '{self.name}' are only steady at rule.alpha=0.5 (paper 3, "
             "Appendix G); write rule=dp_adjoint or rule=dp_damped, or rule.passes=1 with rule.schedule=fwbw"
@@ -251,3 +264,7 @@ class DualRule(Rule):
         if not self._ready:
             self.prepare(x)
         return [float(value) for value in self._infer(x, y, keep=True, marks=True).residuals]
+
+
+def _numbers(value: float | Sequence[float]) -> list[float]:
+    return list(value) if isinstance(value, Sequence) else [value]

@@ -13,6 +13,8 @@ from credit.rules.dyads import Dyad
 from credit.rules.rule import SharedOptions
 from credit.streams import generator
 
+PROJECTIONS = ("relu", "relu6", "hardtanh", "identity")
+
 
 @dataclass(frozen=True)
 class DualOptions(SharedOptions):
@@ -113,6 +115,17 @@ def constants(chosen: DualOptions, segments: Segments, model: str) -> dict[int, 
         up, down = (1 - alpha, alpha) if chosen.variant == "adjoint" else (alpha, 1 - alpha)
         made[number] = Dyad(alpha, beta, up, down)
     return made
+
+
+def refuse_damping(chosen: DualOptions, segments: Segments, model: str) -> None:
+    """Refuse damped iterations where they would settle elsewhere: Eq. 50 holds for activations that project on a set."""
+    for state in segments.states if chosen.damped else ():
+        if state.op is not None and state.op.args["name"] not in PROJECTIONS:
+            raise UserError(
+                f"rule.damped=true cannot take {state.op.args['name']} at '{state.op.name}' in {model}: Eq. 50 weighs a state with "
+                "its activation's input, which leaves the resting point where it is only if the activation leaves its own "
+                f"values as they are. Those that do: {', '.join(PROJECTIONS)}. Write arch.activation=relu, or rule.damped=false"
+            )
 
 
 def _each(name: str, given: float | Sequence[float], count: int, model: str) -> list[float]:

@@ -160,6 +160,9 @@ class Rule:
         """Return the network as evaluations ask it for its answers: itself, where it answers by its forward pass."""
         return model
 
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch leaves for infinity (most rules infer none)."""
+
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the rule's own learnable parameters (most rules have none)."""
         return iter(())
