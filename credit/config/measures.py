@@ -14,6 +14,10 @@ def check_measures(trainer: TrainerConfig) -> None:
         raise UserError(
             f"trainer.measure_first={trainer.measure_first} measures nothing: name what, for example trainer.measure=[alignment]"
         )
+    if not trainer.fgsm_epsilon:
+        raise UserError(
+            "trainer.fgsm_epsilon=[] moves no example: give sizes of the step, for example trainer.fgsm_epsilon=[0.01]"
+        )
     if trainer.fgsm_epsilon != TrainerConfig().fgsm_epsilon and "fgsm" not in trainer.measure:
         raise UserError(
             f"trainer.fgsm_epsilon={trainer.fgsm_epsilon} is read by the diagnostic fgsm alone: write trainer.measure=[fgsm] too. "

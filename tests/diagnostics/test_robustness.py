@@ -156,6 +156,8 @@ def test_what_nothing_reads_is_refused() -> None:
         check({**least, "trainer": {"epochs": 1, "fgsm_epsilon": [0.1]}})
     with pytest.raises(UserError, match=r"trainer.fgsm_epsilon=0 is outside \(0, inf\)"):
         check({**least, "trainer": {"epochs": 1, "measure": ["fgsm"], "fgsm_epsilon": [0.0]}})
+    with pytest.raises(UserError, match=r"trainer.fgsm_epsilon=\[\] moves no example: .*trainer.fgsm_epsilon=\[0.01\]"):
+        check({**least, "trainer": {"epochs": 1, "measure": ["fgsm"], "fgsm_epsilon": []}})
     with pytest.raises(UserError, match="trainer.measure_first=3 measures nothing"):
         check({**least, "trainer": {"epochs": 1, "measure_first": 3}})
 
