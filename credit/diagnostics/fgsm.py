@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from credit import outputs
 from credit.data import Data, evaluation
+from credit.diagnostics.forward import refuse_settled
 from credit.diagnostics.registry import Diagnostic, Evaluated, register
 from credit.engine.ops.activations import Activate
 from credit.errors import UserError
@@ -28,6 +29,7 @@ class Fgsm(Diagnostic):
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        refuse_settled("fgsm", rule, "where they settle has no gradient that the attack could follow")
         for op in rule.plan.ops:
             if isinstance(op, Activate) and op.function.vjp is None:
                 raise UserError(

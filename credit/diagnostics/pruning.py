@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from credit.data import Data
+from credit.diagnostics.forward import refuse_settled
 from credit.diagnostics.registry import Diagnostic, Evaluated, register
 from credit.errors import UserError
-from credit.rules.rule import Step
+from credit.rules.rule import Rule, Step
 from credit.training.evaluate import accuracy
 
 SHARES = (*(step / 20 for step in range(20)), 0.99)
@@ -34,6 +35,11 @@ class Pruning(Diagnostic):
     at_end = True
     by_layer: ClassVar[bool] = False
     run: Evaluated
+
+    @classmethod
+    def check(cls, rule: Rule) -> None:
+        name = "pruning_by_layer" if cls.by_layer else "pruning"
+        refuse_settled(name, rule, "the pruned network would be asked another question than the run's evaluations ask")
 
     def __init__(self, run: Evaluated) -> None:
         super().__init__(run)

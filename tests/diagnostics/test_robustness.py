@@ -137,6 +137,24 @@ REFUSED = [
     ("fgsm", "ste", {"activation": "step"}, "the attack follows is 0 below activation 'act1', a step"),
     ("lipschitz", "ste", {"activation": "sign"}, "a sign, which jumps"),
     ("inference", "lisp", {}, "rule 'lisp' infers no states"),
+    (
+        "fgsm",
+        "eqprop",
+        {},
+        "rule 'eqprop' is evaluated where its states settle.* no gradient that the attack could follow",
+    ),
+    (
+        "pruning",
+        "chl",
+        {},
+        r"measure=\[pruning\]: rule 'chl' is evaluated where its states settle.* such as rule=dp_adjoint",
+    ),
+    (
+        "pruning_by_layer",
+        "eqprop",
+        {},
+        r"measure=\[pruning_by_layer\]: rule 'eqprop' is evaluated where its states settle",
+    ),
 ]
 
 
