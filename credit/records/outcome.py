@@ -25,7 +25,7 @@ def headline(result: dict[str, Any]) -> str:
     if result["status"] == "diverged":
         end = result["diverged"]
         why = end.get("why", "non-finite numbers")
-        told = f"diverged: {why} at step {end['step']}, first in {end['where']}"
+        told = f"diverged at step {end['step']}, first in {end['where']}: {why}"
         last = result["last"]
         return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
     best, last = result["best"], result["last"]

@@ -6,9 +6,9 @@ class InferenceDiverged(ArithmeticError):  # noqa: N818 - what happened to a run
 
     Args:
         where: the op whose states did, as ``linear 'fc1'``.
-        why: what they did, in words that fit before "at step 12": ``states that grew 4e+09 times``.
+        why: what they did and what to write instead, in words that fit behind a colon: ``its states grew 4e+09 times; ...``.
     """
 
     def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"{why}, first in {where}")
+        super().__init__(f"first in {where}: {why}")
         self.where, self.why = where, why

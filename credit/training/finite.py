@@ -25,7 +25,7 @@ class DivergedError(ArithmeticError):
     """
 
     def __init__(self, step: int, where: str, why: str = "") -> None:
-        super().__init__(f"{why or 'non-finite numbers'} at step {step}, first in {where}")
+        super().__init__(f"diverged at step {step}, first in {where}: {why or 'non-finite numbers'}")
         self.step, self.where, self.why = step, where, why
 
     @classmethod

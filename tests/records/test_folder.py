@@ -115,5 +115,9 @@ def test_headlines_of_other_endings():
     assert told == "complete: accuracy 25.00% (last, epoch 2)"
     end = {"step": 7, "where": "linear 'fc1'"}
     told = headline({"status": "diverged", "diverged": end, "last": last})
-    assert "step 7, first in linear 'fc1'; last finite evaluation 25.00% (epoch 2)" in told
+    assert (
+        told == "diverged at step 7, first in linear 'fc1': non-finite numbers; last finite evaluation 25.00% (epoch 2)"
+    )
+    told = headline({"status": "diverged", "diverged": {**end, "why": "its states grew"}, "last": None})
+    assert told == "diverged at step 7, first in linear 'fc1': its states grew"
     assert "evaluation" not in headline({"status": "diverged", "diverged": end, "last": None})

@@ -147,7 +147,8 @@ def test_divergence_stops_the_run_naming_step_and_op(config, capsys):
     result = train(cfg)
     assert result["status"] == "diverged"
     assert result["diverged"]["step"] == 2 and "linear 'head'" in result["diverged"]["where"]
-    assert "diverged: non-finite numbers at step 2" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "diverged at step 2, first in the output of linear 'head': non-finite numbers  " in told
     assert read_result(run_folder(cfg)) == result
     assert result["last"] is None
     assert train(cfg)["status"] == "diverged"
