@@ -39,21 +39,28 @@ class DivergedError(ArithmeticError):
 
 
 class Lost(NamedTuple):
-    """A run that diverged at a step: its logits or loss were not finite, or, ``finite``, its inference ran away before them."""
+    """A run that diverged at a step: its logits or loss were not finite, or, ``inferring``, its inference ran away by then."""
 
     step: int
-    finite: bool = False
+    inferring: bool = False
 
-    def error(self, rule: Rule, x: Tensor) -> DivergedError:
-        """Return it with the op where it began.
+    def error(self, rule: Rule, x: Tensor, y: Tensor) -> DivergedError:
+        """Return it with the op where it began, and why, as far as either can still be found.
 
         Args:
             rule: the run's.
-            x: an input batch, to find the op with.
+            x, y: a batch (B, ...) and its labels (B,), to find the op with.
         """
-        if self.finite:
+        if self.inferring:
+            try:
+                rule.tell_divergence(x, y)
+            except InferenceDiverged as end:
+                return DivergedError.of(end, self.step)
+        # A GPU's run is looked at later: by now its weights are not finite either, and say nothing.
+        where = None if self.inferring and x.device.type != "cpu" else rule.first_nonfinite(x)
+        if self.inferring and where is None:
             return DivergedError(self.step, "the inference", f"states that grew more than {LARGEST_GROWTH:,.0f} times")
-        return DivergedError(self.step, rule.first_nonfinite(x) or "the loss")
+        return DivergedError(self.step, where or "the loss")
 
 
 class FiniteWatches:
@@ -95,8 +102,9 @@ class FiniteWatches:
         found = {}
         for at, (infinite, grown) in enumerate(self._first.T.tolist()):
             if infinite >= 0 or grown >= 0:
-                earlier = grown >= 0 and (infinite < 0 or grown < infinite)
-                found[at] = Lost(grown if earlier else infinite, finite=earlier)
+                # A state that is not a number makes the loss of the same step none.
+                inferring = grown >= 0 and (infinite < 0 or grown <= infinite)
+                found[at] = Lost(grown if inferring else infinite, inferring)
         return found
 
 
@@ -106,26 +114,26 @@ class FiniteWatch:
     def __init__(self, rule: Rule, device: torch.device) -> None:
         self._rule, self._watches = rule, FiniteWatches(1, device)
 
-    def see(self, step: int, x: Tensor, outcome: Step) -> None:
+    def see(self, step: int, x: Tensor, y: Tensor, outcome: Step) -> None:
         """Look at one step's outcome, before its update is applied.
 
         Args:
             step: the step, counted from 1.
-            x: its input, to find the op with.
+            x, y: its batch, to find the op with.
             outcome: logits (B, classes), loss 0-d.
 
         Raises:
             DivergedError: naming step and op.
         """
-        self._raise(self._watches.see(step, outcome.alone()), x)
+        self._raise(self._watches.see(step, outcome.alone()), x, y)
 
-    def settle(self, x: Tensor) -> None:
+    def settle(self, x: Tensor, y: Tensor) -> None:
         """Raise what steps since the last look have met (GPU)."""
-        self._raise(self._watches.settle(), x)
+        self._raise(self._watches.settle(), x, y)
 
-    def _raise(self, lost: dict[int, Lost], x: Tensor) -> None:
+    def _raise(self, lost: dict[int, Lost], x: Tensor, y: Tensor) -> None:
         for end in lost.values():
-            raise end.error(self._rule, x)
+            raise end.error(self._rule, x, y)
 
 
 def check_parameters(model: nn.Module, step: int) -> None:

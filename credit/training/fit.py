@@ -131,7 +131,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         # Rule: fills p.grad with a descent direction.
         outcome = rule.step(x, batch.y)
         dead.see(run.step, outcome)
-        watch.see(run.step + 1, x, outcome)
+        watch.see(run.step + 1, x, batch.y, outcome)
         run.running.add(outcome.logits, outcome.loss, batch.y)
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.
@@ -147,7 +147,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         # Between epochs, at the end, where something was measured and when asked to stop, the loop looks up.
         if not book.due(measured, stop):
             continue
-        watch.settle(x)
+        watch.settle(x, batch.y)
         running = run.running.summary()  # waits for the device, so the clock is right
         run.seconds += time.perf_counter() - started
         stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoint

@@ -51,7 +51,7 @@ def without(
     Returned are batch (runs, B, ...), labels (runs, B) and outcome of those that go on; the other arguments are as of `parted`.
     """
     gone: Ends = dict(ends or {})
-    gone |= {at: end.error(cohort.books[at].run.rule, x[at]) for at, end in lost.items()}
+    gone |= {at: end.error(cohort.books[at].run.rule, x[at], y[at]) for at, end in lost.items()}
     if not gone:
         return x, y, outcome
     rest = parted(cohort, gone, x, y, outcome, results)

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import credit
 from credit.config import check
 from credit.errors import UserError
 from credit.records import read_metrics, read_result, run_folder
 from credit.records.identity import run_name
 from credit.records.outcome import headline
+from credit.rules.api import read
 from credit.rules.divergence import InferenceDiverged
 from credit.rules.outcome import Step
 from credit.rules.rule import Rule
@@ -169,12 +172,48 @@ def step_of(growth: float, logit: float = 0.0) -> Step:
 
 @pytest.mark.parametrize("growth", [math.nan, math.inf, 1.1e6])
 def test_growth_beyond_a_million_or_not_finite_is_divergence(growth):
-    watch = FiniteWatch(Rule.__new__(Rule), torch.device("cpu"))
-    watch.see(1, torch.zeros(2, 3), step_of(1e6))
+    watch = FiniteWatch(credit.rule("bp", nn.Sequential(nn.Linear(3, 3))), torch.device("cpu"))
+    x, y = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+    watch.see(1, x, y, step_of(1e6))
     with pytest.raises(
         DivergedError, match=r"^diverged at step 2, first in the inference: states that grew more than 1,000,000 times$"
     ):
-        watch.see(2, torch.zeros(2, 3), step_of(growth))
+        watch.see(2, x, y, step_of(growth))
+
+
+def test_states_that_are_no_numbers_are_told_as_the_inference_though_they_spoil_the_logits_too():
+    watch = FiniteWatches(2, torch.device("cpu"))
+    both = {"inference.growth": torch.tensor([1.0, math.nan])}
+    lost = watch.see(4, Step(torch.tensor([[[0.0]], [[math.nan]]]), torch.zeros(2), None, both))
+    assert lost == {1: Lost(4, inferring=True)}
+    rule, x, y = credit.rule("bp", nn.Sequential(nn.Linear(3, 3))), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+    told = {"step": 4, "where": "the inference", "why": "states that grew more than 1,000,000 times"}
+    assert lost[1].error(rule, x, y).told() == told
+    # Where the forward pass alone is none, it is no matter of the inference.
+    assert lost[1].error(rule, x * math.nan, y).told() == {"step": 4, "where": "the input batch"}
+
+
+def test_a_replica_whose_inference_diverges_is_told_in_the_words_of_its_rule(config, monkeypatch, tmp_path):
+    """At thirty passes and alpha 0 the original variant diverges (paper 3, Table 2)."""
+    rule = {"alpha": 0, "beta": 0.5, "loss": "mse", "schedule": "fwbw", "passes": 30}
+    arch = {"widths": [32, 32, 32], "init": "glorot"}
+    trainer = {"epochs": 2, "precision": "float64"}
+    cfgs = [
+        config("dp", seed=seed, rule={**read("dp"), **rule}, arch=arch, trainer=trainer, optimizer={"lr": 0.05})
+        for seed in range(2)
+    ]
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "loop"))
+    alone = [train(cfg, console=False) for cfg in cfgs]
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "pass"))
+    together = train_together(cfgs, console=False)
+    assert [result["status"] for result in together] == ["diverged", "diverged"]
+    for one, other in zip(alone, together, strict=True):
+        assert one["diverged"].keys() == other["diverged"].keys() == {"step", "where", "why"}
+        assert (one["diverged"]["step"], one["diverged"]["where"]) == (
+            other["diverged"]["step"],
+            other["diverged"]["where"],
+        )
+        assert "its states" in other["diverged"]["why"] and "rule=dp_adjoint" in other["diverged"]["why"]
 
 
 def test_on_a_gpu_growth_is_remembered_until_somebody_looks():
@@ -190,7 +229,7 @@ def test_on_a_gpu_growth_is_remembered_until_somebody_looks():
     )
     for step, outcome in enumerate([fine, grown, broken, fine], 1):
         assert watch.see(step, outcome) == {}
-    assert watch.settle() == {0: Lost(3, finite=False), 1: Lost(2, finite=True)}
+    assert watch.settle() == {0: Lost(3, inferring=False), 1: Lost(2, inferring=True)}
 
 
 def test_a_rule_that_diverges_on_random_inputs_can_be_timed_and_chosen_for(config, monkeypatch):
