@@ -137,6 +137,15 @@ def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
     assert runs("fig2")["c100", "b1"].trainer.measure_first == 200
 
 
+def test_table_3_in_small_is_all_of_cifar_10_and_nothing_else() -> None:
+    rows = ["c10_b1", "c10_b0_1", "c10_b0_01", "c10"]
+    assert list(dict.fromkeys(row for row, _ in runs("table3", "quick"))) == rows
+    assert {cfg.data.kind for cfg in runs("table3", "quick").values()} == {"cifar10"}
+    for figure in load("dual/table3").figures:
+        wanted = rows if figure.title.startswith("CIFAR-10:") else [row.replace("c10", "c100") for row in rows]
+        assert sorted(figure.rows) == sorted(wanted), figure.title
+
+
 def test_short_vgg_runs_have_one_rate() -> None:
     for name in ("table3", "fig2", "imagenet32"):
         for cfg in runs(name, "quick").values():
