@@ -8,7 +8,7 @@ from credit.papers.marks import LEGEND as LEGEND_OF_MARKS
 from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.quantities import Measure
-from credit.papers.verdicts import LEGEND, Judgement
+from credit.papers.verdicts import HELD, LEGEND, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
 from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
 _MOST_COLUMNS = 7  # of a grid that a page can show
@@ -79,9 +79,10 @@ def _box(held: Collection) -> list[Block]:
 def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Block]:
     if not judged:
         return []
-    tally = [(v, sum(j.verdict == v for j in judged)) for v in ("held", "not held", "undecided")]
+    tally = [(v, sum(j.verdict == v for j in judged)) for v in (HELD, NOT_HELD, UNDECIDED, NOT_JUDGED)]
     counts = ", ".join(f"{n} {verdict}" for verdict, n in tally if n)
-    blocks: list[Block] = [Heading(f"Claims{_CLAIMS[held.manifest.budget]}: {counts}")]
+    none = all(j.verdict == NOT_JUDGED for j in judged)
+    blocks: list[Block] = [Heading(f"Claims{'' if none else _CLAIMS[held.manifest.budget]}: {counts}")]
     blocks.append(Verdicts(tuple(_verdict(j) for j in judged)))
     if honest:
         blocks.append(Heading("The same, with the epoch not chosen on test", 3))
@@ -92,7 +93,7 @@ def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judg
     legend = "Differences are left side minus right side of the claim. " + LEGEND
     if any("fold" in key for key in held.spec.repeat):
         legend += " Folds share most of their training examples, so p values over folds are somewhat too small."
-    return [*blocks, Text(legend, small=True)]
+    return blocks if none else [*blocks, Text(legend, small=True)]
 
 
 def _verdict(judgement: Judgement) -> Verdict:
@@ -103,6 +104,7 @@ def _verdict(judgement: Judgement) -> Verdict:
     tolerance = f", tolerance {claim.tolerance:g}" if claim.tolerance and loose else ""
     name = "" if claim.measure is None else f"{measure(claim.measure).label.split(' (')[0]}: "
     name += "distance from the cell's median: " if claim.of == "spread" else ""
+    name = "" if judgement.verdict == NOT_JUDGED else name
     return Verdict(judgement.verdict, claim.name, f"{claim.says} `{told}`{at_least}{tolerance}", name + judgement.words)
 
 

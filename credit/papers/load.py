@@ -111,6 +111,7 @@ def _spec(name: str, whole: Part) -> Spec:
     rows = {key: _row(key, part) for key, part in _named(top["rows"]).items()}
     columns = {key: _column(key, part, rows) for key, part in _named(top["columns"]).items()}
     budgets = top["budgets"].fields(BUDGETS, BUDGETS)
+    claims = tuple(_claim(part, rows) for part in top["claims"].items())
     repeat = {key: _repeat(key, part) for key, part in top["repeat"].entries().items()}
     printed = _printing(top["printed"])
     return Spec(
@@ -131,9 +132,9 @@ def _spec(name: str, whole: Part) -> Spec:
         published=_numbers(top["published"], printed, rows, columns),
         also_published=_also(top["also_published"], printed, rows, columns, top["measures"].texts()),
         diverged=_diverged(top["diverged"]) if top.has("diverged") else None,
-        claims=tuple(_claim(part, rows) for part in top["claims"].items()),
+        claims=claims,
         figures=tuple(_figure(part, rows, columns) for part in top["figures"].items()),
-        budgets={key: _budget(key, budgets[key], rows, columns) for key in BUDGETS},
+        budgets={key: _budget(key, budgets[key], rows, columns, [claim.name for claim in claims]) for key in BUDGETS},
         repeat=repeat,
     )
 
@@ -358,8 +359,9 @@ def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]
     return found
 
 
-def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Budget:
-    held = _fields(part, ("says", "seeds", "minutes", "set", "rows", "columns", "only"), ("says", "seeds"))
+def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column], claims: Collection[str]) -> Budget:
+    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims")
+    held = _fields(part, known, ("says", "seeds"))
     only = _fields(held["only"], ("rows", "columns"))
     kept, words = {}, {}
     for axis, valid in (("rows", rows), ("columns", columns)):
@@ -379,5 +381,11 @@ def _budget(name: str, part: Part, rows: dict[str, Row], columns: dict[str, Colu
         column_set=words["columns"],
         rows=kept["rows"],
         columns=kept["columns"],
+        claims=_judged(held["claims"], claims) if held.has("claims") else None,
         line=part.line,
     )
+
+
+def _judged(part: Part, claims: Collection[str]) -> tuple[str, ...]:
+    """Return the claims that a budget judges; an empty list: none."""
+    return part.all_among(claims, "claim") if part.items() else ()

@@ -14,7 +14,7 @@ from credit.papers.html import html
 from credit.papers.job import Manifest
 from credit.papers.markdown import SIGNS, markdown
 from credit.papers.spec import Figure, Spec
-from credit.papers.verdicts import Judgement
+from credit.papers.verdicts import NOT_JUDGED, Judgement
 from credit.records.folder import write_whole
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -50,7 +50,7 @@ def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection 
     held = held or collect(spec, manifest)
     judged = judgements(held)
     dishonest = spec.accuracy == "best_test" and bool(judged)
-    honest = [judge(claim, held, "best_val") for claim in spec.claims] if dishonest else []
+    honest = judgements(held, "best_val") if dishonest else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = _pictures(held, folder)
@@ -67,15 +67,25 @@ def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection 
     return folder / MARKDOWN
 
 
-def judgements(held: Collection) -> list[Judgement]:
-    """Return the claims' verdicts, in the spec's order."""
-    return [judge(claim, held) for claim in held.spec.claims]
+def judgements(held: Collection, accuracy: str | None = None) -> list[Judgement]:
+    """Return the verdicts on all claims, in the spec's order; those that the budget does not judge have `NOT_JUDGED`.
+
+    Args:
+        held: the table's runs.
+        accuracy: as of `judge`.
+    """
+    budget = held.spec.budgets[held.manifest.budget]
+    left_alone = "not judged in this budget, which cannot tell"
+    return [
+        judge(claim, held, accuracy) if budget.judges(claim) else Judgement(claim, NOT_JUDGED, left_alone)
+        for claim in held.spec.claims
+    ]
 
 
 def verdict_lines(spec: Spec, manifest: Manifest, held: Collection | None = None) -> list[str]:
     """Return one line a claim for the terminal: ``✓ held       robust at 40 %: +2.8 points (...)``."""
     judged = judgements(held or collect(spec, manifest))
-    return [f"{SIGNS[j.verdict]} {j.verdict:<9}  {j.claim.name}: {j.words}" for j in judged]
+    return [f"{SIGNS[j.verdict]} {j.verdict:<10}  {j.claim.name}: {j.words}" for j in judged]
 
 
 def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:

@@ -181,6 +181,7 @@ class Budget:
         set: settings for every cell, stronger than the cell's own.
         row_set, column_set: settings by row or column, stronger than `set`.
         rows, columns: the only ones that are run; empty: all.
+        claims: names of those it judges, the others needing longer training; None: all.
     """
 
     name: str
@@ -192,7 +193,12 @@ class Budget:
     column_set: dict[str, Words] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    claims: tuple[str, ...] | None = None
     line: int = 0
+
+    def judges(self, claim: Claim) -> bool:
+        """Say whether what is run can tell if a claim holds."""
+        return self.claims is None or claim.name in self.claims
 
 
 @dataclass(frozen=True)

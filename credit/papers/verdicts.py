@@ -8,6 +8,8 @@ from credit.papers.spec import Claim
 from credit.papers.words import number, signed, unit_of_difference
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
+NOT_JUDGED = "not judged"
+"""Of a claim that a budget leaves alone, because what it runs cannot tell."""
 
 LEGEND = (
     "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats "
@@ -38,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and its verdict: `HELD`, `NOT_HELD` or `UNDECIDED`, `words` why, and what each row says."""
+    """A claim and its verdict: `HELD`, `NOT_HELD`, `UNDECIDED` or `NOT_JUDGED`, `words` why, and what each row says."""
 
     claim: Claim
     verdict: str

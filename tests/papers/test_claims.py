@@ -1,5 +1,6 @@
 """Verdicts: the statistics against scipy's, and the rules by which they become held, not held, undecided."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from scipy import stats
 
 from credit.papers.claims import judge
 from credit.papers.inference import Estimate, holm, one_sample, slope, welch
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Judgement
+from credit.papers.report import judgements, verdict_lines, write_report
+from credit.papers.verdicts import HELD, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
 from tests.papers.runs import ACCURACIES, held, table
 
 HIGH, LOW, NEAR = [91.2, 91.9, 90.8], [88.1, 87.2, 88.4], [90.9, 92.1, 91.2, 91.5]
@@ -309,3 +311,21 @@ def test_an_estimate_without_spread_is_sure_only_of_its_number() -> None:
     assert not one_sample([1.0]).is_exactly(1.0)
     tiny = welch([(1.0, [1e-9, 3e-9]), (-1.0, [5e-9, 6e-9])])
     assert tiny.has_spread and tiny.p_below() is not None
+
+
+def test_a_claim_that_the_budget_does_not_judge_is_told_as_such(own: Path, tmp_path: Path) -> None:
+    """Two networks that learnt nothing are equal, which would hold any `~`."""
+    cells: ACCURACIES = {("r0", "a"): [10.0, 10.0], ("r0", "b"): [10.0, 10.0]}
+    spec = table(own, "compare: a ~ b, tolerance: 1, at: [r0]")
+    assert [judgement.verdict for judgement in judgements(held(spec, cells))] == [HELD]
+    for claims, expected in ((("it",), HELD), ((), NOT_JUDGED)):
+        budgets = spec.budgets | {"quick": replace(spec.budgets["quick"], claims=claims)}
+        collected = held(replace(spec, budgets=budgets), cells)
+        (found,) = judgements(collected)
+        assert found.verdict == expected
+    page = write_report(collected.spec, collected.manifest, tmp_path / "report", collected).read_text()
+    assert "## Claims: 1 not judged\n" in page and "| – **not judged** | it | It is said." in page
+    assert "| not judged in this budget, which cannot tell |" in page and "one-sided p" not in page
+    (line,) = verdict_lines(collected.spec, collected.manifest, collected)
+    assert line == "– not judged  it: not judged in this budget, which cannot tell"
+    assert '<span class="sign undecided">– not judged</span>' in (tmp_path / "report" / "report.html").read_text()

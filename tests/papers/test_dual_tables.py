@@ -137,6 +137,16 @@ def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
     assert runs("fig2")["c100", "b1"].trainer.measure_first == 200
 
 
+def test_short_runs_of_vgg_judge_no_accuracy() -> None:
+    for name in ("table3", "fig2", "imagenet32"):
+        spec = load(f"dual/{name}")
+        judged = {budget: [c for c in spec.claims if spec.budgets[budget].judges(c)] for budget in BUDGETS}
+        assert judged["paper"] == list(spec.claims) and not judged["smoke"]
+        assert len(judged["quick"]) == {"table3": 2, "fig2": 2, "imagenet32": 0}[name]
+        for claim in judged["quick"]:
+            assert "angle" in (claim.measure or spec.measures[0])
+
+
 def test_table_3_in_small_is_all_of_cifar_10_and_nothing_else() -> None:
     rows = ["c10_b1", "c10_b0_1", "c10_b0_01", "c10"]
     assert list(dict.fromkeys(row for row, _ in runs("table3", "quick"))) == rows

@@ -36,6 +36,13 @@ def test_a_budget_lists_rows_or_gives_them_settings(own: Path) -> None:
     assert budget.columns == ("bp",) and budget.column_set == {}
 
 
+def test_a_budget_may_judge_some_claims_only(own: Path) -> None:
+    text = SMALL.replace("{says: It runs., seeds: 1,", "{says: It runs., seeds: 1, claims: [],")
+    spec = load(write(own, text.replace("minutes: 1,", "minutes: 1, claims: [steeper],")))
+    judged = {name: [budget.judges(claim) for claim in spec.claims] for name, budget in spec.budgets.items()}
+    assert judged == {"smoke": [False, False], "quick": [False, True], "paper": [True, True]}
+
+
 def test_a_name_with_a_star_stands_for_all_that_match(own: Path) -> None:
     text = SMALL.replace(
         "fa: {set: [rule=fa, optimizer.lr=0.02], rows: [clean]}", 'fa: {set: [rule=fa], rows: ["c?ean"]}'
@@ -163,6 +170,8 @@ WRONG = [
      "budgets:", "'quick' is missing in budgets: it needs smoke, quick, paper"),
     ("seeds: 1.5", "seeds: 1", "seeds: 1.5", "budgets.smoke.seeds is '1.5': it must be a whole number of at least 1"),
     ("seeds: 0", "seeds: 1", "seeds: 0", "it must be a whole number of at least 1"),
+    ("minutes: 1, claims: [steper]", "minutes: 1", "claims: [steper]",
+     "unknown claim 'steper' in budgets.quick.claims: did you mean 'steeper'?"),
     ("minutes: 0", "minutes: 1", "minutes: 0", "budgets.quick.minutes is '0': it must be a number above 0"),
     ("columns: {magrin:", "columns: {margin:", "magrin", "unknown column 'magrin' in budgets.quick.columns.magrin: did you mean"),
     ("only: {columns: [pb]}", "only: {columns: [bp, fa]}", "pb", "unknown column 'pb' in budgets.smoke.only.columns"),
