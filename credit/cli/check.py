@@ -1,6 +1,11 @@
 """``credit check``: the battery on any rule, a user's too, as a pass/fail table."""
 
 import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from credit.errors import UserError, nearest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -11,7 +16,12 @@ def parser() -> argparse.ArgumentParser:
         "finite, is deterministic, saves and restores, treats no sample by its place, is the same compiled and mapped over "
         "seeds, and refuses what it does not know.",
     )
-    p.add_argument("rules", nargs="*", metavar="RULE", help="names; none: all of `credit list rules`")
+    p.add_argument(
+        "rules",
+        nargs="*",
+        metavar="RULE",
+        help="names, and options such as rule.batchnorm=frozen; no name: all of `credit list rules`",
+    )
     p.add_argument("--config-dir", action="append", default=[], help="a folder with rules of your own")
     return p
 
@@ -19,19 +29,41 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the battery, print the table; return 1 if anything failed."""
     args = parser().parse_args(argv)
+    from credit.config.plugins import use_folders
+    from credit.rules import api
+
+    use_folders(args.config_dir)
+    names = [word for word in args.rules if "=" not in word]
+    options = _options([word for word in args.rules if "=" in word])
+    for name in names:
+        if name not in api.names():
+            raise UserError(f"there is no rule '{name}': {nearest(name, api.names())}")
+    return _tried(names or api.names(), options)
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """Return options given as ``rule.batchnorm=frozen``."""
+    import yaml
+
+    found = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if not key.startswith("rule."):
+            raise UserError(
+                f"{word}: the battery takes names of rules and options of theirs, such as rule.batchnorm=frozen"
+            )
+        found[key.removeprefix("rule.")] = yaml.safe_load(value)
+    return found
+
+
+def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
+    """Run the battery on rules with these options, and print what it found."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from credit.config.plugins import use_folders
     from credit.diagnostics.battery import NETS, TRIALS, Case, attempt
-    from credit.errors import UserError, nearest
-    from credit.rules import api
 
-    use_folders(args.config_dir)
-    for name in args.rules:
-        if name not in api.names():
-            raise UserError(f"there is no rule '{name}': {nearest(name, api.names())}")
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)  # a log has room for the whole table
@@ -43,21 +75,32 @@ def main(argv: list[str]) -> int:
     for trial in TRIALS:
         table.add_column(trial, justify="center", no_wrap=True)
     notes: dict[str, None] = {}
+    whole: dict[str, str] = {}
     failed = 0
     marks = {"pass": "[green]P[/]", "fail": "[bold red]F[/]", "refused": "-"}
-    for name in args.rules or api.names():
+    for name in names:
         for net in NETS:
-            cells = []
-            for trial in TRIALS:
-                outcome, found = attempt(trial, Case(name, net))
-                failed += outcome == "fail"
-                cells.append(marks[outcome])
+            outcomes = {trial: attempt(trial, Case(name, net, options)) for trial in TRIALS}
+            failed += sum(outcome == "fail" for outcome, _ in outcomes.values())
+            for trial, (outcome, found) in outcomes.items():
                 if found:
                     what = f"{trial}: " if outcome == "fail" else "refused: "
                     notes[f"{name} on {net}, {what}{found}"] = None
-            table.add_row(name, net, *cells)
+            if outcomes["alive"][0] == "refused":  # the network itself, and not what one trial asks
+                whole[f"{name} on {net}"] = _remedy(name, outcomes["alive"][1])
+            table.add_row(name, net, *(marks[outcome] for outcome, _ in outcomes.values()))
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
-    console.print("every trial passed" if not failed else f"{failed} failed")
+    console.print(
+        f"{failed} failed" if failed else "every trial that was run passed" if whole else "every trial passed"
+    )
+    for case, remedy in whole.items():
+        console.print(f"not tried, refused whole: {case}{remedy}", markup=False, highlight=False, soft_wrap=True)
     return 1 if failed else 0
+
+
+def _remedy(name: str, refusal: str) -> str:
+    """Return the command that tries a refused network with the option that the refusal names, where it names one."""
+    option = re.search(r"rule\.\w+=\w+", refusal)
+    return f"; to try it: credit check {name} {option[0]}" if option else ""

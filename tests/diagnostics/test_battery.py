@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import credit
+from credit.cli.check import main as check_main
+from credit.diagnostics import battery
 from credit.diagnostics.battery import NETS, TRIALS, Case, attempt
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
+from credit.errors import UserError
 from credit.rules import api, registry
 from credit.rules.sweep import SweepRule
 
@@ -98,3 +101,20 @@ def test_a_refusal_is_an_answer() -> None:
     outcome, found = attempt("alive", Case("lisp_margin", "mlp", {"margin": -1.0}))
     assert outcome == "refused"
     assert "must be above 0" in found
+
+
+def test_the_command_says_what_was_refused_whole_and_how_to_try_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(battery, "TRIALS", {name: battery.TRIALS[name] for name in ("alive", "refuses")})
+    assert check_main(["dp"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2:] == [
+        "every trial that was run passed",
+        "not tried, refused whole: dp on conv+bn; to try it: credit check dp rule.batchnorm=frozen",
+    ]
+    assert check_main(["dp", "rule.batchnorm=frozen"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "every trial passed" and not any("refused:" in line for line in told)
+    with pytest.raises(UserError, match=r"batchnorm=frozen: .* such as rule.batchnorm=frozen"):
+        check_main(["dp", "batchnorm=frozen"])
