@@ -54,6 +54,18 @@ def written(value: object) -> str:
     return str(value)
 
 
+def _wrong_item(value: object, hint: Any) -> str:
+    """Say which item of a list is not of the list's type: ``has 'a' as item 3, which is no number``; else nothing."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Sequence and isinstance(value, Sequence) and not isinstance(value, str):
+            (item,) = get_args(part)
+            wrong = next(((at, entry) for at, entry in enumerate(value, 1) if not _fits(entry, item)), None)
+            if wrong is not None:
+                finite = "finite " if isinstance(wrong[1], float) and not math.isfinite(wrong[1]) else ""
+                return f"has '{written(wrong[1])}' as item {wrong[0]}, which is no {finite}{_WORDS[item].removeprefix('a ')}"
+    return ""
+
+
 def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
@@ -83,8 +95,9 @@ def typed(group: str, owner: str, option: str, value: object, hint: Any, default
             raise UserError(
                 f"{group}.{option}={value}: must be a finite number, for example {group}.{option}={written(default)}"
             )
+        what = "null" if value is None else _article(type(value).__name__)
         raise UserError(
-            f"{group}.{option}={written(value)} is {_article(type(value).__name__)}, but {owner} needs {_describe(hint)} "
+            f"{group}.{option}={written(value)} {_wrong_item(value, hint) or f'is {what}'}, but {owner} needs {_describe(hint)} "
             f"there, for example {group}.{option}={written(default)}"
         )
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -28,7 +28,10 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("dfa", {"dfa_map": "channel"}, ("rule.dfa_map='channel'", "did you mean 'channels'?")),
     # types
     ("bp", {"gate": 3}, ("rule.gate=3 is an int", "needs a name", "rule.gate=derivative")),
-    ("bp", {"gate": None}, ("rule.gate=null", "needs a name")),
+    ("bp", {"gate": None}, ("rule.gate=null is null, but", "needs a name")),
+    ("dp", {"alpha": None}, ("rule.alpha=null is null, but", "needs a number or a list of numbers")),
+    ("dp", {"alpha": [0, 0.5, "a"]}, ("rule.alpha=[0,0.5,a] has 'a' as item 3, which is no number, but", "list of numbers")),
+    ("dp", {"beta": [0.1, math.nan]}, ("rule.beta=[0.1,nan] has 'nan' as item 2, which is no finite number",)),
     ("lisp", {"margin": "big"}, ("rule.margin=big is a str", "needs a number", "rule.margin=1.0")),
     ("lisp", {"margin": True}, ("rule.margin=true is a bool", "needs a number")),
     ("lisp", {"override": "yes"}, ("rule.override=yes is a str", "needs true or false", "rule.override=true")),
