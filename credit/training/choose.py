@@ -79,9 +79,8 @@ def choose(cfg: RunConfig, count: int) -> Choice:
                 refusal = f"on random inputs its inference diverges ({end}): nothing can be tried"
     if refusal is not None:
         if wish == "map":
-            raise UserError(
-                f"trainer.replicate=map cannot train {count} seeds in one pass: {refusal}. Write trainer.replicate=auto"
-            )
+            advice = "" if "trainer.replicate=" in refusal else ". Write trainer.replicate=auto"
+            raise UserError(f"trainer.replicate=map cannot train {count} seeds in one pass: {refusal}{advice}")
         return Choice(False, refusal)
     room = _room(prepared)
     chunk = count if room is None else min(count, room)

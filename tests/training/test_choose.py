@@ -42,6 +42,12 @@ def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config):
         choose(replace(cfg, trainer=replace(cfg.trainer, replicate="map")), 3)
 
 
+def test_a_refusal_that_says_what_to_write_gives_no_second_advice(config):
+    cfg = config("dp", rule={"schedule": "random"}, trainer={"replicate": "map"})
+    with pytest.raises(UserError, match="write rule.schedule=fwbw, or trainer.replicate=processes$"):
+        choose(cfg, 3)
+
+
 def test_more_replicas_than_memory_holds_are_refused(config):
     cfg = asking(config, "map", arch={"widths": [256, 256]})
     count = 10**7
