@@ -8,6 +8,7 @@ from torch import Tensor
 
 from credit.diagnostics.layers import in_order
 from credit.diagnostics.registry import Diagnostic, Watched, register
+from credit.engine.segments import freeze
 from credit.rules import api
 from credit.rules.rule import Rule, Step
 from credit.rules.sweep import SweepRule
@@ -25,6 +26,8 @@ def backprop_of(rule: Rule) -> Rule:
     settings |= rule.reference
     reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
     reference.position = rule.position
+    if rule.freezes_norms:
+        freeze(reference.plan)
     return reference
 
 

@@ -45,7 +45,7 @@ class Fgsm(Diagnostic):
 def fgsm(
     model: nn.Module, data: Data, epsilons: Sequence[float], batch_size: int = 1000
 ) -> dict[str, dict[str, float]]:
-    """Return a network's accuracy on clean and on adversarial examples; it is left as it is.
+    """Return a network's accuracy on clean and on adversarial examples; it is left in train mode.
 
     Args:
         model: a network that autograd can differentiate.

@@ -23,7 +23,7 @@ class Inference(Diagnostic):
         if not hasattr(rule, "residuals"):
             raise UserError(
                 f"trainer.measure=[inference] measures how far the states of a rule's inference still move, but rule '{rule.name}' "
-                "infers no states. Write rule=dp_adjoint or another rule of dual propagation, or leave the diagnostic out"
+                "infers no states. Write rule=dp_adjoint, another rule of dual propagation or eqprop, or leave the diagnostic out"
             )
 
     def __init__(self, run: Watched) -> None:

@@ -15,7 +15,7 @@ from credit.data import Data
 from credit.diagnostics.registry import Diagnostic, Evaluated, register
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
-from credit.engine.ops.shapes import View
+from credit.engine.ops.shapes import Shape, View
 from credit.engine.ops.weighted import Linear
 from credit.engine.plan import Plan
 from credit.errors import UserError
@@ -86,6 +86,8 @@ def accumulated(plan: Plan, model: nn.Module) -> Tensor | None:
     product: Tensor | None = None
     slot = plan.entry
     for op in plan.ops:
+        if isinstance(op, Shape):
+            continue  # of a view's sizes
         if op.inputs != (slot,) or not (
             isinstance(op, Linear | Dropout)
             or (isinstance(op, View) and product is None)

@@ -1,12 +1,14 @@
 """Changes to a plan that leave its network's function as it is."""
 
+from collections.abc import Callable
+
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.pools import MaxPool
 from credit.engine.plan import Plan, Sweeper
 
 
-def pool_first(plan: Plan, monotone: tuple[str, ...]) -> list[str]:
+def pool_first(plan: Plan, never_falls: Callable[[Activate], bool]) -> list[str]:
     """Let max pools change places with the activations whose values they alone read; return those activations' names.
 
     The largest of several values of a function that never falls is its value at the largest: bit for bit the same network, with
@@ -14,12 +16,12 @@ def pool_first(plan: Plan, monotone: tuple[str, ...]) -> list[str]:
 
     Args:
         plan: changed in place.
-        monotone: names of the activations that never fall.
+        never_falls: says of an activation whether it does so nowhere.
     """
     moved = []
     for op in list(plan.ops):
         pool = _only_reader(plan, op)
-        if not (isinstance(op, Activate) and isinstance(pool, MaxPool) and op.args["name"] in monotone):
+        if not (isinstance(op, Activate) and isinstance(pool, MaxPool) and never_falls(op)):
             continue
         before, between, after = op.inputs[0], op.out, pool.out
         pool.inputs, pool.out = (before,), between

@@ -47,6 +47,12 @@ class State:
     children: set[int] = field(default_factory=set)
 
 
+def never_falls(op: Activate) -> bool:
+    """Whether an activation falls nowhere: a leaky ReLU or ELU does below 0, if its slope there is negative."""
+    bent = op.args["name"] in ("leaky_relu", "elu") and op.options[0] < 0
+    return op.args["name"] in MONOTONE and not bent
+
+
 def freeze(plan: Plan) -> None:
     """Make a plan's batch norms use their running statistics, which steps then never move."""
     for op in plan.ops:
@@ -135,7 +141,7 @@ class Segments:
     def _refuse(self, op: Op) -> None:
         where = f"{op.describe()} in {self._model}"
         if isinstance(op, Activate):
-            if op.args["name"] not in MONOTONE:
+            if not never_falls(op):
                 raise UserError(
                     f"rule '{self._rule}' gives every activation a state, found from an energy whose gradient inverts the "
                     f"activation, but {op.args['name']} ({where}) falls somewhere, so it has none. Activations that rise "
@@ -143,6 +149,12 @@ class Segments:
                 )
             return
         if isinstance(op, BatchNorm):
+            if op.couples and not op.args["buffers"]:
+                raise UserError(
+                    f"rule '{self._rule}' needs linear maps between its states, but {where} keeps no running statistics "
+                    "(track_running_stats=False) and normalises by each batch's own. Use one that keeps them and "
+                    "rule.batchnorm=frozen, or arch.norm=none"
+                )
             if op.couples:
                 raise UserError(
                     f"rule '{self._rule}' needs linear maps between its states, but {where} normalises by the batch's own "
@@ -154,6 +166,11 @@ class Segments:
             return
         if isinstance(op, _IN_ONE) and sum(op.wants) == 1 and (isinstance(op, Mul) or op.wants[0]):
             return
+        if isinstance(op, Mul) and sum(op.wants) == 2 and any(isinstance(self.maker.get(s), Value) for s in op.inputs):
+            raise UserError(
+                f"rule '{self._rule}' needs linear maps between its states, but {where} multiplies by a parameter that learns, and "
+                "a product of two things that move is not linear: freeze it (requires_grad_(False)), or use rule=bp"
+            )
         why = "normalises each sample by its own statistics" if isinstance(op, Norm) else "is not linear"
         raise UserError(
             f"rule '{self._rule}' needs linear maps between its states (weights, convolutions, average and max pools, sums, views, "

@@ -45,10 +45,10 @@ def spectral(
     for _ in range(iterations):
         draw = draw / _lengths(draw)
         pushed = _push(work, run, segments, ops, {state.out: draw}, lanes)
-        signals = {
-            segments.by_number[child].pre: pushed[segments.by_number[child].pre] * ratio
-            for child, ratio in ratios.items()
-        }
+        signals: dict[int, Tensor] = {}
+        for child, ratio in ratios.items():
+            slot = segments.by_number[child].pre
+            signals[slot] = pushed[slot] * ratio + signals.get(slot, 0.0)
         draw = _pull(run, ops, signals, state.out, actor)
         size = _lengths(draw)
     return size

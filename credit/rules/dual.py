@@ -4,6 +4,7 @@ One inference finds the states: what a state sends below is its states' differen
 learn from the product of the two. What can be chosen is in `credit.rules.dual_options`, the states are in `credit.rules.dyads`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Run
-from credit.engine.program import Program, Recorder
+from credit.engine.program import Program
+from credit.engine.recorder import Recorder
 from credit.engine.rewrite import pool_first
-from credit.engine.segments import MONOTONE, Segments, freeze
+from credit.engine.segments import Segments, freeze, never_falls
 from credit.errors import UserError
 from credit.rules import states
 from credit.rules.components import chosen_options
@@ -46,11 +48,12 @@ class DualRule(Rule):
         self.choices: DualOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         self._keep_states = getattr(self, "_keep_states", False)
         states.refuse_probability(self)
+        states.refuse_local(self)
         refuse_numbers(self.choices, compiled=self._compiled is not None)
         if self.choices.batchnorm == "frozen":
             freeze(self.plan)
         if self.choices.pool_first:
-            pool_first(self.plan, MONOTONE)
+            pool_first(self.plan, never_falls)
         if self.choices.input_robustness and not self.plan.to_input:
             self.plan.sweep_to_input(True)
         self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
@@ -70,6 +73,11 @@ class DualRule(Rule):
     def prepare(self, x: Tensor) -> None:
         self.learnt.to(x.device)  # the model was moved after the rule was made
         super().prepare(x)
+
+    @property
+    def freezes_norms(self) -> bool:
+        """As ``rule.batchnorm=frozen`` says."""
+        return self.choices.batchnorm == "frozen"
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -108,6 +116,12 @@ class DualRule(Rule):
 
     def _refuse_schedule(self) -> None:
         if self.choices.schedule == "random":
+            count = self.segments.last + 1 - self.segments.first
+            if self.choices.passes < count and not any(note.startswith("random order:") for note in self.notes):
+                self.notes.append(
+                    f"random order: rule.passes={self.choices.passes} reach the first of {count} states by luck alone, and layers "
+                    f"that a step does not reach learn nothing of it; rule.passes={count} are sure to"
+                )
             return
         if (missing := self._recorded(False, False).unreached) and self.choices.schedule == "fw":
             last = self.segments.last
@@ -147,7 +161,7 @@ class DualRule(Rule):
                     recorder.settle(final, closed=closed)
             if marks:
                 recorder.call("mark", last)
-        if closed and keep:
+        if closed and (keep or self.keep_input_signal):
             for number in range(1, last + 1):
                 recorder.compare(number)
         return recorder.program()
@@ -185,8 +199,7 @@ class DualRule(Rule):
         program = self._program(draws.position if isinstance(draws, Draws) else None)
         work = program.run(run, x, dyads)
         if self.choices.passes > 1:
-            numbers, ratios = dyads.growth()
-            run.stats["inference.growth"] = ratios.max() if numbers else ratios.new_zeros(())
+            run.stats["inference.growth"] = dyads.growth()[1].max()
         sizes = torch.linalg.vector_norm(dyads.signal, dim=1) * run.batch
         reached = work.arriving[self.plan.entry] if self.keep_input_signal else None
         states = (
@@ -216,11 +229,13 @@ class DualRule(Rule):
             return
         dyads = self._infer(x, y, keep=False)
         numbers, ratios = dyads.growth()
+        if not numbers:
+            return
         at = int(torch.nan_to_num(ratios, nan=torch.inf).argmax())
         if not float(ratios[at]) < states.GROWN:
             op = self.segments.by_number[numbers[at]].op
-            where = "the input" if op is None else op.describe()
-            raise InferenceDiverged(where, self._why(float(ratios[at])))
+            assert op is not None
+            raise InferenceDiverged(op.describe(), self._why(float(ratios[at])))
 
     def _why(self, ratio: float) -> str:
         chosen = self.choices
@@ -259,11 +274,17 @@ class DualRule(Rule):
 
         Returns:
             ``|s^p - s^(p-1)| / |s^p|`` by pass p, over s+ and s- of all units; before the first, both are the forward pass's.
+
+        Raises:
+            InferenceDiverged: the states leave the finite numbers.
         """
         self._check_batch(x, y)
         if not self._ready:
             self.prepare(x)
-        return [float(value) for value in self._infer(x, y, keep=True, marks=True).residuals]
+        moved = [float(value) for value in self._infer(x, y, keep=True, marks=True).residuals]
+        if not all(map(math.isfinite, moved)):
+            self.tell_divergence(x, y)
+        return moved
 
 
 def _numbers(value: float | Sequence[float]) -> list[float]:

@@ -78,6 +78,11 @@ def refuse_numbers(chosen: DualOptions, *, compiled: bool) -> None:
         raise UserError(
             f"rule.passes={chosen.passes}: without a pass no state is nudged and nothing is learnt; write rule.passes=1 or more"
         )
+    if not chosen.damped and chosen.power_iterations != DualOptions.power_iterations:
+        raise UserError(
+            f"rule.power_iterations={chosen.power_iterations} would change nothing: they find the damping, and rule.damped is "
+            "false; leave it out, or write rule.damped=true (rule=dp_damped)"
+        )
     if chosen.damped and chosen.power_iterations < 1:
         raise UserError(
             f"rule.power_iterations={chosen.power_iterations}: the damping is found by power iteration; the paper's is 5"

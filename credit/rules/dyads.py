@@ -129,12 +129,12 @@ class Dyads:
             return
         a, dyad = self._before(work, state), self.inference.dyads[state.index]
         arriving = work.arriving[state.out] if live else None
-        if arriving is None:
+        if arriving is None and state.index not in self._damping:
             plus = minus = value = states.activation(state, a)
         else:
-            feedback = arriving if work.run.dtype is None else arriving.to(a.dtype)
             scale = dyad.beta / self.unit
-            shift = feedback if scale == 1 else feedback * scale
+            shift = torch.zeros_like(a) if arriving is None else arriving.to(a.dtype)
+            shift = shift if scale == 1 else shift * scale
             plus = self._nudge(state, a, shift, -dyad.up, 0)
             minus = plus if self.inference.closed else self._nudge(state, a, shift, dyad.down, 1)
             value = plus
@@ -263,4 +263,4 @@ class Dyads:
         numbers = list(self._begun)
         units = {k: self._values[k].numel() ** 0.5 for k in numbers}
         ratios = [torch.linalg.vector_norm(self._values[k]) / (self._begun[k] + units[k]) for k in numbers]
-        return numbers, torch.stack(ratios)
+        return numbers, torch.stack(ratios) if ratios else self.x.new_zeros(1)

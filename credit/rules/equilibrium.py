@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
-from credit.engine.program import Program, Recorder
+from credit.engine.program import Program
+from credit.engine.recorder import Recorder
 from credit.engine.rewrite import pool_first
-from credit.engine.segments import MONOTONE, Segments, freeze
+from credit.engine.segments import Segments, freeze, never_falls
 from credit.errors import UserError
 from credit.rules import states
 from credit.rules.components import chosen_options
+from credit.rules.divergence import InferenceDiverged
 from credit.rules.registry import lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
 from credit.rules.settling import Settling
@@ -39,6 +41,8 @@ class EquilibriumOptions(SharedOptions):
         clamped: hold the output at the target in the second phase (contrastive Hebbian learning); beta is not read.
         gamma: gain of feedback, in (0, 1]; updates of layer k get the factor ``gamma^(k - L)``, which makes up for it.
         loss: ``mse``: 1/2 |s - y|^2, or ``ce``.
+        ceiling: the largest size of a hidden state; with ReLU and 1, the paper's units. None: without bounds, where feedback and
+            weights soon amplify each other.
         begin: states before the free phase: ``zeros``, or those of the ``forward`` pass.
         transport: what feedback crosses weights by.
         pool_first, batchnorm: as in dual propagation.
@@ -51,6 +55,7 @@ class EquilibriumOptions(SharedOptions):
     clamped: bool = False
     gamma: float = 1.0
     loss: Literal["mse", "ce"] = "mse"
+    ceiling: float | None = 1.0
     begin: Literal["zeros", "forward"] = "zeros"
     transport: str = "transpose"
     pool_first: bool = True
@@ -92,17 +97,18 @@ class EquilibriumRule(Rule):
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: EquilibriumOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         states.refuse_probability(self)
+        states.refuse_local(self)
         self._refuse_numbers()
         if self.choices.batchnorm == "frozen":
             freeze(self.plan)
         if self.choices.pool_first:
-            pool_first(self.plan, MONOTONE)
+            pool_first(self.plan, never_falls)
         self.segments = Segments(self.plan, self.model, self.name)
         self._refuse_branches()
         self.transport: Transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
         self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
-        self._recorded: dict[bool, Program] = {}
+        self._recorded: dict[str, Program] = {}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the feedback weights that learn."""
@@ -111,6 +117,11 @@ class EquilibriumRule(Rule):
     def prepare(self, x: Tensor) -> None:
         self.learnt.to(x.device)  # the model was moved after the rule was made
         super().prepare(x)
+
+    @property
+    def freezes_norms(self) -> bool:
+        """As ``rule.batchnorm=frozen`` says."""
+        return self.choices.batchnorm == "frozen"
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -135,6 +146,11 @@ class EquilibriumRule(Rule):
                 f"rule.gamma={chosen.gamma:g} is outside (0, 1]: it is the gain of feedback, and updates are divided by its "
                 "powers; 1 is equilibrium propagation's, contrastive Hebbian learning comes close to backprop as it gets small"
             )
+        if chosen.ceiling is not None and chosen.ceiling <= 0:
+            raise UserError(
+                f"rule.ceiling={chosen.ceiling:g} must be above 0: hidden states are kept within it; write rule.ceiling=1, or null "
+                "for no bounds"
+            )
         if chosen.phases not in (2, 3):
             raise UserError(
                 f"rule.phases={chosen.phases}: there are 2 (free, then nudged) or 3 (nudged away as well); write rule.phases=2"
@@ -143,6 +159,11 @@ class EquilibriumRule(Rule):
             raise UserError(
                 f"rule.phases={chosen.phases} with rule.clamped=true: a clamped output cannot be pushed away from its target; "
                 "write rule.phases=2, or rule=eqprop rule.phases=3"
+            )
+        if chosen.clamped and chosen.loss != EquilibriumOptions.loss:
+            raise UserError(
+                f"rule.loss={chosen.loss} would change nothing: with rule.clamped=true the output is at its target, whatever the "
+                "loss; leave it out, or write rule=eqprop"
             )
         if chosen.clamped and chosen.beta != EquilibriumOptions.beta:
             raise UserError(
@@ -166,21 +187,21 @@ class EquilibriumRule(Rule):
 
     # ------------------------------------------------------------ the step
 
-    def program(self, *, learns: bool = True) -> Program:
-        """Return the program of all phases, or of the free one alone."""
-        if learns not in self._recorded:
-            self._recorded[learns] = self._record(learns)
-        return self._recorded[learns]
+    def _program(self, kind: Literal["learn", "free", "marked"]) -> Program:
+        """Return the program of all phases, or of the free one alone, with its steps marked or not."""
+        if kind not in self._recorded:
+            self._recorded[kind] = self._record(kind)
+        return self._recorded[kind]
 
-    def _record(self, learns: bool) -> Program:
+    def _record(self, kind: str) -> Program:
         chosen, last = self.choices, self.segments.last
         recorder = Recorder(self.segments)
         recorder.begin()
         recorder.call("start", last)
         recorder.speak()
-        self._settle(recorder, chosen.free_steps, "update")
+        self._settle(recorder, chosen.free_steps, "update", marks=kind == "marked")
         recorder.call("settled", last, everything=True)
-        if not learns:
+        if kind != "learn":
             return recorder.program()
         if chosen.phases == 2:
             self._learn(recorder, 1.0)
@@ -192,9 +213,11 @@ class EquilibriumRule(Rule):
             self._learn(recorder, 0.5)
         return recorder.program()
 
-    def _settle(self, recorder: Recorder, steps: int, output: str) -> None:
+    def _settle(self, recorder: Recorder, steps: int, output: str, *, marks: bool = False) -> None:
         if self.choices.clamped and output != "update":
             recorder.renew(self.segments.last, False, method=output, always=True)  # held there from the first step on
+        if marks:
+            recorder.call("mark", self.segments.last)
         for _ in range(steps):
             for state in self.segments.states:  # switches are set before anything goes down
                 recorder.evaluate(state.index)
@@ -205,6 +228,8 @@ class EquilibriumRule(Rule):
                 if mine and self.choices.clamped and always:
                     continue
                 recorder.renew(number, heard, method=method, always=always)
+            if marks:
+                recorder.call("mark", self.segments.last)
 
     def _learn(self, recorder: Recorder, factor: float) -> None:
         for op in self.plan.back:
@@ -228,6 +253,28 @@ class EquilibriumRule(Rule):
             model: the rule's own, or a copy with other values; in evaluation, so that no dropout drops.
             x: batch (B, ...).
         """
+        return self._free(model, x, "free").logits
+
+    def residuals(self, x: Tensor, y: Tensor) -> list[float]:
+        """Return, for each step of the free phase on a batch, by how much it moved the states.
+
+        Args:
+            x: as for ``step``; nothing is changed.
+            y: not read: the free phase knows no target.
+
+        Returns:
+            ``|s^t - s^(t-1)| / |s^t|`` by step t, over all units.
+
+        Raises:
+            InferenceDiverged: the states leave the finite numbers.
+        """
+        moved = [float(value) for value in self._free(self.model, x, "marked").residuals]
+        if not all(map(math.isfinite, moved)):
+            self.tell_divergence(x, y)
+        return moved
+
+    def _free(self, model: nn.Module, x: Tensor, kind: Literal["free", "marked"]) -> Settling:
+        """Settle freely, without dropout, by a network's own values."""
         params: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(self.named_parameters())}
         buffers = dict(model.named_buffers()) | self.buffers
         if not self._ready:
@@ -235,8 +282,8 @@ class EquilibriumRule(Rule):
         with torch.no_grad():
             run = self.plan.run(params, buffers, Draws(self.seed, self.position, x.device), self.dtype, train=False)
             settling = self._settling(x.new_zeros(x.shape[0], dtype=torch.int64), x)
-            self.program(learns=False).run(run, x, settling)
-        return settling.logits
+            self._program(kind).run(run, x, settling)
+        return settling
 
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
@@ -244,7 +291,7 @@ class EquilibriumRule(Rule):
         run = self.plan.run(params, buffers, draws, self.dtype)
         run.overwrite = isinstance(draws, Draws)
         settling = self._settling(y, x)
-        work = self.program().run(run, x, settling)
+        work = self._program("learn").run(run, x, settling)
         signal, loss = self.signal(settling.logits, y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         run.stats["inference.growth"] = settling.growth(x)
@@ -257,12 +304,22 @@ class EquilibriumRule(Rule):
             InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
         """
         computed = super().updates(x, y, buffers)
-        if states.has_grown(computed, x) and self.first_nonfinite(x) is None:
-            grown = float(computed.signals["inference.growth"])
-            raise states.InferenceDiverged(
-                "the settled states",
-                f"its units grew to {grown:.1e} times the input's size within {self.choices.free_steps} free and "
-                f"{self.choices.nudged_steps} nudged steps: feedback and weights together amplify; lower optimizer.lr or "
-                "rule.gamma, or limit updates (rule.clip=0.1)",
-            )
+        if states.has_grown(computed, x):
+            self.tell_divergence(x, y)
         return computed
+
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Say that states have grown, unless the forward pass alone is not finite, which is told elsewhere.
+
+        Raises:
+            InferenceDiverged: saying what to write instead.
+        """
+        if self.first_nonfinite(x) is not None:
+            return
+        steps = f"{self.choices.free_steps} free and {self.choices.nudged_steps} nudged steps"
+        gain = "" if any(len(state.children) > 1 for state in self.segments.states) else "rule.gamma, "
+        raise InferenceDiverged(
+            "the settled states",
+            f"its units grew more than {states.GROWN:g} times as large as the input within {steps}: feedback and weights together "
+            f"amplify; lower optimizer.lr, {gain}rule.ceiling, or limit updates (rule.clip=0.1)",
+        )

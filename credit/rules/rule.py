@@ -156,12 +156,17 @@ class Rule:
         """Options of `bp` that make it backprop on the rule's own loss, where that is not cross-entropy."""
         return {}
 
+    @property
+    def freezes_norms(self) -> bool:
+        """Whether steps use BatchNorm's running statistics and leave them as they are."""
+        return False
+
     def predictor(self, model: nn.Module) -> nn.Module:
         """Return the network as evaluations ask it for its answers: itself, where it answers by its forward pass."""
         return model
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
-        """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch leaves for infinity (most rules infer none)."""
+        """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch runs away; most rules infer nothing."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the rule's own learnable parameters (most rules have none)."""

@@ -32,6 +32,7 @@ class Settling:
     Attributes:
         logits: the prediction that the free phase settled at.
         free, last: by state number, the states at the end of the free phase and now.
+        residuals: by step, the states' change against their size, where a program marks steps.
     """
 
     logits: Tensor
@@ -42,11 +43,15 @@ class Settling:
         self._y, self._batch, self._watch = y, batch, watch
         self.factor = 1.0 / batch if chosen.clamped else 1.0 / (chosen.beta * batch)
         self.last: dict[int, Tensor] = {}
+        self.residuals: list[Tensor] = []
+        self._marked: dict[int, Tensor] = {}
         self.free: dict[int, Tensor] = {}
 
     def start(self, work: Work, state: State, live: bool) -> None:
         a = states.before(work, state)
-        begun = states.activation(state, a) if self._chosen.begin == "forward" else torch.zeros_like(a)
+        begun = torch.zeros_like(a)
+        if self._chosen.begin == "forward":
+            begun = a if state.out < 0 else self._held(states.activation(state, a))
         self._set(work, state, begun)
 
     def update(self, work: Work, state: State, live: bool) -> None:
@@ -54,8 +59,15 @@ class Settling:
         if state.out >= 0:
             arriving = work.arriving[state.out]
             assert arriving is not None
-            a = states.activation(state, torch.add(a, arriving.to(a.dtype), alpha=self._chosen.gamma), mine=True)
+            a = self._held(
+                states.activation(state, torch.add(a, arriving.to(a.dtype), alpha=self._chosen.gamma), mine=True)
+            )
         self._set(work, state, a)
+
+    def _held(self, value: Tensor) -> Tensor:
+        """Keep a hidden state within its bounds."""
+        most = self._chosen.ceiling
+        return value if most is None else value.clamp(-most, most)
 
     def towards(self, work: Work, state: State, live: bool) -> None:
         """Renew the output, nudged towards its target."""
@@ -96,6 +108,14 @@ class Settling:
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> None:
         if self._watch:
             run.stats[op.name] = signal.square().mean().sqrt()
+
+    def mark(self, work: Work, state: State, live: bool) -> None:
+        """Note how far the states have moved since the last mark."""
+        if self._marked:
+            moved = torch.stack([torch.linalg.vector_norm(new - self._marked[k]) for k, new in self.last.items()])
+            size = torch.stack([torch.linalg.vector_norm(new) for new in self.last.values()])
+            self.residuals.append(moved.norm() / size.norm().clamp(min=torch.finfo(size.dtype).tiny))
+        self._marked = dict(self.last)
 
     def growth(self, x: Tensor) -> Tensor:
         """Return the largest size of a state's units against that of the input's (root mean squares, the input's plus 1)."""

@@ -11,7 +11,6 @@ from credit.engine.segments import State
 from credit.errors import UserError
 from credit.rules import feedback_weights, signals, transports
 from credit.rules.components import refuse_unread
-from credit.rules.divergence import InferenceDiverged
 from credit.rules.outcome import Computed
 from credit.rules.registry import lookup, make
 from credit.rules.rule import Rule
@@ -21,9 +20,6 @@ SIGNALS = {"ce": "ce", "mse": "half_sse"}
 """The registered signal of each loss: its gradient at the output, over B, and its mean."""
 GROWN = 1e6
 """Times their size before any nudge, or a root mean square of that: states that have left for good."""
-
-__all__ = ["GROWN", "SIGNALS", "InferenceDiverged", "activation", "before", "feedback", "has_grown", "reference",
-           "refuse_probability", "transport"]  # fmt: skip
 
 
 def before(work: Work, state: State) -> Tensor:
@@ -52,6 +48,15 @@ def refuse_probability(rule: Rule) -> None:
         raise UserError(
             f"rule '{rule.name}' nudges logits, one a class, but {type(rule.model).__name__} returns one number, the probability "
             "of class 1: use a network that returns logits, or rule=bp"
+        )
+
+
+def refuse_local(rule: Rule) -> None:
+    """Refuse local autograd, of which no op between states could make use."""
+    if rule.shared.local_autograd:
+        raise UserError(
+            f"rule.local_autograd=true would change nothing: rule '{rule.name}' takes linear maps alone between its states, and an "
+            "op that autograd differentiates is none; leave it out"
         )
 
 

@@ -90,6 +90,8 @@ def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
 def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
     """Batch statistics of one example are that example: its normalised value is zero, or undefined."""
     batch, left = cfg.data.batch_size, spec.train_size % cfg.data.batch_size
+    if cfg.rule.get("batchnorm") == "frozen":
+        return
     if batch != 1 and (cfg.data.drop_last or left != 1):
         return
     for name, module in model.named_modules():

@@ -90,7 +90,7 @@ class Training:
         The statistics are those of the first steps' batches, the same ones at every evaluation.
         """
         count = self.cfg.trainer.bn_batches
-        if not count:
+        if not count or self.rule.freezes_norms:
             return self.evaluated_model
         dtype = float_dtype(self.model)
         inputs = (self.batches.at(step).x.to(dtype) for step in range(count))

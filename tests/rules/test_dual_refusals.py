@@ -154,7 +154,8 @@ def test_networks(name: str, make: Callable[[], nn.Module], words: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({}, "attention"), ({"local_autograd": True}, "in Attentive is not linear")]
+    ("options", "words"),
+    [({}, "attention"), ({"local_autograd": True}, "rule.local_autograd=true would change nothing")],
 )
 def test_attention_between_states(options: dict[str, Any], words: str) -> None:
     assert words in refusal(Attentive, "dp", options)
