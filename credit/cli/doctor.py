@@ -126,7 +126,28 @@ def _data() -> Iterator[Line]:
             )
         except UserError as error:
             yield "warn", kind, " ".join(str(error).split())
+    yield _imagenet32(root)
     yield _tables(root)
+
+
+def _imagenet32(root: Path) -> Line:
+    """Say whether ImageNet32 is there; few have it, so that nothing is wrong where it is not."""
+    from credit.config.schema import DataConfig
+    from credit.data import describe
+    from credit.data.imagenet32 import FOLDER
+    from credit.errors import UserError
+
+    if not (root / FOLDER).is_dir():
+        return "ok", "imagenet32", f"not in {root}; if you want it: https://image-net.org/download-images.php"
+    try:
+        spec = describe(DataConfig(kind="imagenet32"))
+    except UserError as error:
+        return "warn", "imagenet32", " ".join(str(error).split())
+    return (
+        "ok",
+        "imagenet32",
+        f"{spec.train_size} training and {spec.test_size} test examples, shape {tuple(spec.shape)}",
+    )
 
 
 def _tables(root: Path) -> Line:

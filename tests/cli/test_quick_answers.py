@@ -99,3 +99,10 @@ def test_doctor_says_what_is_there(capsys, tmp_path, monkeypatch):
     states = {line.split()[1]: line.split()[0] for line in lines}
     assert states["python"] == "ok" and states["torch"] == "ok" and states["digits"] == "ok"
     assert states["cifar10"] == "warn" and states["data"] == "warn"
+    assert states["imagenet32"] == "ok"  # which few have
+    folder = tmp_path / "no data here" / "imagenet32"
+    folder.mkdir(parents=True)
+    (folder / "val_data").write_bytes(b"")
+    assert credit(["doctor"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "imagenet32")
+    assert line.startswith("warn") and "missing: train_data_batch_1, " in line
