@@ -1,5 +1,6 @@
 """Paper 3's tables and figures: settings reach the runs, published numbers are those printed, smoke runs end."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from credit.config.schema import RunConfig
 from credit.papers.consistency import claim_rows, claim_tree
 from credit.papers.expand import expand
 from credit.papers.expression import cells
-from credit.papers.load import load
+from credit.papers.load import _KEYS, load
 from credit.papers.spec import BUDGETS
 from credit.training.schedules import learning_rate
 
@@ -137,6 +138,29 @@ def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
     }
     assert len(grid) == 18 and len(set(grid.values())) == 9 and grid["c100_b0_01", "a0_5"] == (0.01, 0.5)
     assert runs("fig2")["c100", "b1"].trainer.measure_first == 200
+
+
+def test_the_page_on_tables_tells_every_key_and_the_papers_measures() -> None:
+    page = (Path(__file__).parents[2] / "conf" / "paper" / "README.md").read_text()
+    used = {name.removeprefix("max.") for table in TABLES for name in load(f"dual/{table}").measures}
+    used |= {
+        claim.measure.removeprefix("max.")
+        for table in TABLES
+        for claim in load(f"dual/{table}").claims
+        if claim.measure
+    }
+    assert used > {
+        "top5",
+        "log_lipschitz",
+        "angle",
+        "largest_angle",
+        "early_angle",
+        "angle_fall",
+        "difference_share",
+        "diverged",
+    }
+    for name in (*used, *_KEYS):
+        assert re.search(rf"\b{name}\b", page), name
 
 
 def test_short_runs_of_vgg_judge_no_accuracy() -> None:
