@@ -232,7 +232,7 @@ class DualRule(Rule):
         if not numbers:
             return
         at = int(torch.nan_to_num(ratios, nan=torch.inf).argmax())
-        if not float(ratios[at]) < states.GROWN:
+        if not float(ratios[at]) <= states.GROWN:
             op = self.segments.by_number[numbers[at]].op
             assert op is not None
             raise InferenceDiverged(op.describe(), self._why(float(ratios[at])))

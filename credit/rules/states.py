@@ -88,4 +88,4 @@ def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.Feedb
 def has_grown(computed: Computed, x: Tensor) -> bool:
     """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
     growth = computed.signals.get("inference.growth")
-    return growth is not None and x.device.type == "cpu" and not float(growth) < GROWN
+    return growth is not None and x.device.type == "cpu" and not float(growth) <= GROWN

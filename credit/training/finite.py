@@ -7,10 +7,8 @@ from torch import Tensor, nn
 
 from credit.rules.divergence import InferenceDiverged
 from credit.rules.rule import Rule, Step
+from credit.rules.states import GROWN
 from credit.training.updates import nonfinite_parameter
-
-LARGEST_GROWTH = 1e6
-"""How far the states of an inference may grow (``inference.growth`` of a step's signals) before it counts as diverged."""
 
 _PATIENCE = 50  # steps between two looks on a GPU
 
@@ -59,7 +57,7 @@ class Lost(NamedTuple):
         # A GPU's run is looked at later: by now its weights are not finite either, and say nothing.
         where = None if self.inferring and x.device.type != "cpu" else rule.first_nonfinite(x)
         if self.inferring and where is None:
-            return DivergedError(self.step, "the inference", f"states that grew more than {LARGEST_GROWTH:,.0f} times")
+            return DivergedError(self.step, "the inference", f"states that grew more than {GROWN:,.0f} times")
         return DivergedError(self.step, where or "the loss")
 
 
@@ -90,7 +88,7 @@ class FiniteWatches:
         # One number to look at; finite parts whose sum overflows have diverged as well.
         bad = ~torch.isfinite(outcome.logits.flatten(1).sum(1) + outcome.loss)[None]
         if outcome.growth is not None:
-            bad = torch.cat([bad, ~(outcome.growth <= LARGEST_GROWTH)[None]])  # also of a growth that is not a number
+            bad = torch.cat([bad, ~(outcome.growth <= GROWN)[None]])  # also of a growth that is not a number
         if self._at_once and not bool(bad.any()):
             return {}
         first = self._first[: len(bad)]
