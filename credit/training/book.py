@@ -1,6 +1,7 @@
 """One run's records while it trains: when the loop looks up, what it evaluates, writes and saves."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Book:
         rate: float,
         running: dict[str, float],
         found: dict[str, Any] | None,
+        ending: Callable[[], dict[str, Any]],
         stopping: bool,
     ) -> None:
         """Evaluate, append a row and save a checkpoint, each where it is due.
@@ -76,6 +78,7 @@ class Book:
             rate: its learning rate.
             running: what `Running.summary` returned.
             found: what diagnostics measured at this step; None where none did.
+            ending: measures what is measured once, at the end, of a run that is given up here.
             stopping: whether the loop is about to leave.
 
         Raises:
@@ -90,6 +93,8 @@ class Book:
             row |= running | self._evaluation(outcome, x)
             better = self._note(row)
             run.stopped = collapse(trainer, run.best, row)
+            if run.stopped:
+                found = (found or {}) | ending()
         if evaluated or found is not None:
             self.metrics.append(row | (found or {}))
         if evaluated:

@@ -8,6 +8,7 @@ Nothing in the loop remembers anything but the `Training` it works on, so a run 
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         running = run.running.summary()  # waits for the device, so the clock is right
         run.seconds += time.perf_counter() - started
         stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoint
-        book.write(outcome, x, rate, running, found, stopping)
+        book.write(outcome, x, rate, running, found, partial(measures.ending, x, batch.y, outcome), stopping)
         if stopping and not run.ended:
             screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
             stop.leave()

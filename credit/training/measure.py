@@ -47,6 +47,19 @@ class Measures:
         with self._off_the_clock():
             return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._due(self._run.step).items()}
 
+    def ending(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return what is measured once, at a run's end, of a run that is given up here, which was not known before the step.
+
+        Not on the run's clock, which stands while evaluations are made. One that had to look before the step says nothing.
+        """
+        if self._run.step == self._run.total_steps:  # measured already
+            return {}
+        return {
+            name: diagnostic.after(x, y, outcome)
+            for name, diagnostic in self._diagnostics.items()
+            if diagnostic.at_end and type(diagnostic).before is Diagnostic.before
+        }
+
     def _due(self, step: int) -> dict[str, Diagnostic]:
         """Return the diagnostics that look at a step, counted from 1."""
         run = self._run

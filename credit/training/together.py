@@ -7,6 +7,7 @@ run that leaves the finite numbers, or whose diagnostics cannot measure it, cost
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         for book in cohort.books:  # each run took its share of the time
             book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
         stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoints
-        _written(cohort, x, y, outcome, rate, found, stopping, results)
+        _written(cohort, x, y, outcome, rate, measures, found, stopping, results)
         watch.keep(len(cohort.books))
         _show(cohort, screen)
         if stopping and cohort.books and not cohort.first.ended:
@@ -252,6 +253,7 @@ def _written(
     y: Tensor,
     outcome: Step,
     rate: float,
+    measures: dict[Path, Measures],
     found: dict[Path, dict[str, Any]],
     stopping: bool,
     results: Results,
@@ -262,7 +264,8 @@ def _written(
     for at, book in enumerate(cohort.books):
         own = cohort.outcome(outcome, at)
         try:
-            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), stopping)
+            ending = partial(measures[book.folder].ending, x[at], y[at], own)
+            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), ending, stopping)
         except DivergedError as end:
             ends[at] = end
         else:

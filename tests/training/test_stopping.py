@@ -49,6 +49,19 @@ def test_a_run_whose_validation_accuracy_collapses_is_given_up_with_its_best(con
     )
 
 
+def test_what_is_measured_at_the_end_is_measured_of_a_run_that_is_given_up(config):
+    once = {"measure": ["fgsm", "pruning", "signs"], "fgsm_epsilon": [0.1], "measure_every": 100}
+    cfg = config("bp", **{**COLLAPSING, "trainer": {**COLLAPSING["trainer"], **once}})
+    result = train(cfg, console=False)
+    assert result["stopped"]["epoch"] == 5
+    assert result["weights_sha256"] == train(config("bp", **COLLAPSING), console=False)["weights_sha256"]
+    rows = read_metrics(run_folder(cfg))
+    found = [sorted(set(row) & {"fgsm", "pruning", "signs"}) for row in rows]
+    assert found == [[], [], [], [], ["fgsm", "pruning"]]
+    last = rows[-1]
+    assert last["fgsm"]["test"]["clean"] == last["test_top1"] == last["pruning"]["accuracy"]["p0"]
+
+
 def test_without_the_option_the_same_run_goes_on_to_its_end_and_has_the_name_it_always_had(config):
     changes = {**COLLAPSING, "trainer": {"epochs": 8}}
     result = train(config("bp", **changes), console=False)
@@ -87,7 +100,7 @@ def test_replicas_are_given_up_one_by_one(config, monkeypatch, tmp_path):
         return row | ({"val_top1": 0.01} if self.run.cfg.seed == 1 and self.run.epoch == 3 else {})
 
     monkeypatch.setattr(Book, "_evaluation", seed_1_collapses)
-    trainer = {"epochs": 4, "stop_when": "collapsed", "collapse_after": 2, "precision": "float64"}
+    trainer = {"epochs": 4, "stop_when": "collapsed", "collapse_after": 2, "precision": "float64", "measure": ["fgsm"]}
     cfgs = [config("bp", seed=seed, trainer=trainer) for seed in range(3)]
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "loop"))
     alone = [train(cfg, console=False) for cfg in cfgs]
@@ -98,6 +111,7 @@ def test_replicas_are_given_up_one_by_one(config, monkeypatch, tmp_path):
         assert one.get("stopped") == pytest.approx(other.get("stopped"))
     assert [result["last"]["epoch"] for result in together] == [4, 3, 4]
     assert [("stopped" in result) for result in together] == [False, True, False]
+    assert ["fgsm" in read_metrics(run_folder(cfg))[-1] for cfg in cfgs] == [True, True, True]  # measured at the end
     # One that was killed after it was given up is over when the others are trained further.
     for cfg in cfgs[1:]:
         (run_folder(cfg) / "result.json").unlink()
