@@ -1,7 +1,7 @@
 """The states of a network that settles, freely and with its output drawn to a target (see `credit.rules.equilibrium`)."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +11,8 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Work
 from credit.engine.segments import State
 from credit.rules import states
+from credit.rules.equilibrium_options import EquilibriumOptions
 from credit.rules.transports import Transport
-
-if TYPE_CHECKING:
-    from credit.rules.equilibrium import EquilibriumOptions
 
 
 class Settling:
@@ -37,7 +35,7 @@ class Settling:
 
     logits: Tensor
 
-    def __init__(self, chosen: "EquilibriumOptions", signal: Any, transport: Transport, output: int, y: Tensor, batch: int,
+    def __init__(self, chosen: EquilibriumOptions, signal: Any, transport: Transport, output: int, y: Tensor, batch: int,
                  watch: bool) -> None:  # fmt: skip
         self._chosen, self._signal, self._transport, self._output = chosen, signal, transport, output
         self._y, self._batch, self._watch = y, batch, watch
