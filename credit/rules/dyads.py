@@ -148,7 +148,7 @@ class Dyads:
             self._values[state.index] = value
 
     def _parted(self, state: State, plus: Tensor, minus: Tensor, shift: Tensor) -> Pair:
-        """Return a state's value ``alpha s+ + (1 - alpha) s-`` and ``s- - s+``, s- written over where nothing else reads it.
+        """Return a state's value ``alpha s+ + (1 - alpha) s-`` and ``s- - s+``, over s- and s+ where nothing else reads them.
 
         Args:
             state: which.
@@ -159,19 +159,21 @@ class Dyads:
         if state.index in self._damping:
             damping = self._damping[state.index]
             shift = (shift + damping * self._gaps.get(state.index, torch.zeros_like(shift))) / (1 + damping)
-        gap = self._gap(state, shift, plus, minus)
+        mine = bool(not self._keeps and dyad.up and dyad.down)
+        gap = self._gap(state, shift, plus, minus, mine)
         if state.index in self._damping:
             self._gaps[state.index] = gap
         if dyad.alpha in (0, 1):
             return (plus if dyad.alpha else minus), gap
-        mine = not self._keeps and dyad.down
         return (minus.sub_(gap, alpha=dyad.alpha) if mine else torch.sub(minus, gap, alpha=dyad.alpha)), gap
 
-    def _gap(self, state: State, shift: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+    def _gap(self, state: State, shift: Tensor, plus: Tensor, minus: Tensor, mine: bool) -> Tensor:
+        """Return s- - s+, over s+ where it is ``mine`` and that is possible."""
         if state.op is None:
             return shift
         function = state.op.function
-        return minus - plus if function.gap is None else function.gap(shift, minus, plus, *state.op.options)
+        difference = function.gap_ if mine and function.gap_ is not None else function.gap
+        return minus - plus if difference is None else difference(shift, minus, plus, *state.op.options)
 
     def _nudge(self, state: State, a: Tensor, feedback: Tensor, share: float, side: int) -> Tensor:
         """Return f(a + share * feedback), or its damped form (Eq. 50)."""

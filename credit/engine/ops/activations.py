@@ -32,6 +32,7 @@ class Activation:
         span: (h's lower end, upper end) for the options given.
         gap: (t, f(q + t), f(q), *options) -> f(q + t) - f(q) without the rounding of a difference of near numbers; None where no
             closed form is known.
+        gap_: the same, over f(q).
         sound: options -> whether they leave it rising where ``rises`` says: a leaky ReLU of slope 0 or below does not.
         value_: in-place form of ``value``.
     """
@@ -44,6 +45,7 @@ class Activation:
     span: Callable[..., tuple[float, float]] = lambda *_: (-math.inf, math.inf)
     value_: Callable[..., Tensor] | None = None
     gap: Callable[..., Tensor] | None = None
+    gap_: Callable[..., Tensor] | None = None
     sound: Callable[..., bool] = lambda *_: True
 
 
@@ -84,6 +86,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda h: h,
         value_=torch.relu_,
         gap=_relu_gap,
+        gap_=lambda t, p, q: torch.clamp(t, min=q.neg_(), max=p),
     ),
     "leaky_relu": Activation(
         F.leaky_relu,
