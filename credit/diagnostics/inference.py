@@ -29,7 +29,8 @@ class Inference(Diagnostic):
     def __init__(self, run: Watched) -> None:
         super().__init__(run)
         self.check(run.rule)
-        self._residuals: Callable[[Tensor, Tensor], list[float]] = getattr(run.rule, "residuals")  # noqa: B009  # not of Rule
+        rule: Any = run.rule  # `check` has seen that it has residuals, which not every rule does
+        self._residuals: Callable[[Tensor, Tensor], list[float]] = rule.residuals
         self._found: list[float] = []
 
     def before(self, x: Tensor, y: Tensor) -> None:

@@ -56,7 +56,7 @@ class InSnnTorch(nn.Module):
 def installed() -> bool:
     """Whether snnTorch is there (it is in the extra 'dev')."""
     try:
-        import snntorch  # noqa: F401
+        import snntorch  # noqa: F401  # asked for being there alone
     except ImportError:
         return False
     return True

@@ -16,7 +16,7 @@ from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
-MARKERS = "os^vPXp*"
+MARKERS = "os^vPXp*<"  # one more than there are colours, so that the ninth column is not drawn as the first
 DOTS = 130  # an inch
 PUBLISHED: dict[str, Any] = {
     "marker": "D",

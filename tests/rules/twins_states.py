@@ -7,6 +7,7 @@ A network is a list of nodes, node k - 1 being state k: a_k is the sum of its br
 state below (residual networks have several). Nothing here is credit's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,18 +31,20 @@ class Found:
         self.updates[name] = self.updates.get(name, 0) + value
 
 
-class Part:
+class Part(ABC):
     """One linear step of a branch. ``forward`` remembers its input, and a max-pool its switches, until it is called again."""
 
+    @abstractmethod
     def forward(self, v: Array) -> Array:
-        raise NotImplementedError
+        """The outputs at v."""
 
+    @abstractmethod
     def back(self, d: Array) -> Array:
         """What outputs d send to the input: the transpose, with the switches of the last ``forward``."""
-        raise NotImplementedError
 
     def update(self, d: Array, found: Found) -> None:
         """Add the derivative of d . output by the parameters, at the input of the last ``forward``."""
+        return  # most parts have none
 
 
 class Weights(Part):
