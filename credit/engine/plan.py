@@ -8,7 +8,7 @@
 A rule takes part in the sweep through the methods of ``Sweeper``; ``Sweeper`` itself is backprop.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
 from credit.engine.trace import trace
 from credit.errors import UserError
+
+Portion = list[tuple[Op, list[tuple[int, int, bool, bool]]]]
+"""Ops in the order of a sweep, each with the inputs that get a signal: (which, slot, is it the first there, is it owned)."""
 
 
 class Sweeper:
@@ -85,6 +88,7 @@ class Plan:
         trainable: names of the parameters that receive an update.
         localised: the ops left to local autograd, by name.
         to_input: whether a sweep goes on to the network's input (see ``sweep_to_input``).
+        cuts: ops at whose outputs signals stop (see ``cut``).
 
     Raises:
         UserError: the model cannot be traced, an op has no row, or a trainable parameter takes no part.
@@ -99,6 +103,8 @@ class Plan:
         self.alias = {name: names[id(p)] for name, p in shared.items()}
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self.to_input = False
+        self.cuts: dict[int, bool] = {}
+        self.heard: dict[int, int] = {}
         self._mark_trainable()
         self._verify()
         self.configure(Sweeper())
@@ -128,8 +134,16 @@ class Plan:
                 op.trains = tuple(name for name in op.params.values() if name in trainable)
             op.wants = tuple(carries[slot] for slot in op.inputs)
             carries[op.out] = not isinstance(op, Shape) and (bool(op.trains) or any(op.wants))
+            if op.index in self.cuts:
+                carries[op.out] = carries[op.out] and op.out in self.heard
         reached, self.back = {self.exit}, []
         for op in reversed(self.ops):
+            inside = self.cuts.get(op.index)
+            if inside is not None:  # a signal of its own begins at its output, or already at its input
+                if inside and op.wants[0]:
+                    self.back.append(op)
+                reached |= {slot for slot, want in zip(op.inputs, op.wants, strict=True) if want}
+                continue
             # What only a shape or an index was read from gets no signal.
             if carries[op.out] and op.out in reached:
                 self.back.append(op)
@@ -154,6 +168,19 @@ class Plan:
         self.to_input = wanted
         self._mark_trainable()
 
+    def cut(self, ops: Iterable[Activate], *, inside: bool, heard: Iterable[Activate] = ()) -> None:
+        """Let signals stop at the outputs of some activations, where signals of their own begin; ``configure`` must follow.
+
+        Args:
+            ops: the activations.
+            inside: their own signals begin at their outputs and pass the activation; else at their inputs.
+            heard: those of them whose arriving signal is left in ``run.arrived`` by output slot; all other ones are not computed.
+        """
+        self.cuts = {op.index: inside for op in ops}
+        self.heard = {op.out: self.slots + at for at, op in enumerate(heard)}
+        self._mark_trainable()
+        self._verify()
+
     def configure(self, sweeper: Sweeper) -> None:
         """Settle what is kept, what may be overwritten and when values are dropped, for one rule."""
         readers: dict[int, list[Op]] = {}
@@ -176,7 +203,7 @@ class Plan:
         drops: dict[int, list[int]] = {}
         for slot, index in last.items():
             drops.setdefault(index, []).append(slot)
-        swept = {op.index for op in self.back}
+        swept = {op.index for op in self.back} | set(self.cuts)
         self._forward = [
             (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, []), op.index in swept)
             for op in self.ops
@@ -184,13 +211,15 @@ class Plan:
 
     def _ownership(self, output_owned: bool) -> None:
         """Decide for every signal whether its holder owns it alone, so that it may be overwritten."""
-        owned, given = {self.exit: output_owned}, set()
-        self._backward: list[tuple[Op, list[tuple[int, int, bool, bool]]]] = []
+        starts = {op.out if self.cuts[op.index] else op.inputs[0] for op in self.ops if op.index in self.cuts}
+        owned, given = {self.exit: output_owned} | dict.fromkeys(starts, True), set(starts)
+        self._backward: Portion = []
         for op in self.back:
             op.exclusive = owned.get(op.out, False)
             targets = []
             wanted = [(at, slot) for at, (slot, want) in enumerate(zip(op.inputs, op.wants, strict=True)) if want]
-            for at, slot in wanted:
+            for at, source in wanted:
+                slot = self.heard.get(source, source)
                 mine = not op.expands and (not op.aliases or (op.exclusive and len(wanted) == 1))
                 first = slot not in given
                 # A second arrival is added in place where the first one is owned, else to a new tensor.
@@ -238,13 +267,35 @@ class Plan:
         Values saved by the forward pass are dropped as the sweep passes. Where ``run.rows`` says which samples have a
         signal (see ``credit.engine.rows``), ``signal`` holds theirs alone: (their count, classes).
         """
-        signals: list[Tensor | None] = [None] * self.slots
-        signals[self.exit] = signal.to(run.dtypes.get(self.exit, signal.dtype))
-        del signal
-        rows, saved = run.rows, run.saved
-        if rows is not None and rows.count == 0:
-            saved[:] = [None] * len(saved)
+        if run.rows is not None and run.rows.count == 0:
+            run.saved[:] = [None] * len(run.saved)
             return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
+        starts = {self.exit: signal}
+        del signal  # its memory is the sweep's alone
+        return self.sweep_from(run, starts, sweeper)
+
+    def portion(self, ops: Collection[int]) -> "Portion":
+        """Return the part of a sweep that visits these ops alone, by index; ``configure`` comes before."""
+        return [entry for entry in self._backward if entry[0].index in ops]
+
+    def sweep_from(
+        self, run: Run, starts: dict[int, Tensor], sweeper: Sweeper, part: "Portion | None" = None
+    ) -> dict[str, Tensor]:
+        """Send signals back from several slots at once and return the updates of the parameters they meet.
+
+        Args:
+            run: the step's, after its forward pass.
+            starts: signals by the slots they begin at: the exit, and those of the activations that the plan is cut at. They are
+                taken out of the dict and may be written over.
+            sweeper: what the rule does differently.
+            part: ops to visit (see ``portion``); None: all.
+        """
+        signals: list[Tensor | None] = [None] * (self.slots + len(self.heard))
+        for slot in list(starts):
+            signal = starts.pop(slot)
+            signals[slot] = signal.to(run.dtypes.get(slot, signal.dtype))
+            del signal
+        rows, saved = run.rows, run.saved
         updates: dict[str, Tensor] = {}
 
         def add(made: Iterable[tuple[str, Tensor]]) -> None:
@@ -252,7 +303,7 @@ class Plan:
                 # A shared parameter gets one update per use, summed.
                 updates[name] = updates[name] + value if name in updates else value
 
-        for op, targets in self._backward:
+        for op, targets in self._backward if part is None else part:
             here = signals[op.out]
             signals[op.out] = None
             if here is None:
@@ -269,7 +320,11 @@ class Plan:
             saved[op.index] = None
             run.held.pop(op.index, None)
             del here, sent
-        run.entry = signals[self.entry]
+        if (reached := signals[self.entry]) is not None:
+            run.entry = reached if run.entry is None else run.entry + reached
+        for slot, place in self.heard.items():
+            if (arrived := signals[place]) is not None:
+                run.arrived[slot] = arrived
         return updates
 
     @staticmethod

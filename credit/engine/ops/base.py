@@ -65,6 +65,7 @@ class Run:
         held: by op index, (inputs, output) of the ops whose values the rule asked for (``Sweeper.holds``).
         aside: what a rule puts by for an op further down, by op index.
         entry: the signal that reached the network's input, where the plan sends it there.
+        arrived: by slot, the signals that reached activations where the plan is cut and listens (see `Plan.cut`).
         dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
     """
 
@@ -83,6 +84,7 @@ class Run:
     held: dict[int, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
     aside: dict[int, Any] = field(default_factory=dict)
     entry: Tensor | None = None
+    arrived: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def present(self) -> int:
