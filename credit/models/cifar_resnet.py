@@ -1,6 +1,7 @@
 """The residual network for small images of He et al. 2016 (arXiv 1512.03385, section 4.2)."""
 
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from credit.errors import UserError
 from credit.models import checks
 from credit.models.activations import activation as make_activation
 from credit.models.norms import Norm, norm_2d
+from credit.models.starts import begin, check_std
 
 
 class Block(nn.Module):
@@ -46,15 +48,15 @@ def cifar_resnet(
     width: int = 16,
     norm: Norm = "batch",
     activation: str = "relu",
+    init: Literal["he", "gaussian"] = "he",
+    init_std: float | None = None,
 ) -> nn.Module:
     """Build the 6n+2-layer ResNet: 3x3 stem, three stages of n blocks of width, 2 and 4 times width, mean, linear.
 
     Our reading of the paper's option B: where a stage halves the image, the shortcut is a 1x1 convolution of stride 2
-    with batch norm (its CIFAR runs used option A, zero-padded identity, which has no parameters). He-normal
-    convolutions by fan-out. Parameters on CIFAR-10 at width 16: 272 474 at depth 20 (2 752 of them in the
-    shortcuts), 855 770 at depth 56; without norm 271 690 and 853 642.
-
-    Where nothing normalises (``none``, ``frozen``) the network starts as `_start_without_statistics` says.
+    with batch norm (its CIFAR runs used option A, zero-padded identity, which has no parameters). Parameters on
+    CIFAR-10 at width 16: 272 474 at depth 20 (2 752 of them in the shortcuts), 855 770 at depth 56; without norm 271 690
+    and 853 642.
 
     Args:
         shape: (channels, height, width), at least 4x4 pixels.
@@ -64,9 +66,14 @@ def cifar_resnet(
         norm: ``batch``; ``none`` (convolutions then have biases); or ``frozen``, batch norm on running statistics that nothing
             moves, whose scale and shift learn.
         activation: a name of :mod:`credit.models.activations`.
+        init: ``he``: normal convolutions with variance 2 / outputs, or, where nothing normalises (``none``, ``frozen``), as
+            `_start_without_statistics` says; the head as torch draws it. ``gaussian``: all weights normal with standard
+            deviation ``init_std``, biases 0, whatever normalises.
+        init_std: standard deviation of ``gaussian``'s weights.
 
     Raises:
-        UserError: a depth that is not 6n+2, a width below 1, images too small, an unknown activation.
+        UserError: a depth that is not 6n+2, a width below 1, images too small, an unknown activation, a standard deviation
+            that is not above 0 or that ``init`` does not read.
     """
     if depth < 8 or depth % 6 != 2:
         closest = max(8, round((depth - 2) / 6) * 6 + 2)
@@ -75,6 +82,7 @@ def cifar_resnet(
             f"depth must be 6n+2; the nearest is arch.depth={closest}"
         )
     checks.positive("cifar_resnet", width=width)
+    check_std("cifar_resnet", init, init_std)
     channels, _, _ = checks.image("cifar_resnet", shape, 4, "two of its stages halve the image")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none"),
@@ -89,6 +97,9 @@ def cifar_resnet(
             fan_in = size
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(fan_in, classes))
     model = nn.Sequential(layers)
+    if init == "gaussian":
+        begin(model, init, init_std)
+        return model
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

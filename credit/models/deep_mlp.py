@@ -8,6 +8,7 @@ from torch import nn
 from credit.errors import UserError
 from credit.models import checks
 from credit.models.mlp import mlp
+from credit.models.starts import begin, check_std
 
 
 def deep_mlp(
@@ -17,7 +18,8 @@ def deep_mlp(
     width: int = 64,
     depth: int = 3,
     activation: str = "relu",
-    init: Literal["torch", "he"] = "torch",
+    init: Literal["torch", "he", "gaussian"] = "torch",
+    init_std: float | None = None,
 ) -> nn.Module:
     """Build `credit.models.mlp.mlp` with ``depth`` hidden layers of ``width`` units each.
 
@@ -31,16 +33,21 @@ def deep_mlp(
         activation: a name of :mod:`credit.models.activations`.
         init: ``torch``: torch's default, with which a ReLU layer passes on a sixth of its input's mean square, so that a deep
             network forgets its input; ``he``: weights normal with variance 2 / inputs, which keeps it (He et al. 2015), biases as
-            torch draws them.
+            torch draws them; ``gaussian``: normal with standard deviation ``init_std``, biases 0.
+        init_std: standard deviation of ``gaussian``'s weights.
 
     Raises:
-        UserError: a size out of range or an unknown activation.
+        UserError: a size out of range, an unknown activation, a standard deviation that is not above 0 or that ``init`` does
+            not read.
     """
     checks.positive("deep_mlp", width=width)
     if depth < 0:
         raise UserError(f"arch.depth={depth}: arch deep_mlp cannot have fewer than no hidden layers; write 0 or more")
+    check_std("deep_mlp", init, init_std)
     model = mlp(shape, classes, widths=(width,) * depth, activation=activation)
-    if init == "he":
+    if init == "gaussian":
+        begin(model, init, init_std)
+    elif init == "he":
         with torch.no_grad():
             for module in model.modules():
                 if isinstance(module, nn.Linear):

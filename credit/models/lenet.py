@@ -10,6 +10,7 @@ from credit.models import checks
 from credit.models.activations import activation as make_activation
 from credit.models.mlp import Norm
 from credit.models.pools import QuadraticPool2d
+from credit.models.starts import begin, check_std
 
 Pool = Literal["average", "quadratic", "max"]
 _POOLS: dict[Pool, Callable[[int], nn.Module]] = {
@@ -28,8 +29,10 @@ def lenet5(
     pool: Pool | None = None,
     norm: Norm = "none",
     dropout: float = 0.0,
+    init: Literal["torch", "gaussian"] = "torch",
+    init_std: float | None = None,
 ) -> nn.Module:
-    """Build conv 5x5 - act - pool 2 - conv 5x5 - act - pool 2 - 120 - act - 84 - act - classes, torch's default init.
+    """Build conv 5x5 - act - pool 2 - conv 5x5 - act - pool 2 - 120 - act - 84 - act - classes.
 
     ``lfp`` (layer-wise feedback propagation; the authors' code, the text leaves out the pools): 16 and 16 channels, no
     padding, max pools; 400 features on 32 px, 256 on 28 px. Parameters: 66 766 on CIFAR-10, 48 686 on MNIST.
@@ -46,11 +49,15 @@ def lenet5(
         norm: ``none``, or ``batch`` between each convolution or hidden dense layer and its activation (their biases, which
             the norm would remove, are left out; untied on MNIST: 61 932 parameters).
         dropout: probability in [0, 1) after each hidden dense layer.
+        init: ``torch``: torch's default; ``gaussian``: normal with standard deviation ``init_std``, biases 0.
+        init_std: standard deviation of ``gaussian``'s weights.
 
     Raises:
-        UserError: images too small, an unknown activation, a rate outside [0, 1).
+        UserError: images too small, an unknown activation, a rate outside [0, 1), a standard deviation that is not above 0 or
+            that ``init`` does not read.
     """
     checks.rate("lenet5", "dropout", dropout)
+    check_std("lenet5", init, init_std)
     padding = 2 if variant == "untied" else 0
     channels, height, width = checks.image(
         f"lenet5 (variant {variant})",
@@ -80,4 +87,7 @@ def lenet5(
             layers[f"drop{index}"] = nn.Dropout(dropout)
         fan_in = size
     layers["head"] = nn.Linear(fan_in, classes)
-    return nn.Sequential(layers)
+    model = nn.Sequential(layers)
+    if init == "gaussian":
+        begin(model, init, init_std)
+    return model

@@ -9,7 +9,7 @@ from torch import nn
 
 from credit.models import checks
 from credit.models.activations import activation as make_activation
-from credit.models.starts import begin
+from credit.models.starts import begin, check_std
 
 Norm = Literal["none", "batch"]
 
@@ -22,7 +22,8 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     norm: Norm = "none",
-    init: Literal["torch", "lecun", "glorot"] = "torch",
+    init: Literal["torch", "lecun", "glorot", "gaussian"] = "torch",
+    init_std: float | None = None,
 ) -> nn.Module:
     """Build flatten - (linear - [batch norm] - activation - [dropout]) per width - linear.
 
@@ -35,13 +36,16 @@ def mlp(
         activation: a name of :mod:`credit.models.activations`.
         dropout: probability in [0, 1) of zeroing a hidden unit.
         norm: ``none`` or ``batch`` (then the linear below has no bias, which the norm would remove).
-        init: ``torch``: torch's default; ``lecun``, ``glorot``: see :func:`credit.models.starts.begin`, biases 0.
+        init: ``torch``: torch's default; ``lecun``, ``glorot``, ``gaussian``: see :func:`credit.models.starts.begin`, biases 0.
+        init_std: standard deviation of ``gaussian``'s weights.
 
     Raises:
-        UserError: a size below 1, an unknown activation, a rate outside [0, 1).
+        UserError: a size below 1, an unknown activation, a rate outside [0, 1), a standard deviation that is not above 0 or
+            that ``init`` does not read.
     """
     checks.positive("mlp", widths=widths)
     checks.rate("mlp", "dropout", dropout)
+    check_std("mlp", init, init_std)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     fan_in = math.prod(shape)
     for index, width in enumerate(widths, start=1):
@@ -55,5 +59,5 @@ def mlp(
     layers["head"] = nn.Linear(fan_in, classes)
     model = nn.Sequential(layers)
     if init != "torch":
-        begin(model, init)
+        begin(model, init, init_std)
     return model

@@ -24,13 +24,14 @@ UNSAID: dict[str, dict[str, Any]] = {
     },
     "data": {"resize": None, "classes": None, "val_split": "stratified"},
     "rule": {"clip_unit": None, **YOUNGER_THAN_WARM_STARTS},
-    "arch": {"zero_init_last": None},
+    "arch": {"zero_init_last": None, "init_std": None},
     "schedule": {"unit": "epochs", "initial_lr": 0.0, "decay_epochs": None},
 }  # fmt: skip
 """Options by group that are younger than many a run: where they say what it did they are left out, and it keeps its name."""
 
 UNSAID_BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
-    ("arch", "cifar_resnet"): {"norm": "batch"},
+    ("arch", "cifar_resnet"): {"norm": "batch", "init": "he"},
+    ("arch", "lenet5"): {"init": "torch"},
     ("arch", "mlp"): {"init": "torch"},
     ("arch", "vgg16"): {"init": "he"},
 }

@@ -51,7 +51,11 @@ SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "mlp", "widths": [12, 7], "norm": "batch", "dropout": 0.1}, (5,)),
     ({"kind": "mlp", "widths": [12], "init": "lecun"}, (5,)),
     ({"kind": "mlp", "widths": [12], "init": "glorot"}, (5,)),
+    ({"kind": "mlp", "widths": [12], "init": "gaussian", "init_std": 0.05}, (5,)),
     ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "he"}, (5,)),
+    ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "gaussian", "init_std": 0.5}, (5,)),
+    ({"kind": "lenet5", "init": "gaussian", "init_std": 0.1}, (1, 17, 21)),
+    ({"kind": "cifar_resnet", "depth": 8, "width": 3, "norm": "none", "init": "gaussian", "init_std": 0.1}, (1, 9, 8)),
     ({"kind": "lenet5", "variant": "lfp", "dropout": 0.1}, (1, 17, 21)),
     ({"kind": "lenet5", "variant": "untied"}, (3, 13, 12)),
     ({"kind": "lenet5", "variant": "untied", "pool": "quadratic", "norm": "batch"}, (1, 15, 14)),
@@ -140,6 +144,29 @@ def test_weights_begin_with_the_variance_their_name_says(kind: str, init: str, l
     )  # a uniform one ends at sqrt(3) standard deviations, a normal one goes beyond four
     assert (1.7 < far < 1.75) if init == "glorot" else far > 4
     assert all(not bias.any() for name, bias in model.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize(
+    ("arch", "count"),
+    [
+        ({"kind": "mlp", "widths": [1024, 1024, 1024]}, 4),
+        ({"kind": "deep_mlp", "width": 256, "depth": 8}, 9),
+        ({"kind": "lenet5"}, 5),
+        ({"kind": "cifar_resnet", "depth": 8, "width": 32}, 10),
+        ({"kind": "cifar_resnet", "depth": 8, "width": 32, "norm": "none"}, 10),
+    ],
+    ids=lambda value: name(value) if isinstance(value, dict) else "",
+)
+def test_gaussian_weights_have_one_spread_in_every_layer(arch: dict[str, Any], count: int) -> None:
+    model = build({**arch, "init": "gaussian", "init_std": 0.05}, CIFAR, 10, seed=0)
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    assert len(layers) == count
+    for layer in layers:
+        weight = layer.weight.detach()
+        slack = 4 / weight.numel() ** 0.5  # four standard errors of the mean
+        assert abs(float(weight.mean())) < 0.05 * slack and float(weight.std()) == pytest.approx(0.05, rel=slack)
+        assert layer.bias is None or not layer.bias.any()
+    assert float(layers[1].weight.detach().abs().max()) > 3 * 0.05  # a uniform one's would not be
 
 
 def test_projection_shortcut_stands_only_where_the_shape_changes() -> None:

@@ -78,6 +78,11 @@ def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_oth
         assert "init" not in decisive(run(arch={"kind": kind, "init": usual}))["arch"]
         assert decisive(run(arch={"kind": kind, "init": "lecun"}))["arch"]["init"] == "lecun"
     assert decisive(run(arch={"kind": "deep_mlp", "init": "torch"}))["arch"]["init"] == "torch"
+    for kind, usual in (("lenet5", "torch"), ("cifar_resnet", "he"), ("mlp", "torch")):
+        younger = {"init": usual, "init_std": None}
+        assert decisive(run(arch={"kind": kind, **younger})) == decisive(run(arch={"kind": kind}))
+        assert decisive(run(arch={"kind": kind, "init": "gaussian", "init_std": 0.05}))["arch"]["init_std"] == 0.05
+    assert "init_std" not in decisive(run(arch={"kind": "deep_mlp", "init_std": None}))["arch"]
 
 
 def test_whole_numbers_are_whole_however_written():
