@@ -66,6 +66,7 @@ FORWARD: dict[str, Callable[[Array], Array]] = {
     "identity": lambda z: z,
     "relu": lambda z: np.where(z > 0, z, 0.0),
     "leaky_relu": lambda z: np.where(z > 0, z, LEAK * z),
+    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
     "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "hardtanh": lambda z: np.clip(z, -1, 1),
@@ -76,9 +77,12 @@ DERIVATIVE: dict[str, Callable[[Array], Array]] = {
     "identity": np.ones_like,
     "relu": lambda z: np.where(z > 0, 1.0, 0.0),
     "leaky_relu": lambda z: np.where(z > 0, 1.0, LEAK),
+    "elu": lambda z: np.exp(np.minimum(z, 0)),
     "tanh": lambda z: 1 - np.tanh(z) ** 2,
     "sigmoid": lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2,
     "hardtanh": lambda z: np.where(np.abs(z) < 1, 1.0, 0.0),
+    "step": np.zeros_like,
+    "sign": np.zeros_like,
 }
 INDICATOR: dict[str, Callable[[Array], Array]] = {
     "identity": np.ones_like,
