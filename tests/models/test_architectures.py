@@ -52,6 +52,7 @@ SMALL: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"kind": "mlp", "widths": [12], "init": "lecun"}, (5,)),
     ({"kind": "mlp", "widths": [12], "init": "glorot"}, (5,)),
     ({"kind": "mlp", "widths": [12], "init": "gaussian", "init_std": 0.05}, (5,)),
+    ({"kind": "mlp", "widths": [6, 7, 6, 7, 7], "norm": "batch", "dropout": 0.1, "residual_gap": 2}, (5,)),
     ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "he"}, (5,)),
     ({"kind": "deep_mlp", "width": 7, "depth": 4, "init": "gaussian", "init_std": 0.5}, (5,)),
     ({"kind": "lenet5", "init": "gaussian", "init_std": 0.1}, (1, 17, 21)),

@@ -82,6 +82,8 @@ def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_oth
         younger = {"init": usual, "init_std": None}
         assert decisive(run(arch={"kind": kind, **younger})) == decisive(run(arch={"kind": kind}))
         assert decisive(run(arch={"kind": kind, "init": "gaussian", "init_std": 0.05}))["arch"]["init_std"] == 0.05
+    assert "residual_gap" not in decisive(run(arch={"kind": "mlp", "residual_gap": 0}))["arch"]
+    assert decisive(run(arch={"kind": "mlp", "residual_gap": 2}))["arch"]["residual_gap"] == 2
     assert "init_std" not in decisive(run(arch={"kind": "deep_mlp", "init_std": None}))["arch"]
 
 
