@@ -31,7 +31,7 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, Sequence) and not isinstance(value, str) and all(_fits(entry, item) for entry in value)
     if origin is dict:
         # A key may be a number, which YAML reads as one.
-        return isinstance(value, Mapping) and all(isinstance(entry, str) for entry in value.values())
+        return isinstance(value, Mapping) and all(_fits(entry, get_args(hint)[1]) for entry in value.values())
     if origin is Literal:
         return value in get_args(hint)
     if origin in (Union, types.UnionType):

@@ -5,11 +5,11 @@ learn from the product of the two. What can be chosen is in `credit.rules.dual_o
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Run
@@ -65,14 +65,6 @@ class DualRule(Rule):
         self._signal = lookup("signal", states.SIGNALS[self.choices.loss])()
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the feedback weights that learn."""
-        yield from self.learnt.items()
-
-    def prepare(self, x: Tensor) -> None:
-        self.learnt.to(x.device)  # the model was moved after the rule was made
-        super().prepare(x)
 
     @property
     def freezes_norms(self) -> bool:

@@ -7,7 +7,7 @@ Xie and Seung 2003 (the output clamped). The states move in discrete time, on th
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -76,14 +76,6 @@ class EquilibriumRule(Rule):
         self.learnt = states.feedback(self, self.transport)
         self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
         self._recorded: dict[str, Program] = {}
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the feedback weights that learn."""
-        yield from self.learnt.items()
-
-    def prepare(self, x: Tensor) -> None:
-        self.learnt.to(x.device)  # the model was moved after the rule was made
-        super().prepare(x)
 
     @property
     def freezes_norms(self) -> bool:

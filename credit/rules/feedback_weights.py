@@ -1,7 +1,6 @@
 """Feedback weights that learn: matrices B of their own that receive, at every step, the update of the weights W they stand for.
 
     self.learnt = feedback_weights.attach(self, self.transport, crossed_ops)      # in a rule's ``setup``
-    yield from self.learnt.items()                                                # its ``named_parameters``
 
 Weight decay acts on B too, so that B - W shrinks by the decay's factor at each step and the feedback becomes the transpose's
 (Kolen and Pollack 1994; Akrout et al. 2019, Eq. 16). Without weight decay nothing shrinks: B - W stays what it was.
@@ -9,16 +8,16 @@ Weight decay acts on B too, so that B - W shrinks by the decay's factor at each 
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from credit.engine.ops.weighted import Weighted
 from credit.errors import UserError
+from credit.rules.learnt import Learnt
 from credit.rules.rule import Rule
 from credit.rules.transports import Transport
 
 
-class FeedbackWeights(dict[str, nn.Parameter]):
+class FeedbackWeights(Learnt):
     """A rule's learnt feedback weights by name; called, the transform that hands them their weights' updates.
 
     Attributes:
@@ -34,11 +33,6 @@ class FeedbackWeights(dict[str, nn.Parameter]):
         return updates | {name: updates[weight].clone() for name, weight in self.of.items() if weight in updates}
 
     together = __call__
-
-    def to(self, device: torch.device) -> None:
-        """Move every weight to ``device``, as `nn.Module.to` does: the parameters stay the same objects."""
-        for value in self.values():
-            value.data = value.data.to(device)
 
 
 def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> FeedbackWeights:

@@ -18,6 +18,7 @@ class Computed:
         signals: RMS of the signal arriving at each weighted op, by its name, where ``rule.watch`` asks for it.
         input_signal: as in ``Step``, where ``rule.keep_input_signal`` asks for it.
         states: as in ``Step``, where ``rule.keep_states`` asks for them.
+        errors, targets: as in ``Step``, where ``rule.keep_errors`` asks for them.
     """
 
     logits: Tensor
@@ -27,6 +28,8 @@ class Computed:
     signals: dict[str, Tensor] = field(default_factory=dict)
     input_signal: Tensor | None = None
     states: list[tuple[Tensor, Tensor]] | None = None
+    errors: dict[str, Tensor] | None = None
+    targets: dict[str, Tensor] | None = None
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Step:
             sample's loss, under layer-wise feedback propagation its feedback. None unless ``rule.keep_input_signal``.
         states: of rules that settle states, (s+, s-) by layer from the first hidden one to the output, each (B, ...). None unless
             ``rule.keep_states``.
+        errors, targets: of rules of local targets, what each node's units were off and should have been, (B, ...) by node in order
+            of execution, ``output`` last. None unless ``rule.keep_errors``.
     """
 
     logits: Tensor
@@ -48,6 +53,8 @@ class Step:
     _signals: dict[str, Tensor] = field(default_factory=dict)
     input_signal: Tensor | None = None
     states: list[tuple[Tensor, Tensor]] | None = None
+    errors: dict[str, Tensor] | None = None
+    targets: dict[str, Tensor] | None = None
 
     def part(self, places: int | list[int]) -> "Step":
         """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""

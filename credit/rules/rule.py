@@ -18,6 +18,7 @@ from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import registry
 from credit.rules.buffers import Buffers
+from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
 from credit.rules.updates import Transform, clip, clip_norm, clip_unit, layer_groups, output_layer, reproject
 
@@ -62,6 +63,7 @@ class Rule:
         given: the options as they were given.
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
+        learnt: its own learnable parameters by name, for example error synapses; most rules have none.
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
@@ -72,6 +74,8 @@ class Rule:
     """
 
     OPTIONS: ClassVar[type] = SharedOptions
+    # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
+    awaits_shapes: ClassVar[bool] = False
     name: str = "rule"
 
     def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
@@ -88,7 +92,7 @@ class Rule:
         self.precision, self.dtype = precision, PRECISIONS[precision]
         self.shared = registry.make(SharedOptions, "every rule", given)
         self.position, self.watch = 0, False
-        self.buffers = Buffers()
+        self.buffers, self.learnt = Buffers(), Learnt()
         self.transforms: list[Transform] = []
         if self.shared.clip is None and not self.shared.clip_output:
             raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
@@ -135,6 +139,7 @@ class Rule:
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
         self._ready = True
+        self.learnt.to(x.device)  # the model was moved after the rule was made
         self.buffers.settle()
 
     def compute(
@@ -169,8 +174,22 @@ class Rule:
         """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch runs away; most rules infer nothing."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the rule's own learnable parameters (most rules have none)."""
-        return iter(())
+        """Yield the rule's own learnable parameters (most rules have none).
+
+        Raises:
+            UserError: their shapes are not known yet.
+        """
+        if self.awaits_shapes and not self._ready:
+            raise UserError(
+                f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
+                f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
+            )
+        yield from self.learnt.items()
+
+    @property
+    def own_settings(self) -> dict[str, float]:
+        """Settings of the optimizer for the rule's own parameters, where they differ from the network's: ``lr``."""
+        return {}
 
     # ------------------------------------------------------------ what everybody calls
 
@@ -211,8 +230,9 @@ class Rule:
                 owned[name].grad = update
         self.position += 1
         return Step(
-            computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states
-        )
+            computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states,
+            computed.errors, computed.targets,
+        )  # fmt: skip
 
     def _makes_updates(self) -> bool:
         """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""
@@ -285,13 +305,15 @@ class Rule:
         """Return the rule's own state: buffers, own parameters, position."""
         return {
             "buffers": dict(self.buffers),
-            "parameters": {name: p.detach() for name, p in self.named_parameters()},
+            "parameters": {name: p.detach() for name, p in self._owned().items()},
             "position": self.position,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
-        own = dict(self.named_parameters())
+        if self.awaits_shapes and not self._ready:
+            self.learnt.load(state["parameters"])
+        own = self._owned()
         if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
             raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
                             f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
@@ -315,6 +337,9 @@ class Rule:
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside
+
+    def _owned(self) -> dict[str, nn.Parameter]:
+        return dict(self.learnt if self.awaits_shapes and not self._ready else self.named_parameters())
 
     def _all_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())

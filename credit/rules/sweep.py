@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
@@ -93,10 +93,6 @@ class SweepRule(Rule, Sweeper):
         self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
         if not (self.transport.direct or self.transport.learns):
             self._make_feedback({}, 0)
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the feedback weights that learn."""
-        yield from self.learnt.items()
 
     def _refuse_output(self) -> None:
         """Refuse a signal that cannot score what the model returns."""
@@ -243,7 +239,6 @@ class SweepRule(Rule, Sweeper):
 
     def prepare(self, x: Tensor) -> None:
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
-        self.learnt.to(x.device)  # the model was moved after the rule was made
         if self.transport.direct:
             run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
             with torch.no_grad():

@@ -41,7 +41,8 @@ class Cohort:
         """Make one optimizer, one feed and one sum of what the runs have."""
         runs = [book.run for book in self.books]
         self.batches = StackedBatches([run.batches for run in runs])
-        self.optimizer = build_optimizer(runs[0].cfg.optimizer, self.mapped.weights.values(), self.mapped.own.values())
+        weights, own = self.mapped.weights.values(), self.mapped.own.values()
+        self.optimizer = build_optimizer(runs[0].cfg.optimizer, weights, own, runs[0].rule.own_settings)
         for stacked, parts in self._parameters():
             states = [run.optimizer.state.get(part, {}) for run, part in zip(runs, parts, strict=True)]
             if states[0]:

@@ -72,7 +72,7 @@ def measure(prepared: Prepared) -> Pace:
     if cfg.trainer.compile:
         prepared = prepare(replace(cfg, trainer=replace(cfg.trainer, compile=False)))
     model, rule, device, spec = prepared.model, prepared.rule, prepared.device, prepared.spec
-    optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters())
+    optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.own_settings)
     source = torch.Generator().manual_seed(0)
     size = min(cfg.data.batch_size, spec.train_size)
     x = torch.randn(size, *spec.shape, generator=source).to(device, float_dtype(model))

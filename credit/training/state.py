@@ -159,7 +159,9 @@ def begin(prepared: Prepared, data: Data) -> Training:
         batches=batches,
         steps_per_epoch=batches.steps_per_epoch,
         total_steps=total_steps(cfg.trainer, batches.steps_per_epoch),
-        optimizer=build_optimizer(cfg.optimizer, model.parameters(), prepared.rule.parameters()),
+        optimizer=build_optimizer(
+            cfg.optimizer, model.parameters(), prepared.rule.parameters(), prepared.rule.own_settings
+        ),
         average=averaged(model, cfg.trainer.ema),
         running=Running(prepared.device),
         warm=prepared.warm,

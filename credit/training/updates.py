@@ -1,6 +1,7 @@
 """What happens between `p.grad` and the next step: torch's optimizer, and averaged weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,18 +11,27 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from credit.config.schema import OptimizerConfig
 
 
-def build_optimizer(cfg: OptimizerConfig, weights: Iterable[nn.Parameter], rule: Iterable[nn.Parameter]) -> Optimizer:
+def build_optimizer(
+    cfg: OptimizerConfig,
+    weights: Iterable[nn.Parameter],
+    rule: Iterable[nn.Parameter],
+    own: Mapping[str, float] | None = None,
+) -> Optimizer:
     """Return torch's optimizer over the network's trainable parameters and the rule's own.
 
-    The rule's parameters (learned error synapses, say) get the same settings, weight decay too: feedback that is to
-    grow like the forward weights has to decay like them.
+    The rule's parameters (learned error synapses, say) are a group of their own. It gets the same settings, weight decay too:
+    feedback that is to grow like the forward weights has to decay like them.
 
     Args:
         cfg: the optimizer's settings.
         weights: the network's parameters; those without `requires_grad` are left out.
         rule: the rule's own learnable parameters, often none.
+        own: the rule's settings of their group (``Rule.own_settings``): ``lr``, which a schedule scales as it scales the network's.
     """
-    groups = [{"params": [p for p in weights if p.requires_grad]}, {"params": [p for p in rule if p.requires_grad]}]
+    parts = ([p for p in parameters if p.requires_grad] for parameters in (weights, rule))
+    groups: list[dict[str, Any]] = [{"params": part} for part in parts]
+    if own and "lr" in own:
+        groups[1] |= {"lr": own["lr"], "times": own["lr"] / cfg.lr}
     groups = [group for group in groups if group["params"]]
     # One fused kernel over all parameters. Measured on one CPU thread against torch's default loop: 2.2-3.4x as fast
     # for SGD and AdamW from an MLP to a ResNet-18, while foreach is 1.0-2.7x as slow as the loop there.
@@ -35,9 +45,9 @@ def build_optimizer(cfg: OptimizerConfig, weights: Iterable[nn.Parameter], rule:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group this step's learning rate."""
+    """Give every parameter group this step's learning rate, the rule's own in its proportion."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("times", 1.0)
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
