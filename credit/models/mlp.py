@@ -19,8 +19,8 @@ class ResidualMLP(nn.Module):
     """The layers of a plain perceptron under the same names, where some hidden layers also take an earlier one's output.
 
     Hidden layer l computes h_l = W_l z_{l-1} + b_l (normalised, where it has a norm), adds z_{l-gap} where l is among ``sums``,
-    and passes on z_l = act(h_l), after its dropout (rec-LRA, Algorithm 2, with the text's indices: NOTES 5.2). z_0 is the
-    flattened input. Maps (B, ...) to (B, classes).
+    and passes on z_l = act(h_l), after its dropout (rec-LRA, section 3.3 and Algorithm 2, whose line 7
+    has z_{l-1} where the text has z_{l-g}). z_0 is the flattened input. Maps (B, ...) to (B, classes).
 
     Args:
         layers: flatten, fc1, [norm1], act1, [drop1], fc2, ..., head, in this order.
@@ -36,11 +36,11 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.get_submodule("flatten")(x)
-        outputs = [z]
+        outputs: list[Tensor] = []  # z_0 to z_{l-1}
         for name, layer in self.named_children():
             if name.startswith("fc"):
                 outputs.append(z)
-            if name.startswith("act") and len(outputs) - 1 in self.sums:
+            if name.startswith("act") and len(outputs) in self.sums:
                 z = z + outputs[-self.gap]
             if name != "flatten":
                 z = layer(z)
@@ -61,7 +61,8 @@ def mlp(
 ) -> nn.Module:
     """Build flatten - (linear - [batch norm] - activation - [dropout]) per width - linear.
 
-    Parameters: 85 002 with the defaults on Digits (64 inputs, 10 classes), 269 322 on MNIST.
+    Parameters: 85 002 with the defaults on Digits (64 inputs, 10 classes), 269 322 on MNIST. The rec-LRA paper's networks on
+    MNIST: 2 913 290 with three layers of 1024, 466 698 with five and 664 074 with eight of 256.
 
     Args:
         shape: any; one example is flattened.

@@ -18,6 +18,11 @@ COUNTS: list[tuple[dict[str, Any], tuple[int, ...], int]] = [
     ({"kind": "mlp"}, DIGITS, 85_002),
     ({"kind": "mlp"}, MNIST, 269_322),
     ({"kind": "mlp", "widths": []}, DIGITS, 650),
+    *(
+        ({"kind": "mlp", "widths": [width] * depth, "activation": activation}, MNIST, count)
+        for depth, width, count in ((3, 1024, 2_913_290), (5, 256, 466_698), (8, 256, 664_074))
+        for activation in ("tanh", "leaky_relu", "elu", "sign", "sigmoid")
+    ),
     ({"kind": "mlp", "widths": [16], "norm": "batch", "dropout": 0.2}, DIGITS, 64 * 16 + 2 * 16 + 170),
     ({"kind": "deep_mlp"}, MNIST, 784 * 64 + 64 + 2 * 65 * 64 + 650),
     ({"kind": "deep_mlp", "width": 200, "depth": 100, "init": "he"}, (1,), 3_980_602 + 8 * 201),
