@@ -23,6 +23,7 @@ class DataConfig:
     limit_train: int | None = None  # keep only this many training examples
     limit_test: int | None = None
     val_fraction: float = 0.1  # part of the training set kept for choosing the best epoch
+    val_size: int | None = None  # exactly so many instead; None: val_fraction says
     val_split: str = "stratified"  # stratified (drawn, every class in proportion), last (the last images as stored)
     test_fraction: float | None = None  # pool the set's own parts and split them anew; None: the set's own test part
     split_seed: int | None = 0  # splits and limits stay the same over the run's seeds; None: the run's seed

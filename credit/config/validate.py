@@ -31,6 +31,7 @@ LIMITS = {
     "data.limit_train": "[1, inf)",
     "data.limit_test": "[1, inf)",
     "data.val_fraction": "[0, 1)",
+    "data.val_size": "[1, inf)",
     "data.test_fraction": "(0, 1)",
     "data.split_seed": "[0, 9007199254740992]",
     "data.crop_padding": "[0, inf)",
@@ -307,7 +308,7 @@ def _check_stop(cfg: RunConfig) -> None:
                     f"trainer.{option}={value:g} changes nothing with trainer.stop_when=never: write trainer.stop_when=collapsed "
                     "too, or leave it out"
                 )
-    elif cfg.data.val_fraction == 0:
+    elif cfg.data.val_fraction == 0 and cfg.data.val_size is None:
         raise UserError(
             f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
             "write data.val_fraction=0.1, or trainer.stop_when=never"

@@ -4,8 +4,9 @@ In this order, each with its own random stream; `split_seed` is an option, and n
 
 1. ``test_fraction``, where given, pools the set's own parts and takes a stratified test part anew (seed `split_seed`);
 2. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
-3. ``val_fraction`` of what is left of the training set becomes the validation split (seed `split_seed`: as an option it is
-   the same for all seeds, so that their runs are selected on the same examples); with ``val_split=last`` the last ones as stored;
+3. ``val_fraction`` of what is left of the training set, or exactly ``val_size`` of it, becomes the validation split (seed
+   `split_seed`: as an option it is the same for all seeds, so that their runs are selected on the same examples); with
+   ``val_split=last`` the last ones as stored;
 4. label noise touches the training part only (seed `noise.seed`, else the run's);
 5. normalisation is fitted on the training part.
 """
@@ -17,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.config.schema import CHOICES, DataConfig, NoiseConfig
+from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import sources
 from credit.data.digests import arrays_digest
-from credit.data.files import Arrays, Whole
+from credit.data.files import Arrays
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
-from credit.data.splits import stratified
+from credit.data.parts import check_options, part_places, part_sizes
 from credit.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
@@ -63,7 +64,7 @@ class Data:
 
     Attributes:
         train, val, test: the parts. `train.y` carries the label noise; `val.y` and `test.y` are clean. `val` is empty
-            where ``val_fraction`` is 0.
+            where nothing is held out.
         clean_y: int64 (N_train,), the training labels before noise.
         corrupted: bool (N_train,), where `train.y` differs from `clean_y`.
         names: one a class.
@@ -148,17 +149,13 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
         UserError: unknown kind or option value, options that do not fit the set (batch larger than the set, cutout
             larger than the image, ...), missing files (which, where to put them, how to download).
     """
-    _check_options(cfg)
+    check_options(cfg)
     whole = sources.look(cfg)
     whole.storage.check(cfg, whole.shape)
     if noise is not None:
         check_noise(noise, cfg.kind, whole.classes)
-    whole_train, whole_test = _parted(cfg, whole)
-    limited = min(whole_train, cfg.limit_train or whole_train)
-    val_size = round(cfg.val_fraction * limited)
-    train_size = limited - val_size
-    _check_batch(cfg, train_size, limited)
-    return Spec(whole.shape, whole.classes, train_size, min(whole_test, cfg.limit_test or whole_test), val_size)
+    sizes = part_sizes(cfg, whole)
+    return Spec(whole.shape, whole.classes, sizes.train, sizes.test, sizes.val)
 
 
 def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device | str) -> Data:
@@ -216,7 +213,7 @@ class _Read:
     def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int) -> Data:
         """Return one seed's data; `cfg.split_seed` is a number."""
         assert cfg.split_seed is not None
-        train, val, test = _places(cfg, self.arrays)
+        train, val, test = part_places(cfg, self.arrays)
         clean = self.y[train]
         noisy = add_noise(clean, noise, len(self.arrays.names), seed)
         examples = self._examples(train)
@@ -272,78 +269,3 @@ class _Read:
         normalizer = self.arrays.storage.fit(name, examples)
         self._fitted.append((examples, normalizer))
         return normalizer
-
-
-def _places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the places of the training, validation and test examples, counted through both parts of the set; ascending."""
-    assert cfg.split_seed is not None
-    count, seed = len(arrays.y_train), cfg.split_seed
-    y = torch.cat([arrays.y_train, arrays.y_test])
-    train, test = torch.arange(count), torch.arange(count, len(y))
-    if cfg.test_fraction is not None:
-        test, train = stratified(y, _test_size(cfg.test_fraction, len(y)), seed, "test")
-    train = train[_limit(y[train], cfg.limit_train, seed, "limit_train")]
-    test = test[_limit(y[test], cfg.limit_test, seed, "limit_test")]
-    held_out = round(cfg.val_fraction * len(train))
-    if cfg.val_split == "last":
-        return train[: len(train) - held_out], train[len(train) - held_out :], test
-    val, rest = stratified(y[train], held_out, seed, "validation")
-    return train[rest], train[val], test
-
-
-def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int]:
-    """Return the sizes of the training and the test part before limits."""
-    if cfg.test_fraction is None:
-        return whole.train, whole.test
-    total = whole.train + whole.test
-    test = _test_size(cfg.test_fraction, total)
-    if not 1 <= test < total:
-        raise UserError(
-            f"data.test_fraction={cfg.test_fraction:g} of {total} examples leaves none to "
-            f"{'test' if test < 1 else 'train'} on; the usual is 0.2"
-        )
-    return total - test, test
-
-
-def _test_size(fraction: float, total: int) -> int:
-    return round(fraction * total)
-
-
-def _limit(labels: Tensor, limit: int | None, seed: int, stream: str) -> Tensor:
-    if limit is None or limit >= len(labels):
-        return torch.arange(len(labels))
-    return stratified(labels, limit, seed, stream)[0]
-
-
-def _check_options(cfg: DataConfig) -> None:
-    for name in cfg.augment:
-        if name not in CHOICES["data.augment"]:
-            raise UserError(f"data.augment={name}: unknown; {nearest(name, CHOICES['data.augment'])}")
-    if cfg.normalize not in CHOICES["data.normalize"]:
-        raise UserError(f"data.normalize={cfg.normalize}: unknown; {nearest(cfg.normalize, CHOICES['data.normalize'])}")
-    if not 0 <= cfg.val_fraction < 1:
-        raise UserError(
-            f"data.val_fraction={cfg.val_fraction}: a fraction of the training set, in [0, 1); the usual is 0.1"
-        )
-    if cfg.test_fraction is not None and not 0 < cfg.test_fraction < 1:
-        raise UserError(
-            f"data.test_fraction={cfg.test_fraction}: a fraction of the whole set, in (0, 1); null is the set's own test part"
-        )
-    for name in ("batch_size", "eval_batch_size", "limit_train", "limit_test", "crop_padding", "cutout_size"):
-        value, lowest = getattr(cfg, name), 0 if name == "crop_padding" else 1
-        if value is not None and value < lowest:
-            raise UserError(f"data.{name}={value}: must be at least {lowest}")
-
-
-def _check_batch(cfg: DataConfig, train_size: int, limited: int) -> None:
-    if train_size < 1:
-        raise UserError(
-            f"data.val_fraction={cfg.val_fraction} of {limited} training examples leaves none to train on; "
-            "lower it or raise data.limit_train"
-        )
-    if cfg.batch_size > train_size:
-        raise UserError(
-            f"data.batch_size={cfg.batch_size} is larger than the training part, {train_size} examples "
-            f"({limited} less the validation split): not one batch would be whole. "
-            f"Use data.batch_size={train_size} or less"
-        )

@@ -84,6 +84,48 @@ def test_fractions_that_leave_nothing_are_refused_before_loading(options, words)
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "train"), [("digits", 200, 1238), ("mnist", 2000, 58000), ("cifar10", 5000, 45000)]
+)
+def test_exactly_so_many_validation_images_every_class_in_proportion(kind, count, train, data_root):
+    cfg = DataConfig(kind=kind, root=str(data_root), batch_size=8, val_size=count)
+    try:
+        spec = describe(cfg)
+    except UserError:
+        pytest.skip(f"{kind} is not in {data_root}")
+    data = load(cfg, NoiseConfig(), seed=0, device="cpu")
+    assert (spec.train_size, spec.val_size) == (len(data.train), len(data.val)) == (train, count)
+    whole = torch.bincount(torch.cat([data.clean_y, data.val.y]))
+    assert (torch.bincount(data.val.y) - whole * count / (train + count)).abs().max() < 1
+
+
+def test_validation_images_counted_may_be_the_last_and_follow_a_limit():
+    data = digits(val_size=30, val_split="last", limit_train=100)
+    assert (len(data.train), len(data.val)) == (70, 30)
+    assert torch.equal(torch.cat([data.train.x, data.val.x]), digits(val_fraction=0.0, limit_train=100).train.x)
+    assert torch.equal(digits(val_size=144).val.x, digits(val_fraction=0.1).val.x)  # 144 of 1438 is a tenth
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"val_size": 1438}, "data.val_size=1438 of 1438 training examples leaves none to train on; write 143"),
+        ({"val_size": 50, "limit_train": 40}, "data.val_size=50 of 40 training examples leaves none"),
+        ({"val_size": 1430}, "larger than the training part, 8 examples"),
+        ({"val_size": 0}, "data.val_size=0: must be at least 1"),
+        ({"val_size": 100, "val_fraction": 0.2}, "data.val_size=100 and data.val_fraction=0.2 are two sizes of one"),
+        (
+            {"val_size": 100, "val_fraction": 0.0},
+            "leave one out (data.val_fraction=0.1 is as if it had not been given)",
+        ),
+    ],
+)
+def test_a_number_of_validation_images_that_cannot_be_is_refused_before_loading(options, words):
+    with pytest.raises(UserError) as refusal:
+        describe(DataConfig(**{"batch_size": 32, **options}))
+    assert words in str(refusal.value)
+
+
 def test_the_option_counts_once_for_all_seeds_and_decides_the_result():
     def run(seed=0, **data):
         return check(
@@ -93,9 +135,17 @@ def test_the_option_counts_once_for_all_seeds_and_decides_the_result():
     assert check(run(split_seed=None).as_dict()).data.split_seed is None
     assert group_name(run(0, split_seed=None)) == group_name(run(1, split_seed=None))
     hashes = {
-        run_hash(run(**data)) for data in ({}, {"split_seed": None}, {"test_fraction": 0.2}, {"test_fraction": 0.3})
+        run_hash(run(**data))
+        for data in (
+            {},
+            {"split_seed": None},
+            {"test_fraction": 0.2},
+            {"test_fraction": 0.3},
+            {"val_size": 50},
+            {"val_size": 60},
+        )
     }
-    assert len(hashes) == 4
+    assert len(hashes) == 6
     assert run_hash(run(kind="ones", dimension=5)) != run_hash(run(kind="ones", dimension=6))
 
 

@@ -1,0 +1,131 @@
+"""Which examples train, validate and test: the options that say so, the sizes they give, and the places they choose."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from credit.config.schema import CHOICES, DataConfig
+from credit.data.files import Arrays, Whole
+from credit.data.splits import stratified
+from credit.errors import UserError, nearest
+
+_COUNTS = ("batch_size", "eval_batch_size", "limit_train", "limit_test", "val_size", "crop_padding", "cutout_size")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of examples after limits and the validation split."""
+
+    train: int
+    val: int
+    test: int
+
+
+def part_sizes(cfg: DataConfig, whole: Whole) -> Sizes:
+    """Return how many examples each part has.
+
+    Raises:
+        UserError: a part that would be empty, or a batch larger than the training part.
+    """
+    whole_train, whole_test = _parted(cfg, whole)
+    limited = min(whole_train, cfg.limit_train or whole_train)
+    val = _held_out(cfg, limited)
+    _check_batch(cfg, limited - val, limited)
+    return Sizes(limited - val, val, min(whole_test, cfg.limit_test or whole_test))
+
+
+def part_places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the places of the training, validation and test examples, counted through both parts of the set; ascending."""
+    assert cfg.split_seed is not None
+    count, seed = len(arrays.y_train), cfg.split_seed
+    y = torch.cat([arrays.y_train, arrays.y_test])
+    train, test = torch.arange(count), torch.arange(count, len(y))
+    if cfg.test_fraction is not None:
+        test, train = stratified(y, _test_size(cfg.test_fraction, len(y)), seed, "test")
+    train = train[_limit(y[train], cfg.limit_train, seed, "limit_train")]
+    test = test[_limit(y[test], cfg.limit_test, seed, "limit_test")]
+    held_out = _held_out(cfg, len(train))
+    if cfg.val_split == "last":
+        return train[: len(train) - held_out], train[len(train) - held_out :], test
+    val, rest = stratified(y[train], held_out, seed, "validation")
+    return train[rest], train[val], test
+
+
+def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int]:
+    """Return the sizes of the training and the test part before limits."""
+    if cfg.test_fraction is None:
+        return whole.train, whole.test
+    total = whole.train + whole.test
+    test = _test_size(cfg.test_fraction, total)
+    if not 1 <= test < total:
+        raise UserError(
+            f"data.test_fraction={cfg.test_fraction:g} of {total} examples leaves none to "
+            f"{'test' if test < 1 else 'train'} on; the usual is 0.2"
+        )
+    return total - test, test
+
+
+def _held_out(cfg: DataConfig, count: int) -> int:
+    """Return how many of `count` training examples are for validation."""
+    return round(cfg.val_fraction * count) if cfg.val_size is None else cfg.val_size
+
+
+def _test_size(fraction: float, total: int) -> int:
+    return round(fraction * total)
+
+
+def _limit(labels: Tensor, limit: int | None, seed: int, stream: str) -> Tensor:
+    if limit is None or limit >= len(labels):
+        return torch.arange(len(labels))
+    return stratified(labels, limit, seed, stream)[0]
+
+
+def check_options(cfg: DataConfig) -> None:
+    """Refuse values that no set could take.
+
+    Raises:
+        UserError: the option, what was given and what it may be.
+    """
+    for name in cfg.augment:
+        if name not in CHOICES["data.augment"]:
+            raise UserError(f"data.augment={name}: unknown; {nearest(name, CHOICES['data.augment'])}")
+    if cfg.normalize not in CHOICES["data.normalize"]:
+        raise UserError(f"data.normalize={cfg.normalize}: unknown; {nearest(cfg.normalize, CHOICES['data.normalize'])}")
+    if not 0 <= cfg.val_fraction < 1:
+        raise UserError(
+            f"data.val_fraction={cfg.val_fraction}: a fraction of the training set, in [0, 1); the usual is 0.1"
+        )
+    usual = DataConfig().val_fraction
+    if cfg.val_size is not None and cfg.val_fraction != usual:
+        raise UserError(
+            f"data.val_size={cfg.val_size} and data.val_fraction={cfg.val_fraction:g} are two sizes of one validation split: "
+            f"leave one out (data.val_fraction={usual:g} is as if it had not been given)"
+        )
+    if cfg.test_fraction is not None and not 0 < cfg.test_fraction < 1:
+        raise UserError(
+            f"data.test_fraction={cfg.test_fraction}: a fraction of the whole set, in (0, 1); null is the set's own test part"
+        )
+    for name in _COUNTS:
+        value, lowest = getattr(cfg, name), 0 if name == "crop_padding" else 1
+        if value is not None and value < lowest:
+            raise UserError(f"data.{name}={value}: must be at least {lowest}")
+
+
+def _check_batch(cfg: DataConfig, train_size: int, limited: int) -> None:
+    if train_size < 1 and cfg.val_size is not None:
+        raise UserError(
+            f"data.val_size={cfg.val_size} of {limited} training examples leaves none to train on; "
+            f"write {max(1, limited // 10)}, a tenth, or raise data.limit_train"
+        )
+    if train_size < 1:
+        raise UserError(
+            f"data.val_fraction={cfg.val_fraction} of {limited} training examples leaves none to train on; "
+            "lower it or raise data.limit_train"
+        )
+    if cfg.batch_size > train_size:
+        raise UserError(
+            f"data.batch_size={cfg.batch_size} is larger than the training part, {train_size} examples "
+            f"({limited} less the validation split): not one batch would be whole. "
+            f"Use data.batch_size={train_size} or less"
+        )
