@@ -188,6 +188,25 @@ class _Under(Part):
         return int(self.key.start_mark.line) + 1
 
 
+class Defaults(dict[str, Part]):
+    """A mapping's parts, where a key that is not given reads as an empty part."""
+
+    def __init__(self, of: Part, found: dict[str, Part]) -> None:
+        super().__init__(found)
+        self.of = of
+
+    def __missing__(self, key: str) -> Part:
+        return self.of.nothing(key)
+
+    def has(self, key: str) -> bool:
+        return key in self and not self[key].is_empty()
+
+
+def fields_of(part: Part, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Defaults:
+    """Return a mapping's parts, those not given as empty ones; see `Part.fields`."""
+    return Defaults(part, part.fields(known, needed))
+
+
 def read(file: Path) -> Part:
     """Return a YAML file's whole content.
 

@@ -1,0 +1,198 @@
+"""The parts of a table's file, each as its dataclass of `credit.papers.spec`; every complaint names file and line."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from credit.config.schema import GROUPS
+from credit.errors import UserError
+from credit.papers.measures import measure
+from credit.papers.nodes import Defaults, Part, fields_of
+from credit.papers.runners import RUNNERS
+from credit.papers.spec import (
+    FIGURES,
+    MOMENTS,
+    Budget,
+    Claim,
+    Column,
+    Contradiction,
+    Diverged,
+    Figure,
+    Row,
+    Setting,
+    Words,
+)
+
+
+def filled(part: Part) -> list[Part]:
+    """Return a list's items, one or more."""
+    part.texts()
+    if not part.items():
+        raise part.error(f"{part.what} is empty: name at least one")
+    return part.items()
+
+
+def named(part: Part) -> dict[str, Part]:
+    """Return rows or columns by name; names can stand in a claim, so they are plain words."""
+    found = part.entries()
+    if not found:
+        raise part.error(f"{part.what} is empty: name at least one")
+    for key, entry in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", key):
+            raise entry.error(f"'{key}' in {part.what} is no name: use letters, digits and _; `label` takes any text")
+        if key == "best":
+            raise entry.error(f"'best' in {part.what}: in claims that is best(a, b): choose another name")
+        if part.what == "columns" and re.fullmatch(r"[0-9]+(e[0-9]+)?", key, re.IGNORECASE):
+            raise entry.error(f"'{key}' in columns is a number, and claims could not tell: begin it with a letter")
+    return found
+
+
+def words_of(part: Part) -> Words:
+    """Return a list of settings."""
+    return Words(*part.words())
+
+
+def measure_of(part: Part) -> str:
+    """Return the name of a measure that there is."""
+    try:
+        measure(part.text())
+    except UserError as error:
+        raise part.error(str(error)) from error
+    return part.text()
+
+
+def row_of(name: str, part: Part) -> Row:
+    """Return a row."""
+    held = fields_of(part, ("label", "x", "set"))
+    label = held["label"].text() if held.has("label") else name
+    x = held["x"].number() if held.has("x") else None
+    return Row(name, label, words_of(held["set"]), x, part.line)
+
+
+def column_of(name: str, part: Part, rows: dict[str, Row]) -> Column:
+    """Return a column."""
+    held = fields_of(part, ("label", "set", "rows", "runner", "options"))
+    return Column(
+        name=name,
+        label=held["label"].text() if held.has("label") else name,
+        set=words_of(held["set"]),
+        rows=held["rows"].all_among(rows, "row"),
+        runner=held["runner"].among(RUNNERS, "runner") if held.has("runner") else "train",
+        options=held["options"].value() if held["options"].entries() else {},
+        line=part.line,
+    )
+
+
+def repeat_of(key: str, part: Part) -> tuple[Any, ...]:
+    """Return the values that repeats run through."""
+    if key == "seed":
+        raise part.error("repeat: seeds are counted by each budget's `seeds`, not listed here")
+    if key in GROUPS or not re.fullmatch(r"[a-z_]+(\.\w+)+", key):
+        raise part.error(f"repeat: '{key}' is no option: repeats run through one such as data.fold")
+    if not part.items():
+        raise part.error(f"{part.what} is empty: list the values, as [0, 1, 2]")
+    values = tuple(item.value() for item in part.items())
+    for item, value in zip(part.items(), values, strict=True):
+        if values.count(value) > 1:
+            raise item.error(f"{part.what}: {value} is given twice")
+    return values
+
+
+def diverged_of(part: Part) -> Diverged:
+    """Return what a diverged run counts as."""
+    held = part.fields(("as", "why"), ("as", "why"))
+    return Diverged(held["as"].number(), held["why"].text(), part.line)
+
+
+def contradiction_of(part: Part) -> Contradiction:
+    """Return what a paper says in two ways."""
+    held = part.fields(("says", "but", "reading"), ("says", "but", "reading"))
+    return Contradiction(held["says"].text(), held["but"].text(), held["reading"].text(), part.line)
+
+
+def setting_of(part: Part) -> Setting:
+    """Return a setting that a paper leaves out."""
+    held = part.fields(("what", "reading", "why"), ("what", "reading", "why"))
+    return Setting(held["what"].text(), held["reading"].text(), held["why"].text(), part.line)
+
+
+def claim_of(part: Part, rows: dict[str, Row]) -> Claim:
+    """Return a claim."""
+    ways = ("compare", "grows", "falls")
+    held = fields_of(part, ("name", "says", *ways, "at", "at_least", "tolerance", "measure", "of"), ("name", "says"))
+    if sum(held.has(way) for way in ways) != 1:
+        raise part.error(f"claim '{held['name'].text()}' needs exactly one of {', '.join(ways)}")
+    return Claim(
+        name=held["name"].text(),
+        says=held["says"].text(),
+        **{way: held[way].text() for way in ways if held.has(way)},
+        at=held["at"].all_among(rows, "row"),
+        at_least=held["at_least"].whole() if held.has("at_least") else None,
+        tolerance=held["tolerance"].number(low=0) if held.has("tolerance") else 0.0,
+        measure=measure_of(held["measure"]) if held.has("measure") else None,
+        of=held["of"].among(MOMENTS, "word") if held.has("of") else MOMENTS[0],
+        line=next(held[way].line for way in ways if held.has(way)),
+    )
+
+
+def figure_of(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Figure:
+    """Return a figure."""
+    held = fields_of(part, ("kind", "title", "measure", "rows", "columns"), ("kind", "title"))
+    return Figure(
+        kind=held["kind"].among(FIGURES, "kind of figure"),
+        title=held["title"].text(),
+        measure=_drawn(held) if held.has("measure") else None,
+        rows=held["rows"].all_among(rows, "row"),
+        columns=held["columns"].all_among(columns, "column"),
+        line=part.line,
+    )
+
+
+def _drawn(held: Defaults) -> str:
+    """Return a figure's measure; of a pruning curve and of layers it is one of a diagnostic's many numbers."""
+    own = held["kind"].text() in ("pruning", "layer_curves", "layer_steps")
+    return held["measure"].text() if own else measure_of(held["measure"])
+
+
+def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]:
+    """Return settings by row or column; one that several patterns stand for has the words of all, in their order."""
+    found: dict[str, Words] = {}
+    for pattern, entry in part.entries().items():
+        for name in entry.matches(pattern, valid, what):
+            found[name] = found.get(name, Words()) + words_of(entry)
+    return found
+
+
+def budget_of(
+    name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column], claims: Collection[str]
+) -> Budget:
+    """Return a budget."""
+    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims")
+    held = fields_of(part, known, ("says", "seeds"))
+    only = fields_of(held["only"], ("rows", "columns"))
+    kept, words = {}, {}
+    for axis, valid in (("rows", rows), ("columns", columns)):
+        what = axis.removesuffix("s")
+        if held[axis].is_list() and only.has(axis):
+            raise only[axis].error(f"{part.what} restricts its {axis} twice, in {axis} and in only: keep one")
+        listed = held[axis] if held[axis].is_list() else only[axis]
+        kept[axis] = listed.all_among(valid, what)
+        words[axis] = {} if held[axis].is_list() else _words_by(held[axis], valid, what)
+    return Budget(
+        name=name,
+        says=held["says"].text(),
+        seeds=held["seeds"].whole(),
+        minutes=held["minutes"].number(above=0) if held.has("minutes") else None,
+        set=words_of(held["set"]),
+        row_set=words["rows"],
+        column_set=words["columns"],
+        rows=kept["rows"],
+        columns=kept["columns"],
+        claims=_judged(held["claims"], claims) if held.has("claims") else None,
+        line=part.line,
+    )
+
+
+def _judged(part: Part, claims: Collection[str]) -> tuple[str, ...]:
+    """Return the claims that a budget judges; an empty list: none."""
+    return part.all_among(claims, "claim") if part.items() else ()
