@@ -80,6 +80,10 @@ class Synapse(ABC):
     def product(self, z: Array, e: Array) -> Array:
         """The derivative of <z, E e> by E's weights, shaped like them."""
 
+    @abstractmethod
+    def moved(self, by: Array) -> "Synapse":
+        """The synapse with its weights so much larger."""
+
 
 @dataclass
 class Dense(Synapse):
@@ -92,6 +96,9 @@ class Dense(Synapse):
 
     def product(self, z: Array, e: Array) -> Array:
         return np.outer(z, e)
+
+    def moved(self, by: Array) -> Synapse:
+        return Dense(self.weight + by)
 
 
 class Maps(Synapse):
@@ -107,6 +114,10 @@ class Maps(Synapse):
         made, tap = np.zeros(self.convolution.weight.size), self.convolution.tap
         np.add.at(made, tap[tap >= 0], np.outer(e, z)[tap >= 0])
         return made.reshape(self.convolution.weight.shape)
+
+    def moved(self, by: Array) -> Synapse:
+        old = self.convolution
+        return Maps(twins_lfp.Weights(old.name, old.weight + by, old.tap, old.bias, old.channel))
 
 
 Synapses = Mapping[Pair, Synapse]
