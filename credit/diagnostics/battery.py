@@ -77,8 +77,9 @@ class Case:
 
     def rule(self, model: nn.Module, seed: int = 0, **settings: Any) -> Rule:
         """Return the rule on a model, or raise RefusalError with the rule's words."""
+        example = self.batch(size=2)[0].to(next(model.parameters()).dtype)
         try:
-            return api.rule(self.name, model, seed=seed, **settings, **self.options)
+            return api.rule(self.name, model, seed=seed, example=example, **settings, **self.options)
         except UserError as refusal:
             raise RefusalError(str(refusal)) from refusal
 
