@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from credit.config.folders import choices, rule_settings
 from credit.config.plugins import discover_rule
 from credit.errors import UserError, nearest
-from credit.rules import dual, equilibrium, lfp, registry, sweep, target_propagation
+from credit.rules import dual, equilibrium, lfp, lra, registry, sweep, target_propagation
 from credit.rules.rule import Rule
 
-assert dual and equilibrium and lfp and sweep and target_propagation  # importing the families registers them
+assert dual and equilibrium and lfp and lra and sweep and target_propagation  # importing the families registers them
 
 
 def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool | str = False,

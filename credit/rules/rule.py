@@ -333,7 +333,7 @@ class Rule:
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
         buffers = {name: value.clone() for name, value in self._model_buffers().items()} | self.buffers
         with torch.no_grad():
-            run = self.plan.run(self._params, buffers, Draws(self.seed, self.position, x.device), self.dtype)
+            run = self.plan.run(self._all_parameters(), buffers, Draws(self.seed, self.position, x.device), self.dtype)
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside

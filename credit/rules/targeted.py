@@ -1,0 +1,90 @@
+"""What rules that give layers targets have in common: representation alignment and target propagation."""
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from credit.engine.draws import Draws
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.engine.ops.spiking import Lif
+from credit.engine.plan import Sweeper
+from credit.errors import UserError
+from credit.rules import states
+from credit.rules.registry import lookup
+from credit.rules.rule import Rule
+
+OUTPUT = "output"
+"""What the network's output is called among the nodes."""
+
+
+class _Chosen(Protocol):
+    @property
+    def loss(self) -> Literal["ce", "mse"]: ...
+
+
+class TargetedRule(Rule, Sweeper):
+    """Base of rules with targets at nodes: at activations, and at the output.
+
+    Attributes:
+        nodes: the activations that have a target of their own, in order of execution.
+    """
+
+    awaits_shapes = True
+    choices: Any
+    nodes: list[Activate]
+
+    def _begin(self) -> None:
+        """Refuse networks without nodes or logits, and uncut the plan: a rule is set up anew where its plan changes."""
+        states.refuse_probability(self)
+        self.plan.cut((), inside=False)
+        units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
+        if units is not None:
+            raise UserError(
+                f"rule '{self.name}' gives activations targets, but {units.describe()} in {type(self.model).__name__} is a "
+                "unit over time, whose output is a spike a step; write rule=bp or an LFP rule, or use a network without time"
+            )
+        self._keep_errors = getattr(self, "_keep_errors", False)
+        self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Backprop on the same loss."""
+        return states.reference(self.choices.loss)
+
+    @property
+    def keep_errors(self) -> bool:
+        """Whether steps tell every node's error and target; settable."""
+        return self._keep_errors
+
+    @keep_errors.setter
+    def keep_errors(self, wanted: bool) -> None:
+        if wanted and self._compiled is not None:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not tell its errors; make it without compile=True"
+            )
+        self._keep_errors = wanted
+
+    def keeps(self, op: Activate) -> set[str]:
+        """A node's h and z, and what its derivative needs."""
+        return {"input", "output"} if op in self.nodes else {op.function.keeps}
+
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
+        run = self.plan.run(params, buffers, draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        return run
+
+    def _values(self, run: Run, op: Activate) -> tuple[Tensor, Tensor]:
+        """Return a node's h and z, (B, ...), in the precision of targets."""
+        h, z = op.pre(run), op.post(run)
+        return (h, z) if run.dtype is None else (h.float(), z.float())
+
+    def _shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all nodes' values on such a batch, without its size."""
+        buffers = {name: value.clone() for name, value in self._model_buffers().items()}
+        with torch.no_grad():
+            run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))
+            logits = self.plan.forward(run, x)
+            found = {op.name: tuple(op.post(run).shape[1:]) for op in self.nodes}
+        return found | {OUTPUT: tuple(logits.shape[1:])}
