@@ -84,23 +84,23 @@ def step(
     y: Tensor,
     s: Settings,
 ) -> Outcome:
-    """One step; ``wiring`` gives the sources of every node with a target, by its name, highest first.
+    """One step; ``wiring`` gives the sources of every node with a target, by its name, behind its sources.
 
-    Of ``s``, what says which node has which source is not read; ``kappa`` is read from the highest node on.
+    Of ``s``, what says which node has which source is not read.
     """
     held = run(model, list(wiring), x)
     onehot = nn.functional.one_hot(y, held.logits.shape[1]).to(x.dtype)
     out = held.logits.detach() if s.loss == "mse" else torch.softmax(held.logits.detach(), 1)
-    count = len(wiring)
-    errors = {"output": error(out, onehot, s.kappa_of(count + 1), s)}
+    kappas = s.kappas([*held.h, "output"])  # hooks ran in order of execution
+    errors = {"output": error(out, onehot, kappas["output"], s)}
     targets, objective = {"output": onehot}, (errors["output"] * held.logits).sum()
     learnt: dict[tuple[str, str], Tensor] = {}
-    for down, (i, given) in enumerate(wiring.items()):
+    for i, given in wiring.items():
         h, z = held.h[i].detach(), held.z[i].detach()
         weights = {j: synapses[i, j][0].detach().requires_grad_() for j in given}
         d = sum((synapses[i, j][1](weights[j], errors[j]) for j in given), torch.zeros_like(h))
         targets[i] = model.get_submodule(i)(h - s.beta * d.detach())
-        errors[i] = error(z, targets[i], s.kappa_of(count - down), s)
+        errors[i] = error(z, targets[i], kappas[i], s)
         objective = objective + (errors[i] * (held.h[i] if s.inner == "local" else held.z[i])).sum()
         for j, grad in zip(
             given, torch.autograd.grad(s.gamma * (z * d).sum() / len(x), list(weights.values())), strict=True

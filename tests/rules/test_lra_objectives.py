@@ -84,15 +84,15 @@ def test_norms(activation: str, p: float, q: float) -> None:
 
 @pytest.mark.parametrize("inner", ["local", "backprop"])
 @pytest.mark.parametrize("depth", [None, 1, 2])
-@pytest.mark.parametrize("wiring", [{}, {1: [5, 3], 2: [4]}, {1: [2, 4, 5]}])
+@pytest.mark.parametrize(
+    "wiring", [{}, {1: [5, 3], 2: [4]}, {1: [2, 4, 5]}, {3: [1], 1: [5], 2: [3, 1]}, {2: [], 1: [5]}]
+)
 @pytest.mark.parametrize("residual", [0, 2])
 def test_wirings(residual: int, wiring: dict[int, list[int]], depth: int | None, inner: str) -> None:
-    if depth == 1 and wiring:
-        wiring = {2: [5], 1: [5]}
     model = Stacked("tanh", WIDTHS, residual)
     x, y = nets.batch(model, (6,), 4)
     names = {number: f"act{number}" for number in range(1, 5)}
-    s = Settings(beta=0.7, gap=4 if depth == 1 else 2, wiring=wiring, depth=depth, inner=inner)
+    s = Settings(beta=0.7, gap=2, wiring=wiring, depth=depth, inner=inner)
     check(model, model.network(), names, x, y, s)
 
 

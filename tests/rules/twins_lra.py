@@ -14,8 +14,9 @@ One sample after the other; errors of other norms are derivatives of Eq. 2's dis
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from tests.rules import twins_lfp
 from tests.rules.twins import DERIVATIVE
 from tests.rules.twins_states import Array, Found, Network, above, predict, residual_of, value_of
 
+T = TypeVar("T")
 Pair = tuple[int, int]
 """The numbers of a target and of a source."""
 
@@ -33,10 +35,10 @@ class Settings:
 
     Attributes:
         gap: the source of node i is the output where i % gap == 0, else the node above; 0: always the node above.
-        wiring: the sources of single nodes, in the place of the gap's.
+        wiring: the sources of single nodes, in the place of the gap's; none: no target.
         depth: nodes more than so many error synapses away from the output have no target: derivatives pass them.
         inner: ``local``: e_i acts at h_i; ``backprop``: at z_i, so that it passes f_i'.
-        kappa: of all nodes, or a list, the output's last.
+        kappa: of all nodes, or a list, one for each with a target and the output's last.
     """
 
     beta: float = 0.1
@@ -51,19 +53,23 @@ class Settings:
     q: float = 2.0
     loss: str = "ce"
 
-    def kappa_of(self, i: int) -> float:
-        return float(self.kappa) if isinstance(self.kappa, int | float) else float(self.kappa[i - 1])
+    def kappas(self, nodes: Iterable[T]) -> dict[T, float]:
+        """By node, given all in order of execution."""
+        if isinstance(self.kappa, int | float):
+            return dict.fromkeys(nodes, float(self.kappa))
+        return dict(zip(nodes, map(float, self.kappa), strict=True))
 
 
 def sources(s: Settings, last: int) -> dict[int, list[int]]:
-    """The sources of every node that has a target, by its number, highest first; ``last`` is L."""
+    """The sources of every node that has a target, by its number, each behind its own sources; ``last`` is L."""
     wired = {i: [last if s.gap and i % s.gap == 0 else i + 1] for i in range(last - 1, 0, -1)}
     wired |= {i: list(given) for i, given in s.wiring.items()}
     away = {last: 0}
-    for i in sorted(wired, reverse=True):
-        assert all(j > i for j in wired[i])
-        away[i] = 1 + min(away[j] for j in wired[i])
-    return {i: found for i, found in sorted(wired.items(), reverse=True) if s.depth is None or away[i] <= s.depth}
+    while waiting := [i for i, given in wired.items() if given and i not in away]:
+        ready = next(i for i in waiting if all(j in away for j in wired[i]))  # none where errors go round in a circle
+        away[ready] = 1 + min(away[j] for j in wired[ready])
+    kept = [i for i in away if s.depth is None or away[i] <= s.depth]
+    return {i: [j for j in wired[i] if j in kept] for i in kept if i != last}
 
 
 # --- error synapses -----------------------------------------------------------------------------------------------------
@@ -153,11 +159,13 @@ def infer(net: Network, synapses: Synapses, x: Array, label: int, s: Settings) -
     target = np.zeros_like(z[last])
     target[label] = 1.0
     delta = residual_of(s.loss, z[last], label)
-    found = Sample(h, z, {}, {last: target}, {last: error(delta, s.kappa_of(last), s.p, s.q)})
-    for i, given in sources(s, last).items():
+    wired = sources(s, last)
+    kappas = s.kappas([*sorted(wired), last])
+    found = Sample(h, z, {}, {last: target}, {last: error(delta, kappas[last], s.p, s.q)})
+    for i, given in wired.items():
         d = sum((synapses[i, j].carry(found.e[j]) for j in given), np.zeros_like(h[i]))
         y = net[i - 1].f(h[i] - s.beta * d)
-        found.d[i], found.y[i], found.e[i] = d, y, error(z[i] - y, s.kappa_of(i), s.p, s.q)
+        found.d[i], found.y[i], found.e[i] = d, y, error(z[i] - y, kappas[i], s.p, s.q)
     return found
 
 
