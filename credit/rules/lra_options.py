@@ -79,7 +79,7 @@ def refuse_numbers(chosen: LraOptions, *, compiled: bool) -> None:
             )
     if chosen.depth is not None and chosen.depth < 1:
         raise UserError(
-            f"rule.depth={chosen.depth}: no node would have a target; write 1 (those that hear the output alone) or more, or null (all)"
+            f"rule.depth={chosen.depth}: no node would have a target; write 1 (those that hear the output) or more, or null"
         )
     if chosen.inner == "backprop" and chosen.depth not in (None, 1):
         raise UserError(

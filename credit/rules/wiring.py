@@ -92,7 +92,7 @@ def _anchors(plan: Plan, nodes: list[Activate], gap: Gap, rule: str) -> set[str]
     if gap < 0 or gap > count:
         why = "it counts layers"
         if gap > count:
-            why = f"{type(plan.model).__name__} has {count} nodes ({names}), of which none would hear the output by a skip-error connection"
+            why = f"{type(plan.model).__name__} has {count} nodes ({names}), none of which would be the gap's"
         raise UserError(
             f"rule.skip_gap={gap} of rule '{rule}': {why}; write a gap from 1 to {count}, 0 for none (rule=lra_e), or auto"
         )
@@ -125,8 +125,8 @@ def _ordered(sources: Mapping[str, tuple[str, ...]], names: Sequence[str], given
             return
         if name not in sources:
             raise UserError(
-                f"rule.wiring: '{path[-1]}' hears '{name}', which hears nobody (rule.wiring={{{name}: null}}) and has no error to send; "
-                f"give '{name}' a source, or '{path[-1]}' another one"
+                f"rule.wiring: '{path[-1]}' hears '{name}', which hears nobody (rule.wiring={{{name}: null}}) and has no error "
+                f"to send; give '{name}' a source, or '{path[-1]}' another one"
             )
         for source in sources[name]:
             visit(source, (*path, name))
