@@ -12,6 +12,7 @@ from credit.models.cifar_resnet import cifar_resnet
 from credit.models.deep_mlp import deep_mlp
 from credit.models.lenet import lenet5
 from credit.models.mlp import mlp
+from credit.models.perturbative import perturbative_resnet
 from credit.models.plain_conv import plain_conv_bn
 from credit.models.spiking import spiking_lenet, spiking_mlp
 from credit.models.suc import suc
@@ -27,6 +28,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
     "plain_conv_bn": plain_conv_bn,
     "cifar_resnet": cifar_resnet,
+    "perturbative_resnet": perturbative_resnet,
     "vgg16": vgg16,
     "spiking_lenet": spiking_lenet,
     "spiking_mlp": spiking_mlp,
