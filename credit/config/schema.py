@@ -31,6 +31,8 @@ class DataConfig:
     crop_padding: int = 4  # pixels
     cutout_size: int = 8  # pixels
     normalize: str = "standard"  # none, unit, standard, imagenet, gcn, zca
+    preprocess: str = "none"  # none, gcn, zca, gcn_zca: of whole images, before normalisation and augmentation
+    zca_epsilon: float = 0.1  # zca: added to the variances, in units of their mean
     drop_last: bool = True
     download: bool = False
     root: str | None = None  # None: $CREDIT_DATA, else ./data
@@ -180,6 +182,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.val_split": ("stratified", "last"),
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
+    "data.preprocess": ("none", "gcn", "zca", "gcn_zca"),
     "trainer.precision": ("float32", "float64", "bf16"),
     "trainer.stop_when": ("never", "collapsed"),
     "trainer.report": ("per_class",),

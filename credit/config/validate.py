@@ -33,6 +33,7 @@ LIMITS = {
     "data.val_fraction": "[0, 1)",
     "data.val_size": "[1, inf)",
     "data.test_fraction": "(0, 1)",
+    "data.zca_epsilon": "(0, inf)",
     "data.split_seed": "[0, 9007199254740992]",
     "data.crop_padding": "[0, inf)",
     "data.cutout_size": "[1, inf)",
@@ -81,6 +82,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.crop_padding": IMAGE_KINDS,
     "data.cutout_size": IMAGE_KINDS,
     "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
+    "data.preprocess": IMAGE_KINDS,
+    "data.zca_epsilon": IMAGE_KINDS,
     "data.resize": ("image_folder",),
     "data.classes": ("image_folder",),
     "data.dimension": ("ones",),

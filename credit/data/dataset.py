@@ -8,11 +8,12 @@ In this order, each with its own random stream; `split_seed` is an option, and n
    `split_seed`: as an option it is the same for all seeds, so that their runs are selected on the same examples); with
    ``val_split=last`` the last ones as stored;
 4. label noise touches the training part only (seed `noise.seed`, else the run's);
-5. normalisation is fitted on the training part.
+5. preprocessing and normalisation are fitted on the training part. Preprocessed images are held as they come out where they fit
+   (`KEPT`), before any augmentation; else every batch is preprocessed anew.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,9 +26,14 @@ from credit.data.files import Arrays
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
 from credit.data.parts import check_options, part_places, part_sizes
+from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
 from credit.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
+
+KEPT = 2**28
+"""Numbers up to which the preprocessed images of all parts are held (1 GiB as float32)."""
+_AT_ONCE = 2**22  # numbers preprocessed at a time
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Spec:
 
 @dataclass
 class Split:
-    """Examples uint8 (N, C, H, W) or float32 (N, F) and labels int64 (N,), both on the training device."""
+    """Examples uint8 (N, C, H, W), preprocessed float32 (N, C, H, W) or float32 (N, F), and labels int64 (N,), all on the
+    training device."""
 
     x: Tensor
     y: Tensor
@@ -70,7 +77,9 @@ class Data:
         names: one a class.
         digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it, and where
             the set is drawn (ones), so is the split seed.
-        normalizer: fitted on the training part.
+        normalizer: from examples as they are held to what the network gets; fitted on the training part.
+        preprocess, zca_epsilon: as of the options.
+        notes: what a user must know of it.
         noise: the noise that was made.
         noise_seed: the seed it was made from.
         split_seed: the seed that limits and splits were made from.
@@ -84,11 +93,14 @@ class Data:
     corrupted: Tensor
     names: list[str]
     digest: str
-    normalizer: Normalizer
+    normalizer: Normalizer | Preprocessing | Stored
     normalize: str
     noise: NoiseConfig
     noise_seed: int
     split_seed: int
+    preprocess: str = "none"
+    zca_epsilon: float | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def classes(self) -> int:
@@ -101,7 +113,7 @@ class Data:
         return tuple(self.train.x.shape[1:])
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Return stored examples normalised, float32 of the same shape, not augmented."""
+        """Return examples as they are held, preprocessed and normalised, float32 of the same shape, not augmented."""
         return self.normalizer(x)
 
     def split(self, name: str) -> Split:
@@ -128,6 +140,8 @@ class Data:
             "split_seed": self.split_seed,
             "digest": self.digest,
             "normalize": self.normalize,
+            "preprocess": self.preprocess,
+            **({} if self.zca_epsilon is None else {"zca_epsilon": self.zca_epsilon}),
             "noise": self.noise.kind,
             "noise_rate": self.noise.rate,
             "noise_seed": self.noise_seed,
@@ -208,7 +222,8 @@ class _Read:
         self.x = [arrays.x_train, arrays.x_test]
         self.y = torch.cat([arrays.y_train, arrays.y_test])
         self._taken: list[tuple[Tensor, Tensor]] = []
-        self._fitted: list[tuple[Tensor, Normalizer]] = []
+        self._fitted: list[tuple[Tensor, Normalizer | Preprocessing]] = []
+        self._made: list[tuple[Tensor, Preprocessing, Tensor]] = []
 
     def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int) -> Data:
         """Return one seed's data; `cfg.split_seed` is a number."""
@@ -216,21 +231,28 @@ class _Read:
         train, val, test = part_places(cfg, self.arrays)
         clean = self.y[train]
         noisy = add_noise(clean, noise, len(self.arrays.names), seed)
-        examples = self._examples(train)
+        parts = [self._examples(part) for part in (train, val, test)]
+        normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
+        if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
+            parts, normalizer = [self._preprocessed(part, normalizer) for part in parts], Stored()
+        told = note(cfg, len(train), tuple(parts[0].shape[1:]))
         return Data(
             kind=cfg.kind,
-            train=Split(examples, noisy.to(self.device)),
-            val=Split(self._examples(val), self.y[val].to(self.device)),
-            test=Split(self._examples(test), self.y[test].to(self.device)),
+            train=Split(parts[0], noisy.to(self.device)),
+            val=Split(parts[1], self.y[val].to(self.device)),
+            test=Split(parts[2], self.y[test].to(self.device)),
             clean_y=clean.to(self.device),
             corrupted=(noisy != clean).to(self.device),
             names=self.arrays.names,
             digest=self.digest,
-            normalizer=self._normalizer(cfg.normalize, examples),
+            normalizer=normalizer,
             normalize=cfg.normalize,
             noise=noise,
             noise_seed=seed if noise.seed is None else noise.seed,
             split_seed=cfg.split_seed,
+            preprocess=cfg.preprocess,
+            zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
+            notes=[] if told is None else [told],
         )
 
     def _examples(self, index: Tensor) -> Tensor:
@@ -262,10 +284,22 @@ class _Read:
             start, done = start + len(part), done + len(inside)
         return taken
 
-    def _normalizer(self, name: str, examples: Tensor) -> Normalizer:
+    def _normalizer(self, cfg: DataConfig, examples: Tensor) -> Normalizer | Preprocessing:
         for known, normalizer in self._fitted:
             if known is examples:
                 return normalizer
-        normalizer = self.arrays.storage.fit(name, examples)
+        normalizer = self.arrays.storage.fit(cfg, examples)
         self._fitted.append((examples, normalizer))
         return normalizer
+
+    def _preprocessed(self, examples: Tensor, fitted: Preprocessing) -> Tensor:
+        """Return the examples preprocessed; the same tensor for the same examples and fit."""
+        for known, by, made in self._made:
+            if known is examples and by is fitted:
+                return made
+        made = torch.empty(examples.shape, dtype=torch.float32, device=examples.device)
+        count = max(1, _AT_ONCE // examples[0].numel()) if len(examples) else 1
+        for start in range(0, len(examples), count):
+            made[start : start + count] = fitted(examples[start : start + count])
+        self._made.append((examples, fitted, made))
+        return made

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from credit.config.schema import DataConfig
-from credit.data import normalize
-from credit.data.normalize import Normalizer
+from credit.data import normalize, preprocess
+from credit.data.normalize import Columnwise, Normalizer
+from credit.data.preprocess import Preprocessing
 from credit.errors import UserError
 
 
@@ -29,8 +30,10 @@ class Images:
             shape: (C, H, W).
 
         Raises:
-            UserError: ImageNet's colours on grey images, whitening of huge images, or a cutout that hides all of one.
+            UserError: ImageNet's colours on grey images, whitening of huge images, a cutout that hides all of one, or what
+                `credit.data.preprocess.check` refuses.
         """
+        preprocess.check(cfg, shape)
         if cfg.normalize == "imagenet" and shape[0] != 3:
             raise UserError(
                 f"data.normalize=imagenet with data={cfg.kind}: is the mean and spread of red, green and blue, but its images "
@@ -44,9 +47,11 @@ class Images:
                 f"give less, for example {max(1, min(shape[1:]) // 4)}"
             )
 
-    def fit(self, name: str, x: Tensor) -> Normalizer:
-        """Return the normalisation `name` fitted on training images."""
-        return normalize.fit(name, x, self.top)
+    def fit(self, cfg: DataConfig, x: Tensor) -> Normalizer | Preprocessing:
+        """Return preprocessing and normalisation fitted on training images (N, C, H, W)."""
+        if cfg.preprocess != "none":
+            return preprocess.fit(cfg, x, self.top)
+        return normalize.fit(cfg.normalize, x, self.top)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Rows:
         if cfg.augment:
             raise UserError(f"data.augment={cfg.augment} with data={cfg.kind}: is for images; write data.augment=[]")
 
-    def fit(self, name: str, x: Tensor) -> Normalizer:
-        """Return the normalisation `name` fitted on training rows."""
-        return normalize.fit_columns(name, x)
+    def fit(self, cfg: DataConfig, x: Tensor) -> Columnwise:
+        """Return the normalisation fitted on training rows (N, F)."""
+        return normalize.fit_columns(cfg.normalize, x)
 
 
 Storage = Images | Rows

@@ -22,7 +22,9 @@ UNSAID: dict[str, dict[str, Any]] = {
         "warm_rule": None, "warm_steps": None, "measure_first": 0, "fgsm_epsilon": [0.01],
         "stop_when": "never", "collapse_share": 0.5, "collapse_after": 5.0,
     },
-    "data": {"resize": None, "classes": None, "val_split": "stratified", "val_size": None},
+    "data": {
+        "resize": None, "classes": None, "val_split": "stratified", "val_size": None, "preprocess": "none", "zca_epsilon": 0.1,
+    },
     "rule": {"clip_unit": None, **YOUNGER_THAN_WARM_STARTS},
     "arch": {"zero_init_last": None, "init_std": None, "residual_gap": 0},
     "schedule": {"unit": "epochs", "initial_lr": 0.0, "decay_epochs": None},

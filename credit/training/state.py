@@ -68,7 +68,7 @@ class Training:
     def notes(self) -> list[str]:
         """What a user must know of the run's rules on this network."""
         weights = getattr(self.model, "weights_note", None)  # of a network that began with pretrained ones
-        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *self.rule.notes]
+        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *self.data.notes, *self.rule.notes]
 
     @property
     def epoch(self) -> float:

@@ -153,6 +153,7 @@ MANY = {
     "one split": DataConfig(batch_size=8),
     "own splits": DataConfig(batch_size=8, split_seed=None, test_fraction=0.2, normalize="zca"),
     "limits": DataConfig(batch_size=8, split_seed=None, limit_train=200, limit_test=50),
+    "whitened": DataConfig(batch_size=8, split_seed=None, test_fraction=0.2, preprocess="gcn_zca"),
     "all of it": DataConfig(batch_size=8, split_seed=None, val_fraction=0.0),
     "a table": DataConfig(kind="tabular", name="iris", batch_size=8, split_seed=None),
     "drawn": DataConfig(kind="ones", batch_size=8, split_seed=None, samples=200),
