@@ -12,6 +12,7 @@ from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
 from credit.models import build
 from credit.models.perturbative import Distribution, Perturbation, PerturbativeBlock
+from credit.rules.mapped import Mapped
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 
@@ -98,6 +99,20 @@ def test_backprop_of_the_plan_is_autograds(options: dict[str, Any]) -> None:
         # What a layer adds to whole maps, the norm above takes away again; everything else learns.
         dead = ".layer" in name and name.endswith(".bias")
         assert bool((expected[name].abs() > 1e-9 * largest).any()) != dead, name
+
+
+def test_replicas_in_one_step_keep_their_own_noise() -> None:
+    alone, together = ([network(depth=10, seed=seed).double() for seed in (0, 1)] for _ in range(2))
+    x = torch.randn(2, 6, 2, 9, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    y = torch.arange(12).reshape(2, 6) % 5
+    for model, images, labels in zip(alone, x, y, strict=True):
+        credit.rule("bp", model).step(images, labels)
+    both = Mapped([credit.rule("bp", model) for model in together])
+    both.step(x, y)
+    for at, (model, replica) in enumerate(zip(alone, together, strict=True)):
+        both.show_updates(at)
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(replica.get_parameter(name).grad, p.grad, rtol=1e-9, atol=1e-11)
 
 
 def test_nodes_are_activations_with_names_that_say_where_they_are() -> None:
