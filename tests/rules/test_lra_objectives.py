@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.rules import dual_nets, lra_objectives, nets, twins_lfp, twins_lra
+from tests.rules import dual_nets, lra_objectives, nets, twins_lra
 from tests.rules.dual_nets import backprop, network_of
 from tests.rules.lra_nets import Stacked
 from tests.rules.test_dual_objectives import apart
@@ -119,20 +119,20 @@ def test_blocks_with_branches(depth: int | None, inner: str) -> None:
 # --- synapses -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "stride", "pad"), [(3, 1, 1), (2, 2, 0), (1, 1, 0), (3, 2, 1)])
-def test_synapses_between_maps(size: int, stride: int, pad: int) -> None:
-    """<z, E e> = <M z, e>: carried as a transposed convolution; the product is its derivative by the weights."""
+@pytest.mark.parametrize(("size", "steps"), [(3, (1, 1)), (3, (2, 2)), (1, (1, 1)), (5, (3, 2)), (5, (2, 1))])
+def test_synapses_between_maps(size: int, steps: tuple[int, int]) -> None:
+    """Carried as the adjoint of a convolution; <z, E e> is bilinear, and the product is its derivative by the weights."""
     draw = torch.Generator().manual_seed(1)
-    z = torch.randn(1, 2, 5, 7, generator=draw, dtype=torch.float64).requires_grad_()
+    z = torch.randn(1, 2, 6, 7, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.randn(3, 2, size, size, generator=draw, dtype=torch.float64).requires_grad_()
-    sent = nn.functional.conv2d(z, weight, None, stride, pad)
+    sent = nn.functional.conv2d(z, weight, None, steps, size // 2)
     e = torch.randn(sent.shape, generator=draw, dtype=torch.float64)
-    made = Maps(twins_lfp.conv("E", weight.detach().numpy(), None, image(tuple(z.shape[1:])), stride, pad))
-    carried = made.carry(e.flatten().numpy())
-    assert z.detach().flatten().numpy() @ carried == pytest.approx(float((sent * e).sum().detach()), rel=1e-12)
+    made = Maps(weight.detach().numpy(), (2, 6, 7), image(tuple(sent.shape[1:])))
     backwards, grad = torch.autograd.grad((sent * e).sum(), (z, weight))
+    carried, flat = made.carry(e.flatten().numpy()), z.detach().flatten().numpy()
     close(torch.from_numpy(carried).reshape(z.shape), backwards, "E e")
-    close(torch.from_numpy(made.product(z.detach().flatten().numpy(), e.flatten().numpy())), grad, "product")
+    close(torch.from_numpy(made.product(flat, e.flatten().numpy())), grad, "product")
+    assert flat @ carried == pytest.approx(float((sent * e).sum().detach()), rel=1e-12)
 
 
 # --- what it comes close to ---------------------------------------------------------------------------------------------

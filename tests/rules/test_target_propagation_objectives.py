@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.rules import dual_nets, nets, target_objectives, twins_lfp, twins_lra, twins_target
+from tests.rules import dual_nets, nets, target_objectives, twins_lra, twins_target
 from tests.rules.dual_nets import network_of
 from tests.rules.lra_nets import Stacked
 from tests.rules.target_objectives import Map
@@ -121,7 +121,7 @@ def test_maps_between_feature_maps() -> None:
     weight = torch.randn(3, 2, 3, 3, generator=draw, dtype=torch.float64)
     c = torch.randn(2, generator=draw, dtype=torch.float64)
     u, g = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((1, 3, 2, 3), (1, 2, 4, 5)))
-    back = Back(twins_lra.Maps(twins_lfp.conv("V", weight.numpy(), None, (2, 4, 5), 2, 1)), c.numpy(),
+    back = Back(twins_lra.Maps(weight.numpy(), (2, 4, 5), (3, 2, 3)), c.numpy(),
                 np.repeat(np.arange(2), 20), "tanh")  # fmt: skip
     leaves = weight.requires_grad_(), c.requires_grad_()
     out = torch.tanh(nn.functional.conv_transpose2d(u, weight, c, 2, 1, (1, 0)))

@@ -20,7 +20,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from tests.rules import twins_lfp
 from tests.rules.twins import DERIVATIVE
 from tests.rules.twins_states import Array, Found, Network, above, predict, residual_of, value_of
 
@@ -107,23 +106,62 @@ class Dense(Synapse):
         return Dense(self.weight + by)
 
 
+@dataclass
 class Maps(Synapse):
-    """The transpose of a convolution's matrix M (units of j, units of i): <z, E e> = <M z, e>."""
+    """Between feature maps (channels, height, width): weights (channels of j, channels of i, k, k), shared among positions.
 
-    def __init__(self, convolution: twins_lfp.Weights) -> None:
-        self.convolution = convolution
+    d[c, y, x] is the sum of weight[n, c, a, b] e[n, v, w] over all with y = v t + a - k // 2 and x = w t + b - k // 2, t the step
+    that leads from one size to the other, in each direction its own.
+    """
+
+    weight: Array
+    target: tuple[int, int, int]
+    source: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        (_, height, width), (_, rows, columns) = self.target, self.source
+        steps = [
+            next(t for t in range(1, big + 1) if -(-big // t) == small)
+            for big, small in ((height, rows), (width, columns))
+        ]
+        reach = [size // 2 for size in self.weight.shape[2:]]
+        self.taps = [
+            (a, b, v, w, y, x)
+            for a, b, v, w in np.ndindex(*self.weight.shape[2:], rows, columns)
+            if 0 <= (y := v * steps[0] + a - reach[0]) < height and 0 <= (x := w * steps[1] + b - reach[1]) < width
+        ]
 
     def carry(self, e: Array) -> Array:
-        return np.asarray(self.convolution.matrix()[:, :-1].T @ e)
+        e, d = e.reshape(self.source), np.zeros(self.target)
+        for a, b, v, w, y, x in self.taps:
+            d[:, y, x] += self.weight[:, :, a, b].T @ e[:, v, w]
+        return d.ravel()
 
     def product(self, z: Array, e: Array) -> Array:
-        made, tap = np.zeros(self.convolution.weight.size), self.convolution.tap
-        np.add.at(made, tap[tap >= 0], np.outer(e, z)[tap >= 0])
-        return made.reshape(self.convolution.weight.shape)
+        z, e, made = z.reshape(self.target), e.reshape(self.source), np.zeros(self.weight.shape)
+        for a, b, v, w, y, x in self.taps:
+            made[:, :, a, b] += np.outer(e[:, v, w], z[:, y, x])
+        return made
 
     def moved(self, by: Array) -> Synapse:
-        old = self.convolution
-        return Maps(twins_lfp.Weights(old.name, old.weight + by, old.tap, old.bias, old.channel))
+        return Maps(self.weight + by, self.target, self.source)
+
+
+@dataclass
+class Everywhere(Synapse):
+    """A matrix (channels of i, units of j): every one of i's ``positions`` hears the same."""
+
+    weight: Array
+    positions: int
+
+    def carry(self, e: Array) -> Array:
+        return np.repeat(self.weight @ e, self.positions)
+
+    def product(self, z: Array, e: Array) -> Array:
+        return np.outer(z.reshape(-1, self.positions).sum(1), e)
+
+    def moved(self, by: Array) -> Synapse:
+        return Everywhere(self.weight + by, self.positions)
 
 
 Synapses = Mapping[Pair, Synapse]
