@@ -145,12 +145,12 @@ def logged_in(environment: Any) -> bool:
 
 
 def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested metrics as W&B's flat ``a/b`` names, without the empty ones."""
+    """Return nested metrics as W&B's flat ``a/b`` names, without empty ones and lists, which are for pictures."""
     out: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, dict):
             out.update(flat(value, f"{prefix}{key}/"))
-        elif value is not None:
+        elif value is not None and not isinstance(value, list):
             out[f"{prefix}{key}"] = value
     return out
 

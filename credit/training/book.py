@@ -95,6 +95,8 @@ class Book:
             run.stopped = collapse(trainer, run.best, row)
             if run.stopped:
                 found = (found or {}) | ending()
+            if not (run.ended or better):  # many numbers, and a report asks for these evaluations' alone
+                row.pop("confusion", None)
         if evaluated or found is not None:
             self.metrics.append(row | (found or {}))
         if evaluated:

@@ -1,4 +1,4 @@
-"""Measuring a network: accuracy, loss, per-class scores, and what it made of the wrong labels."""
+"""Measuring a network: accuracy, loss, scores by class and over classes, and what it made of the wrong labels."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from credit import outputs
 from credit.data import Data, evaluation
+from credit.training import scores
 
 
 class Running:
@@ -98,8 +99,10 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
 
     Returns:
         ``val_loss`` (of a probability: squared error), ``val_top1``, ``val_top5`` (more than five classes only) and the same
-        for ``test``; empty splits are left out. ``memorised`` and ``recovered``: the fraction of training examples with a wrong
-        label for which the network answers that label, and the true one.
+        for ``test``; empty splits are left out. ``test_precision``, ``test_recall`` and ``test_f1``, averaged over classes
+        (`credit.training.scores.macro`). ``confusion``, of no more than `credit.training.scores.SHOWN` classes: their names and,
+        under ``test``, a row a true class, how many examples got each answer. ``memorised`` and ``recovered``: the fraction of
+        training examples with a wrong label for which the network answers that label, and the true one.
     """
     out: dict[str, Any] = {}
     model.eval()
@@ -108,8 +111,8 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
             if len(getattr(data, name).y):
                 measures, predicted, y = _measure(model, evaluation(data, name, batch_size))
                 out.update({f"{name}_{key}": value for key, value in measures.items()})
-        if per_class and len(data.test.y):
-            out["per_class"] = per_class_scores(predicted, y, data.names)
+        if len(data.test.y):
+            out.update(_by_class(scores.confusion(predicted, y, data.classes), data.names, per_class))
         out.update(_wrong_labels(model, data, batch_size))
     model.train()
     return out
@@ -129,25 +132,6 @@ def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float
         measures, _, _ = _measure(model, evaluation(data, split, batch_size))
     model.train()
     return measures["top1"]
-
-
-def per_class_scores(predicted: Tensor, y: Tensor, names: list[str]) -> dict[str, dict[str, float]]:
-    """Return precision, recall and F1 of every class; 0 where a quotient has nothing below the line.
-
-    Args:
-        predicted: answers (N,), int64.
-        y: labels (N,), int64.
-        names: one name a class.
-    """
-    classes = len(names)
-    counts = torch.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes).double()
-    right = counts.diagonal()
-    precision = right / counts.sum(0).clamp(min=1)
-    recall = right / counts.sum(1).clamp(min=1)
-    f1 = 2 * right / (counts.sum(0) + counts.sum(1)).clamp(min=1)
-    rows = torch.stack([precision, recall, f1], dim=1).tolist()
-    keys = ("precision", "recall", "f1")
-    return {name: dict(zip(keys, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def float_dtype(model: nn.Module) -> torch.dtype:
@@ -172,6 +156,21 @@ def _measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tupl
     predicted, given = torch.cat(answers), torch.cat(labels)
     values = (torch.stack(sums).sum(0) / len(given)).tolist()
     return dict(zip(("loss", "top1", "top5"), values, strict=False)), predicted, given
+
+
+def _by_class(counts: Tensor, names: list[str], per_class: bool) -> dict[str, Any]:
+    """Return what the test part's confusion matrix (classes, classes) adds to an evaluation."""
+    out: dict[str, Any] = {
+        f"test_{key}": value for key, value in zip(scores.KEYS, scores.macro(counts).tolist(), strict=True)
+    }
+    if per_class:
+        rows = scores.by_class(counts).tolist()
+        out["per_class"] = {
+            name: dict(zip(scores.KEYS, row, strict=True)) for name, row in zip(names, rows, strict=True)
+        }
+    if len(names) <= scores.SHOWN:
+        out["confusion"] = {"classes": names, "test": counts.tolist()}
+    return out
 
 
 def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, float]:

@@ -36,7 +36,10 @@ def test_mode_follows_the_config_then_the_environment_then_the_login(tmp_path):
 
 
 def test_nested_metrics_become_flat_names():
-    assert flat({"step": 1, "a": {"b": {"c": 2.0}, "d": None}, "e": None}) == {"step": 1, "a/b/c": 2.0}
+    assert flat({"step": 1, "a": {"b": {"c": 2.0}, "d": None}, "e": None, "f": {"g": [[1, 2]]}}) == {
+        "step": 1,
+        "a/b/c": 2.0,
+    }
 
 
 def test_rows_are_forwarded_once_through_cuts_and_restarts(tmp_path):

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import load
-from credit.training.evaluate import Running, evaluate, per_class_scores, with_fresh_statistics
+from credit.training import scores
+from credit.training.evaluate import Running, evaluate, with_fresh_statistics
 
 
 @pytest.fixture
@@ -65,16 +66,42 @@ def test_accuracies_and_loss_by_hand_whatever_the_batch_size(noisy_digits):
 def test_clean_labels_say_nothing_of_memorisation_and_few_classes_nothing_of_top5():
     data = load(DataConfig(batch_size=50, limit_train=200, val_fraction=0), NoiseConfig(), seed=0, device="cpu")
     got = evaluate(Recites(data.prepare(data.train.x), data.train.y), data, 100)
-    assert set(got) == {"test_loss", "test_top1", "test_top5"}  # and no val: it is empty
+    macro = {"test_precision", "test_recall", "test_f1"}
+    assert set(got) == {"test_loss", "test_top1", "test_top5", "confusion"} | macro  # and no val: it is empty
 
 
-def test_per_class_scores_equal_scikit_learns():
-    generator = torch.Generator().manual_seed(0)
-    y, predicted = torch.randint(0, 4, (200,), generator=generator), torch.randint(0, 3, (200,), generator=generator)
-    got = per_class_scores(predicted, y, ["a", "b", "c", "never answered"])
-    precision, recall, f1, _ = precision_recall_fscore_support(y, predicted, zero_division=0)
-    for row, scores in zip(got.values(), zip(precision, recall, f1, strict=True), strict=True):
-        assert list(row.values()) == pytest.approx(list(scores))
+@pytest.mark.parametrize(("classes", "answered"), [(4, 4), (4, 3), (5, 1), (2, 2)])
+def test_scores_equal_scikit_learns(classes, answered):
+    generator = torch.Generator().manual_seed(classes + answered)
+    y = torch.randint(0, classes, (200,), generator=generator)
+    predicted = torch.randint(0, answered, (200,), generator=generator)  # where fewer: some classes are never answered
+    counts = scores.confusion(predicted, y, classes)
+    assert counts.tolist() == confusion_matrix(y, predicted).tolist()
+    each = precision_recall_fscore_support(y, predicted, zero_division=0)[:3]
+    assert scores.by_class(counts).T.tolist() == [pytest.approx(list(one)) for one in each]
+    mean = precision_recall_fscore_support(y, predicted, average="macro", zero_division=0)[:3]
+    assert scores.macro(counts).tolist() == pytest.approx(list(mean))
+
+
+def test_a_class_that_never_occurs_is_in_no_mean_and_one_never_answered_has_precision_0():
+    y, predicted = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 0])
+    assert scores.macro(scores.confusion(predicted, y, 7)).tolist() == pytest.approx([0.25, 0.5, 1 / 3])
+    balanced = torch.tensor([[3, 1, 0], [2, 2, 0], [1, 0, 3]])  # as many of each class: recall is the accuracy
+    assert scores.macro(balanced)[1].item() == pytest.approx(8 / 12)
+
+
+def test_an_evaluation_says_how_each_class_was_answered(noisy_digits):
+    data = noisy_digits
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    got = evaluate(model, data, 64, per_class=True)
+    answers = model(data.prepare(data.test.x)).argmax(1)
+    assert got["confusion"] == {"classes": data.names, "test": confusion_matrix(data.test.y, answers).tolist()}
+    expected = precision_recall_fscore_support(data.test.y, answers, average="macro", zero_division=0)
+    assert [got["test_precision"], got["test_recall"], got["test_f1"]] == pytest.approx(list(expected[:3]))
+    by_class = precision_recall_fscore_support(data.test.y, answers, zero_division=0)
+    assert [row["recall"] for row in got["per_class"].values()] == pytest.approx(list(by_class[1]))
+    assert got["test_recall"] == pytest.approx(sum(row["recall"] for row in got["per_class"].values()) / 10)
 
 
 def test_running_statistics_are_means_over_examples():

@@ -142,6 +142,23 @@ def test_per_class_scores_on_request_stay_out_of_the_summary(config):
     assert "per_class" not in result["last"]
 
 
+def test_the_confusion_matrix_is_kept_of_the_last_evaluation_and_of_each_that_was_the_best(config):
+    cfg = config(trainer={"epochs": 6})
+    result = train(cfg, console=False)
+    rows, best = read_metrics(run_folder(cfg)), -1.0
+    for row in rows:
+        better = row["val_top1"] > best
+        best = max(best, row["val_top1"])
+        assert ("confusion" in row) == (better or row is rows[-1])
+        assert all(0 < row[f"test_{key}"] < 1 for key in ("precision", "recall", "f1"))
+    held = rows[-1]["confusion"]
+    assert sum(map(sum, held["test"])) == result["data"]["test_size"] and len(held["classes"]) == 10
+    right = sum(held["test"][i][i] for i in range(10))
+    assert right / result["data"]["test_size"] == pytest.approx(result["last"]["test_top1"])
+    assert "confusion" not in result["last"] and result["best"]["test_f1"] > 0
+    assert any("confusion" not in row for row in rows), "every evaluation was the best: give the run more epochs"
+
+
 def test_divergence_stops_the_run_naming_step_and_op(config, capsys):
     cfg = config("bp", optimizer={"lr": 1e30}, trainer={"epochs": 3})
     result = train(cfg)
