@@ -20,8 +20,11 @@ from torch import Tensor
 
 from credit.engine.blocks import Blocks
 from credit.engine.draws import Draws
+from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
+from credit.errors import UserError
 from credit.rules import synapses
+from credit.rules.aligning import Aligning
 from credit.rules.divergence import InferenceDiverged
 from credit.rules.lra_options import LraOptions, refuse_numbers, weights
 from credit.rules.registry import make, register
@@ -42,6 +45,8 @@ class LraRule(TargetedRule):
     Attributes:
         wiring: which node hears which.
         synapses: the maps from node to node, by the names of their weights; known from the first batch on.
+        hearers: how many nodes hear each one's error.
+        awaited: by part of the network (see `Blocks`), the nodes whose errors its sweep begins with.
     """
 
     OPTIONS = LraOptions
@@ -55,14 +60,25 @@ class LraRule(TargetedRule):
         depth = 1 if chosen.inner == "backprop" else chosen.depth
         self.wiring = wire(self.plan, chosen.skip_gap, chosen.wiring, depth, self.name)
         self.nodes = self.wiring.nodes
-        self._by_name = {op.name: op for op in self.nodes}
-        self.kappa = weights(chosen.kappa, [*self._by_name, OUTPUT], type(self.model).__name__)
-        self._refuse_flat()
+        self.by_name = {op.name: op for op in self.nodes}
+        self.kappa = weights(chosen.kappa, [*self.by_name, OUTPUT], type(self.model).__name__)
         self.blocks = Blocks(self.plan, self.nodes, self, inside=chosen.inner == "backprop")
+        self._refuse_flat()
         self.synapses: dict[str, synapses.Synapse] = {}
+        heard = [source for sources in self.wiring.sources.values() for source in sources]
+        self.hearers = {name: heard.count(name) for name in (*self.by_name, OUTPUT)}
+        at_slot = {self.start(name): name for name in (*self.by_name, OUTPUT)}
+        self.awaited = {at: [at_slot[slot] for slot in part.starts] for at, part in enumerate(self.blocks.parts)}
 
     def _refuse_flat(self) -> None:
-        """Refuse derivatives that are zero everywhere where errors have to pass them."""
+        """Refuse activations whose derivative is zero everywhere where errors would have to pass it."""
+        flat = next((op for op in self.plan.back if isinstance(op, Activate) and op.function.vjp is None), None)
+        if flat is not None:
+            raise UserError(
+                f"rule '{self.name}' would send errors through the derivative of {flat.args['name']} at '{flat.name}' in "
+                f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of its own: "
+                "rule.inner=local, with rule.depth=null and every node in the wiring"
+            )
 
     @property
     def own_settings(self) -> dict[str, float]:
@@ -81,7 +97,7 @@ class LraRule(TargetedRule):
         like = next(iter(self._params.values()))
         for target, sources in self.wiring.sources.items():
             for source in sources:
-                name = _name(target, source)
+                name = self.weight_name(target, source)
                 synapse = synapses.make(self.choices.synapses, shapes[target], shapes[source], name, self.name)
                 self.synapses[name] = synapse
                 drawn = torch.randn(synapse.shape, generator=generator(self.seed, name), dtype=torch.float64)
@@ -106,89 +122,29 @@ class LraRule(TargetedRule):
         logits = self.plan.forward(run, x)
         signal, loss = self.signal(logits if run.dtype is None else logits.float(), y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
-        errors, targets, updates = self._errors(run, signal)
-        kept = self._told(errors, targets, logits, y, run.batch) if self._keep_errors else (None, None)
-        starts = {self.blocks.start(op): errors[op.name] for op in self.nodes} | {self.plan.exit: errors[OUTPUT]}
-        del errors  # theirs are the sweep's to write over
-        workers = self.choices.workers if type(draws) is Draws else 1
-        updates |= self.blocks.sweep(run, starts, self, workers=workers)
-        reached = None if run.entry is None else run.entry * run.batch
-        return Computed(logits, loss, updates, sizes, run.stats, reached, None, *kept)
-
-    def _errors(self, run: Run, signal: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Return every node's error over B and its target, by name, and the synapses' updates.
-
-        Args:
-            run: after the forward pass.
-            signal: the loss's gradient at the logits, (B, classes), over B.
-        """
-        chosen, count = self.choices, run.batch
-        heard: dict[str, Tensor] = {}
-        errors = {OUTPUT: self._discrepancy(signal, OUTPUT, 1.0, count)}
-        targets: dict[str, Tensor] = {}
-        updates: dict[str, Tensor] = {}
-        for node in self.wiring.order:
-            h, z = self._values(run, self._by_name[node])
-            d: Tensor | None = None
-            for source in self.wiring.sources[node]:
-                name = _name(node, source)
-                sent = self.synapses[name].carry(self._weight(run, name), errors[source], run.overwrite)
-                d = sent if d is None else d + sent
-            assert d is not None
-            heard[node] = d
-            op = self._by_name[node]
-            targets[node] = op.function.value(torch.sub(h, d, alpha=chosen.beta * count), *op.options)
-            errors[node] = self._discrepancy(z - targets[node], node, 1 / count, 1.0)
-            if not self._keep_errors:
-                del targets[node]
-            for source in () if self._fixed else self.wiring.sources[node]:
-                updates |= self._learn(run, node, source, z, errors, heard)
-        if chosen.error_update.startswith("paper"):
+        aligning = Aligning(
+            self, run, keep=self._keep_errors, workers=self.choices.workers if type(draws) is Draws else 1
+        )
+        aligning.align(signal)
+        if self.choices.error_update.startswith("paper"):
             run.stats["inference.growth"] = self._growth(run).amax() * (GROWN / EXPLODED)
-        return errors, targets, updates
+        reached = None if run.entry is None else run.entry * run.batch
+        told = aligning.told(y, logits)
+        return Computed(logits, loss, aligning.updates, sizes, run.stats, reached, None, *told)
 
-    def _discrepancy(self, delta: Tensor, node: str, scale: float, unit: float) -> Tensor:
-        """Return the gradient of kappa (||delta||_p ^ q) / q over B (Eq. 2): with p = q = 2 and kappa = 1, delta over B.
+    def start(self, name: str) -> int:
+        """Return the slot that a node's own signal begins at."""
+        return self.plan.exit if name == OUTPUT else self.blocks.start(self.by_name[name])
 
-        Args:
-            delta: z - y, (B, ...), written over.
-            node: its name.
-            scale: what turns the gradient, which is homogeneous in delta for p = q = 2 alone, into one over B.
-            unit: what delta has to be multiplied with to be that of one sample.
-        """
-        p, q, kappa = self.choices.p, self.choices.q, self.kappa[node]
-        if p == q == 2:
-            return delta if scale * kappa == 1 else delta.mul_(scale * kappa)
-        delta = delta * unit
-        e = delta.sign() if p == 1 else delta.sign() * delta.abs().pow(p - 1)
-        if p != q:
-            size = torch.linalg.vector_norm(delta.flatten(1), p, dim=1).view(-1, *[1] * (delta.dim() - 1))
-            e = e * torch.where(size > 0, size.pow(q - p), 0.0)
-        return e.mul_(scale * kappa / unit)
+    def carry(self, run: Run, target: str, source: str, error: Tensor) -> Tensor:
+        """Return what an error of ``source`` (B, ...) comes to at ``target``."""
+        name = self.weight_name(target, source)
+        return self.synapses[name].carry(self._weight(run, name), error, run.overwrite)
 
-    def _learn(
-        self, run: Run, node: str, source: str, z: Tensor, errors: dict[str, Tensor], heard: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return the update of the synapse from ``source`` to ``node``."""
-        chosen, name = self.choices, _name(node, source)
-        synapse, factor = self.synapses[name], chosen.gamma
-        if chosen.error_update == "lra_e":
-            update = synapse.product(z, errors[source], run.overwrite)
-        elif chosen.error_update == "paper":
-            update, factor = synapse.product(heard[node], errors[source], run.overwrite), -factor * run.batch
-        elif source == OUTPUT:
-            return {name: torch.zeros_like(run.params[name])}
-        else:
-            update, factor = synapse.product(errors[node], heard[source], run.overwrite), -factor * run.batch
-        return {name: update if factor == 1 else update.mul_(factor)}
-
-    def _told(
-        self, errors: dict[str, Tensor], targets: dict[str, Tensor], logits: Tensor, y: Tensor, count: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return copies of errors and targets for `Step`: per sample, in order of execution."""
-        names = [*self._by_name, OUTPUT]
-        targets = targets | {OUTPUT: torch.nn.functional.one_hot(y, logits.shape[1]).to(logits.dtype)}
-        return {name: errors[name] * count for name in names}, {name: targets[name] for name in names}
+    @staticmethod
+    def weight_name(target: str, source: str) -> str:
+        """Return the name of a synapse's weight."""
+        return f"error.{target}.{source}"
 
     # ------------------------------------------------------------ synapses that explode
 
@@ -225,7 +181,3 @@ class LraRule(TargetedRule):
                 "as printed, adds to E what E itself sent, E <- E (I + lr gamma e e^T), which has no bound; write "
                 "rule.error_update=lra_e, or lower rule.error_lr",
             )
-
-
-def _name(target: str, source: str) -> str:
-    return f"error.{target}.{source}"

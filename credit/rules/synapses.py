@@ -110,7 +110,8 @@ class Shared(Synapse):
 class Transposed(Synapse):
     """Between feature maps: the adjoint of a convolution from the target to the source, E (source, target channels, k, k).
 
-    The stride is what leads from the target's size to the source's, the kernel the odd one from 3 that leaves no gaps.
+    The stride is what leads from the target's size to the source's, the kernel the least odd one, from 3 on, that
+    reaches every position of the target.
     """
 
     word: ClassVar[str] = "conv"
@@ -125,7 +126,7 @@ class Transposed(Synapse):
     @property
     def kernel(self) -> list[int]:
         """Its sizes."""
-        return [max(3, step | 1) for step in self.stride]
+        return [max(3, 2 * step - 1) for step in self.stride]
 
     @property
     def shape(self) -> tuple[int, ...]:

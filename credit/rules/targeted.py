@@ -75,7 +75,14 @@ class TargetedRule(Rule, Sweeper):
         run.overwrite = isinstance(draws, Draws)
         return run
 
-    def _values(self, run: Run, op: Activate) -> tuple[Tensor, Tensor]:
+    def drop(self, run: Run, op: Activate) -> None:
+        """Forget of a node's h and z what no derivative asks for."""
+        h, z = op.load(run)
+        passed = op.index in self.plan.cuts and self.plan.cuts[op.index]
+        keeps = op.function.keeps if passed else ""
+        op.save(run, (h if keeps == "input" else None, z if keeps == "output" else None))
+
+    def values(self, run: Run, op: Activate) -> tuple[Tensor, Tensor]:
         """Return a node's h and z, (B, ...), in the precision of targets."""
         h, z = op.pre(run), op.post(run)
         return (h, z) if run.dtype is None else (h.float(), z.float())
