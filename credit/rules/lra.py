@@ -76,8 +76,8 @@ class LraRule(TargetedRule):
         if flat is not None:
             raise UserError(
                 f"rule '{self.name}' would send errors through the derivative of {flat.args['name']} at '{flat.name}' in "
-                f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of its own: "
-                "rule.inner=local, with rule.depth=null and every node in the wiring"
+                f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of "
+                "its own: rule.inner=local, with rule.depth=null and every node in the wiring"
             )
 
     @property
