@@ -160,6 +160,7 @@ MEASURES = (
     "alignment",
     "descent",
     "drift",
+    "embedding",
     "fgsm",
     "inference",
     "lipschitz",
