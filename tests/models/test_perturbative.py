@@ -149,6 +149,7 @@ def test_stages_halve_and_the_stem_follows_the_image(
     ("shape", "classes", "masks", "perturbative", "conv", "noise"),
     [
         (CIFAR, 10, 160, 8_771_690, 69_775_530, 1_372_160),
+        (CIFAR, 10, 32, 361_706, 2_797_610, 274_432),
         (IMAGENET, 1000, 256, 24_449_768, 180_645_096, 6_723_584),
     ],
 )
