@@ -6,58 +6,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from credit.cli.jobs import Examined, cores, examine, failure, run_here, run_with, share
-from credit.cli.launchers import hydra_launcher, is_local, local_jobs, split_words
+from credit.cli.launchers import hydra_launcher, is_local, local_jobs
+from credit.cli.table_request import HELP, Request, read_request
 from credit.cli.train import take_folders
 from credit.cli.units import Group, Job, titles, told, units
 from credit.config.plugins import use_folders
 from credit.config.schema import RunConfig
-from credit.errors import UserError, nearest
+from credit.errors import UserError
 from credit.papers.job import Manifest, table_folder, write_manifest
 from credit.papers.runners import runner
-from credit.papers.spec import BUDGETS, Spec
+from credit.papers.spec import Spec
 from credit.records import read_result
 from credit.records.launcher import Outcome
 from credit.records.provenance import COMMAND, environment
-
-HELP = """\
-usage: credit table <paper>/<table> [budget=quick] [seeds=N] [settings] [launcher] [--dry-run] [--config-dir DIR]
-
-Run a published table's cells, skip those that are complete, and write the report: published beside measured, each
-claim with its verdict. The same command goes on where it was stopped.
-
-  budget=smoke|quick|paper      seconds, minutes on two CPU cores (the default), or as published
-  seeds=3                       runs a cell; the default is the budget's
-  replicas=auto|1               train a cell's seeds in one pass where that is faster (the default), or never
-  trainer.epochs=5 ...          any setting of credit-train, for every cell; the report says so
-  hydra.launcher.jobs=2         jobs at a time; the default is one a CPU core, or one where a GPU is used
-  hydra/launcher=submitit_slurm hydra.launcher.partition=gpu ...   another of Hydra's launchers
-  --dry-run                     say what would run and about how long it would take, and stop
-  --config-dir DIR              a folder with your own choices and tables (DIR/paper/<paper>/<table>.yaml)
-
-`credit table` alone lists the tables; `credit report <paper>/<table>` writes a report anew."""
 
 LOCAL_ORDER = ("trees", "gates", "shattering", "timing")
 """Runners whose jobs stay on this machine, after all training; `timing` must have the machine to itself."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
+class Work:
+    """A table's expansion: its manifest, its distinct jobs, and those of them that are not complete."""
 
-    table: str
-    budget: str
-    seeds: int | None
-    replicas: str
-    words: list[str]
-    hydra: list[str]
-    folders: list[str]
-    dry: bool
-
-    @property
-    def rest(self) -> list[str]:
-        """The words of the command that the table's expansion does not see."""
-        own = [] if self.replicas == "auto" else [f"replicas={self.replicas}"]
-        return [*own, *self.hydra, *(word for folder in self.folders for word in ("--config-dir", folder))]
+    manifest: Manifest
+    jobs: list[Job]
+    waiting: list[Job]
 
 
 def main(argv: list[str]) -> int:
@@ -70,39 +43,7 @@ def main(argv: list[str]) -> int:
     if not words:
         _list()
         return 0
-    return _run(_request(words, folders))
-
-
-def _request(words: list[str], folders: list[str]) -> Request:
-    names = [word for word in words if "=" not in word and not word.startswith("-")]
-    if bare := [word for word in names if "/" not in word and len(names) > 1]:
-        raise UserError(f"cannot read '{bare[0]}': settings are written key=value, for example trainer.epochs=3")
-    flags = [word for word in words if word.startswith("-")]
-    if unknown := [flag for flag in flags if flag != "--dry-run"]:
-        raise UserError(f"unknown flag '{unknown[0]}': {nearest(unknown[0], ['--dry-run', '--config-dir', '--help'])}")
-    if len(names) != 1:
-        given = ", ".join(names) or "none"
-        raise UserError(
-            f"one table at a time, by name, and {given} given: credit table lisp/fig3; `credit table` lists all"
-        )
-    settings, hydra = split_words([word for word in words if "=" in word and not word.startswith("-")])
-    own = {"budget": "quick", "seeds": "default", "replicas": "auto"}
-    for word in settings:
-        key, _, value = word.partition("=")
-        if key in own:
-            own[key] = value
-    if own["budget"] not in BUDGETS:
-        raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
-    if own["seeds"] != "default" and not (own["seeds"].isdecimal() and int(own["seeds"])):
-        raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
-    if own["replicas"] not in ("auto", "1"):
-        raise UserError(
-            f"replicas={own['replicas']}: auto trains a cell's seeds in one pass where that is faster, 1 never does; "
-            f"how many seeds a cell has is seeds=N"
-        )
-    rest = [word for word in settings if word.partition("=")[0] not in own]
-    seeds = None if own["seeds"] == "default" else int(own["seeds"])
-    return Request(names[0], own["budget"], seeds, own["replicas"], rest, hydra, folders, "--dry-run" in flags)
+    return _run(read_request(words, folders))
 
 
 def _list() -> None:
@@ -129,7 +70,6 @@ def _costs(name: str) -> str:
 
 
 def _run(asked: Request) -> int:
-    from credit.papers.expand import expand
     from credit.papers.load import load
 
     local = is_local(asked.hydra)
@@ -138,25 +78,52 @@ def _run(asked: Request) -> int:
         with hydra_launcher(asked.hydra, table_folder(asked.table, asked.budget)):
             pass  # refused here if at all, before anything is written
     spec = load(asked.table)
+    work = _expand(spec, asked)
+    found = _examine(spec, work, threads=share(parallel or cores()), elsewhere=not local)
+    parallel = parallel or (1 if found.gpu else cores())
+    total = _cost(work.waiting, found, parallel)
+    where = _count(parallel, "process") if local else f"one process like this machine's; given to {_name(asked.hydra)}"
+    print(_plan(spec, work, total, found, where), flush=True)
+    if asked.dry:
+        return 0
+    folder, some = write_manifest(work.manifest), bool(work.waiting)
+    started = time.perf_counter()
+    with environment(**{COMMAND: work.manifest.command}):
+        work, outcomes = _run_all(spec, asked, work, found, parallel)
+    if some and local:
+        print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
+    _write_report(spec, work.manifest, folder)
+    return _failures(work.jobs, outcomes)
+
+
+def _expand(spec: Spec, asked: Request) -> Work:
+    from credit.papers.expand import expand
+
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
     jobs = _jobs(manifest, most=1 if asked.replicas == "1" else None)
-    waiting = [job for job in jobs if not runner(job.runner).is_complete(job.folder)]
-    found = _examine(spec, manifest, waiting, threads=share(parallel or cores()), elsewhere=not local)
-    parallel = parallel or (1 if found.gpu else cores())
-    total = _cost(waiting, found, parallel)
-    where = _count(parallel, "process") if local else f"one process like this machine's; given to {_name(asked.hydra)}"
-    print(_plan(spec, manifest, jobs, waiting, total, found, where), flush=True)
-    if asked.dry:
-        return 0
-    folder = write_manifest(manifest)
-    started = time.perf_counter()
-    with environment(**{COMMAND: manifest.command}):
-        outcomes = _launch(waiting, found.grouped, parallel, asked.hydra, folder)
-    if waiting and local:
-        print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
-    _write_report(spec, manifest, folder)
-    return _failures(jobs, outcomes)
+    return Work(manifest, jobs, [job for job in jobs if not runner(job.runner).is_complete(job.folder)])
+
+
+def _run_all(
+    spec: Spec, asked: Request, work: Work, found: Examined, parallel: int
+) -> tuple[Work, dict[Path, Outcome]]:
+    """Run what is left: trials first, which choose settings, then the cells' runs and what is timed beside them.
+
+    Runs whose trials failed are left: with which settings they are to be made nobody knows.
+    """
+    folder = table_folder(asked.table, asked.budget)
+    ended: dict[Path, Outcome] = {}
+    trials = {job.path() for job in work.manifest.trials}
+    if tried := [job for job in work.waiting if job.folder in trials]:
+        print(f"first the {_count(len(tried), 'trial')} by which settings are chosen", flush=True)
+        ended |= _launch(tried, found.grouped, parallel, asked.hydra, folder)
+        work = _expand(spec, asked)
+        write_manifest(work.manifest)
+        found = _examine(spec, work, threads=share(parallel), elsewhere=not is_local(asked.hydra), measure=False)
+    unknown = {job.path() for job in work.manifest.jobs if work.manifest.is_open(job)} | trials
+    ready = [job for job in work.waiting if job.folder not in unknown]
+    return work, ended | _launch(ready, found.grouped, parallel, asked.hydra, folder)
 
 
 def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
@@ -165,9 +132,10 @@ def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
     from credit.config.overrides import rewrite
 
     jobs: dict[Path, Job] = {}
-    for job in manifest.jobs:
+    for job in manifest.all_jobs():
         repeat = " ".join(f"{key}={value}" for key, value in job.repeat.items())
-        title = f"{job.row}/{job.column} {repeat}".strip()
+        tried = f" candidate {job.options['candidate'] + 1}" if "candidate" in job.options else ""
+        title = f"{job.row}/{job.column}{tried} {repeat}".strip()
         words = tuple(rewrite(job.words))
         made = Job(title, check(job.config), job.path(), words, job.runner, job.options, most)
         if made.config.replicas != 1:
@@ -179,22 +147,22 @@ def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
     return list(jobs.values())
 
 
-def _examine(spec: Spec, manifest: Manifest, waiting: list[Job], *, threads: int | None, elsewhere: bool) -> Examined:
+def _examine(spec: Spec, work: Work, *, threads: int | None, elsewhere: bool, measure: bool = True) -> Examined:
     """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
     from credit.papers.expand import blamed
 
     def refusal(index: int, why: str) -> UserError:
-        job, held = waiting[index], runner(waiting[index].runner)
-        of = next(one for one in manifest.jobs if one.path() == job.folder)
+        job, held = work.waiting[index], runner(work.waiting[index].runner)
+        of = next(one for one in work.manifest.all_jobs() if one.path() == job.folder)
 
         def fails(config: RunConfig) -> None:
             # A reference made with the word in question would fail whatever the probed configuration is.
             own = {"reference": config.as_dict()} if "reference" in job.options else {}
             held.refuse(config, {**job.options, **own})
 
-        return blamed(spec, manifest, of, UserError(why), fails)
+        return blamed(spec, work.manifest, of, UserError(why), fails)
 
-    return examine(waiting, refusal, measure=True, threads=threads, elsewhere=elsewhere)
+    return examine(work.waiting, refusal, measure=measure, threads=threads, elsewhere=elsewhere)
 
 
 def _launch(
@@ -203,6 +171,8 @@ def _launch(
     """Run what is left: training where asked, then the comparators, then timings one by one."""
     ended: dict[Path, Outcome] = {}
     training = [job for job in waiting if job.runner not in LOCAL_ORDER]
+    now = {job.folder for job in training}
+    grouped = [group for group in grouped if all(job.folder in now for job in group.jobs)]
     if training and is_local(hydra):
         ended |= run_here(units(training, grouped, parallel), parallel)
     elif training:
@@ -229,14 +199,15 @@ def _cost(waiting: list[Job], found: Examined, parallel: int) -> float:
     return max(sum(shared) / parallel, max(shared, default=0.0)) + alone
 
 
-def _plan(
-    spec: Spec, manifest: Manifest, jobs: list[Job], waiting: list[Job], total: float, found: Examined, where: str
-) -> str:
+def _plan(spec: Spec, work: Work, total: float, found: Examined, where: str) -> str:
+    manifest, jobs, waiting = work.manifest, work.jobs, work.waiting
     cells = len({(job.row, job.column) for job in manifest.jobs})
     repeats = [f"{_count(manifest.seeds, 'seed')}"] + [f"{len(values)} {key}" for key, values in spec.repeat.items()]
     done = len(jobs) - len(waiting)
     text = f"{spec.name} at budget={manifest.budget}: {_count(len(jobs), 'job')} ({_count(cells, 'cell')}, "
-    text += f"{' x '.join(repeats)}), {done} already complete"
+    own = f" and {_count(len(manifest.trials), 'trial')}" if manifest.trials else ""
+    own += f" and {_count(len(manifest.costs), 'timing')}" if manifest.costs else ""
+    text += f"{' x '.join(repeats)}{own}), {done} already complete"
     if not waiting:
         return text
     unknown = sum(seconds is None for seconds in found.seconds)

@@ -132,6 +132,8 @@ class Collection:
     manifest: Manifest
     runs: dict[Cell, list[Run]]
     strays: int  # jobs of cells that the spec no longer has
+    costs: dict[Cell, list[Run]] = field(default_factory=dict)  # timings beside the runs
+    trials: list[Run] = field(default_factory=list)  # runs of the candidates that cells are tuned with
     _held: dict[tuple[Cell, str, str], dict[Repeat, float]] = field(default_factory=dict)
 
     def values(self, cell: Cell, name: str, accuracy: str | None = None) -> dict[Repeat, float]:
@@ -140,9 +142,12 @@ class Collection:
         key = (cell, name, mode)
         if key not in self._held:
             stand_in = self.stand_in(name)
+            if measure(name).of:
+                self._held[key] = self._lost(cell, measure(name).of, mode)
+                return self._held[key]
             found = (
                 (run.repeat, stand_in if stand_in is not None and run.status == "diverged" else run.number(name, mode))
-                for run in self.runs.get(cell, [])
+                for run in self._runs_of(cell, name)
             )
             self._held[key] = {repeat: value for repeat, value in found if value is not None}
         return self._held[key]
@@ -150,8 +155,24 @@ class Collection:
     def summary(self, cell: Cell, name: str, accuracy: str | None = None) -> Summary:
         """Return mean, spread and counts of a measure in a cell."""
         stand_in = self.stand_in(name)
-        status = dict(Counter(run.ending(name) if stand_in is None else run.status for run in self.runs.get(cell, [])))
+        runs = self._runs_of(cell, name) if self.has_number(cell, name) else []
+        status = dict(Counter(run.ending(name) if stand_in is None else run.status for run in runs))
         return summarise(self.values(cell, name, accuracy).values(), status, stand_in)
+
+    def has_number(self, cell: Cell, name: str) -> bool:
+        """Say whether a cell can have a measure: a difference from the row's `base` is only of rows with one."""
+        return not measure(name).of or bool(self.spec.rows[cell[0]].base)
+
+    def _runs_of(self, cell: Cell, name: str) -> list[Run]:
+        """Return the runs that have a measure of a cell: its own, or the timings beside them."""
+        return (self.costs if self.spec.costs and measure(name).timed else self.runs).get(cell, [])
+
+    def _lost(self, cell: Cell, name: str, mode: str) -> dict[Repeat, float]:
+        """Return by repeat what a cell has less than the same column has in the row's `base`."""
+        base = self.spec.rows[cell[0]].base
+        there = self.values((base, cell[1]), name, mode) if base else {}
+        here = self.values(cell, name, mode)
+        return {repeat: there[repeat] - here[repeat] for repeat in there if repeat in here}
 
     def stand_in(self, name: str) -> float | None:
         """Return what a diverged run counts as in a measure; None where it has no number."""
@@ -176,6 +197,12 @@ class Collection:
         for runs in self.runs.values():
             yield from runs
 
+    def beside(self) -> Iterable[Run]:
+        """Yield the trials and timings, which are no cell's own runs."""
+        yield from self.trials
+        for runs in self.costs.values():
+            yield from runs
+
     def marks(self) -> bool:
         """Say whether any run, or any published number, has one of `credit.papers.marks`."""
         printed = (entry for name in self.spec.measures for entry in self.spec.published_in(name).values())
@@ -198,7 +225,11 @@ def collect(spec: Spec, manifest: Manifest) -> Collection:
             strays += 1
     for found in runs.values():
         found.sort(key=lambda run: [_order(value) for _, value in run.repeat])
-    return Collection(spec, manifest, runs, strays)
+    costs: dict[Cell, list[Run]] = {}
+    for job in manifest.costs:
+        if (job.row, job.column) in runs:
+            costs.setdefault((job.row, job.column), []).append(Run(job))
+    return Collection(spec, manifest, runs, strays, costs, [Run(job) for job in manifest.trials])
 
 
 def summarise(values: Iterable[float], status: dict[str, int], stand_in: float | None = None) -> Summary:

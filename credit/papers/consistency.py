@@ -8,7 +8,8 @@ from credit.errors import UserError, nearest
 from credit.papers import angles, expression
 from credit.papers.measures import measure
 from credit.papers.nodes import refusal
-from credit.papers.spec import Claim, Column, Figure, Row, Spec, Words
+from credit.papers.spec import Claim, Column, Costs, Figure, Row, Spec, Words
+from credit.papers.tuning import check_tuning
 
 OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the command line"}
 """Settings that a table makes itself, and what to write instead."""
@@ -18,7 +19,7 @@ OPTIONS = {
     "trees": ("model", "params", "threads"),
     "gates": ("reach",),
     "shattering": ("lags",),
-    "timing": ("against",),
+    "timing": ("against", "seconds"),
 }
 """What a column's `options` may hold, by runner."""
 
@@ -27,6 +28,8 @@ _BY_RUNNER = {"gates": ("gates", "the factor by z"), "signals": ("shattering", "
 """Figures of what only one runner measures: which, and what they show."""
 
 _PRUNINGS = ("pruning", "pruning_by_layer")
+_OF_CLASSES = {"confusion": "the confusion matrix", "embedding": "t-SNE's points"}
+"""Figures without a measure, and what they show."""
 
 
 def check_spec(spec: Spec) -> None:
@@ -42,7 +45,13 @@ def check_spec(spec: Spec) -> None:
     _check_labels(spec, spec.columns.values(), "columns")
     for column in spec.columns.values():
         _check_options(spec, column)
+        _check_why(spec, column)
         _check_against(spec, column)
+    for row in spec.rows.values():
+        _check_base(spec, row)
+    if spec.costs is not None:
+        _check_costs(spec, spec.costs)
+    check_tuning(spec)
     for budget in spec.budgets.values():
         if not cells_of(spec, budget.rows, budget.columns):
             raise refusal(spec.file, budget.line, f"budgets.{budget.name}: no cell is in these rows and columns")
@@ -73,6 +82,8 @@ def check_measured(spec: Spec, name: str, line: int) -> None:
         key in ("trainer", *OVERLAYS) or (key == "trainer.measure" and "$" in value) for key, _, value in words
     )
     made = {found for key, _, value in words if key == "trainer.measure" for found in re.findall(r"\w+", value)}
+    if measure(name).of and not any(row.base for row in spec.rows.values()):
+        raise refusal(spec.file, line, f"{name} needs a row with a `base`, the row it is held against; no row has one")
     if diagnostic and diagnostic not in made and not hidden:
         text = f'{name} is measured by no run of the table: add "trainer.measure=[{diagnostic}]" to its `common`'
         raise refusal(spec.file, line, text)
@@ -111,6 +122,8 @@ def _all_words(spec: Spec) -> Iterable[Words]:
     yield from spec.cells.values()
     for budget in spec.budgets.values():
         yield from (budget.set, *budget.row_set.values(), *budget.column_set.values())
+        if budget.tune is not None:
+            yield from (*budget.tune.candidates, budget.tune.trials)
 
 
 def _check_word(spec: Spec, word: str, line: int) -> None:
@@ -124,6 +137,14 @@ def _check_word(spec: Spec, word: str, line: int) -> None:
         raise refusal(spec.file, line, f"'{word}': the repeats run through {key}, see `repeat`: keep one of the two")
 
 
+def _check_why(spec: Spec, column: Column) -> None:
+    if column.why and not column.rows:
+        text = (
+            f"columns.{column.name}.why says why rows lack the column, and all have it: name its rows, or leave it out"
+        )
+        raise refusal(spec.file, column.line, text)
+
+
 def _check_labels(spec: Spec, entries: Iterable[Row | Column], what: str) -> None:
     seen: dict[str, Row | Column] = {}
     for entry in entries:
@@ -131,6 +152,34 @@ def _check_labels(spec: Spec, entries: Iterable[Row | Column], what: str) -> Non
         if first is not entry:
             text = f"two {what} are labelled '{entry.label}', {first.name} and {entry.name}: give one another label"
             raise refusal(spec.file, entry.line, text)
+
+
+def _check_base(spec: Spec, row: Row) -> None:
+    if not row.base:
+        return
+    text = f"rows.{row.name}.base: "
+    if row.base not in spec.rows:
+        raise refusal(spec.file, row.line, f"{text}unknown row '{row.base}': {nearest(row.base, spec.rows)}")
+    if spec.rows[row.base].base or row.base == row.name:
+        raise refusal(spec.file, row.line, f"{text}row '{row.base}' must be one without a base of its own")
+    for column in spec.columns:
+        if spec.has(row.name, column) and not spec.has(row.base, column):
+            raise refusal(spec.file, row.line, f"{text}no cell {row.base}/{column} to hold {row.name}/{column} against")
+
+
+def _check_costs(spec: Spec, costs: Costs) -> None:
+    for row in costs.rows or spec.rows:
+        if not spec.has(row, costs.against):
+            text = (
+                f"costs: no cell {row}/{costs.against} to measure the row's others against: leave the row out in `rows`"
+            )
+            raise refusal(spec.file, costs.line, text)
+    others = [column for column in spec.columns.values() if column.runner != "train"]
+    if others:
+        text = (
+            f"costs: column '{others[0].name}' has the runner {others[0].runner}: only training is timed beside a table"
+        )
+        raise refusal(spec.file, costs.line, text)
 
 
 def _check_options(spec: Spec, column: Column) -> None:
@@ -251,6 +300,13 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
             raise refusal(
                 spec.file, figure.line, f"{text}column '{others[0]}' has no `runner: {runner}`, which measures one"
             )
+        return
+    if figure.kind in _OF_CLASSES:
+        if figure.measure is not None:
+            text += f"{figure.kind} always shows {_OF_CLASSES[figure.kind]}: leave `measure` out"
+            raise refusal(spec.file, figure.line, text)
+        if figure.kind == "embedding":
+            check_measured(spec, "embedding.neighbours", figure.line)
         return
     if figure.kind == "pruning":
         if figure.measure not in (None, *_PRUNINGS):

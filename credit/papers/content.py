@@ -8,6 +8,7 @@ from credit.papers.marks import LEGEND as LEGEND_OF_MARKS
 from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.quantities import Measure
+from credit.papers.summary import shown, summary, tuned
 from credit.papers.verdicts import HELD, LEGEND, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
 from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
@@ -19,6 +20,11 @@ _LABELS = {
     "smoke": "smoke budget: shows that it runs; its numbers say nothing about the paper.",
     "quick": "quick budget: tests the claims in small; not the published setting.",
     "paper": "paper budget: the published setting, as far as the paper gives it.",
+}
+_OWN_LABELS = {
+    "smoke": "smoke budget: shows that it runs; its numbers say nothing.",
+    "quick": "quick budget: small data and short training; what holds here need not hold at length.",
+    "paper": "paper budget: the whole comparison.",
 }
 _CLAIMS = {"smoke": ", judged only to show that it runs", "quick": ", tested in small", "paper": ""}
 _ACCURACIES = {
@@ -42,16 +48,21 @@ def content(
     spec = held.spec
     main, *others = spec.measures
     timing = measure(main).is_time
-    blocks: list[Block] = [Heading(spec.title, 1), Text(f"{spec.source}. Table `{spec.name}`."), *_box(held)]
-    blocks += _claims(held, judged, honest)
-    blocks += [Heading(_heading(measure(main)))] + _main_table(held, main)
-    for name in others:
-        if held.has(name) and (timing or not measure(name).is_time):
-            blocks += [Heading(_heading(measure(name))), *_other_table(held, name)]
-    if pictures:
-        blocks += [Heading("Pictures"), *pictures]
-    blocks += _settings(held)
+    source = f"{spec.source}. " if spec.source else "A comparison of this project's own; nothing of it is published. "
+    blocks: list[Block] = [Heading(spec.title, 1), Text(f"{source}Table `{spec.name}`."), *_box(held)]
+    drawn: list[Block] = [Heading("Pictures"), *pictures] if pictures else []
+    if spec.lines == "columns":
+        blocks += [*summary(held), *drawn, *_claims(held, judged, honest), *_every_measure(held)]
+    else:
+        blocks += _claims(held, judged, honest)
+        blocks += [Heading(_heading(measure(main)))] + _main_table(held, main)
+        for name in others:
+            if held.has(name) and (timing or not measure(name).is_time):
+                blocks += [Heading(_heading(measure(name))), *_other_table(held, name)]
+        blocks += drawn
+    blocks += tuned(held) + _settings(held)
     own = [name for name in others if measure(name).is_time and held.has(name) and not timing]
+    own = [] if spec.lines == "columns" else own
     grids = [block for name in own for block in (Heading(_heading(measure(name)), 3), *_other_table(held, name))]
     return blocks + times(held, grids) + provenance(held)
 
@@ -60,7 +71,8 @@ def _box(held: Collection) -> list[Block]:
     """Say which budget it was, what it cut, and how the runs ended."""
     manifest, cuts = held.manifest, held.manifest.cuts
     says = held.spec.budgets[manifest.budget].says
-    lines = [_LABELS[manifest.budget], f"{says} {plural(manifest.seeds, 'seed')} a cell; {runs_words(held)}."]
+    labels = _LABELS if held.spec.source else _OWN_LABELS
+    lines = [labels[manifest.budget], f"{says} {plural(manifest.seeds, 'seed')} a cell; {runs_words(held)}."]
     if manifest.words:
         lines.append(
             "Set on the command line for every cell: " + ", ".join(f"`{word}`" for word in manifest.words) + "."
@@ -125,6 +137,15 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     return [*blocks, *([Text(LEGEND_OF_MARKS, small=True)] if held.marks() else [])]
 
 
+def _every_measure(held: Collection) -> list[Block]:
+    """Return each measure's own table, folded."""
+    blocks: list[Block] = []
+    for name in held.spec.measures:
+        if held.has(name):
+            blocks.append(Fold(f"{_heading(measure(name))}, with spread", tuple(_other_table(held, name))))
+    return blocks
+
+
 def _epoch(held: Collection) -> str:
     """Say at which epoch the accuracy is taken; runs that hold nothing out have no best on validation, but their last."""
     last = {"last epoch": "the last epoch (nothing was held out to choose one by)"}
@@ -134,9 +155,15 @@ def _epoch(held: Collection) -> str:
 
 
 def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
-    """Return rows by columns as the paper prints them; `entry` says what stands in a cell."""
+    """Return rows by columns as the paper prints them, or columns by rows; `entry` says what stands in a cell."""
     spec = held.spec
     lines = []
+    if spec.lines == "columns":
+        for name in shown(held):
+            told = (entry((row, name)) if spec.has(row, name) else "" for row in spec.rows)
+            lines.append((spec.columns[name].label, *told))
+        head = ("", *(row.label for row in spec.rows.values()))
+        return Table(head, tuple(lines), "l" + "r" * len(spec.rows))
     for row in spec.rows:
         told = (entry((row, column)) if spec.has(row, column) else "" for column in spec.columns)
         lines.append((spec.rows[row].label, *told))
@@ -194,8 +221,9 @@ def _every_cell(held: Collection, name: str) -> Table:
 def _other_table(held: Collection, name: str) -> list[Block]:
     """Return a measure other than the main one; every cell with its difference where the paper prints numbers of it."""
     kind = measure(name)
+    across = len(held.spec.rows if held.spec.lines == "columns" else held.spec.columns)
     note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
-    if len(held.spec.columns) <= _MOST_COLUMNS:
+    if across <= _MOST_COLUMNS:
         return [_compared(held, name), *note]
     if held.spec.published_in(name):
         return [_every_cell(held, name), *note]

@@ -64,6 +64,20 @@ def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
     return cuts
 
 
+def tuning_cuts(spec: Spec, budget: Budget) -> list[Cut]:
+    """Return in what the tuning allowance differs."""
+    paper, here = _allowance(spec.budgets["paper"]), _allowance(budget)
+    return [Cut("tune", paper, here, "all cells")] if paper != here else []
+
+
+def _allowance(budget: Budget) -> str | None:
+    tune = budget.tune
+    if tune is None:
+        return None
+    trials = f", {' '.join(tune.trials.words)}" if tune.trials.words else ""
+    return f"{'; '.join(' '.join(words.words) for words in tune.candidates)}: {tune.seeds} run each{trials}"
+
+
 def where(cells: list[Cell], run: list[Cell]) -> str:
     """Return some of the cells that are run in the fewest words: all, rows, columns, or one by one."""
     chosen = set(cells)

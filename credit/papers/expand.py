@@ -9,11 +9,11 @@ from typing import Any
 from credit.config.compose import compose_each
 from credit.config.schema import RunConfig
 from credit.errors import UserError, nearest
-from credit.papers import cuts, layers
+from credit.papers import cuts, layers, tuning
 from credit.papers.consistency import cells_of
-from credit.papers.job import Cut, Job, Manifest
+from credit.papers.job import Choice, Cut, Job, Manifest
 from credit.papers.runners import runner
-from credit.papers.spec import BUDGETS, Budget, Spec, Words
+from credit.papers.spec import BUDGETS, NO_WORDS, Budget, Spec, Words
 from credit.records.folder import runs_root
 from credit.records.identity import run_hash
 
@@ -41,13 +41,15 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
     layers.check_user_words(spec, words)
     runs = _Runs(spec, repeats(spec, count))
     run_cells = cells_of(spec, here.rows, here.columns)
+    trials, choices = _tuned(spec, here, run_cells, words)
     if words:
         plain = {cell: layers.cell_words(spec, here, *cell) for cell in run_cells}
         layers.check_choices(spec, plain, words)
         _check_still_different(
             spec, runs, {cell: (plain[cell], runs.words(here, cell, words)) for cell in run_cells}, words
         )
-    jobs = [job for cell in run_cells for job in _jobs(spec, runs, here, cell, words)]
+    chosen = {(choice.row, choice.column): _candidate(here, choice) for choice in choices}
+    jobs = [job for cell in run_cells for job in _jobs(spec, runs, here, cell, words, chosen.get(cell, NO_WORDS))]
     return Manifest(
         table=spec.name,
         budget=budget,
@@ -56,6 +58,9 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
         command=_command(spec, budget, seeds, words),
         jobs=tuple(jobs),
         cuts=tuple(_cuts(spec, runs, here, run_cells, words, count)),
+        trials=tuple(trials),
+        choices=tuple(choices),
+        costs=tuple(_costs(spec, runs, here, run_cells, words)),
     )
 
 
@@ -102,7 +107,15 @@ def blamed(spec: Spec, manifest: Manifest, job: Job, error: UserError, fails: Ca
         error: the complaint, of a check that composing does not make.
         fails: that check; raises `UserError` for a run that cannot be made.
     """
-    words = layers.cell_words(spec, spec.budgets[manifest.budget], job.row, job.column, manifest.words)
+    budget = spec.budgets[manifest.budget]
+    tuned = NO_WORDS
+    if "candidate" in job.options and budget.tune is not None:
+        tuned = budget.tune.candidates[job.options["candidate"]] + budget.tune.trials
+    elif job in manifest.jobs:
+        choices = {(choice.row, choice.column): choice for choice in manifest.choices}
+        choice = choices.get((job.row, job.column))
+        tuned = NO_WORDS if choice is None else _candidate(budget, choice)
+    words = layers.cell_words(spec, budget, job.row, job.column, manifest.words, tuned)
     return layers.blame(spec, f"{job.row}/{job.column}", words, error, fails)
 
 
@@ -114,8 +127,8 @@ class _Runs:
         self._composed: dict[tuple[str, ...], list[RunConfig]] = {}
         self._choices: dict[tuple[str, ...], Any] = {}
 
-    def words(self, budget: Budget, cell: Cell, words: Sequence[str]) -> Words:
-        return layers.cell_words(self.spec, budget, *cell, words)
+    def words(self, budget: Budget, cell: Cell, words: Sequence[str], tuned: Words = NO_WORDS) -> Words:
+        return layers.cell_words(self.spec, budget, *cell, words, tuned)
 
     def of(self, words: Words, cell: Cell, only_first: bool = False) -> list[RunConfig]:
         """Return a cell's runs, one a repeat, or that of the first repeat alone."""
@@ -132,18 +145,68 @@ class _Runs:
         return held
 
 
-def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[str]) -> list[Job]:
-    row, column = cell
-    held = runs.words(budget, cell, words)
-    configs = runs.of(held, cell)
-    runs_by, against = spec.columns[column].runner, spec.columns[column].options.get("against")
-    references: list[RunConfig | None] = [None] * len(configs)
+def _tuned(spec: Spec, budget: Budget, cells: Sequence[Cell], words: Sequence[str]) -> tuple[list[Job], list[Choice]]:
+    """Return the trials that the cells' settings are chosen by, and what those that are over say."""
+    tune = budget.tune
+    if tune is None:
+        return [], []
+    runs = _Runs(spec, tuning.seeds(tune))
+    trials: dict[Cell, list[list[Job]]] = {}
+    choices = []
+    for cell in cells:
+        if not tuning.is_tuned(spec, budget, cell):
+            continue
+        of = tuning.source(tune, cell)
+        if of not in trials:
+            each = [runs.words(budget, of, words, candidate + tune.trials) for candidate in tune.candidates]
+            tuning.check_candidates(spec, tune, of, [runs.of(held, of)[0] for held in each], words)
+            trials[of] = [
+                _made(runs, of, held, "train", [{"candidate": index}] * tune.seeds) for index, held in enumerate(each)
+            ]
+        choices.append(tuning.choose(spec, cell, of, trials[of]))
+    return [job for each in trials.values() for jobs in each for job in jobs], choices
+
+
+def _candidate(budget: Budget, choice: Choice) -> Words:
+    """Return the settings a cell takes by its choice; before the trials are over those of the first candidate."""
+    return budget.tune.candidates[max(choice.chosen, 0)] if budget.tune is not None else NO_WORDS
+
+
+def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[str], tuned: Words) -> list[Job]:
+    column = spec.columns[cell[1]]
+    against = column.options.get("against")
+    options = [dict(column.options) for _ in runs.repeats]
     if against is not None:
-        reference = (row, str(against))
-        references = list(runs.of(runs.words(budget, reference, words), reference))
+        options = _beside(runs, budget, (cell[0], str(against)), words, options)
+    return _made(runs, cell, runs.words(budget, cell, words, tuned), column.runner, options)
+
+
+def _costs(spec: Spec, runs: _Runs, budget: Budget, cells: Sequence[Cell], words: Sequence[str]) -> list[Job]:
+    """Return the timings of the cells' steps, each against the same row's reference; settings that are tuned cost nothing."""
+    costs, jobs = spec.costs, []
+    if costs is None:
+        return []
+    options = {"against": costs.against, **({"seconds": costs.seconds} if costs.seconds else {})}
+    for cell in cells:
+        if not costs.rows or cell[0] in costs.rows:
+            first = _beside(runs, budget, (cell[0], costs.against), words, [options])
+            jobs += _made(runs, cell, runs.words(budget, cell, words), "timing", first)
+    return jobs
+
+
+def _beside(
+    runs: _Runs, budget: Budget, reference: Cell, words: Sequence[str], options: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a timing's options for each repeat, with the run it is measured beside."""
+    configs = runs.of(runs.words(budget, reference, words), reference)[: len(options)]
+    return [{**one, "reference": config.as_dict()} for one, config in zip(options, configs, strict=True)]
+
+
+def _made(runs: _Runs, cell: Cell, held: Words, runs_by: str, each: Sequence[dict[str, Any]]) -> list[Job]:
+    """Return a cell's jobs with these settings, one for the `options` of each repeat, perhaps of the first ones alone."""
+    row, column = cell
     jobs = []
-    for repeat, config, beside in zip(runs.repeats, configs, references, strict=True):
-        options = {**spec.columns[column].options, **({"reference": beside.as_dict()} if beside else {})}
+    for repeat, config, options in zip(runs.repeats, runs.of(held, cell), each, strict=False):
         folder = runner(runs_by).folder(config, options).relative_to(runs_root())
         jobs.append(
             Job(
@@ -165,7 +228,11 @@ def _cuts(spec: Spec, runs: _Runs, budget: Budget, cells: list[Cell], words: Seq
     for cell in cells:
         paper = runs.of(runs.words(spec.budgets["paper"], cell, ()), cell, only_first=True)
         pairs[cell] = (paper[0], runs.of(runs.words(budget, cell, words), cell)[0])
-    return [*cuts.size_cuts(spec, budget, seeds), *cuts.settings_cuts(pairs, tuple(runs.repeats[0]))]
+    return [
+        *cuts.size_cuts(spec, budget, seeds),
+        *cuts.tuning_cuts(spec, budget),
+        *cuts.settings_cuts(pairs, tuple(runs.repeats[0])),
+    ]
 
 
 def _check_still_different(

@@ -51,6 +51,31 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which candidate of the table's tuning a cell takes.
+
+    Attributes:
+        row, column: the cell.
+        of: the row whose trials decided it.
+        accuracies: each candidate's mean validation accuracy in per cent; None where a trial of it diverged or is not over.
+        ended: how many trials of each are over.
+        chosen: the best one's place, the first of equals; -1 where trials are not over.
+    """
+
+    row: str
+    column: str
+    of: str
+    accuracies: tuple[float | None, ...]
+    ended: tuple[int, ...]
+    chosen: int
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best candidate is the first or the last of three or more, so that another beyond it may be better."""
+        return len(self.accuracies) > 2 and self.chosen in (0, len(self.accuracies) - 1)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One table at one budget, expanded: what `credit table` writes and `credit report` reads."""
 
@@ -61,6 +86,18 @@ class Manifest:
     command: str
     jobs: tuple[Job, ...]
     cuts: tuple[Cut, ...] = field(default_factory=tuple)
+    trials: tuple[Job, ...] = field(default_factory=tuple)  # runs of the candidates that cells are tuned with
+    choices: tuple[Choice, ...] = field(default_factory=tuple)
+    costs: tuple[Job, ...] = field(default_factory=tuple)  # timings beside the cells' runs
+
+    def all_jobs(self) -> tuple[Job, ...]:
+        """Return every job: trials, the cells' runs, timings."""
+        return (*self.trials, *self.jobs, *self.costs)
+
+    def is_open(self, job: Job) -> bool:
+        """Say whether a cell's run waits for trials that choose its settings; until then it has the first candidate's."""
+        cell = (job.row, job.column)
+        return any(choice.chosen < 0 and (choice.row, choice.column) == cell for choice in self.choices)
 
 
 def table_folder(table: str, budget: str) -> Path:
@@ -90,11 +127,16 @@ def read_manifest(table: str, budget: str) -> Manifest:
             f"{table} was not run at budget={budget}: no {path}. Run it first: credit table {table} budget={budget}"
         )
     try:
-        jobs = [_part(Job, job) for job in _list(held, "jobs")]
-        cuts = [_part(Cut, cut) for cut in _list(held, "cuts")]
-        return _part(Manifest, {**held, "jobs": jobs, "cuts": cuts})
+        held = {key: [] for key in ("trials", "choices", "costs")} | held  # older ones do not have them
+        found: dict[str, list[Any]] = {
+            key: [_part(cls, one) for one in _list(held, key)] for key, cls in _LISTS.items()
+        }
+        return _part(Manifest, {**held, **found})
     except _DamagedError as damage:
         raise UserError(f"{path} is damaged ({damage}); {remedy}") from None
+
+
+_LISTS: dict[str, type] = {"jobs": Job, "cuts": Cut, "trials": Job, "choices": Choice, "costs": Job}
 
 
 class _DamagedError(Exception):

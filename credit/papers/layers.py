@@ -11,13 +11,18 @@ from credit.config.sources import NUMBER
 from credit.errors import UserError
 from credit.papers.consistency import OWN_KEYS
 from credit.papers.nodes import refusal
-from credit.papers.spec import Budget, Spec, Words
+from credit.papers.spec import NO_WORDS, Budget, Spec, Words
 
 _LENGTHS = {"trainer.epochs": "trainer.steps", "trainer.steps": "trainer.epochs"}
 
 
-def cell_words(spec: Spec, budget: Budget, row: str, column: str, words: Sequence[str] = ()) -> Words:
-    """Return a cell's settings, the stronger of two about the same thing kept; the command line's `words` have line 0."""
+def cell_words(
+    spec: Spec, budget: Budget, row: str, column: str, words: Sequence[str] = (), tuned: Words = NO_WORDS
+) -> Words:
+    """Return a cell's settings, the stronger of two about the same thing kept; the command line's `words` have line 0.
+
+    What is `tuned` goes before all of the table's.
+    """
     layers = (
         spec.common,
         spec.rows[row].set,
@@ -26,6 +31,7 @@ def cell_words(spec: Spec, budget: Budget, row: str, column: str, words: Sequenc
         budget.set,
         budget.row_set.get(row, Words()),
         budget.column_set.get(column, Words()),
+        tuned,
         Words(tuple(words), (0,) * len(words)),
     )
     return settle(sum(layers, Words()))

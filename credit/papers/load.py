@@ -14,13 +14,13 @@ from credit.papers import nodes, parts
 from credit.papers.consistency import check_measured, check_spec
 from credit.papers.nodes import Defaults, Part
 from credit.papers.published import also_of, grid_of, numbers_of, printing_of
-from credit.papers.spec import ACCURACIES, BUDGETS, TESTS, Spec
+from credit.papers.spec import ACCURACIES, BUDGETS, LINES, TESTS, Spec
 
 FOLDER = "paper"
-_NEEDED = ("title", "source", "measures", "accuracy", "split", "rows", "columns", "budgets")
+_NEEDED = ("title", "measures", "accuracy", "split", "rows", "columns", "budgets")
 _KEYS = (
-    *_NEEDED, "test", "settings", "contradictions", "common", "repeat", "cells", "printed", "published", "also_published",
-    "diverged", "claims", "figures",
+    *_NEEDED, "source", "test", "settings", "contradictions", "common", "repeat", "cells", "printed", "published", "also_published",
+    "diverged", "claims", "figures", "tune", "costs", "lines",
 )  # fmt: skip
 
 
@@ -73,11 +73,12 @@ def _spec(name: str, whole: Part) -> Spec:
     claims = tuple(parts.claim_of(part, rows) for part in top["claims"].items())
     repeat = {key: parts.repeat_of(key, part) for key, part in top["repeat"].entries().items()}
     printed = printing_of(top["printed"])
+    tune, claimed = parts.tuning_of(top["tune"], rows), [claim.name for claim in claims]
     return Spec(
         name=name,
         file=whole.file,
         title=top["title"].text(),
-        source=top["source"].text(),
+        source=top["source"].text() if top.has("source") else "",
         measures=tuple(parts.measure_of(part) for part in parts.filled(top["measures"])),
         accuracy=top["accuracy"].among(ACCURACIES, "word"),
         split=top["split"].text(),
@@ -93,6 +94,8 @@ def _spec(name: str, whole: Part) -> Spec:
         diverged=parts.diverged_of(top["diverged"]) if top.has("diverged") else None,
         claims=claims,
         figures=tuple(parts.figure_of(part, rows, columns) for part in top["figures"].items()),
-        budgets={key: parts.budget_of(key, budgets[key], rows, columns, [c.name for c in claims]) for key in BUDGETS},
+        budgets={key: parts.budget_of(key, budgets[key], rows, columns, claimed, tune) for key in BUDGETS},
         repeat=repeat,
+        costs=parts.costs_of(top["costs"], rows, columns) if top.has("costs") else None,
+        lines=top["lines"].among(LINES, "word") if top.has("lines") else LINES[0],
     )

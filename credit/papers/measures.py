@@ -19,7 +19,7 @@ from credit.papers.quantities import Measure, Result, Rows
 
 NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
-    "test_top5", "memorised", "recovered",
+    "test_top5", "test_precision", "test_recall", "test_f1", "memorised", "recovered",
 )  # fmt: skip
 """What a row of metrics.jsonl says in one number."""
 
@@ -93,6 +93,8 @@ _FED = (
     "wrong ones too under label noise"
 )
 
+_MACRO = "of each class by itself on the test part, averaged over classes, at the same epoch as the accuracy"
+
 MEASURES = {
     "accuracy": Measure(
         "test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1")), runs="found"
@@ -106,6 +108,9 @@ MEASURES = {
         note="of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
         runs="found",
     ),
+    "precision": q.on_test("precision", "test_precision", f"{_MACRO}; a class that is never answered counts as 0"),
+    "recall": q.on_test("recall", "test_recall", f"{_MACRO}; the accuracy, where all classes have as many test examples"),
+    "f1": q.on_test("F1", "test_f1", f"{_MACRO}: of each class the harmonic mean of its precision and recall"),
     "best_val_accuracy": Measure(
         "test accuracy, best epoch on validation",
         "%",
@@ -268,6 +273,24 @@ MEASURES = {
     ),
     "seconds_per_epoch": q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
     "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
+    "memory_ratio": Measure(
+        "peak memory of a step over the reference's",
+        "x",
+        2,
+        lambda result, rows, accuracy: result.get("memory_ratio"),
+        higher_is_better=False,
+        note="gradients included; parameters, the rule's own and the optimizer's not",
+        timed=True,
+    ),
+    "noise_loss": Measure(
+        "test accuracy lost to noise",
+        "points",
+        1,
+        lambda result, rows, accuracy: None,
+        higher_is_better=False,
+        note="the accuracy of the same seed in the row's `base` less its own",
+        of="accuracy",
+    ),
     "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
 }
 """Measures by name; `measure` also reads paths."""

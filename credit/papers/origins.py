@@ -28,9 +28,10 @@ def times(held: Collection, grid: list[Block]) -> list[Block]:
     if not lines:
         return []
     table = Table(("row", "column", "seconds an epoch", "seconds a run"), tuple(lines), "llrr")
-    says = Text(
-        f"All completed runs together: {total / 3600:.2f} hours of training. Other times are nowhere on this page."
-    )
+    beside = sum(run.number("total_seconds", "last") or 0.0 for run in held.beside())
+    more = f", trials and timings {beside / 3600:.2f} more" if beside else ""
+    rest = "" if held.spec.lines == "columns" else " Other times are nowhere on this page."
+    says = Text(f"All completed runs together: {total / 3600:.2f} hours of training{more}.{rest}")
     if measure(held.spec.measures[0]).is_time:
         says = Text(f"All completed runs together: {total / 3600:.2f} hours.")
     return [Heading("Times"), *grid, says, Fold("seconds of every cell", (table,))]
@@ -113,6 +114,8 @@ def runs_words(held: Collection) -> str:
     ]
     given_up = sum(bool(run.result and run.result.get("stopped")) for run in held.all())
     odd += [f"{given_up} of the complete ones given up"] if given_up else []
-    return f"{number(status.get('complete', 0), 0)} of {plural(total, 'run')} complete" + "".join(
-        f", {word}" for word in odd
-    )
+    text = f"{number(status.get('complete', 0), 0)} of {plural(total, 'run')} complete"
+    for what, runs in (("trial", held.trials), ("timing", [run for found in held.costs.values() for run in found])):
+        over = sum(run.status in ("complete", "diverged") for run in runs)
+        odd += [f"{over} of {plural(len(runs), what)} over"] if runs else []
+    return text + "".join(f", {word}" for word in odd)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from credit.config.schema import GROUPS
-from credit.errors import UserError
+from credit.errors import UserError, nearest
 from credit.papers.measures import measure
 from credit.papers.nodes import Defaults, Part, fields_of
 from credit.papers.runners import RUNNERS
@@ -16,10 +17,12 @@ from credit.papers.spec import (
     Claim,
     Column,
     Contradiction,
+    Costs,
     Diverged,
     Figure,
     Row,
     Setting,
+    Tuning,
     Words,
 )
 
@@ -63,15 +66,15 @@ def measure_of(part: Part) -> str:
 
 def row_of(name: str, part: Part) -> Row:
     """Return a row."""
-    held = fields_of(part, ("label", "x", "set"))
+    held = fields_of(part, ("label", "x", "set", "base"))
     label = held["label"].text() if held.has("label") else name
     x = held["x"].number() if held.has("x") else None
-    return Row(name, label, words_of(held["set"]), x, part.line)
+    return Row(name, label, words_of(held["set"]), x, part.line, held["base"].text() if held.has("base") else "")
 
 
 def column_of(name: str, part: Part, rows: dict[str, Row]) -> Column:
     """Return a column."""
-    held = fields_of(part, ("label", "set", "rows", "runner", "options"))
+    held = fields_of(part, ("label", "set", "rows", "why", "family", "runner", "options"))
     return Column(
         name=name,
         label=held["label"].text() if held.has("label") else name,
@@ -80,6 +83,8 @@ def column_of(name: str, part: Part, rows: dict[str, Row]) -> Column:
         runner=held["runner"].among(RUNNERS, "runner") if held.has("runner") else "train",
         options=held["options"].value() if held["options"].entries() else {},
         line=part.line,
+        why=held["why"].text() if held.has("why") else "",
+        family=held["family"].text() if held.has("family") else "",
     )
 
 
@@ -163,11 +168,57 @@ def _words_by(part: Part, valid: Collection[str], what: str) -> dict[str, Words]
     return found
 
 
+def tuning_of(part: Part, rows: dict[str, Row], whole: Tuning | None = None) -> Tuning | None:
+    """Return what every cell may try; a budget's own keys go before those of the `whole` table."""
+    if part.is_empty():
+        return whole
+    held = fields_of(part, ("set", "seeds", "like", "trials"), () if whole else ("set",))
+    given: dict[str, Any] = {"line": part.line}
+    if held.has("set"):
+        given["candidates"] = tuple(words_of(item) for item in held["set"].items())
+        if len(given["candidates"]) < 2:
+            raise held["set"].error(
+                f"{held['set'].what}: give two candidates or more, as [[optimizer.lr=0.1], [optimizer.lr=0.01]]"
+            )
+    if held.has("seeds"):
+        given["seeds"] = held["seeds"].whole()
+    if held.has("like"):
+        given["like"] = _like(held["like"], rows)
+    if held.has("trials"):
+        given["trials"] = words_of(held["trials"])
+    return replace(whole, **given) if whole else Tuning(**given)
+
+
+def _like(part: Part, rows: dict[str, Row]) -> dict[str, str]:
+    found = {}
+    for row, entry in part.entries().items():
+        if row not in rows:
+            raise entry.error(f"{part.what}: unknown row '{row}': {nearest(row, rows)}")
+        found[row] = entry.among(rows, "row")
+    for row, of in found.items():
+        if of in found:
+            told = "itself" if of == row else f"row '{of}', which takes that of another"
+            raise part.error(f"{part.what}: row '{row}' takes the choice of {told}: name a row that is tuned")
+    return found
+
+
+def costs_of(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> Costs:
+    """Return what is timed beside the runs."""
+    held = fields_of(part, ("against", "rows", "seconds"), ("against",))
+    seconds = held["seconds"].number(above=0) if held.has("seconds") else None
+    return Costs(held["against"].among(columns, "column"), held["rows"].all_among(rows, "row"), seconds, part.line)
+
+
 def budget_of(
-    name: str, part: Part, rows: dict[str, Row], columns: dict[str, Column], claims: Collection[str]
+    name: str,
+    part: Part,
+    rows: dict[str, Row],
+    columns: dict[str, Column],
+    claims: Collection[str],
+    tune: Tuning | None = None,
 ) -> Budget:
-    """Return a budget."""
-    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims")
+    """Return a budget; `tune` is what the whole table lets every cell try."""
+    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims", "tune")
     held = fields_of(part, known, ("says", "seeds"))
     only = fields_of(held["only"], ("rows", "columns"))
     kept, words = {}, {}
@@ -190,6 +241,7 @@ def budget_of(
         columns=kept["columns"],
         claims=_judged(held["claims"], claims) if held.has("claims") else None,
         line=part.line,
+        tune=tuning_of(held["tune"], rows, tune),
     )
 
 

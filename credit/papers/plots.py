@@ -20,8 +20,10 @@ from credit.papers.canvas import (
     marker_of,
     shown_in,
 )
+from credit.papers.classes import draw_confusion, draw_embedding
 from credit.papers.collect import Collection
 from credit.papers.courses import by_epoch, by_layer, by_place
+from credit.papers.families import draw_dots, draw_trade
 from credit.papers.measures import measure
 from credit.papers.shapes import draw_boxes, draw_depths, draw_pruning, draw_signals
 from credit.papers.spec import Figure
@@ -214,6 +216,10 @@ _KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
     "layer_steps": lambda figure, held: draw_depths(figure, held, "step"),
     "gates": _gates,
     "pruning": draw_pruning,
+    "confusion": draw_confusion,
+    "embedding": draw_embedding,
     "signals": draw_signals,
+    "dots": draw_dots,
+    "trade": draw_trade,
 }
 """How each of `credit.papers.spec.FIGURES` is drawn."""

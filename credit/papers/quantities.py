@@ -28,6 +28,8 @@ class Measure:
         runs: which runs have it: ``complete`` ones; ``found``: also one that diverged after a reasonable model, that model's
             (`credit.papers.marks`); ``over``: every run that is over.
         diagnostic: which one of ``trainer.measure`` finds it; empty: every run has it.
+        timed: it is of the runner ``timing``, so that in a table with `costs` their runs have it.
+        of: the measure of which it is what a cell has less than the same column in its row's `base`; empty: it is its own.
     """
 
     label: str
@@ -40,6 +42,8 @@ class Measure:
     note: str = ""
     runs: Literal["complete", "found", "over"] = "complete"
     diagnostic: str = ""
+    timed: bool = False
+    of: str = ""
 
 
 def honest(result: Result) -> float | None:
@@ -120,6 +124,19 @@ def share_of_row(label: str, key: str, higher_is_better: bool | None, note: str 
     )
 
 
+def on_test(label: str, key: str, note: str) -> Measure:
+    """Return the measure that is a share of the test examples at the epoch whose accuracy is asked for, a key of a row, in per cent."""
+    return Measure(
+        label,
+        "%",
+        1,
+        lambda result, rows, accuracy: accuracy_on_test(result, rows, accuracy, key),
+        lambda row: percent(row.get(key)),
+        note=note,
+        runs="found",
+    )
+
+
 def number_at(name: str, diagnostic: str) -> Measure:
     """Return the number at a path in a row, that of the last row that has it."""
     keys = name.split(".")
@@ -148,7 +165,13 @@ def percent(share: float | None) -> float | None:
 def time_number(label: str, unit: str, decimals: int, key: str) -> Measure:
     """Return the measure that is a time of the result, or its ratio."""
     return Measure(
-        label, unit, decimals, lambda result, rows, accuracy: result.get(key), higher_is_better=False, is_time=True
+        label,
+        unit,
+        decimals,
+        lambda result, rows, accuracy: result.get(key),
+        higher_is_better=False,
+        is_time=True,
+        timed=key == "time_ratio",
     )
 
 

@@ -29,6 +29,12 @@ _NOTES = {
     "layer_steps": "A line a layer: mean over repeats, at each of the first steps.",
     "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
     "pruning": "Smallest weights set to zero at the end of training. Line: mean over repeats, band: ± standard deviation.",
+    "dots": "Mean ± standard deviation over repeats, columns by family; hollow: with noise.",
+    "trade": "Mean over repeats against the median time of a step, both of one condition; named: what no other beats in both.",
+    "confusion": "Of each class's test images, the share in % that got each answer; all repeats together, at the last epoch where "
+    "the table's accuracy is the last's, else at the best on validation.",
+    "embedding": "t-SNE of what enters the last weighted layer, of the first repeat; in the corner, how many of the examples have as "
+    "nearest other one, by that representation itself, one of their own class.",
     "signals": "The first repeat's, divided by its largest absolute value over the inputs (max).",
 }
 

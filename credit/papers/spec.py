@@ -19,13 +19,18 @@ ACCURACIES = ("last", "best_val", "best_test")
 TESTS = ("welch", "paired")
 """How two cells' repeats are compared: as two samples, or difference by difference (same folds, same seeds)."""
 
+LINES = ("rows", "columns")
+"""What the lines of the report's tables are: the table's rows, or its columns, where these are many."""
+
 
 MOMENTS = ("mean", "spread")
 """What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
 
 
 FIGURES = (
-    "bars", "lines", "curves", "steps", "boxes", "layers", "layer_curves", "layer_steps", "gates", "pruning", "signals",
+    "bars", "lines", "curves", "steps", "boxes", "layers", "layer_curves", "layer_steps", "gates", "pruning",
+    "confusion", "embedding", "signals", "dots",
+    "trade",
 )  # fmt: skip
 """What a figure can be; see `Figure`."""
 
@@ -41,15 +46,22 @@ class Words:
         return Words(self.words + other.words, self.lines + other.lines)
 
 
+NO_WORDS = Words()
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a data set, a noise rate, an activation. `x` is its place on a numeric axis."""
+    """One line of the table: a data set, a noise rate, an activation. `x` is its place on a numeric axis.
+
+    `base` is the row that this one is held against by the measure ``noise_loss``: the same without noise; empty: none.
+    """
 
     name: str
     label: str
     set: Words = Words()
     x: float | None = None
     line: int = 0
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,8 @@ class Column:
 
     Attributes:
         rows: the only rows that have this column; empty: all.
+        why: in words, why the other rows do not have it.
+        family: what it is one of, for tables and pictures that put families together.
         runner: what runs its cells, a name of `credit.papers.runners`: ``train``, ``trees``, ``gates``, ``shattering``,
             ``timing``.
         options: what that runner takes besides a run's configuration.
@@ -70,6 +84,8 @@ class Column:
     runner: str = "train"
     options: dict[str, Any] = field(default_factory=dict)
     line: int = 0
+    why: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,8 @@ class Figure:
             by epoch), ``steps`` (by step), ``boxes`` (least, quartiles and largest of the repeats), ``layers`` (alignment by
             layer and epoch), ``layer_curves``, ``layer_steps`` (a line a layer, by epoch, or by each of the first steps),
             ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``signals`` (the signal at the
-            input by input).
+            input by input), ``confusion`` (which classes are taken for which), ``embedding`` (t-SNE of the top representation), ``dots`` (a line a column, by family; rows with a `base` hollow beside it), ``trade`` (a measure
+            against the time of a step).
         title: its heading.
         measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors,
             `signals` the signal; of `pruning` it is the diagnostic, ``pruning`` or ``pruning_by_layer``, of `layer_curves` and
@@ -171,6 +188,41 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What every cell may try before its seeds are run: the same candidates, the best of them on validation images.
+
+    Attributes:
+        candidates: settings, stronger than all of the table's; in the order of what they vary, so that the first and last are
+            the edges of what is tried.
+        seeds: how many runs a candidate, of seeds of their own.
+        like: rows whose cells take the choice of the same column in another row.
+        trials: settings of the candidates' runs alone, such as a shorter length.
+    """
+
+    candidates: tuple[Words, ...]
+    seeds: int = 1
+    like: dict[str, str] = field(default_factory=dict)
+    trials: Words = Words()
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Whose steps are timed and weighed beside the table's runs.
+
+    Attributes:
+        against: the column whose step is the unit.
+        rows: the only rows it is done in; empty: all.
+        seconds: how long a cell's rounds go on; None: as long as the runner ``timing`` goes by itself.
+    """
+
+    against: str
+    rows: tuple[str, ...] = ()
+    seconds: float | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Budget:
     """How much is run.
 
@@ -182,6 +234,7 @@ class Budget:
         row_set, column_set: settings by row or column, stronger than `set`.
         rows, columns: the only ones that are run; empty: all.
         claims: names of those it judges, the others needing longer training; None: all.
+        tune: what every cell may try; None: nothing is tuned.
     """
 
     name: str
@@ -195,6 +248,7 @@ class Budget:
     columns: tuple[str, ...] = ()
     claims: tuple[str, ...] | None = None
     line: int = 0
+    tune: Tuning | None = None
 
     def judges(self, claim: Claim) -> bool:
         """Say whether what is run can tell if a claim holds."""
@@ -207,7 +261,7 @@ class Spec:
 
     Attributes:
         name: ``<paper>/<table>``.
-        title, source: what it is called and where it stands.
+        title, source: what it is called and where it stands; no source: a comparison that no paper has.
         measures: names in `credit.papers.measures`, the main one (which the published numbers are) first.
         accuracy: which epoch's accuracy the paper reports, one of `ACCURACIES`.
         split: in words, the split the paper used and ours.
@@ -218,6 +272,8 @@ class Spec:
         also_published: the same of other measures, by their names.
         contradictions: what the paper says in two ways.
         diverged: what a diverged run counts as in the main measure; None: as no number.
+        costs: what is timed beside the runs; None: nothing.
+        lines: one of `LINES`.
     """
 
     name: str
@@ -241,6 +297,8 @@ class Spec:
     contradictions: tuple[Contradiction, ...] = ()
     diverged: Diverged | None = None
     also_published: dict[str, dict[tuple[str, str], Published]] = field(default_factory=dict)
+    costs: Costs | None = None
+    lines: str = LINES[0]
 
     def published_in(self, measure: str) -> dict[tuple[str, str], Published]:
         """Return the published numbers of a measure by (row, column); empty where there are none."""

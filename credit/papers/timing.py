@@ -24,7 +24,7 @@ WARM_UP = 3
 """Steps of each side that are not counted."""
 
 SECONDS, FEWEST, MOST = 10.0, 9, 400
-"""How long rounds are measured, and how many there are at least and at most."""
+"""How long rounds are measured where the options say nothing, and how many there are at least and at most."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
@@ -42,6 +42,7 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 
     for one in (config, _reference(options)):
         prepare(one)
+    _seconds(options)
 
 
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
@@ -51,7 +52,7 @@ def estimate(config: RunConfig, options: dict[str, Any]) -> float:
 
     both = [prepare(config), prepare(_reference(options))]
     pair = sum(measure(one).step for one in both)
-    return sum(start(one.spec) for one in both) + max(SECONDS, FEWEST * pair) + WARM_UP * pair
+    return sum(start(one.spec) for one in both) + max(_seconds(options), FEWEST * pair) + WARM_UP * pair
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``seconds_per_epoch`` and ``step_seconds`` (medians), ``time_ratio`` (median of the rounds' ratios to the
         reference), ``time_ratio_low`` and ``time_ratio_high`` (its quartiles), ``rounds``, ``reference`` (the same two
-        medians), and what every result has.
+        medians), ``memory_ratio`` (peak bytes of one of the rule's steps over the reference's, gradients included, parameters,
+        the rule's own and the optimizer's not), and what every result has.
     """
     import torch
 
@@ -87,8 +89,9 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
         for _ in range(WARM_UP):
             mine(probe)
             yours(probe)
-        a, b = _rounds(lambda: clocked(mine, probe), lambda: clocked(yours, probe))
+        a, b = _rounds(lambda: clocked(mine, probe), lambda: clocked(yours, probe), _seconds(options))
         result = _result(ours, theirs, a, b, time.perf_counter() - started)
+        result["memory_ratio"] = _peak(ours) / _peak(theirs)
         write_json(where / RESULT, result)
     return result
 
@@ -97,6 +100,14 @@ def _reference(options: dict[str, Any]) -> RunConfig:
     if not isinstance(options.get("reference"), dict):
         raise UserError("a timing cell needs a column to compare with: options: {against: <column>}")
     return check(options["reference"])
+
+
+def _seconds(options: dict[str, Any]) -> float:
+    """Return how long rounds are measured."""
+    seconds = options.get("seconds") or SECONDS
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise UserError(f"options: seconds={seconds}: how long rounds are measured, a number above 0")
+    return float(seconds)
 
 
 def _same_data(one: RunConfig, other: RunConfig) -> bool:
@@ -140,11 +151,23 @@ def _steps(run: "Training") -> Callable[[Any], None]:
     return step
 
 
-def _rounds(ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[list[float], list[float]]:
+def _peak(run: "Training") -> int:
+    """Return the peak of bytes of one step on a batch of the run's, gradients dropped before it."""
+    from credit.diagnostics.speed import peak_bytes
+    from credit.training.evaluate import float_dtype
+
+    run.optimizer.zero_grad(set_to_none=True)
+    batch = run.batches.at(run.step)
+    run.rule.position = run.step
+    held: list[Any] = []  # as the loop holds a step's outcome until it has read it
+    return peak_bytes(lambda x, y: held.append(run.rule.step(x, y)), batch.x.to(float_dtype(run.model)), batch.y)
+
+
+def _rounds(ours: Callable[[], float], theirs: Callable[[], float], seconds: float) -> tuple[list[float], list[float]]:
     """Return the seconds of each side's steps, round by round; who goes first changes every round."""
     a: list[float] = []
     b: list[float] = []
-    end = time.perf_counter() + SECONDS
+    end = time.perf_counter() + seconds
     while len(a) < FEWEST or (time.perf_counter() < end and len(a) < MOST):
         for into, clock in ((a, ours), (b, theirs)) if len(a) % 2 else ((b, theirs), (a, ours)):
             into.append(clock())

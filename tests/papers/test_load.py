@@ -114,7 +114,7 @@ WRONG = [
     # what is written, instead of what, the line it is found by, what is said
     ("colums:\n", "columns:\n", "colums:", "unknown key 'colums': did you mean 'columns'?"),
     ("  bp: {lable: BP,", "  bp: {label: BP,", "{lable", "unknown key 'lable' in columns.bp: did you mean 'label'?"),
-    ("", "source: nowhere\n", "title:", "'source' is missing from the file"),
+    ("", "split: the digits of scikit-learn\n", "title:", "'split' is missing from the file"),
     ("", "    says: The gap grows.\n", "- name: steeper", "'says' is missing in claims"),
     ("title: [a]", "title: Digits under noise", "title:", "title is a list: it must be text"),
     ("title:", "title: Digits under noise", "title:", "'title' is missing"),

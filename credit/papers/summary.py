@@ -1,0 +1,145 @@
+"""What the page of a table with `lines: columns` says first, one line a column: its measures, and why it lacks what it lacks."""
+
+from collections.abc import Iterable
+
+from credit.papers.blocks import Block, Fold, Heading, Table, Text
+from credit.papers.collect import Collection
+from credit.papers.measures import measure
+from credit.papers.tuning import keys_of, words_of
+from credit.papers.words import NOTHING, measured, number
+
+EDGE = "°"
+"""Behind a chosen candidate that is the first or last of those tried."""
+
+
+def summary(held: Collection) -> list[Block]:
+    """Return the table of all columns and measures; the main measure row by row, of the others each row's mean in one entry."""
+    spec = held.spec
+    main, *others = spec.measures
+    others = [name for name in others if held.has(name)]
+    rows = [row for row in spec.rows if any(cell[0] == row and runs for cell, runs in held.runs.items())]
+    best = {row: _best(held, row, main) for row in rows}
+    families = any(column.family for column in spec.columns.values())
+    lines = []
+    for column in shown(held):
+        entries = [_main_entry(held, row, column, best[row]) for row in rows]
+        line = [spec.columns[column].label, *([spec.columns[column].family] if families else []), *entries]
+        lines.append((*line, *(_each_row(held, column, name, rows) for name in others)))
+    labels = [spec.rows[row].label for row in rows]
+    head = ("", *(["family"] if families else []), *labels, *(_head(name) for name in others))
+    align = "l" * (1 + families) + "r" * (len(rows) + len(others))
+    return [Text(_says(held, main, others, rows)), Table(head, tuple(lines), align), *_notes(held, others)]
+
+
+def shown(held: Collection) -> list[str]:
+    """Return the columns that this budget runs, and those that no row has but that say why."""
+    run = {cell[1] for cell, runs in held.runs.items() if runs}
+    return [column for column in held.spec.columns if column in run]
+
+
+def _main_entry(held: Collection, row: str, column: str, best: float | None) -> str:
+    if not held.runs.get((row, column)):
+        return NOTHING
+    name = held.spec.measures[0]
+    found = held.summary((row, column), name)
+    text = measured(found, measure(name).decimals)
+    top = found.mean is not None and round(found.mean, measure(name).decimals) == best
+    return f"**{text}**" if top else text
+
+
+def _best(held: Collection, row: str, name: str) -> float | None:
+    kind = measure(name)
+    means = [held.summary(cell, name).mean for cell in held.runs if cell[0] == row]
+    known = [round(mean, kind.decimals) for mean in means if mean is not None]
+    if kind.higher_is_better is None or len(set(known)) < 2:
+        return None
+    return max(known) if kind.higher_is_better else min(known)
+
+
+def _rows_with(held: Collection, name: str, rows: Iterable[str]) -> list[str]:
+    """Return the rows in which any column has a measure, without those that are held against one that has it too."""
+    found = [row for row in rows if any(held.values(cell, name) for cell in held.runs if cell[0] == row)]
+    return [row for row in found if held.spec.rows[row].base not in found]
+
+
+def _each_row(held: Collection, column: str, name: str, rows: Iterable[str]) -> str:
+    """Return a measure's means in one entry: ``1.02 / 1.10 / 0.98``."""
+    means = [held.summary((row, column), name).mean for row in _rows_with(held, name, rows)]
+    if all(mean is None for mean in means):
+        return NOTHING
+    decimals = min(measure(name).decimals, 2 if measure(name).unit == "x" else 0 if measure(name).unit == "%" else 1)
+    return " / ".join(number(mean, decimals) for mean in means)
+
+
+def _head(name: str) -> str:
+    kind = measure(name)
+    return f"{kind.label}, {kind.unit}" if kind.unit else kind.label
+
+
+def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> str:
+    spec = held.spec
+    label = _head(main)
+    text = f"{label[0].upper() + label[1:]}: mean ± sample standard deviation over repeats, the best of each condition in bold."
+    for name in others:
+        told = [spec.rows[row].label for row in _rows_with(held, name, rows)]
+        if len(told) > 1:
+            text += f" {_head(name)}: {' / '.join(told)}."
+    return text
+
+
+def _notes(held: Collection, others: list[str]) -> list[Block]:
+    spec = held.spec
+    notes: list[Block] = []
+    if told := [f"{measure(name).label}: {measure(name).note}" for name in others if measure(name).note]:
+        notes.append(Text("; ".join(told) + ".", small=True))
+    lacking = [spec.columns[column] for column in shown(held) if spec.columns[column].why]
+    if lacking:
+        told = [
+            f"{column.label} not in {', '.join(spec.rows[row].label for row in spec.rows if row not in column.rows)}: {column.why}"
+            for column in lacking
+        ]
+        notes.append(Text("Not run: " + "; ".join(told)))
+    return notes
+
+
+def tuned(held: Collection) -> list[Block]:
+    """Return what every cell tried and took; nothing where the budget tunes nothing."""
+    spec = held.spec
+    tune = spec.budgets[held.manifest.budget].tune
+    own = {(choice.row, choice.column): choice for choice in held.manifest.choices if choice.of == choice.row}
+    if tune is None or not held.manifest.choices:
+        return []
+    names = words_of(tune)
+    like = "".join(
+        f" {spec.rows[row].label} takes the choice of {spec.rows[of].label}." for row, of in tune.like.items()
+    )
+    trials = f", with {', '.join(f'`{word}`' for word in tune.trials.words)}" if tune.trials.words else ""
+    says = f"Every cell tries the same {len(names)} candidates of {keys_of(tune)}: {'; '.join(names)}. {tune.seeds} "
+    says += (
+        f"run{'s' * (tune.seeds != 1)} each, of seeds of their own{trials}; the best on validation images, which test "
+    )
+    says += f"never sees, gives the cell's seeds their settings.{like}"
+    rows, columns = list(dict.fromkeys(row for row, _ in own)), list(dict.fromkeys(column for _, column in own))
+    lines = []
+    for column in columns:
+        entries = []
+        for row in rows:
+            choice = own.get((row, column))
+            if choice is None:
+                entries.append("")
+                continue
+            tried = " ".join("†" if value is None else f"{value:.1f}" for value in choice.accuracies)
+            if choice.chosen < 0:
+                entries.append(f"not yet\n{tried}")
+            else:
+                entries.append(f"{names[choice.chosen]}{EDGE * choice.at_edge}\n{tried}")
+        lines.append((spec.columns[column].label, *entries))
+    head = ("", *(spec.rows[row].label for row in rows))
+    edges = sum(choice.at_edge for choice in own.values())
+    legend = "Below each choice the validation accuracies of all candidates in %, in their order; † diverged."
+    legend += f" {EDGE}: the choice is the first or the last candidate, so that one beyond might be better ({edges} of {len(own)})."
+    return [
+        Heading("What was tuned"),
+        Text(says),
+        Fold("every choice", (Table(head, tuple(lines), "l" * len(head)), Text(legend, small=True))),
+    ]
