@@ -109,7 +109,7 @@ MEASURES = {
         runs="found",
     ),
     "precision": q.on_test("precision", "test_precision", f"{_MACRO}; a class that is never answered counts as 0"),
-    "recall": q.on_test("recall", "test_recall", f"{_MACRO}; the accuracy, where all classes have as many test examples"),
+    "recall": q.on_test("recall", "test_recall", f"{_MACRO}; the accuracy, where classes have equally many examples"),
     "f1": q.on_test("F1", "test_f1", f"{_MACRO}: of each class the harmonic mean of its precision and recall"),
     "best_val_accuracy": Measure(
         "test accuracy, best epoch on validation",

@@ -125,7 +125,7 @@ def share_of_row(label: str, key: str, higher_is_better: bool | None, note: str 
 
 
 def on_test(label: str, key: str, note: str) -> Measure:
-    """Return the measure that is a share of the test examples at the epoch whose accuracy is asked for, a key of a row, in per cent."""
+    """Return the measure that is a key of a row, a share, in per cent at the epoch whose accuracy is asked for."""
     return Measure(
         label,
         "%",

@@ -33,7 +33,7 @@ _NOTES = {
     "trade": "Mean over repeats against the median time of a step, both of one condition; named: what no other beats in both.",
     "confusion": "Of each class's test images, the share in % that got each answer; all repeats together, at the last epoch where "
     "the table's accuracy is the last's, else at the best on validation.",
-    "embedding": "t-SNE of what enters the last weighted layer, of the first repeat; in the corner, how many of the examples have as "
+    "embedding": "t-SNE of what enters the last weighted layer, of the first repeat; in the corner, how many examples have as "
     "nearest other one, by that representation itself, one of their own class.",
     "signals": "The first repeat's, divided by its largest absolute value over the inputs (max).",
 }

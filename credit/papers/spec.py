@@ -169,8 +169,9 @@ class Figure:
         kind: ``bars`` (published beside measured), ``lines`` (a measure against the rows' `x`), ``curves`` (a measure
             by epoch), ``steps`` (by step), ``boxes`` (least, quartiles and largest of the repeats), ``layers`` (alignment by
             layer and epoch), ``layer_curves``, ``layer_steps`` (a line a layer, by epoch, or by each of the first steps),
-            ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``signals`` (the signal at the
-            input by input), ``confusion`` (which classes are taken for which), ``embedding`` (t-SNE of the top representation), ``dots`` (a line a column, by family; rows with a `base` hollow beside it), ``trade`` (a measure
+            ``gates`` (factors by pre-activation), ``pruning`` (accuracy by weights pruned), ``confusion`` (which classes are
+            taken for which), ``embedding`` (t-SNE of the top representation), ``signals`` (the signal at the
+            input by input), ``dots`` (a line a column, by family; rows with a `base` hollow beside it), ``trade`` (a measure
             against the time of a step).
         title: its heading.
         measure: what is drawn; None: the table's main measure. `layers` always shows the alignment, `gates` the factors,
