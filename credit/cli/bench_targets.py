@@ -35,14 +35,16 @@ SHAPES = {
     "plain_conv_bn": (3, 32, 32),
     "cifar_resnet": (3, 32, 32),
     "vgg16": (3, 32, 32),
+    "perturbative_resnet": (3, 32, 32),
 }
 # Those that are not a kind of network at its defaults.
 SPECS: dict[str, dict[str, Any]] = {
     "lenet5_sigmoid": {"kind": "lenet5", "variant": "untied", "activation": "sigmoid"},
     "vgg16": {"kind": "vgg16", "norm": "none"},
+    "perturbative_resnet": {"kind": "perturbative_resnet", "depth": 10, "masks": 32},
 }
-# A step of VGG-16 takes so long that a larger batch would leave too few pairs.
-BATCHES = {"vgg16": 32}
+# A step of these takes so long that a larger batch would leave too few pairs.
+BATCHES = {"vgg16": 32, "perturbative_resnet": 32}
 FORWARD = "+schedule=fw+passes="
 
 GROUPS = (
@@ -70,6 +72,11 @@ GROUPS = (
     Group(("mlp", "lenet5"), {f"dp_adjoint{FORWARD}5": Target(2.7)}),
     Group(("mlp", "lenet5", "vgg16"), {f"dp_adjoint{FORWARD}16": Target(7.5)}),
     Group(("mlp", "lenet5"), {"eqprop": Target(), "eqprop+phases=3": Target()}),
+    Group(("mlp",), {"rec_lra": Target(1.2), "lra_e": Target(1.2), "tp": Target(5.0), "dtp": Target(5.0)}),
+    Group(  # and what sharing independent blocks among threads buys
+        ("perturbative_resnet",),
+        {"rec_lra+inner=backprop": Target(1.3), "rec_lra+inner=backprop+workers=2": Target()},
+    ),
 )
 TARGETS = {name: target for group in GROUPS for name, target in group.rules.items()}
 

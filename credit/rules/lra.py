@@ -172,7 +172,8 @@ class LraRule(TargetedRule):
         Raises:
             InferenceDiverged: saying why, and what to write instead.
         """
-        growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
+        with torch.no_grad():
+            growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
         at = int(growth.argmax())
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(
