@@ -162,7 +162,11 @@ def test_rules_are_measured_on_their_papers_networks() -> None:
     dual = ["dp", "dp_adjoint", "dp_adjoint+schedule=fw+passes=5", "dp_adjoint+schedule=fw+passes=16"]
     settled = ["eqprop", "eqprop+phases=3"]
     whole = [*others, *untied, *lfp, *dual, *settled]
-    assert bench.usual("mlp") == bench.usual("lenet5") == list(bench.TARGETS) == whole
+    blocks = ["rec_lra+inner=backprop", "rec_lra+inner=backprop+workers=2"]
+    targeted = ["rec_lra", "lra_e", "tp", "dtp"]
+    assert list(bench.TARGETS) == [*whole, *targeted, *blocks]
+    assert bench.usual("lenet5") == whole and bench.usual("mlp") == [*whole, *targeted]
+    assert bench.usual("perturbative_resnet") == ["bp", *blocks]
     assert bench.usual("lenet5_sigmoid") == ["bp", *untied]
     assert bench.usual("cifar_resnet") == others
     assert bench.usual("vgg16") == [
