@@ -115,7 +115,7 @@ def _write(axes: Any, matrix: list[list[float]]) -> None:
     """Write per cents into a confusion matrix's cells, without those that round to 0."""
     for i, line in enumerate(matrix):
         for j, value in enumerate(line):
-            if value >= 0.5:
+            if round(value):
                 axes.text(
                     j,
                     i,
