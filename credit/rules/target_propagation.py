@@ -19,78 +19,46 @@ import torch
 from torch import Tensor
 
 from credit.engine.blocks import Blocks, bottlenecks, learning
-from credit.engine.draws import Draws
-from credit.engine.ops.base import Op, Run
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Sweeper
 from credit.engine.stretch import Stretch
 from credit.errors import UserError
-from credit.rules import states, synapses
+from credit.rules import synapses
 from credit.rules.feedback_maps import FeedbackMap
 from credit.rules.outcome import Computed
-from credit.rules.registry import lookup, make, register
-from credit.rules.rule import Rule
-from credit.rules.target_propagation_options import (
-    TargetOptions,
-    refuse_flat,
-    refuse_network,
-    refuse_numbers,
-    refuse_probability,
-)
-
-OUTPUT = "output"
+from credit.rules.registry import make, register
+from credit.rules.target_propagation_options import TargetOptions, refuse_flat, refuse_network, refuse_numbers
+from credit.rules.targeted import OUTPUT, TargetedRule
 
 
 @register("rule", "target_propagation")
-class TargetPropagationRule(Rule, Sweeper):
+class TargetPropagationRule(TargetedRule):
     """Target propagation, difference target propagation and its parallel variant.
 
     Attributes:
         nodes: the activations that get targets, in order of execution.
         maps: the feedback maps, from the output down; empty until shapes are known.
-        keep_errors: whether steps tell ``Step.errors`` (z_l - t_l) and ``Step.targets``; settable.
     """
 
     OPTIONS = TargetOptions
-    awaits_shapes = True
     name = "target_propagation"
 
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: TargetOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         refuse_numbers(self.choices)
-        refuse_probability(self.output_kind, self.model, self.name)
+        self._begin()
         self.nodes = learning(self.plan, bottlenecks(self.plan))
         refuse_network(self.choices, self.plan, self.nodes, self.model, self.name)
-        self._node_at = {op.index for op in self.nodes}
         self._heard = self.nodes[-1] if self.choices.first_target == "penultimate" else None
         self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
         refuse_flat(self.plan, self.model, self.name, self._heard)
-        self._signal = lookup("signal", states.SIGNALS[self.choices.loss])()
-        self._keep_errors = False
         self.maps: list[FeedbackMap] = []
-
-    @property
-    def reference(self) -> dict[str, Any]:
-        """Backprop on the same loss."""
-        return states.reference(self.choices.loss)
 
     @property
     def own_settings(self) -> dict[str, float]:
         """The feedback maps' learning rate, where it is not the network's."""
         return {} if self.choices.feedback_lr is None else {"lr": self.choices.feedback_lr}
-
-    @property
-    def keep_errors(self) -> bool:
-        """Whether steps tell every node's target, and by how much its activation misses it; settable."""
-        return self._keep_errors
-
-    @keep_errors.setter
-    def keep_errors(self, wanted: bool) -> None:
-        if wanted and self._compiled is not None:
-            raise UserError(
-                f"rule '{self.name}' is compiled, and a compiled step does not tell its targets; make it without compile=True"
-            )
-        self._keep_errors = wanted
 
     @property
     def keep_input_signal(self) -> bool:
@@ -123,27 +91,22 @@ class TargetPropagationRule(Rule, Sweeper):
         super().prepare(x)
 
     def _make_maps(self, x: Tensor) -> list[FeedbackMap]:
-        buffers = {name: value.clone() for name, value in self._model_buffers().items()}
-        run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))
-        with torch.no_grad():
-            logits = self.plan.forward(run, x)
-        shapes = {op.out: tuple(run.held[op.index][1].shape[1:]) for op in self.nodes}
-        ends = [(op.name, op.out) for op in self.nodes[1:]]
+        shapes = self._shapes(x)
+        uppers = [(op.name, op.out) for op in self.nodes[1:]]
         if self.choices.first_target == "logits":
-            ends.append((OUTPUT, self.plan.exit))
-            shapes[self.plan.exit] = tuple(logits.shape[1:])
+            uppers.append((OUTPUT, self.plan.exit))
         made = []
-        for lower, (upper, slot) in zip(self.nodes, ends, strict=False):
+        for lower, (upper, slot) in zip(self.nodes, uppers, strict=False):
             where = f"feedback.{lower.name}.{upper}"
-            synapse = synapses.make(self.choices.synapses, shapes[lower.out], shapes[slot], where, self.name)
+            synapse = synapses.make(self.choices.synapses, shapes[lower.name], shapes[upper], where, self.name)
             made.append(FeedbackMap(lower, upper, Stretch(self.plan, lower.out, slot), synapse))
         return made[::-1]
 
     # ------------------------------------------------------------ the step
 
-    def holds(self, op: Op) -> tuple[bool, bool]:
-        """The nodes' values."""
-        return False, op.index in self._node_at
+    def keeps(self, op: Activate) -> set[str]:
+        """A node's z, and what derivatives need."""
+        return {op.function.keeps, "output"} if op in self.nodes else {op.function.keeps}
 
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         """Leave the signal as it is."""
@@ -151,22 +114,18 @@ class TargetPropagationRule(Rule, Sweeper):
             run.stats[op.name] = signal.square().mean().sqrt() * run.batch
         return signal
 
-    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
-        run = self.plan.run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
-        return run
-
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
-        found = {op.name: run.held[op.index][1] for op in self.nodes} | {OUTPUT: logits}
+        found = {op.name: op.post(run) for op in self.nodes} | {OUTPUT: logits}
         updates: dict[str, Tensor] = {}
         for one in self.maps:  # before the sweeps drop what the forward pass has kept
             updates |= one.learn(self.choices, run, x, found[one.lower.name], found[one.upper])
-        found = {name: _full(value, self.dtype) for name, value in found.items()}
-        signal, loss = self._signal(found[OUTPUT], y)
+        if run.dtype is not None:
+            found = {name: value.float() for name, value in found.items()}
+        signal, loss = self.signal(found[OUTPUT], y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         errors = self._first(run, signal, updates)
         self._send(run, found, errors)
@@ -175,9 +134,8 @@ class TargetPropagationRule(Rule, Sweeper):
         if OUTPUT in errors:
             starts[self.plan.exit] = errors[OUTPUT] * share
         for name, update in self._blocks.sweep(run, starts, self).items():
-            updates[name] = (
-                updates[name] + update if name in updates else update
-            )  # a parameter of the head's and a layer's
+            # One that the head and a layer share has two.
+            updates[name] = updates[name] + update if name in updates else update
         done = Computed(logits, loss, updates, sizes, run.stats)
         if self._keep_errors:
             done.errors = {name: errors[name] for name in found if name in errors}
@@ -206,8 +164,3 @@ class TargetPropagationRule(Rule, Sweeper):
             target = one.answer(run, own, above - errors[one.upper]).value
             here = one.answer(run, own, above).value if self.choices.difference else found[one.lower.name]
             errors[one.lower.name] = here - target
-
-
-def _full(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return states in full precision where weighted ops compute in less."""
-    return value if dtype is None else value.float()

@@ -9,7 +9,6 @@ from torch import nn
 
 from credit.engine.blocks import hidden
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
 from credit.errors import UserError
 from credit.rules.rule import SharedOptions
@@ -83,24 +82,9 @@ def refuse_numbers(chosen: TargetOptions) -> None:
         )
 
 
-def refuse_probability(output: str, model: nn.Module, rule: str) -> None:
-    """Refuse a network whose output is one probability."""
-    if output != "logits":
-        raise UserError(
-            f"rule '{rule}' makes targets from the loss of logits, one a class, but {type(model).__name__} returns one number, the "
-            "probability of class 1: use a network that returns logits, or rule=bp"
-        )
-
-
 def refuse_network(chosen: TargetOptions, plan: Plan, nodes: Sequence[Activate], model: nn.Module, rule: str) -> None:
     """Refuse a network without activations for targets to be at; called before the plan is cut."""
-    units = next((op for op in plan.ops if isinstance(op, Lif)), None)
     name = type(model).__name__
-    if units is not None:
-        raise UserError(
-            f"rule '{rule}' gives activations targets, but {units.describe()} in {name} is a unit over time, whose output is a "
-            "spike for each step; write rule=bp or an LFP rule, or use a network without time"
-        )
     if not nodes:
         inside = [op.name for op in hidden(plan)]
         why = (
