@@ -119,7 +119,11 @@ def test_tp_is_dtp_without_difference() -> None:
     model, _, x, y = dense("tanh")
     found = [
         credit.rule(name, model, precision="float64", example=x, **told).updates(x, y).updates
-        for name, told in (("tp", {}), ("dtp", {"difference": False}), ("dtp", {}))
+        for name, told in (
+            ("tp", {"target_step": 0.3}),
+            ("dtp", {"difference": False, "target_step": 0.3}),
+            ("dtp", {"target_step": 0.3}),
+        )
     ]
     assert all(bool(torch.equal(update, found[1][name])) for name, update in found[0].items())
     assert not torch.equal(found[0]["fc1.weight"], found[2]["fc1.weight"])
