@@ -117,16 +117,14 @@ def test_dense_networks(activation: str, first: str, difference: bool, feedback:
 
 def test_tp_is_dtp_without_difference() -> None:
     model, _, x, y = dense("tanh")
-    found = [
-        credit.rule(name, model, precision="float64", example=x, **told).updates(x, y).updates
-        for name, told in (
-            ("tp", {"target_step": 0.3}),
-            ("dtp", {"difference": False, "target_step": 0.3}),
-            ("dtp", {"target_step": 0.3}),
-        )
-    ]
-    assert all(bool(torch.equal(update, found[1][name])) for name, update in found[0].items())
-    assert not torch.equal(found[0]["fc1.weight"], found[2]["fc1.weight"])
+
+    def updates(name: str, **told: Any) -> dict[str, Tensor]:
+        rule = credit.rule(name, model, precision="float64", example=x, target_step=0.3, **told)
+        return rule.updates(x, y).updates
+
+    tp, plain, dtp = updates("tp"), updates("dtp", difference=False), updates("dtp")
+    assert all(bool(torch.equal(update, plain[name])) for name, update in tp.items())
+    assert not torch.equal(tp["fc1.weight"], dtp["fc1.weight"])
 
 
 @pytest.mark.parametrize("synapses", ["auto", "dense"])
