@@ -103,6 +103,11 @@ class LraRule(TargetedRule):
                 drawn = torch.randn(synapse.shape, generator=generator(self.seed, name), dtype=torch.float64)
                 value = (self._std(synapse) * drawn).to(like)
                 (self.buffers if self._fixed else self.learnt).make(name, value)
+        if self.choices.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in self.synapses.values()):
+            raise UserError(
+                f"rule.synapses=conv would change nothing: the nodes of {type(self.model).__name__} are vectors, which have no "
+                "positions to share weights among; leave it out"
+            )
         super().prepare(x)
 
     def _std(self, synapse: synapses.Synapse) -> float:

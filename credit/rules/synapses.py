@@ -134,7 +134,9 @@ class Transposed(Synapse):
 
     @property
     def inputs(self) -> int:
-        return self.source[0] * math.prod(self.kernel) // math.prod(self.stride)
+        # Of a kernel's taps one position meets those that the stride leaves, and no more than the source has positions.
+        taps = [min(k / step, s) for k, s, step in zip(self.kernel, self.source[1:], self.stride, strict=True)]
+        return round(self.source[0] * math.prod(taps))
 
     def _geometry(self) -> tuple[list[int], list[int]]:
         return self.stride, [size // 2 for size in self.kernel]

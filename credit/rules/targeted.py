@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from credit.engine.blocks import hidden
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
@@ -44,6 +45,11 @@ class TargetedRule(Rule, Sweeper):
             raise UserError(
                 f"rule '{self.name}' gives activations targets, but {units.describe()} in {type(self.model).__name__} is a "
                 "unit over time, whose output is a spike a step; write rule=bp or an LFP rule, or use a network without time"
+            )
+        if any(op.name == OUTPUT for op in hidden(self.plan)):
+            raise UserError(
+                f"rule '{self.name}' calls the network's output '{OUTPUT}', which is an activation's name in "
+                f"{type(self.model).__name__}; give that module another name"
             )
         self._keep_errors = getattr(self, "_keep_errors", False)
         self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
