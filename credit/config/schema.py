@@ -38,6 +38,7 @@ class DataConfig:
     root: str | None = None  # None: $CREDIT_DATA, else ./data
     path: str | None = None  # the file or folder of the kinds that read the user's own set
     image_size: int | None = None  # pixels; sets made of image files
+    hold: str = "decoded"  # image_folder: decoded (all images in memory), files (decoded batch by batch)
     resize: int | None = None  # image_folder: pixels of the shorter side before the centre is cut out; None: image_size
     classes: list[str] | None = None  # image_folder: only these of its class folders; None: all
     name: str | None = None  # tabular: which set
@@ -183,6 +184,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.val_split": ("stratified", "last"),
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
+    "data.hold": ("decoded", "files"),
     "data.preprocess": ("none", "gcn", "zca", "gcn_zca"),
     "trainer.precision": ("float32", "float64", "bf16"),
     "trainer.stop_when": ("never", "collapsed"),

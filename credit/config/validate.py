@@ -84,6 +84,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
     "data.preprocess": IMAGE_KINDS,
     "data.zca_epsilon": IMAGE_KINDS,
+    "data.hold": ("image_folder",),
     "data.resize": ("image_folder",),
     "data.classes": ("image_folder",),
     "data.dimension": ("ones",),

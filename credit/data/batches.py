@@ -61,9 +61,11 @@ class Batches:
         """Return the batch of a step, the same whatever was asked for before."""
         epoch, place = divmod(step, self.steps_per_epoch)
         start = place * self.cfg.batch_size
-        index = self.order_of(epoch)[start : start + self.cfg.batch_size]
-        train = self.data.train
-        return Batch(self._augmented(train.x.index_select(0, index), step), train.y.index_select(0, index), index)
+        order, size, train = self.order_of(epoch), self.cfg.batch_size, self.data.train
+        index = order[start : start + size]
+        x = train.take(index)
+        train.expect(order[start + size : start + 2 * size])
+        return Batch(self._augmented(x, step), train.y.index_select(0, index), index)
 
     def order_of(self, epoch: int) -> Tensor:
         """Return the order (N,) in which an epoch goes through the training part."""
@@ -105,4 +107,4 @@ def evaluation(data: Data, split_name: str, batch_size: int) -> Iterator[tuple[T
     if batch_size < 1:
         raise UserError(f"data.eval_batch_size={batch_size}: must be at least 1")
     for start in range(0, len(part), batch_size):
-        yield data.prepare(part.x[start : start + batch_size]), part.y[start : start + batch_size]
+        yield data.prepare(part.between(start, start + batch_size)), part.y[start : start + batch_size]

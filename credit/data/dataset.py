@@ -21,10 +21,10 @@ from torch import Tensor
 
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import sources
-from credit.data.digests import arrays_digest
 from credit.data.files import Arrays
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
+from credit.data.on_disk import Examples, Files
 from credit.data.parts import check_options, part_places, part_sizes
 from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
 from credit.errors import UserError, nearest
@@ -56,13 +56,31 @@ class Spec:
 @dataclass
 class Split:
     """Examples uint8 (N, C, H, W), preprocessed float32 (N, C, H, W) or float32 (N, F), and labels int64 (N,), all on the
-    training device."""
+    training device, but for images that stay files."""
 
-    x: Tensor
+    held: Examples
     y: Tensor
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def x(self) -> Tensor:
+        """All examples as one tensor; images that stay files are decoded for it."""
+        return self.held[:] if isinstance(self.held, Files) else self.held
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return the examples at these places, int64 (B,)."""
+        return self.held.take(index) if isinstance(self.held, Files) else self.held.index_select(0, index)
+
+    def between(self, start: int, end: int) -> Tensor:
+        """Return the examples from one place up to another."""
+        return self.held[start:end]
+
+    def expect(self, index: Tensor) -> None:
+        """Say which examples `take` will be asked for next: files begin to be decoded."""
+        if isinstance(self.held, Files):
+            self.held.expect(index)
 
 
 @dataclass
@@ -110,7 +128,7 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example: (C, H, W), or (F,) for rows of a table."""
-        return tuple(self.train.x.shape[1:])
+        return tuple(self.train.held.shape[1:])
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return examples as they are held, preprocessed and normalised, float32 of the same shape, not augmented."""
@@ -208,7 +226,7 @@ def load_many(cfg: DataConfig, noise: NoiseConfig, seeds: Sequence[int], device:
         sample = own.split_seed if sources.is_drawn(cfg.kind) else None
         if sample not in read:
             arrays = sources.read(own)
-            read[sample] = _Read(arrays, arrays_digest(arrays.tensors()), device)
+            read[sample] = _Read(arrays, arrays.digest(), device)
         made.append(read[sample].data(own, noise, seed))
         assert len(made[-1].train) == spec.train_size
     return made
@@ -221,9 +239,9 @@ class _Read:
         self.arrays, self.digest, self.device = arrays, digest, device
         self.x = [arrays.x_train, arrays.x_test]
         self.y = torch.cat([arrays.y_train, arrays.y_test])
-        self._taken: list[tuple[Tensor, Tensor]] = []
-        self._fitted: list[tuple[Tensor, Normalizer | Preprocessing]] = []
-        self._made: list[tuple[Tensor, Preprocessing, Tensor]] = []
+        self._taken: list[tuple[Tensor, Examples]] = []
+        self._fitted: list[tuple[Examples, Normalizer | Preprocessing]] = []
+        self._made: list[tuple[Examples, Preprocessing, Tensor]] = []
 
     def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int) -> Data:
         """Return one seed's data; `cfg.split_seed` is a number."""
@@ -234,7 +252,8 @@ class _Read:
         parts = [self._examples(part) for part in (train, val, test)]
         normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
-            parts, normalizer = [self._preprocessed(part, normalizer) for part in parts], Stored()
+            fitted, normalizer = normalizer, Stored()
+            parts = [self._preprocessed(part, fitted) for part in parts]
         told = note(cfg, len(train), tuple(parts[0].shape[1:]))
         return Data(
             kind=cfg.kind,
@@ -255,12 +274,13 @@ class _Read:
             notes=[] if told is None else [told],
         )
 
-    def _examples(self, index: Tensor) -> Tensor:
-        """Return the examples at these places of both parts together, on the device; the same tensor for the same places."""
+    def _examples(self, index: Tensor) -> Examples:
+        """Return the examples at these places of both parts together, on the device; the same object for the same places."""
         for known, examples in self._taken:
             if torch.equal(known, index):
                 return examples
-        examples = self._take(index).to(self.device)
+        files = self.arrays.files
+        examples = self._take(index).to(self.device) if files is None else files.select(index, self.device)
         self._taken.append((index, examples))
         return examples
 
@@ -284,7 +304,7 @@ class _Read:
             start, done = start + len(part), done + len(inside)
         return taken
 
-    def _normalizer(self, cfg: DataConfig, examples: Tensor) -> Normalizer | Preprocessing:
+    def _normalizer(self, cfg: DataConfig, examples: Examples) -> Normalizer | Preprocessing:
         for known, normalizer in self._fitted:
             if known is examples:
                 return normalizer
@@ -292,13 +312,13 @@ class _Read:
         self._fitted.append((examples, normalizer))
         return normalizer
 
-    def _preprocessed(self, examples: Tensor, fitted: Preprocessing) -> Tensor:
+    def _preprocessed(self, examples: Examples, fitted: Preprocessing) -> Tensor:
         """Return the examples preprocessed; the same tensor for the same examples and fit."""
         for known, by, made in self._made:
             if known is examples and by is fitted:
                 return made
         made = torch.empty(examples.shape, dtype=torch.float32, device=examples.device)
-        count = max(1, _AT_ONCE // examples[0].numel()) if len(examples) else 1
+        count = max(1, _AT_ONCE // examples.shape[1:].numel())
         for start in range(0, len(examples), count):
             made[start : start + count] = fitted(examples[start : start + count])
         self._made.append((examples, fitted, made))

@@ -1,5 +1,6 @@
 """Reading data files into arrays: IDX and ``.npz``. Digest first, then a parser that cannot run code."""
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from credit.config.schema import DataConfig
-from credit.data.digests import check_sidecar, corrupt, member_crcs
+from credit.data.digests import arrays_digest, check_sidecar, corrupt, member_crcs
+from credit.data.on_disk import Files
 from credit.data.storage import Images, Storage
 from credit.errors import UserError
 
@@ -42,6 +44,7 @@ class Arrays:
         y_train, y_test: int64 (N,), classes counted from 0.
         names: one name a class.
         storage: how the examples are held.
+        files: images that stay files, training first; `x_train` and `x_test` are then empty.
     """
 
     x_train: Tensor
@@ -50,10 +53,16 @@ class Arrays:
     y_test: Tensor
     names: list[str]
     storage: Storage = field(default_factory=Images)
+    files: Files | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the four arrays by name."""
         return {"x_train": self.x_train, "y_train": self.y_train, "x_test": self.x_test, "y_test": self.y_test}
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of examples and labels; of images that stay files that of their names and sizes."""
+        found = arrays_digest(self.tensors())
+        return found if self.files is None else hashlib.sha256(f"{found} {self.files.digest()}".encode()).hexdigest()
 
 
 def data_root(cfg: DataConfig) -> Path:

@@ -1,5 +1,6 @@
 """ImageNet-style folders: ``train/<class>/*`` and ``val/<class>/*`` (or ``test/``), decoded once into bytes."""
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from credit.data.digests import check_sidecar
 from credit.data.files import Arrays
+from credit.data.on_disk import Files
 from credit.errors import UserError, nearest
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -89,9 +91,13 @@ def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None
 
 
 def read_folder(
-    folder: Path, image_size: int | None, resize: int | None = None, only: Sequence[str] | None = None
+    folder: Path,
+    image_size: int | None,
+    resize: int | None = None,
+    only: Sequence[str] | None = None,
+    hold: str = "decoded",
 ) -> Arrays:
-    """Decode an image folder: RGB, shorter side resized to ``resize`` (bilinear, antialiased), the centre cropped out.
+    """Read an image folder: RGB, shorter side resized to ``resize`` (bilinear, antialiased), the centre cropped out.
 
     Without ``image_size`` all images must have one size and are taken as they are.
 
@@ -100,21 +106,30 @@ def read_folder(
         image_size: pixels of a side of what is kept.
         resize: pixels of the shorter side before; None: ``image_size``.
         only: names of the class folders that are taken; None: all.
+        hold: ``decoded``: all images, now; ``files``: each whenever it is asked for.
 
     Raises:
         UserError: as `list_folder`; an image that cannot be decoded (named); more bytes than this machine's memory.
     """
     listing = list_folder(folder, image_size, only)
     height, width = listing.size
+    shorter = resize or image_size
+    if hold == "files":
+        both = [*listing.train, *listing.test]
+        files = Files(
+            [path for path, _ in both], functools.partial(_decode, size=listing.size, shorter=shorter), listing.size
+        )
+        none, labels = torch.empty(0, 3, height, width, dtype=torch.uint8), torch.tensor([label for _, label in both])
+        y_train, y_test = labels.split([len(listing.train), len(listing.test)])
+        return Arrays(none, y_train, none, y_test, listing.classes, files=files)
     needed = (len(listing.train) + len(listing.test)) * 3 * height * width
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise UserError(
             f"{folder}: {len(listing.train) + len(listing.test)} images of {height} x {width} take "
             f"{needed / 2**30:.0f} GiB decoded, this machine has {memory / 2**30:.0f} GiB. "
-            "Choose a smaller data.image_size"
+            "Write data.hold=files, which decodes them batch by batch, or a smaller data.image_size"
         )
-    shorter = resize or image_size
     x_train, y_train = _decode_all(listing.train, listing.size, shorter)
     x_test, y_test = _decode_all(listing.test, listing.size, shorter)
     return Arrays(x_train, y_train, x_test, y_test, listing.classes)

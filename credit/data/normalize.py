@@ -26,6 +26,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from credit.data.on_disk import Examples
 from credit.errors import UserError
 
 GCN_EPS = 1e-2
@@ -39,6 +40,7 @@ COLUMNWISE = ("none", "unit", "standard")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of red, green and blue in 0..1, as torchvision's and timm's weights expect them."""
 _CHUNK = 2048  # images turned to float at a time
+_HELD = 2**25  # values of so many images at most
 
 
 class Pixelwise:
@@ -97,7 +99,7 @@ class Whitening:
 Normalizer = Pixelwise | Columnwise | Contrast | Whitening
 
 
-def fit(name: str, x: Tensor, top: int) -> Normalizer:
+def fit(name: str, x: Examples, top: int) -> Normalizer:
     """Fit a normalisation on training images.
 
     Args:
@@ -140,14 +142,16 @@ def fit_columns(name: str, x: Tensor) -> Columnwise:
     return Columnwise(shift.float().to(x.device), scale.float().to(x.device))
 
 
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(x: Examples) -> tuple[Tensor, Tensor]:
     """Return the mean and the population standard deviation of each channel, float64 (C,).
 
     From each channel's histogram, so the sums are exact and the same on every device. A channel of one value gets
     standard deviation 1: it becomes 0 and not NaN.
     """
     levels = torch.arange(256, device=x.device)
-    counts = torch.stack([torch.bincount(x[:, c].flatten(), minlength=256) for c in range(x.shape[1])])
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64, device=x.device)
+    for chunk in _chunks(x):
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in chunk.unbind(1)])
     count = x.numel() // x.shape[1]
     total, squares = (counts * levels).sum(1), (counts * levels.square()).sum(1)
     mean = total.double() / count
@@ -155,7 +159,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(counts.amax(1) == count, 1.0, std)
 
 
-def fit_zca(x: Tensor, eps: float = ZCA_EPS) -> Whitening:
+def fit_zca(x: Examples, eps: float = ZCA_EPS) -> Whitening:
     """Fit ZCA on images after `Contrast`: the covariance is summed in batches, its eigenvectors taken once, in float64.
 
     Args:
@@ -163,7 +167,7 @@ def fit_zca(x: Tensor, eps: float = ZCA_EPS) -> Whitening:
         eps: added to the eigenvalues; 0 < eps, since an image's mean of 0 leaves one direction without variance.
     """
     contrast = Contrast()
-    size = x[0].numel()
+    size = x.shape[1:].numel()
     total = torch.zeros(size, dtype=torch.float64, device=x.device)
     products = torch.zeros(size, size, dtype=torch.float64, device=x.device)
     for chunk in _chunks(x):
@@ -191,6 +195,7 @@ def check_zca(shape: tuple[int, ...]) -> None:
         )
 
 
-def _chunks(x: Tensor) -> Iterator[Tensor]:
-    for start in range(0, len(x), _CHUNK):
-        yield x[start : start + _CHUNK]
+def _chunks(x: Examples) -> Iterator[Tensor]:
+    count = max(1, min(_CHUNK, _HELD // x.shape[1:].numel()))
+    for start in range(0, len(x), count):
+        yield x[start : start + count]

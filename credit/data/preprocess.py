@@ -22,6 +22,7 @@ from torch import Tensor
 
 from credit.config.schema import CHOICES, DataConfig
 from credit.data.normalize import ZCA_LIMIT
+from credit.data.on_disk import Examples
 from credit.errors import UserError, nearest
 
 AFTER = ("none", "standard")
@@ -113,7 +114,7 @@ def check(cfg: DataConfig, shape: tuple[int, ...]) -> None:
         )
 
 
-def fit(cfg: DataConfig, x: Tensor, top: int) -> Preprocessing:
+def fit(cfg: DataConfig, x: Examples, top: int) -> Preprocessing:
     """Fit ``data.preprocess``, and ``data.normalize`` behind it, on training images.
 
     Sums are of whole numbers and exact, statistics float64; the fit needs about five matrices of (values an image)^2.
@@ -128,13 +129,12 @@ def fit(cfg: DataConfig, x: Tensor, top: int) -> Preprocessing:
     """
     scaled = cfg.normalize == "standard"
     if cfg.preprocess == "gcn":
-        return Centred(
-            _reciprocal(_spread(x)).float() if scaled else x.new_full((x.shape[1],), 1 / top, dtype=torch.float32)
-        )
+        whole = torch.full((x.shape[1],), 1 / top, device=x.device)
+        return Centred(_reciprocal(_spread(x)).float() if scaled else whole)
     centred = cfg.preprocess == "gcn_zca"
     mean, covariance = moments(x)
     if centred:
-        pixels = x[0, 0].numel()
+        pixels = x.shape[2:].numel()
         mean = _centre(mean, 0, pixels)
         covariance = _centre(_centre(covariance, 0, pixels), 1, pixels)
     variance = covariance.diagonal().mean()
@@ -148,11 +148,11 @@ def fit(cfg: DataConfig, x: Tensor, top: int) -> Preprocessing:
     matrix = (vectors * (values + cfg.zca_epsilon).rsqrt()) @ vectors.T
     if scaled:
         left = vectors.square() @ (values / (values + cfg.zca_epsilon))  # variance (D,) of each value whitened
-        matrix *= _reciprocal(left.view(x.shape[1], -1).mean(1).sqrt()).repeat_interleave(x[0, 0].numel())
+        matrix *= _reciprocal(left.view(x.shape[1], -1).mean(1).sqrt()).repeat_interleave(x.shape[2:].numel())
     return Whitened(mean.float(), (matrix / variance.sqrt()).float(), centred)
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def moments(x: Examples) -> tuple[Tensor, Tensor]:
     """Return mean (D,) and covariance (D, D), divided by N, of images as rows of D values; float64, of exact sums.
 
     Products are made in float32, which is exact for so small whole numbers and several times as fast as float64.
@@ -160,13 +160,12 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         x: uint8 (N, ...) on any device.
     """
-    rows = x.flatten(1)
-    size = rows.shape[1]
+    size = x.shape[1:].numel()
     total = torch.zeros(size, dtype=torch.float64, device=x.device)
     products = torch.zeros(size, size, dtype=torch.float64, device=x.device)
     edges = [size * block // _BLOCKS for block in range(_BLOCKS + 1)]
-    for chunk in rows.split(_EXACT):
-        values = chunk.float().sub_(_CENTRE)
+    for place in range(0, len(x), _EXACT):
+        values = x[place : place + _EXACT].flatten(1).float().sub_(_CENTRE)
         total += values.sum(0, dtype=torch.float64)
         for start, end in zip(edges, edges[1:], strict=False):
             products[start:end, start:] += values[:, start:end].T @ values[:, start:]
@@ -194,12 +193,13 @@ def _centre(table: Tensor, dim: int, pixels: int) -> Tensor:
     return (parts - parts.mean(dim + 1, keepdim=True)).flatten(dim, dim + 1)
 
 
-def _spread(x: Tensor) -> Tensor:
+def _spread(x: Examples) -> Tensor:
     """Return the root mean square (C,) of each channel over images (N, C, H, W) that were centred, from exact sums; float64."""
-    pixels = x[0, 0].numel()
+    pixels = x.shape[2:].numel()
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    for chunk in x.split(max(1, _HELD // x[0].numel())):
-        values = chunk.flatten(2).long()
+    count = max(1, _HELD // x.shape[1:].numel())
+    for start in range(0, len(x), count):
+        values = x[start : start + count].flatten(2).long()
         squares, sums = values.square().sum(2).double(), values.sum(2).double()
         total += (squares - sums.square() / pixels).sum(0)
     return (total / (len(x) * pixels)).sqrt()

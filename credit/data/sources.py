@@ -167,7 +167,7 @@ def _look_folder(cfg: DataConfig) -> Whole:
 
 
 def _read_folder(cfg: DataConfig) -> Arrays:
-    return read_folder(_own_path(cfg), cfg.image_size, cfg.resize, cfg.classes)
+    return read_folder(_own_path(cfg), cfg.image_size, cfg.resize, cfg.classes, cfg.hold)
 
 
 def _look_known(cfg: DataConfig) -> Whole:

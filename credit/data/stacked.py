@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from credit.data.batches import Batches
+from credit.data.on_disk import Files
 
 KEPT = 2**28
 """Numbers up to which normalised examples are kept in memory (1 GiB as float32)."""
@@ -31,6 +32,8 @@ class StackedBatches:
     def _normalised(self) -> tuple[Tensor | None, Tensor | None]:
         """Return (examples, what to add to each replica's places to find its own among them)."""
         sets = [one.data for one in self._batches]
+        if any(isinstance(data.train.held, Files) for data in sets):
+            return None, None
         x = sets[0].train.x
         shared = all(data.train.x.data_ptr() == x.data_ptr() for data in sets)
         if x.numel() * (1 if shared else len(sets)) > KEPT:

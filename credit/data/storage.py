@@ -11,6 +11,7 @@ from torch import Tensor
 from credit.config.schema import DataConfig
 from credit.data import normalize, preprocess
 from credit.data.normalize import Columnwise, Normalizer
+from credit.data.on_disk import Examples
 from credit.data.preprocess import Preprocessing
 from credit.errors import UserError
 
@@ -47,7 +48,7 @@ class Images:
                 f"give less, for example {max(1, min(shape[1:]) // 4)}"
             )
 
-    def fit(self, cfg: DataConfig, x: Tensor) -> Normalizer | Preprocessing:
+    def fit(self, cfg: DataConfig, x: Examples) -> Normalizer | Preprocessing:
         """Return preprocessing and normalisation fitted on training images (N, C, H, W)."""
         if cfg.preprocess != "none":
             return preprocess.fit(cfg, x, self.top)
@@ -78,8 +79,9 @@ class Rows:
         if cfg.augment:
             raise UserError(f"data.augment={cfg.augment} with data={cfg.kind}: is for images; write data.augment=[]")
 
-    def fit(self, cfg: DataConfig, x: Tensor) -> Columnwise:
+    def fit(self, cfg: DataConfig, x: Examples) -> Columnwise:
         """Return the normalisation fitted on training rows (N, F)."""
+        assert isinstance(x, Tensor)  # rows are in memory
         return normalize.fit_columns(cfg.normalize, x)
 
 

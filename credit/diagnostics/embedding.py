@@ -94,8 +94,8 @@ def shown(data: Data, count: int = EXAMPLES) -> tuple[Tensor, Tensor]:
     """Return the examples that are shown, as they are held, and their labels."""
     part = data.test if len(data.test) else data.val
     count = min(count, len(part))
-    at = torch.arange(count, device=part.x.device) * len(part) // max(count, 1)
-    return part.x.index_select(0, at), part.y.index_select(0, at)
+    at = torch.arange(count, device=part.y.device) * len(part) // max(count, 1)
+    return part.take(at), part.y.index_select(0, at)
 
 
 def last_layer(plan: Plan, model: nn.Module) -> str:

@@ -72,8 +72,8 @@ def lipschitz(plan: Plan, model: nn.Module, data: Data, examples: int = EXAMPLES
             "example data.val_fraction=0.1"
         )
     count = min(examples, len(part))
-    at = torch.arange(count, device=part.x.device) * len(part) // count
-    norms = jacobian_norms(model, data.prepare(part.x.index_select(0, at)).to(float_dtype(model)))
+    at = torch.arange(count, device=part.y.device) * len(part) // count
+    norms = jacobian_norms(model, data.prepare(part.take(at)).to(float_dtype(model)))
     return {"estimate": float(norms.max()), "accumulated": False, "examples": count}
 
 

@@ -180,7 +180,7 @@ def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, fl
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for part in index.split(batch_size):
-            yield data.prepare(data.train.x[part]), data.train.y[part]
+            yield data.prepare(data.train.take(part)), data.train.y[part]
 
     measures, predicted, _ = _measure(model, batches())
     recovered = (predicted == data.clean_y[index]).double().mean().item()

@@ -6,7 +6,7 @@ import torch
 
 from credit.config.compose import compose
 from credit.config.schema import DataConfig, NoiseConfig
-from credit.data import describe, load
+from credit.data import Batches, describe, load
 from credit.data.folder import read_folder
 from credit.errors import UserError
 from credit.records.identity import run_name
@@ -200,6 +200,23 @@ def test_imagenet_20_brings_torchvisions_network() -> None:
     arch = compose(["data=imagenet20"]).arch
     assert (arch["kind"], arch["norm"], arch["dense"], arch["dropout"]) == ("vgg16", "none", [4096, 4096], 0.5)
     assert compose(["data=imagenet20", "arch=lenet5"]).arch["kind"] == "lenet5"
+
+
+def test_imagenet_is_read_batch_by_batch_in_a_thousand_classes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CREDIT_DATA", str(tmp_path))
+    composed = compose(["data=imagenet"])
+    cfg = composed.data
+    assert composed.arch["kind"] == "vgg16" and (cfg.hold, cfg.classes, cfg.val_size) == ("files", None, 10000)
+    with pytest.raises(UserError, match=r"there is no folder .*ILSVRC2012"):
+        describe(cfg)
+    for part in ("train", "val"):
+        for i in range(12):
+            write_image(tmp_path / "ILSVRC2012" / part / f"n{i % 3}" / f"{i}.JPEG", size=(300, 260), seed=i)
+    cfg.val_size, cfg.batch_size = 3, 4
+    data = load(cfg, NoiseConfig(), seed=0, device="cpu")
+    assert data.shape == (3, 224, 224) and (len(data.train), len(data.val), len(data.test)) == (9, 3, 12)
+    batch = Batches(data, cfg, seed=0).at(0)
+    assert batch.x.shape == (4, 3, 224, 224) and data.train.held.shape == (9, 3, 224, 224)
 
 
 def test_imagenet_20_says_where_it_is_looked_for_and_what_it_looks_like(tmp_path, monkeypatch):

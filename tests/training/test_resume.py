@@ -156,9 +156,9 @@ def test_changed_data_is_not_resumed_on(config, monkeypatch):
     cfg = config()
     train(cfg, console=False)
     (run_folder(cfg) / "result.json").unlink()
-    from credit.data import dataset
+    from credit.data import files
 
-    monkeypatch.setattr(dataset, "arrays_digest", lambda tensors: "0" * 64)
+    monkeypatch.setattr(files, "arrays_digest", lambda tensors: "0" * 64)
     with pytest.raises(UserError, match="the data changed since this run began"):
         train(cfg, console=False)
 
