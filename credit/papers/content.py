@@ -83,7 +83,7 @@ def _box(held: Collection) -> list[Block]:
     if cuts:
         rows = tuple((f"`{cut.key}`", _value(cut.paper), _value(cut.here), cut.where) for cut in cuts)
         table = Table(("cut or changed", "paper", "here", "where"), rows, "llll")
-        many = f"{len(cuts)} settings differ from the published run"
+        many = f"{len(cuts)} settings differ from {'the published run' if held.spec.source else 'the paper budget'}"
         blocks.append(table if len(cuts) <= _MOST_CUTS else Fold(many, (table,)))
     return blocks
 

@@ -10,7 +10,7 @@ from credit.papers.collect import Collection
 from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
-_MARKERS = "os^DvPX*"
+_MARKERS = "os^DvPX<"
 
 
 def families_of(held: Collection) -> dict[str, str]:
@@ -50,7 +50,7 @@ def draw_dots(figure: Figure, held: Collection) -> Canvas | None:
         panel.set_axisbelow(True)
     axes[0].set_yticks(places, [held.spec.columns[column].label for column in columns], fontsize=8)
     axes[0].set_ylim(places[-1] - 1, 1)
-    _legend(canvas, colors)
+    _legend(canvas, held, columns)
     return canvas
 
 
@@ -88,15 +88,15 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
     for panel, (row, points) in zip(canvas.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for column, point in points.items():
             family = held.spec.columns[column].family
-            marker = _MARKERS[list(colors).index(family) % len(_MARKERS)]
+            marker = _marker(colors, family)
             panel.plot(*point, marker=marker, color=colors[family], markersize=7, alpha=0.85, markeredgecolor="white")
         for column in _unbeaten(points, measure(name).higher_is_better is not False):
             label = held.spec.columns[column].label
             panel.annotate(label, points[column], xytext=(5, 5), textcoords="offset points", fontsize=8)
         panel.set_xscale("log")
-        ticks = [
-            tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64) if tick <= 1.3 * max(time for time, _ in points.values())
-        ]
+        times = [time for time, _ in points.values()]
+        ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if 0.7 * min(times) <= tick <= 1.4 * max(times)]
+        panel.set_xlim(0.75 * min(times), 1.6 * max(times))  # a name is written behind its point
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set(xlabel="time of a step over the reference's, x", ylabel=axis_label(name))
@@ -104,7 +104,7 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e6e6e6", linewidth=0.8)
         panel.set_axisbelow(True)
-    _legend(canvas, colors, _MARKERS)
+    _legend(canvas, held, [column for column in columns if any(column in points for points in found.values())], True)
     return canvas
 
 
@@ -118,11 +118,20 @@ def _unbeaten(points: dict[str, tuple[float, float]], higher: bool) -> list[str]
     ]
 
 
-def _legend(canvas: Canvas, colors: dict[str, str], markers: str = "o") -> None:
-    if set(colors) == {""}:
-        return
+def _marker(colors: dict[str, str], family: str) -> str:
+    return _MARKERS[list(colors).index(family) % len(_MARKERS)]
+
+
+def _legend(canvas: Canvas, held: Collection, columns: list[str], by_marker: bool = False) -> None:
+    """Put the families of the columns that are drawn above all panels, in as many lines as they need."""
+    colors = families_of(held)
     entries = [
-        Line2D([], [], color=color, marker=markers[index % len(markers)], linewidth=0, label=family or "other")
-        for index, (family, color) in enumerate(colors.items())
+        Line2D(
+            [], [], color=colors[f], marker=_marker(colors, f) if by_marker else "o", linewidth=0, label=f or "other"
+        )
+        for f in dict.fromkeys(held.spec.columns[column].family for column in columns)
     ]
-    canvas.legend(handles=entries, loc="outside upper center", ncols=min(len(entries), 8), frameon=False, fontsize=9)
+    if len(entries) == 1 and entries[0].get_label() == "other":
+        return
+    across = int(canvas.get_figwidth() / (0.4 + 0.09 * max(len(str(entry.get_label())) for entry in entries)))
+    canvas.legend(handles=entries, loc="outside upper center", ncols=max(1, across), frameon=False, fontsize=9)

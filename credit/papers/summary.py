@@ -26,7 +26,7 @@ def summary(held: Collection) -> list[Block]:
         line = [spec.columns[column].label, *([spec.columns[column].family] if families else []), *entries]
         lines.append((*line, *(_each_row(held, column, name, rows) for name in others)))
     labels = [spec.rows[row].label for row in rows]
-    head = ("", *(["family"] if families else []), *labels, *(_head(name) for name in others))
+    head = ("", *(["family"] if families else []), *labels, *(_head(held, name) for name in others))
     align = "l" * (1 + families) + "r" * (len(rows) + len(others))
     return [Text(_says(held, main, others, rows)), Table(head, tuple(lines), align), *_notes(held, others)]
 
@@ -68,22 +68,28 @@ def _each_row(held: Collection, column: str, name: str, rows: Iterable[str]) -> 
     if all(mean is None for mean in means):
         return NOTHING
     decimals = min(measure(name).decimals, 2 if measure(name).unit == "x" else 0 if measure(name).unit == "%" else 1)
-    return " / ".join(number(mean, decimals) for mean in means)
+    return " / ".join(number(mean, decimals).replace("-", "−") for mean in means)
 
 
-def _head(name: str) -> str:
-    kind = measure(name)
-    return f"{kind.label}, {kind.unit}" if kind.unit else kind.label
+def _head(held: Collection, name: str) -> str:
+    kind, costs = measure(name), held.spec.costs
+    label = kind.label.split(" (")[0]
+    if kind.timed and costs is not None:
+        label = label.replace("the reference's", f"{held.spec.columns[costs.against].label}'s")
+    return f"{label}, {kind.unit}" if kind.unit else label
 
 
 def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> str:
     spec = held.spec
-    label = _head(main)
+    label = _head(held, main)
     text = f"{label[0].upper() + label[1:]}: mean ± sample standard deviation over repeats, the best of each condition in bold."
+    found: dict[str, list[str]] = {}
     for name in others:
         told = [spec.rows[row].label for row in _rows_with(held, name, rows)]
         if len(told) > 1:
-            text += f" {_head(name)}: {' / '.join(told)}."
+            found.setdefault(" / ".join(told), []).append(_head(held, name).split(",")[0])
+    for conditions, names in found.items():
+        text += f" Behind it, {', '.join(names)}: {conditions}."
     return text
 
 
