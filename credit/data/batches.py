@@ -14,6 +14,7 @@ from torch import Tensor
 from credit.config.schema import DataConfig
 from credit.data.augment import crop, cutout, draw, flip
 from credit.data.dataset import Data
+from credit.data.on_disk import Files
 from credit.errors import UserError
 from credit.streams import generator
 
@@ -64,7 +65,8 @@ class Batches:
         order, size, train = self.order_of(epoch), self.cfg.batch_size, self.data.train
         index = order[start : start + size]
         x = train.take(index)
-        train.expect(order[start + size : start + 2 * size])
+        if isinstance(train.held, Files):  # the next batch is decoded while this one is trained on
+            train.held.expect(order[start + size : start + 2 * size])
         return Batch(self._augmented(x, step), train.y.index_select(0, index), index)
 
     def order_of(self, epoch: int) -> Tensor:

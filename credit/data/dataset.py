@@ -77,11 +77,6 @@ class Split:
         """Return the examples from one place up to another."""
         return self.held[start:end]
 
-    def expect(self, index: Tensor) -> None:
-        """Say which examples `take` will be asked for next: files begin to be decoded."""
-        if isinstance(self.held, Files):
-            self.held.expect(index)
-
 
 @dataclass
 class Data:
