@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import credit
 from credit.errors import UserError
@@ -135,6 +135,36 @@ def test_networks_and_their_nodes(
 ) -> None:
     told = refusal(make(), **options)
     for word in words:
+        assert word in told, told
+
+
+class Named(nn.Module):
+    """An activation that is called what the rules call the network's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.output, self.two, self.act, self.head = (
+            nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 5),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.act(self.two(self.output(self.one(x)))))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("rec_lra", {}), ("lra_e", {}), ("dtp", {"first_target": "logits"}), ("tp", {})]
+)
+def test_an_activation_called_output(name: str, options: dict[str, Any]) -> None:
+    """It would be taken for the network's, and learn nothing."""
+    told = refusal(Named(), name, **options)
+    for word in (f"rule '{name}' calls the network's output 'output'", "in Named", "give that module another name"):
+        assert word in told, told
+
+
+def test_shared_synapses_between_vectors_would_change_nothing() -> None:
+    told = refusal(stacked(), synapses="conv", example=torch.zeros(2, 6, dtype=torch.float64))
+    for word in ("rule.synapses=conv would change nothing", "Stacked are vectors", "leave it out"):
         assert word in told, told
 
 

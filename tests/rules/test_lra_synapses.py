@@ -109,7 +109,7 @@ def test_what_auto_takes(target: tuple[int, ...], source: tuple[int, ...], kind:
     assert type(synapses.make("auto", target, source, "E", "rec_lra")) is kind
 
 
-@pytest.mark.parametrize("word", [word for word in CASES if not word.endswith("1x1")])
+@pytest.mark.parametrize("word", CASES)
 def test_units_that_one_unit_hears(word: str) -> None:
     """What the first weights are scaled by: carried noise has about the size of the errors."""
     kind, target, source = CASES[word]
