@@ -89,6 +89,7 @@ class Plan:
         localised: the ops left to local autograd, by name.
         to_input: whether a sweep goes on to the network's input (see ``sweep_to_input``).
         cuts: ops at whose outputs signals stop (see ``cut``).
+        kept: ops, by index, that keep what they save even where no signal crosses them; settable before ``configure``.
 
     Raises:
         UserError: the model cannot be traced, an op has no row, or a trainable parameter takes no part.
@@ -105,6 +106,7 @@ class Plan:
         self.to_input = False
         self.cuts: dict[int, bool] = {}
         self.heard: dict[int, int] = {}
+        self.kept: set[int] = set()
         self._mark_trainable()
         self._verify()
         self.configure(Sweeper())
@@ -203,7 +205,7 @@ class Plan:
         drops: dict[int, list[int]] = {}
         for slot, index in last.items():
             drops.setdefault(index, []).append(slot)
-        swept = {op.index for op in self.back} | set(self.cuts)
+        swept = {op.index for op in self.back} | set(self.cuts) | self.kept
         self._forward = [
             (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, []), op.index in swept)
             for op in self.ops

@@ -1,6 +1,7 @@
 """Stretches: a part of a plan from one value to another, evaluated once more on another input.
 
     stretch = Stretch(plan, below.out, above.out)
+    plan.kept = {op.index for op in plan.ops if isinstance(op, AGAIN)}      # then `Plan.configure`
     again = stretch(run, x, plan.forward(run, x), moved)      # before a sweep has dropped what the forward pass kept
 
 It is the very function that the forward pass was: dropout takes the same masks, batch norm the statistics of the batch it has
@@ -17,6 +18,9 @@ from credit.engine.ops.chance import Dropout
 from credit.engine.ops.local import Local
 from credit.engine.ops.norms import BatchNorm
 from credit.engine.plan import Plan
+
+AGAIN = (Dropout, BatchNorm)
+"""Ops that are not evaluated anew: what the forward pass drew or counted, it kept."""
 
 
 class Stretch:

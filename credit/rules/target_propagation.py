@@ -22,7 +22,7 @@ from credit.engine.blocks import Blocks, bottlenecks, learning
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
-from credit.engine.stretch import Stretch
+from credit.engine.stretch import AGAIN, Stretch
 from credit.errors import UserError
 from credit.rules import synapses
 from credit.rules.feedback_maps import FeedbackMap
@@ -51,6 +51,8 @@ class TargetPropagationRule(TargetedRule):
         self.nodes = learning(self.plan, bottlenecks(self.plan))
         refuse_network(self.choices, self.plan, self.nodes, self.model, self.name)
         self._heard = self.nodes[-1] if self.choices.first_target == "penultimate" else None
+        # Feedback goes through F once more, whose drop-out and statistics are to be the forward pass's.
+        self.plan.kept = {op.index for op in self.plan.ops if isinstance(op, AGAIN)}
         self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
         refuse_flat(self.plan, self.model, self.name, self._heard)
         self.maps: list[FeedbackMap] = []
@@ -88,6 +90,11 @@ class TargetPropagationRule(TargetedRule):
                         "give the module 'feedback' another name"
                     )
                 self.learnt.make(name, value)
+        if self.choices.synapses == "conv" and all(isinstance(one.synapse, synapses.Dense) for one in self.maps):
+            raise UserError(
+                f"rule.synapses=conv would change nothing: what feedback connects in {type(self.model).__name__} are "
+                "vectors, which have no positions to share weights among; leave it out"
+            )
         super().prepare(x)
 
     def _make_maps(self, x: Tensor) -> list[FeedbackMap]:
