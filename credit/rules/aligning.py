@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.targeted import OUTPUT
 
@@ -85,30 +86,40 @@ class Aligning:
             sent = rule.carry(run, name, source, self._over[source])
             d = sent if d is None else d + sent
         assert d is not None
-        moved = torch.sub(h, d, alpha=rule.choices.beta * run.batch)
-        function = op.function
-        target = (function.value_ or function.value)(moved, *op.options)
+        target, delta = self._target(op, h, z, d)
         if self.keep:
-            self.targets[name] = target.clone()
-        # Over the target, and from here on the pre-activation is of no use, unless derivatives ask for it.
-        self._put(name, self._discrepancy(target.sub_(z), name, over=False))
-        rule.drop(run, op)
+            self.targets[name] = target
+        self._put(name, self._discrepancy(delta, name, over=False))
+        rule.drop(run, op)  # from here on the pre-activation is of no use, unless derivatives ask for it
         if rule.choices.error_update == "paper_alg1":
             self._heard[name] = d
         for source in sources:
             self._learn(name, source, z, d)
             self._waiting[source] -= 1
 
+    def _target(self, op: Activate, h: Tensor, z: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a node's target y and z - y; y is written over where it is not kept."""
+        function, reach = op.function, self.rule.choices.beta * self.run.batch
+        value = function.value_ or function.value
+        if function.gap is None:
+            target = value(torch.sub(h, d, alpha=reach), *op.options)
+            return target, z - target
+        # The difference of two near numbers would be rounding, once a chain of nodes has made d small.
+        far = d * reach
+        target = value(h - far, *op.options)
+        gap = function.gap if self.keep or function.gap_ is None else function.gap_
+        return target, gap(far, z, target, *op.options)
+
     def _discrepancy(self, delta: Tensor, name: str, *, over: bool) -> Tensor:
         """Return the gradient of kappa (||delta||_p ^ q) / q over B (Eq. 2): with p = q = 2 and kappa = 1, delta over B.
 
         Args:
-            delta: of the output z - y over B; of another node y - z, written over.
+            delta: z - y, of the output over B; of another node per sample, written over.
             name: the node.
             over: which of the two it is.
         """
         p, q, kappa = self.rule.choices.p, self.rule.choices.q, self.rule.kappa[name]
-        factor = kappa if over else -kappa / self.run.batch
+        factor = kappa if over else kappa / self.run.batch
         if p == q == 2:
             return delta if factor == 1 else delta * factor if over else delta.mul_(factor)
         if over:

@@ -95,6 +95,12 @@ class TargetedRule(Rule, Sweeper):
 
     def _shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
         """Return the shapes of all nodes' values on such a batch, without its size."""
+        weight = next(iter(self._params.values()))
+        if x.dtype != weight.dtype:
+            raise UserError(
+                f"rule '{self.name}' was given an example of {x.dtype}, but the model's parameters are "
+                f"{weight.dtype}; convert one of them"
+            )
         buffers = {name: value.clone() for name, value in self._model_buffers().items()}
         with torch.no_grad():
             run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))

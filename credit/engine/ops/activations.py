@@ -69,6 +69,12 @@ def _tanh_gap(t: Tensor, p: Tensor, q: Tensor) -> Tensor:
     return torch.tanh(t) * (1 - p * q)
 
 
+def _elu_gap(t: Tensor, p: Tensor, q: Tensor, alpha: float) -> Tensor:
+    # Across 0 both values are small, and their difference loses nothing.
+    below, above = (q + alpha) * torch.expm1(t), p - q
+    return torch.where((p < 0) & (q < 0), below, torch.where((p > 0) & (q > 0), t, above))
+
+
 def _softplus_inverse(h: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(h * beta > threshold, h, torch.log(torch.expm1(h * beta)) / beta)
 
@@ -124,6 +130,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda s, z, alpha: aten.elu_backward(s, alpha, 1.0, 1.0, False, z),
         inverse=_elu_inverse,
         span=lambda alpha: (-alpha, math.inf),
+        gap=_elu_gap,
         sound=lambda alpha: alpha > 0,
     ),
     "sigmoid": Activation(
