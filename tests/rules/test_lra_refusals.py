@@ -162,6 +162,17 @@ def test_an_activation_called_output(name: str, options: dict[str, Any]) -> None
         assert word in told, told
 
 
+@pytest.mark.parametrize("name", ["rec_lra", "dtp"])
+def test_an_example_of_another_precision(name: str) -> None:
+    told = refusal(stacked(), name, example=torch.zeros(2, 6))
+    for word in (
+        "given an example of torch.float32",
+        "the model's parameters are torch.float64",
+        "convert one of them",
+    ):
+        assert word in told, told
+
+
 def test_shared_synapses_between_vectors_would_change_nothing() -> None:
     told = refusal(stacked(), synapses="conv", example=torch.zeros(2, 6, dtype=torch.float64))
     for word in ("rule.synapses=conv would change nothing", "Stacked are vectors", "leave it out"):

@@ -1,4 +1,4 @@
-"""Target propagation among layers that count: batch norm; and ways to run a step."""
+"""Target propagation among layers that draw or count: dropout, batch norm; and ways to run a step."""
 
 from typing import Any
 
@@ -29,9 +29,9 @@ def told(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> tuple[Any, A
     return rule, done, {name: done.targets[name] + done.errors[name] for name in done.targets}
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "batch"}])
+@pytest.mark.parametrize("options", [{"dropout": 0.4}, {"norm": "batch"}, {"norm": "batch", "dropout": 0.3}])
 def test_without_noise_feedback_sees_the_step_s_own_values(options: dict[str, Any]) -> None:
-    """F is the function that the forward pass was, with the batch's own statistics."""
+    """F is the function that the forward pass was: the same dropped units, the batch's own statistics."""
     model, x, y = perceptron(**options)
     rule, done, z = told(model, x, y, noise_std=0.0)
     held = dict(rule.named_parameters())
@@ -40,6 +40,19 @@ def test_without_noise_feedback_sees_the_step_s_own_values(options: dict[str, An
         loss = (torch.tanh(z[high] @ V.T + c) - z[low]).square().sum() / len(x)
         for part, grad in zip(("weight", "bias"), torch.autograd.grad(loss, (V, c)), strict=True):
             close(done.updates[f"feedback.{low}.{high}.{part}"], grad, f"{low} {part}")
+
+
+def test_statistics_that_nothing_learns_from_are_the_batch_s_too() -> None:
+    """A batch norm without weights right above an activation, which no signal crosses."""
+    model = nn.Sequential(
+        nn.Linear(6, 9), nn.Tanh(), nn.BatchNorm1d(9, affine=False), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 5)
+    ).double()
+    x, y = nets.batch(model, (6,), 6)
+    rule, done, z = told(model, x, y, noise_std=0.0)
+    V, c = rule.parameters()
+    loss = (torch.tanh(z["4"] @ V.T + c) - z["1"]).square().sum() / len(x)
+    for part, grad in zip(("weight", "bias"), torch.autograd.grad(loss, (V, c)), strict=True):
+        close(done.updates[f"feedback.1.4.{part}"], grad, part)
 
 
 def test_noise_does_not_move_statistics() -> None:
