@@ -145,3 +145,9 @@ def test_no_signal_reaches_the_input() -> None:
         UserError, match="sends targets from activation to activation and no signal on to the network's input"
     ):
         rule.keep_input_signal = True
+
+
+def test_shared_feedback_between_vectors_would_change_nothing() -> None:
+    told = refusal(stacked(), synapses="conv", example=torch.zeros(2, 6, dtype=torch.float64))
+    for word in ("rule.synapses=conv would change nothing", "Stacked are vectors", "leave it out"):
+        assert word in told, told
