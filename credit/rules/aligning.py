@@ -124,11 +124,15 @@ class Aligning:
             return delta if factor == 1 else delta * factor if over else delta.mul_(factor)
         if over:
             delta, factor = delta * self.run.batch, kappa / self.run.batch
-        e = delta.sign() if p == 1 else delta.sign() * delta.abs().pow(p - 1)
+        # In units of the sample's largest value, whose powers alone could leave single precision.
+        each = [-1, *[1] * (delta.dim() - 1)]
+        most = delta.flatten(1).abs().amax(1).view(each)
+        unit = delta / torch.where(most > 0, most, 1.0)
+        e = unit.sign() if p == 1 else unit.sign() * unit.abs().pow(p - 1)
         if p != q:
-            size = torch.linalg.vector_norm(delta.flatten(1), p, dim=1).view(-1, *[1] * (delta.dim() - 1))
+            size = torch.linalg.vector_norm(unit.flatten(1), p, dim=1).view(each)
             e = e * torch.where(size > 0, size.pow(q - p), 0.0)
-        return e.mul_(factor)
+        return e * (factor * most.pow(q - 1))
 
     def _learn(self, name: str, source: str, z: Tensor, d: Tensor) -> None:
         """Add the update of the synapse from ``source`` to ``name``."""
