@@ -8,7 +8,7 @@ from credit.papers.marks import LEGEND as LEGEND_OF_MARKS
 from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.quantities import Measure
-from credit.papers.summary import shown, summary, tuned
+from credit.papers.summary import rows_shown, shown, summary, tuned
 from credit.papers.verdicts import HELD, LEGEND, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
 from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
@@ -160,10 +160,10 @@ def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
     lines = []
     if spec.lines == "columns":
         for name in shown(held):
-            told = (entry((row, name)) if spec.has(row, name) else "" for row in spec.rows)
+            told = (entry((row, name)) if spec.has(row, name) else "" for row in rows_shown(held))
             lines.append((spec.columns[name].label, *told))
-        head = ("", *(row.label for row in spec.rows.values()))
-        return Table(head, tuple(lines), "l" + "r" * len(spec.rows))
+        head = ("", *(spec.rows[row].label for row in rows_shown(held)))
+        return Table(head, tuple(lines), "l" + "r" * (len(head) - 1))
     for row in spec.rows:
         told = (entry((row, column)) if spec.has(row, column) else "" for column in spec.columns)
         lines.append((spec.rows[row].label, *told))
@@ -221,7 +221,7 @@ def _every_cell(held: Collection, name: str) -> Table:
 def _other_table(held: Collection, name: str) -> list[Block]:
     """Return a measure other than the main one; every cell with its difference where the paper prints numbers of it."""
     kind = measure(name)
-    across = len(held.spec.rows if held.spec.lines == "columns" else held.spec.columns)
+    across = len(rows_shown(held) if held.spec.lines == "columns" else held.spec.columns)
     note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
     if across <= _MOST_COLUMNS:
         return [_compared(held, name), *note]
@@ -245,7 +245,8 @@ def _settings(held: Collection) -> list[Block]:
     blocks.append(Text(f"{epoch}Repeats: {seeds}{repeats}. Cells are compared by {how}."))
     if spec.settings:
         rows = tuple((setting.what, setting.reading, setting.why) for setting in spec.settings)
-        blocks.append(Table(("what the paper leaves out", "reading here", "why"), rows, "lll"))
+        head = ("what the paper leaves out", "reading here", "why") if spec.source else ("what", "how", "why")
+        blocks.append(Table(head, rows, "lll"))
     if spec.diverged:
         label = measure(spec.measures[0]).label
         told = f"A run that diverged counts as {spec.diverged.counts_as:g} in {label}: {spec.diverged.why}"

@@ -83,6 +83,8 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
                 found.setdefault(row, {})[column] = (time, value)
     if not found:
         return None
+    costs = held.spec.costs
+    whose = "the reference's" if costs is None else f"{held.spec.columns[costs.against].label}'s"
     canvas = Canvas(figsize=(max(6.0, 4.4 * len(found)), 4.4), layout="constrained")
     colors = families_of(held)
     for panel, (row, points) in zip(canvas.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
@@ -99,7 +101,7 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
         panel.set_xlim(0.75 * min(times), 1.6 * max(times))  # a name is written behind its point
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
-        panel.set(xlabel="time of a step over the reference's, x", ylabel=axis_label(name))
+        panel.set(xlabel=f"time of a step over {whose}, x", ylabel=axis_label(name))
         panel.set_title(held.spec.rows[row].label, fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e6e6e6", linewidth=0.8)
@@ -134,4 +136,7 @@ def _legend(canvas: Canvas, held: Collection, columns: list[str], by_marker: boo
     if len(entries) == 1 and entries[0].get_label() == "other":
         return
     across = int(canvas.get_figwidth() / (0.4 + 0.09 * max(len(str(entry.get_label())) for entry in entries)))
-    canvas.legend(handles=entries, loc="outside upper center", ncols=max(1, across), frameon=False, fontsize=9)
+    lines = -(-len(entries) // max(1, across))
+    canvas.legend(
+        handles=entries, loc="outside upper center", ncols=-(-len(entries) // lines), frameon=False, fontsize=9
+    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from credit.papers.blocks import Block, Fold, Heading, Table, Text
 from credit.papers.collect import Collection
+from credit.papers.marks import DAGGER
 from credit.papers.measures import measure
 from credit.papers.tuning import keys_of, words_of
 from credit.papers.words import NOTHING, measured, number
@@ -17,7 +18,7 @@ def summary(held: Collection) -> list[Block]:
     spec = held.spec
     main, *others = spec.measures
     others = [name for name in others if held.has(name)]
-    rows = [row for row in spec.rows if any(cell[0] == row and runs for cell, runs in held.runs.items())]
+    rows = rows_shown(held)
     best = {row: _best(held, row, main) for row in rows}
     families = any(column.family for column in spec.columns.values())
     lines = []
@@ -31,8 +32,14 @@ def summary(held: Collection) -> list[Block]:
     return [Text(_says(held, main, others, rows)), Table(head, tuple(lines), align), *_notes(held, others)]
 
 
+def rows_shown(held: Collection) -> list[str]:
+    """Return the rows that this budget runs."""
+    run = {cell[0] for cell, runs in held.runs.items() if runs}
+    return [row for row in held.spec.rows if row in run]
+
+
 def shown(held: Collection) -> list[str]:
-    """Return the columns that this budget runs, and those that no row has but that say why."""
+    """Return the columns that this budget runs."""
     run = {cell[1] for cell, runs in held.runs.items() if runs}
     return [column for column in held.spec.columns if column in run]
 
@@ -68,7 +75,13 @@ def _each_row(held: Collection, column: str, name: str, rows: Iterable[str]) -> 
     if all(mean is None for mean in means):
         return NOTHING
     decimals = min(measure(name).decimals, 2 if measure(name).unit == "x" else 0 if measure(name).unit == "%" else 1)
-    return " / ".join(number(mean, decimals).replace("-", "−") for mean in means)
+    return " / ".join(_short(mean, decimals) for mean in means)
+
+
+def _short(mean: float | None, decimals: int) -> str:
+    """Return a number whose minus is one, and which has none where it rounds to zero."""
+    text = number(mean, decimals)
+    return text.removeprefix("-") if text.startswith("-") and not text.strip("-0.") else text.replace("-", "−")
 
 
 def _head(held: Collection, name: str) -> str:
@@ -88,23 +101,23 @@ def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> st
         told = [spec.rows[row].label for row in _rows_with(held, name, rows)]
         if len(told) > 1:
             found.setdefault(" / ".join(told), []).append(_head(held, name).split(",")[0])
-    for conditions, names in found.items():
-        text += f" Behind it, {', '.join(names)}: {conditions}."
-    return text
+    parts = [f"{conditions} ({', '.join(names)})" for conditions, names in found.items()]
+    return text + (f" Entries of several numbers are means for {'; for '.join(parts)}." if parts else "")
 
 
 def _notes(held: Collection, others: list[str]) -> list[Block]:
-    spec = held.spec
     notes: list[Block] = []
-    if told := [f"{measure(name).label}: {measure(name).note}" for name in others if measure(name).note]:
+    if told := [f"{_head(held, name)}: {measure(name).note}" for name in others if measure(name).note]:
         notes.append(Text("; ".join(told) + ".", small=True))
-    lacking = [spec.columns[column] for column in shown(held) if spec.columns[column].why]
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for name in shown(held):
+        column = held.spec.columns[name]
+        without = [held.spec.rows[row].label for row in rows_shown(held) if row not in column.rows]
+        if column.why and without:
+            lacking.setdefault((", ".join(without), column.why), []).append(column.label)
     if lacking:
-        told = [
-            f"{column.label} not in {', '.join(spec.rows[row].label for row in spec.rows if row not in column.rows)}: {column.why}"
-            for column in lacking
-        ]
-        notes.append(Text("Not run: " + "; ".join(told)))
+        lines = tuple((" and ".join(names), without, why) for (without, why), names in lacking.items())
+        notes.append(Table(("not run", "on", "because"), lines, "lll"))
     return notes
 
 
@@ -116,15 +129,16 @@ def tuned(held: Collection) -> list[Block]:
     if tune is None or not held.manifest.choices:
         return []
     names = words_of(tune)
+    run = rows_shown(held)
     like = "".join(
-        f" {spec.rows[row].label} takes the choice of {spec.rows[of].label}." for row, of in tune.like.items()
+        f" {spec.rows[row].label} takes the choice of {spec.rows[of].label}."
+        for row, of in tune.like.items()
+        if row in run
     )
     trials = f", with {', '.join(f'`{word}`' for word in tune.trials.words)}" if tune.trials.words else ""
     says = f"Every cell tries the same {len(names)} candidates of {keys_of(tune)}: {'; '.join(names)}. {tune.seeds} "
-    says += (
-        f"run{'s' * (tune.seeds != 1)} each, of seeds of their own{trials}; the best on validation images, which test "
-    )
-    says += f"never sees, gives the cell's seeds their settings.{like}"
+    says += f"run{'s' * (tune.seeds != 1)} each, of seeds of their own{trials}; the best on validation images gives the cell's "
+    says += f"seeds their settings, test images choose nothing.{like}"
     rows, columns = list(dict.fromkeys(row for row, _ in own)), list(dict.fromkeys(column for _, column in own))
     lines = []
     for column in columns:
@@ -134,15 +148,17 @@ def tuned(held: Collection) -> list[Block]:
             if choice is None:
                 entries.append("")
                 continue
-            tried = " ".join("†" if value is None else f"{value:.1f}" for value in choice.accuracies)
+            none = {tune.seeds: DAGGER}  # over, and without a number
+            each = zip(choice.accuracies, choice.ended, strict=True)
+            tried = ", ".join(none.get(over, NOTHING) if value is None else f"{value:.1f}" for value, over in each)
             if choice.chosen < 0:
-                entries.append(f"not yet\n{tried}")
+                entries.append(f"not yet\n({tried})")
             else:
-                entries.append(f"{names[choice.chosen]}{EDGE * choice.at_edge}\n{tried}")
+                entries.append(f"{names[choice.chosen]}{EDGE * choice.at_edge}\n({tried})")
         lines.append((spec.columns[column].label, *entries))
     head = ("", *(spec.rows[row].label for row in rows))
     edges = sum(choice.at_edge for choice in own.values())
-    legend = "Below each choice the validation accuracies of all candidates in %, in their order; † diverged."
+    legend = f"Behind each choice the validation accuracies of all candidates in %, in their order; {DAGGER} diverged."
     legend += f" {EDGE}: the choice is the first or the last candidate, so that one beyond might be better ({edges} of {len(own)})."
     return [
         Heading("What was tuned"),

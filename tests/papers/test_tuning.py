@@ -230,7 +230,7 @@ def test_trials_come_first_and_everything_is_skipped_the_next_time(
     assert held.summary(("noisy", "fa"), "noise_loss").mean == pytest.approx(there - here)
     assert held.summary(("clean", "fa"), "noise_loss").asked == 0
     page = (own.parent / "runs" / "tables" / "lab-tuned-smoke" / "report.md").read_text()
-    assert "| BP | backprop | " in page and "Not run: DFA not in 40 % wrong: it is told here." in page
+    assert "| BP | backprop | " in page and "| DFA | 40 % wrong | it is told here. |" in page
     assert "## What was tuned" in page and "A comparison of this project's own" in page
     assert "### Accuracy\n\n![Accuracy](figure1.png)" in page and "![Accuracy and time](figure2.png)" in page
 
