@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from threading import Barrier
 
 import torch
 from torch import Tensor
@@ -152,5 +153,14 @@ class Blocks:
 
 @cache
 def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
-    """Return workers that each compute on so many threads (a setting of torch's for the calling thread)."""
-    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+    """Return workers that each compute on so many threads."""
+    usual, begun = torch.get_num_threads(), Barrier(workers)
+
+    def begin() -> None:
+        torch.set_num_threads(threads)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(workers, initializer=begin)
+    list(pool.map(abs, range(workers)))
+    torch.set_num_threads(usual)  # torch takes the last word also as that of threads still to come
+    return pool

@@ -58,14 +58,22 @@ class Aligning:
             if together:
                 continue
             for at in [at for at, names in pending.items() if all(self._free(one) for one in names)]:
-                starts = {rule.start(one): self._take(one) for one in pending.pop(at)}
+                starts = self._starts(pending.pop(at))
                 self.updates |= rule.plan.sweep_from(run, starts, rule, rule.blocks.parts[at].portion)
         if together:
-            starts = {rule.start(one): self._over.pop(one) for one in order}
+            starts = self._starts(order)
             self.updates |= rule.blocks.sweep(run, starts, rule, workers=self.workers)
 
     def _free(self, name: str) -> bool:
         return name in self._over and (self._waiting.get(name, 0) == 0 or name == OUTPUT)
+
+    def _starts(self, names: list[str]) -> dict[int, Tensor]:
+        """Return errors by the slots they begin at; activations of the same pre-activation begin at the same."""
+        starts: dict[int, Tensor] = {}
+        for name in names:
+            slot, error = self.rule.start(name), self._take(name)
+            starts[slot] = starts[slot] + error if slot in starts else error
+        return starts
 
     def _take(self, name: str) -> Tensor:
         """Return an error for a sweep, which may write over it: the output's, which is small, as a copy if it is still needed."""

@@ -1,5 +1,8 @@
 """What a rule raises whose inference of states does not settle."""
 
+GROWN = 1e6
+"""Times their size before any nudge, or a root mean square of that: states that have left for good."""
+
 
 class InferenceDiverged(ArithmeticError):  # noqa: N818 - what happened to a run, and no mistake
     """The states of a step ran away: nothing can be learnt from them, and the run ends here as diverged.

@@ -207,7 +207,7 @@ class DualRule(Rule):
             InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
         """
         computed = super().updates(x, y, buffers)
-        if states.has_grown(computed, x):
+        if self.has_grown(computed, x):
             self.tell_divergence(x, y)
         return computed
 
@@ -224,7 +224,7 @@ class DualRule(Rule):
         if not numbers:
             return
         at = int(torch.nan_to_num(ratios, nan=torch.inf).argmax())
-        if not float(ratios[at]) <= states.GROWN:
+        if not float(ratios[at]) <= self.growth_limit:
             op = self.segments.by_number[numbers[at]].op
             assert op is not None
             raise InferenceDiverged(op.describe(), self._why(float(ratios[at])))

@@ -206,7 +206,7 @@ class EquilibriumRule(Rule):
             InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
         """
         computed = super().updates(x, y, buffers)
-        if states.has_grown(computed, x):
+        if self.has_grown(computed, x):
             self.tell_divergence(x, y)
         return computed
 
@@ -222,6 +222,6 @@ class EquilibriumRule(Rule):
         gain = "" if any(len(state.children) > 1 for state in self.segments.states) else "rule.gamma, "
         raise InferenceDiverged(
             "the settled states",
-            f"its units grew more than {states.GROWN:g} times as large as the input within {steps}: feedback and weights together "
-            f"amplify; lower optimizer.lr, {gain}rule.ceiling, or limit updates (rule.clip=0.1)",
+            f"its units grew more than {self.growth_limit:g} times as large as the input within {steps}: feedback and weights "
+            f"together amplify; lower optimizer.lr, {gain}rule.ceiling, or limit updates (rule.clip=0.1)",
         )

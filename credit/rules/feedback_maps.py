@@ -15,9 +15,12 @@ from torch import Tensor
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.stretch import Stretch
-from credit.rules.synapses import Dense, Synapse, Transposed
+from credit.rules.synapses import Dense, Synapse
 from credit.rules.target_propagation_options import TargetOptions
 from credit.streams import generator
+
+ORTHOGONAL = 2**21
+"""Weights up to which a map starts orthogonal: the decomposition takes a second there, and grows with the power 1.5."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Answer:
 
     Attributes:
         given: those values, (B, *source).
-        kept: what the activation's derivative is found from.
+        total: what the activation is given, (B, *target).
+        kept: what its derivative is found from.
         value: the answer, (B, *target).
     """
 
     given: Tensor
+    total: Tensor
     kept: Tensor
     value: Tensor
 
@@ -73,16 +78,25 @@ class FeedbackMap:
         weight, bias = (params[name] for name in self.shapes)
         return weight, bias
 
+    def _carried(self, run: Run, weight: Tensor, given: Tensor) -> Tensor:
+        given = given.to(run.dtype or weight.dtype)
+        return self.synapse.carry(weight.to(given.dtype), given, run.overwrite).to(weight.dtype)
+
+    def difference(self, run: Run, own: tuple[Tensor, Tensor], above: Tensor, error: Tensor) -> Tensor:
+        """Return G(above) - G(above - error), (B, *target), without the rounding of a difference of near numbers."""
+        here, far, function = self.answer(run, own, above), self._carried(run, own[0], error), self.lower.function
+        moved = function.value(here.total - far, *self.lower.options)
+        return here.value - moved if function.gap is None else function.gap(far, here.value, moved, *self.lower.options)
+
     def answer(self, run: Run, own: tuple[Tensor, Tensor], given: Tensor) -> Answer:
         """Return G of values at the upper node, (B, *source)."""
         weight, bias = own
-        given = given.to(run.dtype or weight.dtype)
-        sent = self.synapse.carry(weight.to(given.dtype), given, run.overwrite).to(bias.dtype)
+        sent = self._carried(run, weight, given)
         shape = self.synapse.target if isinstance(self.synapse, Dense) else (-1, *[1] * (sent.dim() - 2))
         total = sent + bias.view(shape)
         function, options = self.lower.function, self.lower.options
         value = function.value(total, *options)
-        return Answer(given, value if function.keeps == "output" else total, value)
+        return Answer(given.to(run.dtype or weight.dtype), total, value if function.keeps == "output" else total, value)
 
     def gradients(self, run: Run, pairs: list[tuple[Answer, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return the derivatives by V and c of a sum of <signal, value> over some answers."""
@@ -145,7 +159,8 @@ class FeedbackMap:
 
 
 def first_weight(synapse: Synapse, source: torch.Generator) -> Tensor:
-    """Return the weight that a map starts with (float64)."""
-    rows = synapse.shape if not isinstance(synapse, Transposed) else synapse.shape
-    weight = torch.empty(rows, dtype=torch.float64)
+    """Return the weight that a map starts with (float64): orthogonal, as near as the original; large ones normal, of its size."""
+    weight = torch.empty(synapse.shape, dtype=torch.float64)
+    if weight.numel() > ORTHOGONAL:
+        return weight.normal_(0, max(synapse.shape[0], weight.numel() // synapse.shape[0]) ** -0.5, generator=source)
     return torch.nn.init.orthogonal_(weight, generator=source)

@@ -29,7 +29,6 @@ from credit.rules.divergence import InferenceDiverged
 from credit.rules.lra_options import LraOptions, refuse_numbers, weights
 from credit.rules.registry import make, register
 from credit.rules.rule import Computed
-from credit.rules.states import GROWN, has_grown
 from credit.rules.targeted import OUTPUT, TargetedRule
 from credit.rules.wiring import wire
 from credit.streams import generator
@@ -51,6 +50,7 @@ class LraRule(TargetedRule):
 
     OPTIONS = LraOptions
     name = "lra"
+    growth_limit = EXPLODED
 
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: LraOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
@@ -67,8 +67,11 @@ class LraRule(TargetedRule):
         self.synapses: dict[str, synapses.Synapse] = {}
         heard = [source for sources in self.wiring.sources.values() for source in sources]
         self.hearers = {name: heard.count(name) for name in (*self.by_name, OUTPUT)}
-        at_slot = {self.start(name): name for name in (*self.by_name, OUTPUT)}
-        self.awaited = {at: [at_slot[slot] for slot in part.starts] for at, part in enumerate(self.blocks.parts)}
+        everyone = (*self.by_name, OUTPUT)
+        self.awaited = {
+            at: [name for name in everyone if self.start(name) in part.starts]
+            for at, part in enumerate(self.blocks.parts)
+        }
 
     def _refuse_flat(self) -> None:
         """Refuse activations whose derivative is zero everywhere where errors would have to pass it."""
@@ -102,13 +105,15 @@ class LraRule(TargetedRule):
                 self.synapses[name] = synapse
                 drawn = torch.randn(synapse.shape, generator=generator(self.seed, name), dtype=torch.float64)
                 value = (self._std(synapse) * drawn).to(like)
-                (self.buffers if self._fixed else self.learnt).make(name, value)
-        if self.choices.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in self.synapses.values()):
-            raise UserError(
-                f"rule.synapses=conv would change nothing: the nodes of {type(self.model).__name__} are vectors, which have no "
-                "positions to share weights among; leave it out"
-            )
+                self._make(name, value)
+        self._refuse_vectors(self.synapses.values())
         super().prepare(x)
+
+    def _make(self, name: str, value: Tensor) -> None:
+        if self._fixed:
+            self.buffers.make(name, value)
+        else:
+            self.learnt.make(name, value, self.model)
 
     def _std(self, synapse: synapses.Synapse) -> float:
         given = self.choices.error_std
@@ -132,7 +137,7 @@ class LraRule(TargetedRule):
         )
         aligning.align(signal)
         if self.choices.error_update.startswith("paper"):
-            run.stats["inference.growth"] = self._growth(run).amax() * (GROWN / EXPLODED)
+            run.stats["inference.growth"] = self._growth(run).amax()
         reached = None if run.entry is None else run.entry * run.batch
         told = aligning.told(y, logits)
         return Computed(logits, loss, aligning.updates, sizes, run.stats, reached, None, *told)
@@ -167,7 +172,7 @@ class LraRule(TargetedRule):
             InferenceDiverged: error synapses have exploded (on a GPU the trainer looks, from time to time).
         """
         computed = super().updates(x, y, buffers)
-        if has_grown(computed, x):
+        if self.has_grown(computed, x):
             self.tell_divergence(x, y)
         return computed
 
@@ -177,6 +182,8 @@ class LraRule(TargetedRule):
         Raises:
             InferenceDiverged: saying why, and what to write instead.
         """
+        if not self.choices.error_update.startswith("paper"):
+            return  # the others have no such bound to pass
         with torch.no_grad():
             growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
         at = int(growth.argmax())

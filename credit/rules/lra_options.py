@@ -22,7 +22,7 @@ class LraOptions(SharedOptions):
                 derivatives.
         error_update: how error synapses E learn. ``lra_e``: by ``gamma z_i e_j^T``, like the weights they answer to. ``paper``: by
             ``-gamma d_i e_j^T`` (Algorithm 2), and ``paper_alg1``: by ``-gamma e_i d_j^T`` (Algorithm 1; those from the output,
-            which has no d, stay as they are), as printed: E grows without bound. ``fixed``: not at all.
+            which has no d, get zeros), as printed: E grows without bound. ``fixed``: not at all.
         synapses: ``dense``; ``conv``: shared among positions; ``auto`` (see `credit.rules.synapses.make`).
         error_std: standard deviation of E's first weights, normal around 0; None: 1 / sqrt(units that one unit hears).
         error_lr: learning rate of E; None: the optimizer's.

@@ -185,6 +185,11 @@ def _refuse_unlike(rules: Sequence[Rule]) -> None:
                 f"Mapped(rules): rule {at} keeps the signal at the input, which a mapped step does not tell; set "
                 "rule.keep_input_signal = False, or step each rule by itself"
             )
+        if getattr(rule, "keep_errors", False):
+            raise UserError(
+                f"Mapped(rules): rule {at} keeps its errors, which a mapped step does not tell; set rule.keep_errors = False, "
+                "or step each rule by itself"
+            )
         for trait, value in _traits(rule).items():
             if value != first[trait]:
                 raise UserError(

@@ -18,6 +18,7 @@ from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import registry
 from credit.rules.buffers import Buffers
+from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
 from credit.rules.updates import Transform, clip, clip_norm, clip_unit, layer_groups, output_layer, reproject
@@ -76,6 +77,8 @@ class Rule:
     OPTIONS: ClassVar[type] = SharedOptions
     # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
+    # The ``inference.growth`` that a step may tell; beyond it the rule has diverged (see ``tell_divergence``).
+    growth_limit: ClassVar[float] = GROWN
     name: str = "rule"
 
     def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
@@ -139,7 +142,7 @@ class Rule:
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
         self._ready = True
-        self.learnt.to(x.device)  # the model was moved after the rule was made
+        self.learnt.settle(self.name)
         self.buffers.settle()
 
     def compute(
@@ -172,6 +175,11 @@ class Rule:
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
         """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch runs away; most rules infer nothing."""
+
+    def has_grown(self, computed: Computed, x: Tensor) -> bool:
+        """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
+        growth = computed.signals.get("inference.growth")
+        return growth is not None and x.device.type == "cpu" and not float(growth) <= self.growth_limit
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the rule's own learnable parameters (most rules have none).
@@ -250,6 +258,7 @@ class Rule:
             self.prepare(x)
         if buffers is None:
             buffers = {name: value.clone() for name, value in self._model_buffers().items()}
+        self.learnt.to(next(iter(self._params.values())))  # the model was moved after the rule was made
         params = self._all_parameters()
         if any(value.device != x.device for value in self.buffers.values()):
             self.buffers.to(x.device)  # the model was moved after the rule was made
@@ -333,7 +342,9 @@ class Rule:
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
         buffers = {name: value.clone() for name, value in self._model_buffers().items()} | self.buffers
         with torch.no_grad():
-            run = self.plan.run(self._all_parameters(), buffers, Draws(self.seed, self.position, x.device), self.dtype)
+            run = self.plan.run(
+                self._params | dict(self.learnt), buffers, Draws(self.seed, self.position, x.device), self.dtype
+            )
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside

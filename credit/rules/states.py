@@ -11,15 +11,12 @@ from credit.engine.segments import State
 from credit.errors import UserError
 from credit.rules import feedback_weights, signals, transports
 from credit.rules.components import refuse_unread
-from credit.rules.outcome import Computed
 from credit.rules.registry import lookup, make
 from credit.rules.rule import Rule
 
 assert signals and transports  # importing them registers their names
 SIGNALS = {"ce": "ce", "mse": "half_sse"}
 """The registered signal of each loss: its gradient at the output, over B, and its mean."""
-GROWN = 1e6
-"""Times their size before any nudge, or a root mean square of that: states that have left for good."""
 
 
 def before(work: Work, state: State) -> Tensor:
@@ -83,9 +80,3 @@ def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.Feedb
         for name, value in chosen.feedback(op, weight, None, 0, rule.seed).items():
             rule.buffers.make(name, value)
     return learnt
-
-
-def has_grown(computed: Computed, x: Tensor) -> bool:
-    """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
-    growth = computed.signals.get("inference.growth")
-    return growth is not None and x.device.type == "cpu" and not float(growth) <= GROWN

@@ -21,7 +21,6 @@ from torch import Tensor
 from credit.engine.blocks import Blocks, bottlenecks, learning
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.engine.ops.weighted import Weighted
 from credit.engine.stretch import AGAIN, Stretch
 from credit.errors import UserError
 from credit.rules import synapses
@@ -80,21 +79,11 @@ class TargetPropagationRule(TargetedRule):
     def prepare(self, x: Tensor) -> None:
         """Make the feedback maps and their parameters (see `Rule.prepare`)."""
         like = next(iter(self._params.values())).detach()
-        taken = {*self._params, *self._model_buffers()}
         self.maps = self._make_maps(x)
         for one in self.maps:
             for name, value in one.begin(like, self.seed).items():
-                if name in taken:
-                    raise UserError(
-                        f"{type(self.model).__name__} has a tensor '{name}', the name of feedback that rule '{self.name}' learns: "
-                        "give the module 'feedback' another name"
-                    )
-                self.learnt.make(name, value)
-        if self.choices.synapses == "conv" and all(isinstance(one.synapse, synapses.Dense) for one in self.maps):
-            raise UserError(
-                f"rule.synapses=conv would change nothing: what feedback connects in {type(self.model).__name__} are "
-                "vectors, which have no positions to share weights among; leave it out"
-            )
+                self.learnt.make(name, value, self.model)
+        self._refuse_vectors(one.synapse for one in self.maps)
         super().prepare(x)
 
     def _make_maps(self, x: Tensor) -> list[FeedbackMap]:
@@ -114,12 +103,6 @@ class TargetPropagationRule(TargetedRule):
     def keeps(self, op: Activate) -> set[str]:
         """A node's z, and what derivatives need."""
         return {op.function.keeps, "output"} if op in self.nodes else {op.function.keeps}
-
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        """Leave the signal as it is."""
-        if self.watch:
-            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
-        return signal
 
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
@@ -168,6 +151,8 @@ class TargetPropagationRule(TargetedRule):
         """Send targets down: add to ``errors``, z_l - t_l by name, those of the nodes below the first."""
         for one in self.maps:
             own, above = one.parameters(run.params), found[one.upper]
-            target = one.answer(run, own, above - errors[one.upper]).value
-            here = one.answer(run, own, above).value if self.choices.difference else found[one.lower.name]
-            errors[one.lower.name] = here - target
+            here = found[one.lower.name]
+            if self.choices.difference:
+                errors[one.lower.name] = one.difference(run, own, above, errors[one.upper])
+            else:
+                errors[one.lower.name] = here - one.answer(run, own, above - errors[one.upper]).value

@@ -1,6 +1,7 @@
 """What rules that give layers targets have in common: representation alignment and target propagation."""
 
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,19 +11,15 @@ from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.spiking import Lif
+from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
 from credit.errors import UserError
-from credit.rules import states
+from credit.rules import states, synapses
 from credit.rules.registry import lookup
 from credit.rules.rule import Rule
 
 OUTPUT = "output"
 """What the network's output is called among the nodes."""
-
-
-class _Chosen(Protocol):
-    @property
-    def loss(self) -> Literal["ce", "mse"]: ...
 
 
 class TargetedRule(Rule, Sweeper):
@@ -71,6 +68,23 @@ class TargetedRule(Rule, Sweeper):
                 f"rule '{self.name}' is compiled, and a compiled step does not tell its errors; make it without compile=True"
             )
         self._keep_errors = wanted
+
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        """Leave a signal as it is; tell its size where that is watched."""
+        if self.watch:
+            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
+        return signal
+
+    def _makes_updates(self) -> bool:
+        return True
+
+    def _refuse_vectors(self, made: Iterable[synapses.Synapse]) -> None:
+        """Refuse ``rule.synapses=conv`` where every synapse is dense all the same."""
+        if self.choices.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in made):
+            raise UserError(
+                f"rule.synapses=conv would change nothing: the nodes of {type(self.model).__name__} are vectors, which have no "
+                "positions to share weights among; leave it out"
+            )
 
     def keeps(self, op: Activate) -> set[str]:
         """A node's h and z, and what its derivative needs."""

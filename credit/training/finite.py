@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from credit.rules.divergence import InferenceDiverged
+from credit.rules.divergence import GROWN, InferenceDiverged
 from credit.rules.rule import Rule, Step
-from credit.rules.states import GROWN
 from credit.training.updates import nonfinite_parameter
 
 _PATIENCE = 50  # steps between two looks on a GPU
@@ -57,7 +56,9 @@ class Lost(NamedTuple):
         # A GPU's run is looked at later: by now its weights are not finite either, and say nothing.
         where = None if self.inferring and x.device.type != "cpu" else rule.first_nonfinite(x)
         if self.inferring and where is None:
-            return DivergedError(self.step, "the inference", f"states that grew more than {GROWN:,.0f} times")
+            return DivergedError(
+                self.step, "the inference", f"values that grew more than {rule.growth_limit:,.0f} times"
+            )
         return DivergedError(self.step, where or "the loss")
 
 
@@ -67,10 +68,11 @@ class FiniteWatches:
     Args:
         count: how many runs.
         device: where their outcomes are.
+        limit: the growth of an inference beyond which it has run away (``Rule.growth_limit``).
     """
 
-    def __init__(self, count: int, device: torch.device) -> None:
-        self._at_once, self._device = device.type == "cpu", device
+    def __init__(self, count: int, device: torch.device, limit: float = GROWN) -> None:
+        self._at_once, self._device, self._limit = device.type == "cpu", device, limit
         self.keep(count)
 
     def keep(self, count: int) -> None:
@@ -88,7 +90,7 @@ class FiniteWatches:
         # One number to look at; finite parts whose sum overflows have diverged as well.
         bad = ~torch.isfinite(outcome.logits.flatten(1).sum(1) + outcome.loss)[None]
         if outcome.growth is not None:
-            bad = torch.cat([bad, ~(outcome.growth <= GROWN)[None]])  # also of a growth that is not a number
+            bad = torch.cat([bad, ~(outcome.growth <= self._limit)[None]])  # also of a growth that is not a number
         if self._at_once and not bool(bad.any()):
             return {}
         first = self._first[: len(bad)]
@@ -110,7 +112,7 @@ class FiniteWatch:
     """`FiniteWatches` of a single run, which raises."""
 
     def __init__(self, rule: Rule, device: torch.device) -> None:
-        self._rule, self._watches = rule, FiniteWatches(1, device)
+        self._rule, self._watches = rule, FiniteWatches(1, device, rule.growth_limit)
 
     def see(self, step: int, x: Tensor, y: Tensor, outcome: Step) -> None:
         """Look at one step's outcome, before its update is applied.

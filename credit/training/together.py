@@ -157,7 +157,8 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
     """
     cohort, first = Cohort(books), books[0].run
     cfg, dtype = first.cfg, float_dtype(first.model)
-    watch, measures = FiniteWatches(len(books), first.device), {book.folder: Measures(book.run) for book in books}
+    watch = FiniteWatches(len(books), first.device, first.rule.growth_limit)
+    measures = {book.folder: Measures(book.run) for book in books}
     dead = {
         book.folder: DeadLayers(book.run.rule, book.screen, book.run.total_steps, book.run.warm_steps) for book in books
     }

@@ -176,7 +176,7 @@ def test_growth_that_a_step_tells_ends_single_runs_and_replicas_at_the_same_step
     assert [result["diverged"] for result in alone] == [result["diverged"] for result in together]
     assert len({result["diverged"]["step"] for result in together}) > 1  # not all at once
     assert {result["diverged"]["where"] for result in together} == {"the inference"}
-    assert {result["diverged"]["why"] for result in together} == {"states that grew more than 1,000,000 times"}
+    assert {result["diverged"]["why"] for result in together} == {"values that grew more than 1,000,000 times"}
     assert read_metrics(run_folder(cfgs[0]))[0]["signals"]["inference.growth"] == 1.0
 
 
@@ -190,7 +190,7 @@ def test_growth_beyond_a_million_or_not_finite_is_divergence(growth):
     x, y = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
     watch.see(1, x, y, step_of(1e6))
     with pytest.raises(
-        DivergedError, match=r"^diverged at step 2, first in the inference: states that grew more than 1,000,000 times$"
+        DivergedError, match=r"^diverged at step 2, first in the inference: values that grew more than 1,000,000 times$"
     ):
         watch.see(2, x, y, step_of(growth))
 
@@ -201,7 +201,7 @@ def test_states_that_are_no_numbers_are_told_as_the_inference_though_they_spoil_
     lost = watch.see(4, Step(torch.tensor([[[0.0]], [[math.nan]]]), torch.zeros(2), None, both))
     assert lost == {1: Lost(4, inferring=True)}
     rule, x, y = credit.rule("bp", nn.Sequential(nn.Linear(3, 3))), torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
-    told = {"step": 4, "where": "the inference", "why": "states that grew more than 1,000,000 times"}
+    told = {"step": 4, "where": "the inference", "why": "values that grew more than 1,000,000 times"}
     assert lost[1].error(rule, x, y).told() == told
     # Where the forward pass alone is none, it is no matter of the inference.
     assert lost[1].error(rule, x * math.nan, y).told() == {"step": 4, "where": "the input batch"}

@@ -62,6 +62,8 @@ def _relu_gap(t: Tensor, p: Tensor, q: Tensor) -> Tensor:
 
 
 def _leaky_gap(t: Tensor, p: Tensor, q: Tensor, slope: float) -> Tensor:
+    if slope <= 0:
+        return p - q  # two arguments may have the same value
     return slope * t + (1 - slope) * _relu_gap(t, p.relu(), q.relu())
 
 
