@@ -104,14 +104,16 @@ def last_layer(plan: Plan, model: nn.Module) -> str:
     Raises:
         UserError: there is none.
     """
-    names = [op.params["weight"].rpartition(".")[0] for op in plan.ops if isinstance(op, Weighted)]
     modules = dict(model.named_modules())
-    if not names or not isinstance(modules[names[-1]], nn.Linear | nn.modules.conv._ConvNd):
+    last = next((op for op in reversed(plan.ops) if isinstance(op, Weighted)), None)
+    # A weight that two layers share has the first one's name.
+    name = "" if last is None else last.name if last.name in modules else last.params["weight"].rpartition(".")[0]
+    if last is None or not isinstance(modules.get(name), nn.Linear | nn.modules.conv._ConvNd):
         raise UserError(
             f"trainer.measure=[embedding] shows the input of the last nn.Linear or convolution, and {type(model).__name__} has "
             "none that rules know: leave the diagnostic out"
         )
-    return names[-1]
+    return name
 
 
 def representation(model: nn.Module, layer: str, x: Tensor, batch_size: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Stretches: a part of a plan from one value to another, evaluated once more on another input.
 
     stretch = Stretch(plan, below.out, above.out)
-    plan.kept = {op.index for op in plan.ops if isinstance(op, AGAIN)}      # then `Plan.configure`
+    plan.kept = {op.index for op in plan.ops if op.remembers}      # then `Plan.configure`
     again = stretch(run, x, plan.forward(run, x), moved)      # before a sweep has dropped what the forward pass kept
 
 It is the very function that the forward pass was: dropout takes the same masks, batch norm the statistics of the batch it has
@@ -10,17 +10,11 @@ seen. So nothing is drawn again and no running statistic moves a second time.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from credit.engine.ops.base import Op, Run, resolve, slots_in
-from credit.engine.ops.chance import Dropout
 from credit.engine.ops.local import Local
-from credit.engine.ops.norms import BatchNorm
 from credit.engine.plan import Plan
-
-AGAIN = (Dropout, BatchNorm)
-"""Ops that are not evaluated anew: what the forward pass drew or counted, it kept."""
 
 
 class Stretch:
@@ -58,10 +52,8 @@ class Stretch:
         once.overwrite, once.batch = run.overwrite, run.batch
         for op in self.ops:
             inputs = [values[slot] for slot in op.inputs]
-            if isinstance(op, Dropout):
+            if op.remembers:
                 values[op.out] = op.follow(run, *inputs)
-            elif isinstance(op, BatchNorm):
-                values[op.out] = _normalised(op, run, *inputs)
             else:
                 values[op.out] = op.forward(once, *inputs, *resolve(op.extra, values))
                 once.saved[op.index] = None
@@ -72,11 +64,3 @@ class Stretch:
         """Return the run's buffers, with copies of those that local autograd's forwards may move."""
         moved = {name for op in self.ops if isinstance(op, Local) for name in op.args["buffers"].values()}
         return run.buffers | {name: run.buffers[name].clone() for name in moved} if moved else run.buffers
-
-
-def _normalised(op: BatchNorm, run: Run, x: Tensor) -> Tensor:
-    mean, inverse = op.statistics(run)
-    out: Tensor = torch.native_batch_norm(
-        x, op.weight(run), op.bias(run), mean, inverse.pow(-2) - op.args["eps"], False, 0.0, op.args["eps"]
-    )[0]
-    return out

@@ -21,7 +21,7 @@ from torch import Tensor
 from credit.engine.blocks import Blocks, bottlenecks, learning
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.engine.stretch import AGAIN, Stretch
+from credit.engine.stretch import Stretch
 from credit.errors import UserError
 from credit.rules import synapses
 from credit.rules.feedback_maps import FeedbackMap
@@ -51,10 +51,15 @@ class TargetPropagationRule(TargetedRule):
         refuse_network(self.choices, self.plan, self.nodes, self.model, self.name)
         self._heard = self.nodes[-1] if self.choices.first_target == "penultimate" else None
         # Feedback goes through F once more, whose drop-out and statistics are to be the forward pass's.
-        self.plan.kept = {op.index for op in self.plan.ops if isinstance(op, AGAIN)}
+        self.plan.kept = {op.index for op in self.plan.ops if op.remembers}
         self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
         refuse_flat(self.plan, self.model, self.name, self._heard)
         self.maps: list[FeedbackMap] = []
+        if self.choices.feedback_steps > 1 and not any(note.startswith("feedback takes") for note in self.notes):
+            self.notes.append(
+                f"feedback takes {self.choices.feedback_steps} steps of SGD a batch, handed over as their sum: plain SGD of rate "
+                f"{self.choices.feedback_lr:g} makes exactly them, an optimizer that rescales (Adam) does not"
+            )
 
     @property
     def own_settings(self) -> dict[str, float]:

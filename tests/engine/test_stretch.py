@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan, Sweeper
-from credit.engine.stretch import AGAIN, Stretch
+from credit.engine.stretch import Stretch
 
 
 class KeepsBoth(Sweeper):
@@ -40,7 +40,7 @@ def test_a_stretch_is_the_function_that_the_forward_pass_was() -> None:
     x = torch.randn(8, 1, 4, 4, dtype=torch.float64)
     plan = Plan(model)
     low, high = (op for op in plan.ops if isinstance(op, Activate))
-    plan.kept = {op.index for op in plan.ops if isinstance(op, AGAIN)}
+    plan.kept = {op.index for op in plan.ops if op.remembers}
     plan.cut([low, high], inside=True)
     plan.configure(KeepsBoth())
     buffers = {name: value.clone() for name, value in model.named_buffers()}

@@ -124,6 +124,8 @@ class Op:
     expands: ClassVar[bool] = False
     # The result is a new tensor that the op does not keep for its adjoint, so the next op may overwrite it.
     fresh: ClassVar[bool] = True
+    # The forward draws, or moves statistics: another input is to be sent through what it drew or found, by ``follow``.
+    remembers: ClassVar[bool] = False
 
     name: str
     inputs: tuple[int, ...]
@@ -162,6 +164,10 @@ class Op:
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         """Return what ``forward`` saved, for some samples alone; called where ``separable`` holds."""
         raise AssertionError(f"{self.kind} cannot leave samples out")
+
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        """Send another tensor, shaped like the input, through what the forward pass of ``run`` has kept."""
+        raise AssertionError(f"{self.kind} follows nothing")
 
     def stats(self) -> tuple[str, ...]:
         """Names of the buffers this op writes to during training."""

@@ -13,6 +13,7 @@ class Dropout(Op):
     kind: ClassVar[str] = "dropout"
     fresh: ClassVar[bool] = False
     aliases: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
         p = self.args["p"]

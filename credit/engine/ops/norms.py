@@ -54,6 +54,7 @@ class BatchNorm(Norm):
     """
 
     kind: ClassVar[str] = "batch_norm"
+    remembers: ClassVar[bool] = True
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
         names = self.args["buffers"]
@@ -89,6 +90,21 @@ class BatchNorm(Norm):
         names = self.args["buffers"]
         variance = run.buffers[names["running_var"]]
         return run.buffers[names["running_mean"]], (variance + self.args["eps"]).rsqrt()
+
+    def follow(self, run: Run, value: Tensor) -> Tensor:
+        """Normalise another tensor by the statistics that the forward pass normalised by."""
+        mean, inverse = self.statistics(run)
+        out: Tensor = torch.native_batch_norm(
+            value,
+            self.weight(run),
+            self.bias(run),
+            mean,
+            inverse.pow(-2) - self.args["eps"],
+            False,
+            0.0,
+            self.args["eps"],
+        )[0]
+        return out
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return not self.couples and out.dim() > 1 and leads(out, inputs[0])
