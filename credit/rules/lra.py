@@ -35,6 +35,10 @@ from credit.streams import generator
 
 EXPLODED = 100.0
 """Times their first size: error synapses that have grown out of proportion."""
+_UNBOUNDED = {
+    "paper": "rule.error_update=paper, as printed, adds to E what E itself sent, E <- E (I + lr gamma e e^T)",
+    "paper_alg1": "rule.error_update=paper_alg1, as printed, adds gamma e_i d_j^T to E, which makes the next e_i larger",
+}
 
 
 @register("rule", "lra")
@@ -190,7 +194,6 @@ class LraRule(TargetedRule):
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(
                 f"error synapses '{list(self.synapses)[at]}'",
-                f"they grew to {float(growth[at]):.2g} times their first size: rule.error_update={self.choices.error_update}, "
-                "as printed, adds to E what E itself sent, E <- E (I + lr gamma e e^T), which has no bound; write "
-                "rule.error_update=lra_e, or lower rule.error_lr",
+                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.choices.error_update]}, which has no "
+                "bound; write rule.error_update=lra_e, or lower rule.error_lr",
             )

@@ -155,7 +155,7 @@ def test_smaller_budgets_read_the_sample_of_imagenet() -> None:
             assert (data.path, data.image_size) == (path, 224 if budget == "paper" else 64)
 
 
-def test_smoke_judges_nothing_and_quick_no_published_accuracy() -> None:
+def test_smoke_judges_nothing_and_quick_not_where_trainings_end() -> None:
     for name in TABLES:
         spec = load(f"lra/{name}")
         judged = {budget: {c.name for c in spec.claims if spec.budgets[budget].judges(c)} for budget in BUDGETS}
