@@ -194,6 +194,6 @@ class LraRule(TargetedRule):
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(
                 f"error synapses '{list(self.synapses)[at]}'",
-                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.choices.error_update]}, which has no "
-                "bound; write rule.error_update=lra_e, or lower rule.error_lr",
+                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.choices.error_update]}, which "
+                "has no bound; write rule.error_update=lra_e, or lower rule.error_lr",
             )
