@@ -52,6 +52,7 @@ class Verdicts:
     """All claims, first thing on the page."""
 
     of: tuple[Verdict, ...]
+    says: str = "the paper says"
 
 
 @dataclass(frozen=True)

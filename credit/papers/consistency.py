@@ -8,7 +8,7 @@ from credit.errors import UserError, nearest
 from credit.papers import angles, expression
 from credit.papers.measures import measure
 from credit.papers.nodes import refusal
-from credit.papers.spec import Claim, Column, Costs, Figure, Row, Spec, Words
+from credit.papers.spec import Budget, Claim, Column, Costs, Figure, Row, Spec, Words
 from credit.papers.tuning import check_tuning
 
 OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the command line"}
@@ -52,8 +52,11 @@ def check_spec(spec: Spec) -> None:
     if spec.costs is not None:
         _check_costs(spec, spec.costs)
     check_tuning(spec)
+    printed = [*spec.published.values(), *(entry for found in spec.also_published.values() for entry in found.values())]
+    if printed and not spec.source:
+        raise refusal(spec.file, printed[0].line, "published numbers stand somewhere: name the table's `source`")
     for budget in spec.budgets.values():
-        if not cells_of(spec, budget.rows, budget.columns):
+        if not cells_in(spec, budget):
             raise refusal(spec.file, budget.line, f"budgets.{budget.name}: no cell is in these rows and columns")
     seen: dict[str, int] = {}
     for claim in spec.claims:
@@ -82,6 +85,9 @@ def check_measured(spec: Spec, name: str, line: int) -> None:
         key in ("trainer", *OVERLAYS) or (key == "trainer.measure" and "$" in value) for key, _, value in words
     )
     made = {found for key, _, value in words if key == "trainer.measure" for found in re.findall(r"\w+", value)}
+    if measure(name).timed and spec.costs is None and all(c.runner != "timing" for c in spec.columns.values()):
+        text = f"{name} is measured by no run of the table: give it `costs`, or columns with `runner: timing`"
+        raise refusal(spec.file, line, text)
     if measure(name).of and not any(row.base for row in spec.rows.values()):
         raise refusal(spec.file, line, f"{name} needs a row with a `base`, the row it is held against; no row has one")
     if diagnostic and diagnostic not in made and not hidden:
@@ -94,6 +100,11 @@ def cells_of(spec: Spec, rows: tuple[str, ...], columns: tuple[str, ...]) -> lis
     return [
         (row, column) for row, column in spec.grid() if (not rows or row in rows) and (not columns or column in columns)
     ]
+
+
+def cells_in(spec: Spec, budget: Budget) -> list[tuple[str, str]]:
+    """Return the cells that a budget runs, row by row."""
+    return [cell for cell in cells_of(spec, budget.rows, budget.columns) if cell not in budget.without]
 
 
 def claim_tree(spec: Spec, claim: Claim) -> expression.Comparison | expression.Side:
@@ -316,6 +327,8 @@ def _check_figure(spec: Spec, figure: Figure) -> None:
         return
     name = figure.measure or spec.measures[0]
     check_measured(spec, name, figure.line)
+    if figure.kind == "trade":
+        check_measured(spec, "time_ratio", figure.line)
     if figure.kind in ("curves", "steps") and measure(name).by_epoch is None:
         text += f"{name} is one number a run and has no course by epoch: use bars or lines"
         raise refusal(spec.file, figure.line, text)

@@ -94,11 +94,12 @@ def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judg
     tally = [(v, sum(j.verdict == v for j in judged)) for v in (HELD, NOT_HELD, UNDECIDED, NOT_JUDGED)]
     counts = ", ".join(f"{n} {verdict}" for verdict, n in tally if n)
     none = all(j.verdict == NOT_JUDGED for j in judged)
+    says = "the paper says" if held.spec.source else "says"
     blocks: list[Block] = [Heading(f"Claims{'' if none else _CLAIMS[held.manifest.budget]}: {counts}")]
-    blocks.append(Verdicts(tuple(_verdict(j) for j in judged)))
+    blocks.append(Verdicts(tuple(_verdict(j) for j in judged), says))
     if honest:
         blocks.append(Heading("The same, with the epoch not chosen on test", 3))
-        blocks.append(Verdicts(tuple(_verdict(j) for j in honest)))
+        blocks.append(Verdicts(tuple(_verdict(j) for j in honest), says))
     rows = [(j.claim.name, f.row, f.verdict, f.words) for j in judged if len(j.findings) > 1 for f in j.findings]
     if rows:
         blocks.append(Fold("row by row", (Table(("claim", "row", "verdict", "found"), tuple(rows), "llll"),)))

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from credit.config.schema import RunConfig
-from credit.papers.consistency import cells_of
+from credit.papers.consistency import cells_in
 from credit.papers.job import Cut
 from credit.papers.spec import Budget, Spec
 from credit.records.identity import decisive
@@ -54,13 +54,16 @@ def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
     """Return how many seeds, rows and columns are run of how many."""
     paper = spec.budgets["paper"]
     cuts = [] if seeds == paper.seeds else [Cut("seeds", paper.seeds, seeds, "all cells")]
-    there = cells_of(spec, paper.rows, paper.columns)
-    here = cells_of(spec, budget.rows, budget.columns)
+    there, here = cells_in(spec, paper), cells_in(spec, budget)
     for axis, name in enumerate(("rows", "columns")):
         all_names, kept = (dict.fromkeys(cell[axis] for cell in cells) for cells in (there, here))
         left_out = [key for key in all_names if key not in kept]
         if left_out:
             cuts.append(Cut(name, len(all_names), len(kept), f"without {', '.join(left_out)}"))
+    rows, columns = ({cell[axis] for cell in here} for axis in (0, 1))
+    both = [cell for cell in there if cell[0] in rows and cell[1] in columns]
+    if lost := [f"{row}/{column}" for row, column in both if (row, column) not in here]:
+        cuts.append(Cut("cells", len(both), len(both) - len(lost), f"without {', '.join(lost)}"))
     return cuts
 
 

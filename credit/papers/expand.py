@@ -10,7 +10,7 @@ from credit.config.compose import compose_each
 from credit.config.schema import RunConfig
 from credit.errors import UserError, nearest
 from credit.papers import cuts, layers, tuning
-from credit.papers.consistency import cells_of
+from credit.papers.consistency import cells_in
 from credit.papers.job import Choice, Cut, Job, Manifest
 from credit.papers.runners import runner
 from credit.papers.spec import BUDGETS, NO_WORDS, Budget, Spec, Words
@@ -40,7 +40,7 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
         raise UserError(f"seeds={count}: give 1 or more; the seeds are then 0, 1, ...")
     layers.check_user_words(spec, words)
     runs = _Runs(spec, repeats(spec, count))
-    run_cells = cells_of(spec, here.rows, here.columns)
+    run_cells = cells_in(spec, here)
     trials, choices = _tuned(spec, here, run_cells, words)
     if words:
         plain = {cell: layers.cell_words(spec, here, *cell) for cell in run_cells}

@@ -60,8 +60,8 @@ def _block(block: Block, folder: Path) -> str:
             return f'<div class="box{" loud" if loud else ""}">{inside}</div>'
         case Table():
             return _table(block)
-        case Verdicts(of):
-            head = "".join(f"<th>{word}</th>" for word in ("", "claim", "the paper says", "found here"))
+        case Verdicts(of, says):
+            head = "".join(f"<th>{word}</th>" for word in ("", "claim", says, "found here"))
             rows = "".join(_verdict(verdict) for verdict in of)
             return f'<div class="wide"><table class="claims"><tr>{head}</tr>{rows}</table></div>'
         case Picture(file, title, note):

@@ -24,9 +24,9 @@ def _block(block: Block) -> str:
             return "\n>\n".join(f"> {line}" for line in told)
         case Table():
             return _table(block)
-        case Verdicts(of):
+        case Verdicts(of, says):
             rows = tuple((f"{SIGNS[v.verdict]} **{v.verdict}**", v.name, v.says, v.found) for v in of)
-            return _table(Table(("verdict", "claim", "the paper says", "found here"), rows, "llll"))
+            return _table(Table(("verdict", "claim", says, "found here"), rows, "llll"))
         case Picture(file, title, note):
             return f"### {_safe(title)}\n\n![{_safe(title)}]({file})" + (
                 f"\n\n<sub>{_safe(note)}</sub>" if note else ""

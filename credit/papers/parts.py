@@ -218,7 +218,7 @@ def budget_of(
     tune: Tuning | None = None,
 ) -> Budget:
     """Return a budget; `tune` is what the whole table lets every cell try."""
-    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims", "tune")
+    known = ("says", "seeds", "minutes", "set", "rows", "columns", "only", "claims", "tune", "without")
     held = fields_of(part, known, ("says", "seeds"))
     only = fields_of(held["only"], ("rows", "columns"))
     kept, words = {}, {}
@@ -242,7 +242,22 @@ def budget_of(
         claims=_judged(held["claims"], claims) if held.has("claims") else None,
         line=part.line,
         tune=tuning_of(held["tune"], rows, tune),
+        without=_without(held["without"], rows, columns),
     )
+
+
+def _without(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> dict[tuple[str, str], str]:
+    """Return the cells that a budget leaves out, and why: ``{column: {rows: [...], why: ...}}``."""
+    found = {}
+    for name, entry in part.entries().items():
+        if name not in columns:
+            raise entry.error(f"{part.what}: unknown column '{name}': {nearest(name, columns)}")
+        held = fields_of(entry, ("rows", "why"), ("rows", "why"))
+        for row in held["rows"].all_among(rows, "row"):
+            if columns[name].rows and row not in columns[name].rows:
+                raise held["rows"].error(f"{entry.what}: no cell {row}/{name}: column '{name}' does not have that row")
+            found[row, name] = held["why"].text()
+    return found
 
 
 def _judged(part: Part, claims: Collection[str]) -> tuple[str, ...]:

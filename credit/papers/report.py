@@ -29,7 +29,7 @@ _NOTES = {
     "layer_steps": "A line a layer: mean over repeats, at each of the first steps.",
     "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
     "pruning": "Smallest weights set to zero at the end of training. Line: mean over repeats, band: ± standard deviation.",
-    "dots": "Mean ± standard deviation over repeats, columns by family; hollow: with noise.",
+    "dots": "Mean ± standard deviation over repeats, columns by family; hollow: a row that is held against the filled one.",
     "trade": "Mean over repeats against the median time of a step, both of one condition; named: what no other beats in both.",
     "confusion": "Of each class's test images, the share in % that got each answer; all repeats together, at the last epoch where "
     "the table's accuracy is the last's, else at the best on validation.",

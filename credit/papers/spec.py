@@ -236,6 +236,7 @@ class Budget:
         rows, columns: the only ones that are run; empty: all.
         claims: names of those it judges, the others needing longer training; None: all.
         tune: what every cell may try; None: nothing is tuned.
+        without: cells that it leaves out though their row and column are run, with the reason in words.
     """
 
     name: str
@@ -250,6 +251,7 @@ class Budget:
     claims: tuple[str, ...] | None = None
     line: int = 0
     tune: Tuning | None = None
+    without: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def judges(self, claim: Claim) -> bool:
         """Say whether what is run can tell if a claim holds."""

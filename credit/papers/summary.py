@@ -32,6 +32,14 @@ def summary(held: Collection) -> list[Block]:
     return [Text(_says(held, main, others, rows)), Table(head, tuple(lines), align), *_notes(held, others)]
 
 
+def _why_not(held: Collection, row: str, name: str) -> str:
+    """Return why a column lacks a row; empty where it has it, or nothing is said."""
+    column = held.spec.columns[name]
+    if column.rows and row not in column.rows:
+        return column.why
+    return held.spec.budgets[held.manifest.budget].without.get((row, name), "")
+
+
 def rows_shown(held: Collection) -> list[str]:
     """Return the rows that this budget runs."""
     run = {cell[0] for cell, runs in held.runs.items() if runs}
@@ -107,14 +115,16 @@ def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> st
 
 def _notes(held: Collection, others: list[str]) -> list[Block]:
     notes: list[Block] = []
-    if told := [f"{_head(held, name)}: {measure(name).note}" for name in others if measure(name).note]:
-        notes.append(Text("; ".join(told) + ".", small=True))
+    if noted := [f"{_head(held, name)}: {measure(name).note}" for name in others if measure(name).note]:
+        notes.append(Text("; ".join(noted) + ".", small=True))
     lacking: dict[tuple[str, str], list[str]] = {}
     for name in shown(held):
-        column = held.spec.columns[name]
-        without = [held.spec.rows[row].label for row in rows_shown(held) if row not in column.rows]
-        if column.why and without:
-            lacking.setdefault((", ".join(without), column.why), []).append(column.label)
+        told: dict[str, list[str]] = {}
+        for row in rows_shown(held):
+            if why := _why_not(held, row, name):
+                told.setdefault(why, []).append(held.spec.rows[row].label)
+        for why, labels in told.items():
+            lacking.setdefault((", ".join(labels), why), []).append(held.spec.columns[name].label)
     if lacking:
         lines = tuple((" and ".join(names), without, why) for (without, why), names in lacking.items())
         notes.append(Table(("not run", "on", "because"), lines, "lll"))

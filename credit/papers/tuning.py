@@ -79,6 +79,10 @@ def check_candidates(spec: Spec, tune: Tuning, cell: Cell, configs: Sequence[Run
             raise refusal(spec.file, tune.line, f"tune: {told}: give each another setting")
     data = configs[0].as_dict()["data"]
     if data.get("val_fraction") == 0 and not data.get("val_size"):
+        if given := [word for word in words if word.lstrip("+").startswith(("data.val_", "data="))]:
+            raise UserError(
+                f"{' '.join(given)}: {spec.name} chooses by validation images, and then holds none out: leave it out"
+            )
         text = f"tune: cell {'/'.join(cell)} holds no image out (data.val_fraction=0), so nothing can choose"
         raise refusal(spec.file, tune.line, f"{text}: give it some")
 

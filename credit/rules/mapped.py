@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
 from credit.errors import UserError
+from credit.rules import batch_checks
 from credit.rules.rule import Rule, Step
 
 UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError, UserWarning)
@@ -110,7 +111,7 @@ class Mapped:
             except (RuntimeError, IndexError, ValueError) as error:
                 if not isinstance(error, UserError):
                     for at, each in enumerate(self.rules):
-                        each._explain(x[at], y[at])
+                        batch_checks.explain(each.model, x[at], y[at])
                 raise
             logits, loss, updates, sizes, signals = done
             updates = self._transformed(params, {name: u.to(owned[name].dtype) for name, u in updates.items()})

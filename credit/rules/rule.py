@@ -16,7 +16,7 @@ from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
 from credit.options import typed
-from credit.rules import registry
+from credit.rules import batch_checks, registry
 from credit.rules.buffers import Buffers
 from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
@@ -272,7 +272,7 @@ class Rule:
                 return Computed(*self._compiled(params, buffers, x, y, tensors))
         except (RuntimeError, IndexError, ValueError) as error:
             if not isinstance(error, UserError):
-                self._explain(x, y)
+                batch_checks.explain(self.model, x, y)
             raise
 
     def _functional(
@@ -367,33 +367,6 @@ class Rule:
                 raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
             typed("rule", f"rule '{self.name}'", option, value, *known[option])
 
-    def _explain(self, x: Tensor, y: Tensor) -> None:
-        """Say what is wrong with a batch that a step broke on, where it is the output or the labels."""
-        with torch.no_grad():
-            out = self.model(x)
-        if why := outputs.problem(self.model, out, y):
-            raise UserError(f"step(x, y): {why}")
-
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
-        if len(x) == 0:
-            raise UserError("step(x, y): the batch is empty; give at least one sample")
-        if not x.is_floating_point():
-            raise UserError(
-                f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"
-            )
-        if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
-            raise UserError(
-                f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
-            )
-        # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
-        if self.output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
-            self._explain(x, y)
         weight = next(iter(self._params.values()))
-        if self.precision == "float64" and weight.dtype != torch.float64:
-            raise UserError(
-                f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
-            )
-        if self.dtype is None and weight.dtype != x.dtype:
-            raise UserError(
-                f"step(x, y): x is {x.dtype} but the model's parameters are {weight.dtype}; convert one of them"
-            )
+        batch_checks.check(self.model, weight, x, y, precision=self.precision, output_kind=self.output_kind)

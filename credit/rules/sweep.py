@@ -289,7 +289,7 @@ class SweepRule(Rule, Sweeper):
         score = self.signal
         if self.output_kind == "probability":
             if logits.shape[1:] != (1,):
-                raise ValueError("a probability is one column")  # told better by _explain
+                raise ValueError("a probability is one column")  # told better by batch_checks.explain
             score = self.signal.of_probability
         signal: Tensor
         signal, run.stats["loss"] = score(logits if self.dtype is None else logits.float(), y)

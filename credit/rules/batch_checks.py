@@ -1,0 +1,54 @@
+"""What can be wrong with the batch that a rule is given, in words."""
+
+import torch
+from torch import Tensor, nn
+
+from credit import outputs
+from credit.errors import UserError
+
+
+def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, output_kind: str) -> None:
+    """Refuse a batch that no step could use.
+
+    Args:
+        model: the network.
+        weight: one of its parameters.
+        x, y: the batch (B, ...) and its labels (B,).
+        precision, output_kind: the rule's.
+
+    Raises:
+        UserError: what was given, and what to write instead.
+    """
+    if len(x) == 0:
+        raise UserError("step(x, y): the batch is empty; give at least one sample")
+    if not x.is_floating_point():
+        raise UserError(
+            f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"
+        )
+    if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
+        raise UserError(
+            f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
+        )
+    # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
+    if output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
+        explain(model, x, y)
+    if precision == "float64" and weight.dtype != torch.float64:
+        raise UserError(
+            f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
+        )
+    if precision != "bf16" and weight.dtype != x.dtype:
+        raise UserError(
+            f"step(x, y): x is {x.dtype} but the model's parameters are {weight.dtype}; convert one of them"
+        )
+
+
+def explain(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Say what is wrong with a batch that a step broke on, where it is the output or the labels.
+
+    Raises:
+        UserError: it is.
+    """
+    with torch.no_grad():
+        out = model(x)
+    if why := outputs.problem(model, out, y):
+        raise UserError(f"step(x, y): {why}")
