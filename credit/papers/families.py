@@ -10,6 +10,9 @@ from credit.papers.collect import Collection
 from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
+SLACK = 1.05
+"""Times that differ by less than this factor count as equal where points are named."""
+
 _MARKERS = "os^DvPX<"
 
 
@@ -92,9 +95,10 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
             family = held.spec.columns[column].family
             marker = _marker(colors, family)
             panel.plot(*point, marker=marker, color=colors[family], markersize=7, alpha=0.85, markeredgecolor="white")
-        for column in _unbeaten(points, measure(name).higher_is_better is not False):
-            label = held.spec.columns[column].label
-            panel.annotate(label, points[column], xytext=(5, 5), textcoords="offset points", fontsize=8)
+        for point, names in _unbeaten(points, measure(name).higher_is_better is not False).items():
+            label = ", ".join(held.spec.columns[column].label for column in names)
+            panel.annotate(label, point, xytext=(5, 5), textcoords="offset points", fontsize=8)
+        panel.margins(y=0.08)
         panel.set_xscale("log")
         times = [time for time, _ in points.values()]
         ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if 0.7 * min(times) <= tick <= 1.4 * max(times)]
@@ -110,14 +114,18 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
     return canvas
 
 
-def _unbeaten(points: dict[str, tuple[float, float]], higher: bool) -> list[str]:
-    """Return the columns that no other is both faster and better than."""
+def _unbeaten(points: dict[str, tuple[float, float]], higher: bool) -> dict[tuple[float, float], list[str]]:
+    """Return the points than which none is better that takes at most `SLACK` times as long, with the columns that lie there."""
     sign = 1 if higher else -1
-    return [
-        column
-        for column, (time, value) in points.items()
-        if not any(other < time and sign * (better - value) > 0 for other, better in points.values())
-    ]
+    found: dict[tuple[float, float], list[str]] = {}
+    for column, (time, value) in points.items():
+        rivals = [(other, sign * (better - value)) for other, better in points.values() if other <= SLACK * time]
+        if all(ahead <= 0 for _, ahead in rivals):
+            same = next(
+                (at for at in found if at[1] == value and max(at[0], time) <= SLACK * min(at[0], time)), (time, value)
+            )
+            found.setdefault(same, []).append(column)
+    return found
 
 
 def _marker(colors: dict[str, str], family: str) -> str:

@@ -274,12 +274,12 @@ MEASURES = {
     "seconds_per_epoch": q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
     "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
     "memory_ratio": Measure(
-        "peak memory of a step over the reference's (without parameters and optimizer)",
+        "peak memory of a step, without parameters and optimizer, over the reference's",
         "x",
         2,
         lambda result, rows, accuracy: result.get("memory_ratio"),
         higher_is_better=False,
-        note="gradients included; parameters, the rule's own too, and the optimizer's state not",
+        note="gradients are counted, parameters, the rule's own too, and the optimizer's state are not",
         timed=True,
     ),
     "noise_loss": Measure(

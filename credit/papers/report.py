@@ -30,7 +30,8 @@ _NOTES = {
     "gates": "What a signal is multiplied by at a pre-activation z; of a random factor, one draw for each z.",
     "pruning": "Smallest weights set to zero at the end of training. Line: mean over repeats, band: ± standard deviation.",
     "dots": "Mean ± standard deviation over repeats, columns by family; hollow: a row that is held against the filled one.",
-    "trade": "Mean over repeats against the median time of a step, both of one condition; named: what no other beats in both.",
+    "trade": "Mean over repeats against the median time of a step, both of one condition; named: where no other is better that "
+    "takes at most 5 % longer.",
     "confusion": "Of each class's test images, the share in % that got each answer; all repeats together, at the last epoch where "
     "the table's accuracy is the last's, else at the best on validation.",
     "embedding": "t-SNE of what enters the last weighted layer, of the first repeat; in the corner, how many examples have as "

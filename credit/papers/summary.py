@@ -115,7 +115,7 @@ def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> st
 
 def _notes(held: Collection, others: list[str]) -> list[Block]:
     notes: list[Block] = []
-    if noted := [f"{_head(held, name)}: {measure(name).note}" for name in others if measure(name).note]:
+    if noted := [f"{_head(held, name).split(',')[0]}: {measure(name).note}" for name in others if measure(name).note]:
         notes.append(Text("; ".join(noted) + ".", small=True))
     lacking: dict[tuple[str, str], list[str]] = {}
     for name in shown(held):

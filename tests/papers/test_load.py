@@ -227,7 +227,7 @@ WRONG = [
     ("kind: embedding, measure: gap,", "kind: bars,", "kind: embedding",
      "embedding always shows t-SNE's points: leave `measure` out"),
     ("kind: embedding,", "kind: bars,", "kind: embedding", 'add "trainer.measure=[embedding]" to its `common`'),
-    ("kind: steps, measure: time_ratio,", "kind: bars,", "kind: steps", "has no course by epoch"),
+    ("kind: steps, measure: total_seconds,", "kind: bars,", "kind: steps", "has no course by epoch"),
     ("kind: stairs,", "kind: bars,", "kind: stairs", "unknown kind of figure 'stairs'"),
     ("repeat: {data.fold: []}\ncommon:", "common:", "repeat:", "repeat.data.fold is empty"),
     ("repeat: {data: [digits]}\ncommon:", "common:", "repeat:", "'data' is no option"),

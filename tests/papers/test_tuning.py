@@ -9,11 +9,13 @@ import pytest
 
 from credit.cli.main import main as credit
 from credit.errors import UserError
+from credit.papers.blocks import Table
 from credit.papers.collect import collect
 from credit.papers.expand import expand
 from credit.papers.job import Job, Manifest, read_manifest, write_manifest
 from credit.papers.load import load
 from credit.papers.spec import Spec
+from credit.papers.summary import summary
 from credit.papers.tuning import FIRST_SEED
 from tests.papers.written import line_of, write
 
@@ -147,6 +149,11 @@ BAD: list[tuple[str, str, str, str]] = [
     (", base: clean", "", "measures:", "noise_loss needs a row with a `base`"),
     ("against: bp", "against: pb", "costs:", "unknown column 'pb' in costs.against: did you mean 'bp'"),
     ("rows: [clean], why", "why", "  dfa:", "columns.dfa.why says why rows lack the column, and all have it"),
+    ("costs: {against: bp, rows: [clean], seconds: 0.1}\n", "", "  - {kind: trade",
+     "time_ratio is measured by no run of the table: give it `costs`"),
+    ("budgets:", "published:\n  clean: {bp: 90}\nbudgets:", "  clean: {bp: 90",
+     "published numbers stand somewhere: name the table's `source`"),
+    ("seeds: 2, set", "seeds: 2, without: {fb: {rows: [clean], why: slow}}, set", "  quick:", "without: unknown column 'fb'"),
     ("lines: columns", "lines: colums", "lines:", "unknown word 'colums' in lines: did you mean 'columns'"),
 ]  # fmt: skip
 
@@ -196,6 +203,23 @@ def test_a_word_that_takes_the_candidates_away_is_refused(own: Path) -> None:
         UserError, match=r"optimizer.lr=0.5: lab/tuned tunes optimizer.lr, and candidates 1 and 2 are one and"
     ):
         tuned(own, "smoke", words=("optimizer.lr=0.5",))
+
+
+def test_a_word_that_leaves_nothing_to_choose_by_is_blamed_itself(own: Path) -> None:
+    with pytest.raises(UserError, match=r"^data.val_fraction=0: lab/tuned chooses by validation images"):
+        tuned(own, "smoke", words=("data.val_fraction=0",))
+
+
+def test_a_budget_leaves_cells_out_with_a_reason(own: Path) -> None:
+    text = TABLE.replace("seeds: 1, set", "seeds: 1, without: {fa: {rows: [noisy], why: it is slow there}}, set")
+    spec, manifest = tuned(own, "smoke", text)
+    assert "noisy/fa" not in {f"{job.row}/{job.column}" for job in manifest.jobs} and len(manifest.jobs) == 4
+    assert [(cut.paper, cut.here, cut.where) for cut in manifest.cuts if cut.key == "cells"] == [
+        (5, 4, "without noisy/fa")
+    ]
+    assert len(expand(spec, "quick").jobs) == 2 * 5
+    told = [block for block in summary(collect(spec, manifest)) if isinstance(block, Table)]
+    assert ("FA", "40 % wrong", "it is slow there") in told[-1].rows
 
 
 def test_older_manifests_are_read(own: Path) -> None:
