@@ -16,7 +16,8 @@ def _describe(hint: Any) -> str:
         words = {int: "whole numbers", float: "numbers", str: "names"}
         return f"a list of {words[get_args(hint)[0]]}"
     if origin is dict:
-        return "names by name, such as {conv:zpm}"
+        alone = get_args(hint)[1] is str
+        return f"names by name, such as {'{conv:zpm}' if alone else '{act1:output,act2:[act3,output]}'}"
     if origin is Literal:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(get_args(hint))
     if origin in (Union, types.UnionType):

@@ -48,7 +48,7 @@ def refuse_numbers(chosen: TargetOptions) -> None:
     if not 0 < chosen.target_step < math.inf:
         raise UserError(
             f"rule.target_step={chosen.target_step:g} must be above 0: it is how far the first target is moved down the loss's "
-            "gradient, and at 0 every target would be what is there already; write rule.target_step=0.328"
+            "gradient, and at 0 every target would be what is there already; write rule.target_step=0.328 (rule=tp: 10)"
         )
     if not 0 <= chosen.noise_std < math.inf:
         raise UserError(

@@ -100,6 +100,8 @@ def _anchors(plan: Plan, nodes: list[Activate], gap: Gap, rule: str) -> set[str]
 
 
 def _no_node(plan: Plan, name: str, known: Sequence[str], what: str) -> str:
+    if name == OUTPUT:
+        return f"the {OUTPUT} hears nobody: its error is how far the network's answer is from the label; {nearest(name, known)}"
     op = next((op for op in plan.ops if op.name == name), None)
     if op is not None and isinstance(op, Activate):
         why = f"nothing learns under '{name}' before the next node below, so that it has no target"
