@@ -15,8 +15,11 @@ from credit.papers.collect import Collection
 from credit.papers.measures import measure
 from credit.papers.spec import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31")
-MARKERS = "os^vPXp*<"  # one more than there are colours, so that the ninth column is not drawn as the first
+COLORS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31",
+    "#882255", "#999933", "#44AA99", "#BBBBBB",
+)  # fmt: skip
+MARKERS = "os^vPXp*<"  # of another number than the colours, so that no column is soon drawn as the first
 DOTS = 130  # an inch
 PUBLISHED: dict[str, Any] = {
     "marker": "D",

@@ -96,11 +96,13 @@ def test_showing_a_configuration_refuses_it_too(capsys, tmp_path, line):
         ("arch.norm=batch data.batch_size=1", "batch"),
         (
             "rule.kind=sweeep",
-            "there is no such kind of rule; did you mean 'sweep'? valid: dual, equilibrium, lfp, sweep. Rules are chosen by name",
+            "there is no such kind of rule; did you mean 'sweep'? valid: dual, equilibrium, lfp, lra, sweep, target_propagation. "
+            "Rules are chosen by name",
         ),
         (
             "rule.kind=foo",
-            "there is no such kind of rule; valid: dual, equilibrium, lfp, sweep. Rules are chosen by name: rule=bp",
+            "there is no such kind of rule; valid: dual, equilibrium, lfp, lra, sweep, target_propagation. "
+            "Rules are chosen by name: rule=bp",
         ),
         ("rule.kind=lisp_margin", "'lisp_margin' is a rule's name, not a kind of rule: write rule=lisp_margin"),
         ("trainer.measure=[alignmnt]", "did you mean 'alignment'? valid: alignment, descent"),
