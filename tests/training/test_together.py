@@ -131,8 +131,8 @@ def test_a_pass_may_lose_all_its_runs_at_a_look(config, monkeypatch):
     """On a GPU it looks at an epoch's end, if not before, whether its runs are finite."""
 
     class AsOnAGpu(FiniteWatches):
-        def __init__(self, count: int, device: torch.device) -> None:
-            super().__init__(count, device)
+        def __init__(self, count: int, device: torch.device, limit: float) -> None:
+            super().__init__(count, device, limit)
             self._at_once = False
 
     monkeypatch.setattr(together_module, "FiniteWatches", AsOnAGpu)
