@@ -155,9 +155,8 @@ class TargetPropagationRule(TargetedRule):
     def _send(self, run: Run, found: dict[str, Tensor], errors: dict[str, Tensor]) -> None:
         """Send targets down: add to ``errors``, z_l - t_l by name, those of the nodes below the first."""
         for one in self.maps:
-            own, above = one.parameters(run.params), found[one.upper]
-            here = found[one.lower.name]
+            own, above, missed = one.parameters(run.params), found[one.upper], errors[one.upper]
             if self.choices.difference:
-                errors[one.lower.name] = one.difference(run, own, above, errors[one.upper])
+                errors[one.lower.name] = one.difference(run, own, above, missed)
             else:
-                errors[one.lower.name] = here - one.answer(run, own, above - errors[one.upper]).value
+                errors[one.lower.name] = found[one.lower.name] - one.answer(run, own, above - missed).value

@@ -28,7 +28,7 @@ class Shortcut(nn.Module):
         return self.head(self.a3(self.fc(self.pool(z).flatten(1))))
 
 
-def _plan() -> tuple[nn.Module, Plan]:
+def _plan() -> tuple[Shortcut, Plan]:
     torch.manual_seed(0)
     model = Shortcut().double()
     return model, Plan(model)
@@ -92,12 +92,12 @@ def test_each_part_gets_its_own_gradient(inside: bool, workers: int) -> None:
     assert not starts or workers > 1
 
     m = model
-    h0 = m.stem(x)  # type: ignore[operator]  # modules are attributes here
+    h0 = m.stem(x)
     z0 = torch.tanh(h0).detach()
-    h2 = m.conv2(torch.relu(m.conv1(z0))) + z0  # type: ignore[operator]
+    h2 = m.conv2(torch.relu(m.conv1(z0))) + z0
     z2 = torch.tanh(h2).detach()
-    h3 = m.fc(m.pool(z2).flatten(1))  # type: ignore[operator]
-    out = m.head(torch.tanh(h3).detach())  # type: ignore[operator]
+    h3 = m.fc(m.pool(z2).flatten(1))
+    out = m.head(torch.tanh(h3).detach())
     ends = {name: torch.tanh(h) if inside else h for name, h in (("a0", h0), ("a2", h2), ("a3", h3))} | {"out": out}
     total = sum((ends[name] * signals[name]).sum() for name in ends)
     assert isinstance(total, Tensor)
@@ -118,7 +118,7 @@ def test_a_node_hears_what_arrives_from_above() -> None:
         plan.forward(run, x)
         updates = plan.sweep_from(run, {plan.exit: signal.clone()}, Sweeper(), blocks.parts[0].portion)
     assert set(updates) == {"head.weight", "head.bias"}
-    torch.testing.assert_close(run.arrived[nodes[-1].out], signal @ model.head.weight)  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(run.arrived[nodes[-1].out], signal @ model.head.weight)
 
 
 def test_an_uncut_plan_sweeps_as_before() -> None:

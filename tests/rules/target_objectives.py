@@ -36,8 +36,10 @@ def run(model: nn.Module, x: Tensor, put: Mapping[str, Tensor], take: Sequence[s
             hooks.callback(hook.remove)
         for name in take:
             if name != "output":
-                keep = lambda module, given, out, name=name: taken.update({name: out})  # noqa: E731 - a shorthand
-                hooks.callback(model.get_submodule(name).register_forward_hook(keep).remove)
+                hook = model.get_submodule(name).register_forward_hook(
+                    lambda module, given, out, name=name: taken.update({name: out})
+                )
+                hooks.callback(hook.remove)
         taken["output"] = model(x)
     return taken
 

@@ -44,8 +44,10 @@ def check(model: nn.Module, net: Network, names: dict[int, str], x: Tensor, y: T
     told: dict[Any, Any] = {}
     for (i, j), synapse in synapses.items():
         assert isinstance(synapse, Dense)
-        carry = lambda weight, e, i=i: lra_objectives.densely(weight, e, shapes[names[i]])  # noqa: E731 - a shorthand
-        told[names[i], names[j]] = torch.from_numpy(synapse.weight), carry
+        told[names[i], names[j]] = (
+            torch.from_numpy(synapse.weight),
+            lambda weight, e, i=i: lra_objectives.densely(weight, e, shapes[names[i]]),
+        )
     found = lra_objectives.step(model, named(names, s, len(net)), told, x, y, s)
     close(found.logits, twin.logits, "logits")
     for side, expected in ((found.errors, twin.errors), (found.targets, twin.targets)):

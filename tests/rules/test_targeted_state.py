@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import credit
 from credit.errors import UserError
 from credit.rules.mapped import Mapped
+from credit.rules.targeted import TargetedRule
 
 
 def _net() -> nn.Module:
@@ -73,7 +74,8 @@ def test_two_activations_of_one_input_add_their_errors() -> None:
     x, y = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
     for workers in (1, 2):
         rule = credit.rule("rec_lra", model, example=x, skip_gap=1, workers=workers)
-        rule.keep_errors = True  # type: ignore[attr-defined]  # of rules of targets
+        assert isinstance(rule, TargetedRule)
+        rule.keep_errors = True
         errors = rule.step(x, y).errors
         assert errors is not None and model.fc1.weight.grad is not None
         torch.testing.assert_close(model.fc1.weight.grad, (errors["a"] + errors["b"]).t() @ x / 6)
@@ -87,7 +89,8 @@ def test_growth_is_told_as_it_is() -> None:
 
 def test_replicas_tell_no_errors() -> None:
     rules = [credit.rule("rec_lra", _net(), example=_batch()[0]) for _ in range(2)]
-    rules[1].keep_errors = True  # type: ignore[attr-defined]  # of rules of targets
+    assert isinstance(rules[1], TargetedRule)
+    rules[1].keep_errors = True
     with pytest.raises(UserError, match="keeps its errors, which a mapped step does not tell"):
         Mapped(rules)
 
