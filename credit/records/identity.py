@@ -10,6 +10,7 @@ from typing import Any
 from credit.config.folders import rule_settings
 from credit.config.schema import RunConfig
 from credit.config.validate import relevant
+from credit.records.versions import versions
 
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
@@ -51,6 +52,10 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     are made equal: noise of rate 0 is no noise, and 1.0 is 1.
     """
     plain = relevant(cfg)
+    warm = plain["trainer"].get("warm_rule")
+    changed = versions(
+        {**plain, "trainer": {**plain["trainer"], "warm_rule": warm and (rule_settings(warm) or {"kind": warm})}}
+    )
     del plain["logger"]
     plain["replicas"] = 1  # whatever it was trained together with, a run is one seed
     for group, keys in UNDECIDING.items():
@@ -71,6 +76,8 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
         plain["data"]["classes"] = sorted(plain["data"]["classes"])
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
+    if changed:
+        plain["versions"] = changed
     settled: dict[str, Any] = _plain_numbers(plain)
     return settled
 

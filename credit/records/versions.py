@@ -1,0 +1,77 @@
+"""Versions of the package's own components: a change of what given options compute is a new version, and renames the runs.
+
+A run's hash takes in the version of every entry below that matches the run; a run that no entry matches keeps its name.
+Imports no torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Condition = Callable[[Any], bool]
+"""Answers whether an option's value is one whose meaning changed; the value is None where the run does not give the option."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One change of what some options compute.
+
+    Attributes:
+        component: name of the changed component, unique in the table; it and the number enter the hash.
+        number: 2 for the first change, then 3, ...: a further change of the same component raises the number.
+        reason: the change, in one line.
+        when: conditions by dotted option (``rule.kind``, ``arch.kind``, ``data.kind``, ``trainer.ema``, ...), all of which
+            must hold. Conditions on ``rule.*`` also see the rule of a warm start (``trainer.warm_rule``).
+    """
+
+    component: str
+    number: int
+    reason: str
+    when: Mapping[str, Condition]
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """Return whether all conditions hold for a configuration of nested mappings."""
+        return all(condition(_value(config, key)) for key, condition in self.when.items())
+
+
+def one_of(*values: Any) -> Condition:
+    """Return the condition that an option has one of these values; None among them: or is not given."""
+    return lambda value: value in values
+
+
+def not_one_of(*values: Any) -> Condition:
+    """Return the condition that an option has none of these values."""
+    return lambda value: value not in values
+
+
+def given(value: Any) -> bool:
+    """Condition that an option is given and is not null."""
+    return value is not None
+
+
+VERSIONS: tuple[Version, ...] = ()
+"""The changes, oldest first. An entry stays for as long as its component exists.
+
+    Version("rule.clip_unit", 2, "the units' norms are of ...", {"rule.clip_unit": given}),
+    Version("rule.lfp.max_abs", 2, "divides at each step", {"rule.kind": one_of("lfp"), "rule.normalizer": one_of("max_abs")}),
+"""
+
+
+def versions(config: Mapping[str, Any], table: Sequence[Version] | None = None) -> dict[str, int]:
+    """Return the numbers of the entries that match a configuration, by component.
+
+    Args:
+        config: the run as nested mappings; ``trainer.warm_rule`` as the mapping of settings that its name stands for.
+        table: the entries; None: `VERSIONS`.
+    """
+    warm = config.get("trainer", {}).get("warm_rule")
+    seen = [config, *([{**config, "rule": warm}] if isinstance(warm, Mapping) else [])]
+    entries = VERSIONS if table is None else table
+    return {entry.component: entry.number for entry in entries if any(entry.matches(one) for one in seen)}
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
