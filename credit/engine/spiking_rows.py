@@ -33,7 +33,7 @@ _LAYS_OUT = (Expand, Stack, Cat, Select, Split, Local)
 
 
 def check_time(model: nn.Module, ops: list[Op], entry: int, exit: int) -> None:
-    """Refuse a network whose values are not (steps * batch, ...) exactly between its first LIF and its readout.
+    """Set each op's ``steps``; refuse values that are not (steps * batch, ...) exactly between the first LIF and the readout.
 
     Raises:
         UserError: naming the layers.
@@ -58,6 +58,7 @@ def check_time(model: nn.Module, ops: list[Op], entry: int, exit: int) -> None:
             if source is not None:
                 began[op.out] = source
                 _refuse_mixture(op, known, source, where)
+        op.steps = max(1, time[op.out])
     if exit in began and time[exit] > 0:
         raise UserError(
             f"{type(model).__name__} ends with {time[exit]} time steps of every image, those of {began[exit].describe()}: labels "

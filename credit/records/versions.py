@@ -49,12 +49,36 @@ def given(value: Any) -> bool:
     return value is not None
 
 
-VERSIONS: tuple[Version, ...] = ()
-"""The changes, oldest first. An entry stays for as long as its component exists.
+_NO_SPIKES = (
+    "cifar_resnet", "deep_mlp", "lenet5", "mlp", "perturbative_resnet", "plain_conv_bn", "suc", "timm", "vgg16",
+)  # fmt: skip
+_NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
-    Version("rule.clip_unit", 2, "the units' norms are of ...", {"rule.clip_unit": given}),
-    Version("rule.lfp.max_abs", 2, "divides at each step", {"rule.kind": one_of("lfp"), "rule.normalizer": one_of("max_abs")}),
-"""
+VERSIONS: tuple[Version, ...] = (
+    Version(
+        "rule.clip_unit",
+        2,
+        "a unit's weight and bias updates are limited each by itself, against the pooled norm of its parameters",
+        {"rule.clip_unit": not_one_of(None, "auto")},
+    ),
+    Version(
+        "rule.lfp.clip_unit",
+        2,
+        "as rule.clip_unit, where rule.clip_unit=auto limits",
+        {
+            "rule.kind": one_of("lfp"),
+            "rule.clip_unit": one_of("auto"),
+            "arch.activation": one_of(*_NOT_ZERO_AT_ZERO),
+        },
+    ),
+    Version(
+        "rule.lfp.spiking",
+        2,
+        "normalizer=max_abs divides at each time step, after adding what comes from the future; clip_unit as above",
+        {"rule.kind": one_of("lfp"), "arch.kind": not_one_of(*_NO_SPIKES)},
+    ),
+)
+"""The changes, oldest first. An entry stays for as long as its component exists."""
 
 
 def versions(config: Mapping[str, Any], table: Sequence[Version] | None = None) -> dict[str, int]:

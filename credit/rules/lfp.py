@@ -42,8 +42,9 @@ class LfpOptions(SharedOptions):
             counted from 0, or a pattern of names) to a rule's name; of several that fit, the later counts.
         feedback: the feedback function at the output; ``auto``: ``spiking`` where the logits are counts of spikes, else
             ``sigmoid`` (Eq. 7).
-        normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch; ``auto``: on
-            spiking networks (as in the paper), else ``none``.
+        normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch, in a spiking
+            network at each time step, after adding what comes from the step's future (the authors' ``norm_backward``);
+            ``auto``: on spiking networks (as in the paper), else ``none``.
         reduction: ``mean`` of the samples' updates, or their ``sum`` (an earlier version of the authors' code).
         dropout: ``pass``: a kept unit's feedback passes unchanged; ``gradient``: it is multiplied once more by mask / (1 - p),
             as in the authors' code.
@@ -213,8 +214,13 @@ class LfpRule(Rule, Sweeper):
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         signal = self.normalizer(op, run, signal)
         if self.watch:
-            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
+            self.note_size(op, run, [signal])
         return signal
+
+    def note_size(self, op: Weighted, run: Run, signals: list[Tensor]) -> None:
+        """Record the RMS of what arrived at a layer, over all time steps."""
+        mean = torch.stack([signal.square().mean() for signal in signals]).mean()
+        run.stats[op.name] = mean.sqrt() * run.batch
 
     def _cross_layer(self, op: Weighted, run: Run, signal: Tensor, add: Add) -> Signals:
         layer = self.layer(op, run)

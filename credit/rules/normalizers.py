@@ -1,7 +1,8 @@
 """Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after.
 
 One that gives the same result on the samples with a signal alone says so in its own class, ``skips = True`` (as do gates and
-transports): a sweep may then leave the satisfied samples out, and ``run.present`` counts those it was given.
+transports): a sweep may then leave the satisfied samples out, and ``run.present`` counts those it was given. One with
+``not_over_time = True`` is refused where surrogate derivatives send a layer one signal at each time step.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ class Unchanged:
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return signal
 
+    def step(self, run: Run, signal: Tensor, own: bool = False) -> Tensor:
+        """Return one time step's signal (B, ...) as it is."""
+        return signal
+
 
 @register("normalizer", "rms")
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class RootMeanSquare:
     skips = True
     # Of a single number only the sign is left.
     needs_several = True
+    not_over_time = True
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         if signal.shape[0] != run.present:
@@ -53,11 +59,22 @@ class RootMeanSquare:
 @register("normalizer", "max_abs")
 @dataclass(frozen=True)
 class MaxAbs:
-    """The whole batch's signal divided by its largest absolute value (LFP's normalisation); zero stays zero."""
+    """The whole batch's signal divided by its largest absolute value (LFP's ``norm_backward``); zero stays zero.
+
+    Over time, (steps * batch, ...), each time step has a largest value of its own. A spiking unit's feedback is divided inside
+    its recursion, where a step's future has been added: see `credit.rules.passage.fired`.
+    """
 
     skips = True
+    not_over_time = True
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if op.steps > 1:
+            return torch.cat([self.step(run, one) for one in signal.chunk(op.steps)])
+        return self.step(run, signal, op.exclusive)
+
+    def step(self, run: Run, signal: Tensor, own: bool = False) -> Tensor:
+        """Return one time step's signal (B, ...) divided; ``own``: it may be overwritten."""
         top = signal.abs().amax()
         factor = torch.where(top > 0, 1.0 / run.batch / top, 0.0)
-        return signal.mul_(factor) if op.exclusive else signal * factor
+        return signal.mul_(factor) if own else signal * factor

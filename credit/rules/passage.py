@@ -112,15 +112,24 @@ def _rescaled(op: BatchNorm, run: Run, unit: Tensor, q: Tensor, t: Tensor | None
 
 
 def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
-    """A spiking neuron: from the last step to the first, ``q[t] = (r[t] + from t + 1) / what the membrane was``.
+    """A spiking neuron: from the last step to the first, ``q[t] = N(r[t] + from t + 1) / what the membrane was``.
 
-    A positive feedback raises the membrane, so nothing here has the membrane's sign. The membrane's past gets its own share,
-    ``carried[t] q[t]``; the layer below gets q itself, to multiply by its contributions (paper 2, section 3.1, Eq. A.15).
+    N is the rule's normalizer. A positive feedback raises the membrane, so nothing here has the membrane's sign. The
+    membrane's past gets its own share, ``carried[t] q[t]``; the layer below gets q itself, to multiply by its contributions
+    (paper 2, section 3.1, Eq. A.15).
     """
     *between, layer = rule.settled[op.index]
     assert isinstance(layer, Weighted)
     share = rule.shares[layer.index]
     size = _forwards(rule.layer(layer, run).size(), between, run, op) if share.needs_size else None
+
+    arrived: list[Tensor] = []
+
+    def arrive(total: Tensor) -> Tensor:
+        total = rule.normalizer.step(run, total)
+        if rule.watch:
+            arrived.append(total)
+        return total
 
     def over(t: int, drive: Tensor, carried: Tensor) -> Tensor:
         # The same current at every step, or its own.
@@ -129,7 +138,9 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
         assert divisor is not None
         return divisor
 
-    q = op.attribute(run, rule.arrive(layer, run, signal), over)
+    q = op.attribute(run, signal, arrive, over)
+    if rule.watch:
+        rule.note_size(layer, run, arrived)
     return (q.sum(0) if op.args["constant"] else q.flatten(0, 1),)
 
 

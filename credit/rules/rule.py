@@ -34,8 +34,8 @@ class SharedOptions:
         clip: limit each update to this share of its parameter's Frobenius norm; None: off.
         clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
         reproject: radius of the Frobenius ball updates are projected into; None: off.
-        clip_unit: limit the update of each unit (a weight's row with its bias) to this share of its norm; None: off; ``auto``:
-            what the rule finds right for the model (``usual_clip_unit``).
+        clip_unit: limit the updates of each unit (a weight's row, its bias), each by itself, to this share of the pooled norm
+            of the unit's parameters; None: off; ``auto``: what the rule finds right for the model (``usual_clip_unit``).
         clip_norm: limit the Euclidean norm of all updates together, after the other three; None: off.
         local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
     """

@@ -133,10 +133,12 @@ class SweepRule(Rule, Sweeper):
                 f"from {told} on there are {units.args['steps']} rows an image, one a time step. Write rule.transport=transpose "
                 "(rule=bp) or fixed_random (rule=fa)"
             )
-        if self.choices.normalizer == "rms":
+        if getattr(self.normalizer, "not_over_time", False):
             raise UserError(
-                f"rule.normalizer=rms brings each sample's signal to one size, but from {told} on a sample has "
-                f"{units.args['steps']} rows, one a time step. Write rule.normalizer=none or max_abs"
+                f"rule.normalizer={self.choices.normalizer} acts on a signal that arrives at a layer once, but from {told} on a "
+                f"layer gets one at each of {units.args['steps']} time steps, its own future part of it, and surrogate "
+                "derivatives pass on what was not normalised. Write rule.normalizer=none, or use an LFP rule, whose max_abs "
+                "divides inside the units' recursion"
             )
 
     def _refuse_activations(self) -> None:

@@ -121,11 +121,12 @@ def layer_groups(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def clip_unit(share: float, layers: Collection[tuple[str, ...]] = ()) -> Transform:
-    """Limit each unit's update to ``share max(||the unit's parameters||, 1e-6)`` (LFP's spiking networks; Brock et al. 2021).
+    """Limit each unit's updates to ``share max(||the unit's parameters||, 1e-6)`` (LFP's spiking networks; Brock et al. 2021).
 
-    A unit is a row (first dimension) of a layer's weight with its entry of the bias, their norms pooled; of a norm, a
-    channel's scale and shift. A parameter without a partner has its own rows as units; a vector without one (a layer scale, a
-    bias whose weight is another layer's) is one unit as a whole, for of single numbers those at 0 could never move.
+    A unit is a row (first dimension) of a layer's weight with its entry of the bias; of a norm, a channel's scale and shift.
+    The norm of a unit's parameters pools both, and each of its updates, the row's and the bias's, is limited by itself.
+    A parameter without a partner has its own rows as units; a vector without one (a layer scale, a bias whose weight is another
+    layer's) is one unit as a whole, for of single numbers those at 0 could never move.
 
     Args:
         share: above 0.
@@ -146,9 +147,9 @@ def clip_unit(share: float, layers: Collection[tuple[str, ...]] = ()) -> Transfo
                 continue
             alone = len(names) == 1
             most = share * _pooled([by.units(parameters[name], alone) for name in names]).clamp(min=1e-6)
-            sizes = _pooled([by.units(updates[name], alone) for name in moved])
-            factor = torch.where(sizes > most, most / sizes, 1.0)
             for update in (updates[name] for name in moved):
+                sizes = torch.linalg.vector_norm(by.units(update, alone), dim=-1)
+                factor = torch.where(sizes > most, most / sizes, 1.0)
                 update.mul_(factor.view((*factor.shape[: update.dim()], *[1] * (update.dim() - factor.dim()))))
         return updates
 

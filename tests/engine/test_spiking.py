@@ -220,7 +220,12 @@ def test_two_spiking_parts_in_a_row_are_taken() -> None:
         ("lisp_ce", {}, ("rule.gate=responsive", "lif 'lif1' in Sequential", "rule.gate=derivative", "rule=bp")),
         ("untied_constant", {}, ("rule.gate=untied_constant", "membrane's past")),
         ("dfa", {}, ("rule.transport=direct", "5 rows an image", "rule=fa")),
-        ("bp", {"normalizer": "rms"}, ("rule.normalizer=rms", "5 rows, one a time step", "max_abs")),
+        ("bp", {"normalizer": "rms"}, ("rule.normalizer=rms", "lif 'lif1'", "rule.normalizer=none", "LFP rule")),
+        (
+            "bp",
+            {"normalizer": "max_abs"},
+            ("rule.normalizer=max_abs", "lif 'lif1'", "rule.normalizer=none", "LFP rule"),
+        ),
         ("bp", {"sparse": True}, ("rule.sparse=true", "a row for every time step", "rule.sparse=auto")),
     ],
 )
@@ -257,6 +262,6 @@ def test_a_feedback_is_attributed_from_the_last_step_to_the_first(reset: Any, de
         wanted = torch.zeros_like(drive)
         for t in reversed(range(len(drive))):
             past = carried[t + 1] * wanted[t + 1] if t + 1 < len(drive) else 0
-            wanted[t] = (r[t] + past) / (drive[t].abs() + carried[t].abs() + t + 1)
-        q = op.attribute(run, r.flatten(0, 1), lambda t, d, c: d.abs() + c.abs() + t + 1)
+            wanted[t] = (r[t] + past).tanh() / (drive[t].abs() + carried[t].abs() + t + 1)
+        q = op.attribute(run, r.flatten(0, 1), torch.tanh, lambda t, d, c: d.abs() + c.abs() + t + 1)
     torch.testing.assert_close(q, wanted, rtol=1e-12, atol=1e-12)

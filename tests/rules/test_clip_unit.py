@@ -1,4 +1,4 @@
-"""``rule.clip_unit``: each unit's update is limited to a share of the norm of its weights and bias."""
+"""``rule.clip_unit``: a unit's updates are limited, each by itself, to a share of the norm of its weights and bias."""
 
 import copy
 from typing import Any
@@ -13,12 +13,13 @@ from credit.rules.updates import clip_unit
 from tests.rules import nets
 
 
-def limited(unit: list[Tensor], moves: list[Tensor], share: float) -> tuple[list[Tensor], bool]:
-    """One unit by itself: its parameters, their updates; the updates after, and whether they were too long."""
+def limited(unit: list[Tensor], moves: list[Tensor], share: float) -> tuple[list[Tensor], set[bool]]:
+    """One unit by itself: its parameters, their updates; the updates after, and for each whether it was too long."""
     size = sum(float(v.square().sum()) for v in unit) ** 0.5
-    length = sum(float(v.square().sum()) for v in moves) ** 0.5
     most = share * max(size, 1e-6)
-    return [v * most / length for v in moves] if length > most else moves, length > most
+    lengths = [float(v.square().sum()) ** 0.5 for v in moves]
+    after = [v * most / length if length > most else v for v, length in zip(moves, lengths, strict=True)]
+    return after, {length > most for length in lengths}
 
 
 def by_hand(model: nn.Module, share: float, pairs: list[tuple[str, str]]) -> dict[str, Tensor]:
@@ -32,12 +33,12 @@ def by_hand(model: nn.Module, share: float, pairs: list[tuple[str, str]]) -> dic
             new, long = limited([own[weight][row], own[bias][row]], [expected[name][row] for name in moved], share)
             for name, value in zip(moved, new, strict=True):
                 expected[name][row] = value
-            sides.add(long)
+            sides |= long
     for name in set(expected) - {name for pair in pairs for name in pair}:
         rows: list[Any] = list(range(len(own[name]))) if own[name].dim() > 1 else [slice(None)]
         for at in rows:
             (expected[name][at],), long = limited([own[name][at]], [expected[name][at]], share)
-            sides.add(long)
+            sides |= long
     assert sides == {True, False}, "both sides of the limit should be tried"
     return expected
 
@@ -48,8 +49,17 @@ def assert_gradients(model: nn.Module, expected: dict[str, Tensor]) -> None:
             torch.testing.assert_close(p.grad, expected[name], rtol=1e-13, atol=0, msg=name)
 
 
+def test_a_units_weights_and_bias_are_limited_each_by_itself() -> None:
+    """The authors' numbers: the limit 0.06 sqrt(3) pools the parameters, and the bias's own update is below it."""
+    own = {"w": torch.ones(1, 2), "b": torch.ones(1)}
+    moved = {name: torch.full_like(value, -0.0896) for name, value in own.items()}
+    after = clip_unit(0.06, [("w", "b")])(own, moved)
+    torch.testing.assert_close(after["w"], torch.tensor([[-0.0735, -0.0735]]), rtol=0, atol=5e-5)
+    torch.testing.assert_close(after["b"], torch.tensor([-0.0896]))
+
+
 @pytest.mark.parametrize("name", ["bp", "lisp_raw", "dfa"])
-def test_a_units_update_is_limited_with_its_bias(name: str) -> None:
+def test_a_units_updates_are_limited_by_the_norm_of_both(name: str) -> None:
     model = nets.Residual("relu", norm=True)
     x, y = nets.batch(model, (2, 5, 7))
     twin = copy.deepcopy(model)
@@ -72,8 +82,8 @@ def test_frozen_weights_count_and_a_unit_of_zeros_may_move_a_little() -> None:
     assert_gradients(model, by_hand(twin, 0.06, [(f"{i}.weight", f"{i}.bias") for i in (0, 2, 4)]))
     rows = [model.get_parameter(name).grad for name in ("4.weight", "4.bias")]
     assert all(row is not None for row in rows)
-    length = sum(float(row[1].square().sum()) for row in rows if row is not None) ** 0.5
-    assert length == pytest.approx(0.06e-6, rel=1e-9)
+    for row in rows:
+        assert row is not None and float(row[1].norm()) == pytest.approx(0.06e-6, rel=1e-9)
 
 
 class Scaled(nn.Module):

@@ -66,8 +66,10 @@ class Layer:
         return spikes
 
     def backward(self, feedback: list[Tensor], relevance: str, peak: bool) -> list[Tensor]:
-        """Share every step's feedback, from the last step to the first; return that of the inputs."""
-        top = torch.stack(feedback).abs().max() if peak else 1.0
+        """Share every step's feedback, from the last step to the first; return that of the inputs.
+
+        ``peak``: what a step gets, its future's share included, is divided by its largest absolute value in the batch.
+        """
         past: Tensor | float = 0.0
         sent = []
         for t in reversed(range(STEPS)):
@@ -80,7 +82,9 @@ class Layer:
                 if at is not None:
                     size = size.flatten(2).gather(2, at.flatten(2)).view(at.shape)
                 over = size + self.carried[t].abs()
-            q = (feedback[t].view(over.shape) / top + past) / over
+            total = feedback[t].view(over.shape) + past
+            top = total.abs().max() if peak else 1.0
+            q = (total / top if top > 0 else total) / over
             past = self.carried[t] * q
             if at is not None:
                 shape = self._map(x, weight, bias).shape[-2:]
@@ -138,6 +142,40 @@ def test_equals_the_recursion(relevance: str, reset: Any, delay: bool, beta: flo
         torch.testing.assert_close(p.grad, -updates[name], rtol=1e-9, atol=1e-14)
     assert step.input_signal is not None
     torch.testing.assert_close(step.input_signal, at_input, rtol=1e-9, atol=1e-14)
+
+
+def test_max_abs_divides_each_step_with_its_futures_share() -> None:
+    """One unit over two steps, whose numbers are worked out here; the second step's feedback reaches the first."""
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), LIF(2, 0.9, constant=True), SpikeCount(2)).double()
+    (weight,) = net.parameters()
+    with torch.no_grad():
+        weight.fill_(2.0)
+    credit.rule("lfp_epsilon", net, precision="float64", clip_unit=None, epsilon=1e-15).step(
+        torch.ones(1, 1).double(), torch.zeros(1, dtype=torch.int64)
+    )
+    # Drives 2 and 1.8 + 2; the one feedback of each step becomes 1, so that q = 1 / 3.8 and 1 / 2, and the update |w| x (q + q).
+    assert weight.grad is not None
+    assert float(weight.grad) == pytest.approx(-2 * (1 / 3.8 + 1 / 2), rel=1e-12)
+    assert float(weight.grad) == pytest.approx(-1.526, abs=5e-4)
+
+
+def test_max_abs_divides_each_step_of_layers_without_units_too() -> None:
+    """A layer that reads spikes and feeds no units has no future; each time step has a largest value of its own."""
+    torch.manual_seed(0)
+    below = nn.Sequential(nn.Linear(5, 6), LIF(STEPS, 0.9, 0.4, constant=True))
+    head = nn.Linear(6, 3)
+    net = nn.Sequential(*below, head, SpikeCount(STEPS)).double()
+    x, y = torch.randn(8, 5).double(), torch.arange(8) % 3
+    rule = credit.rule("lfp_epsilon", net, precision="float64", clip_unit=None, feedback="sigmoid", epsilon=1e-12)
+    rule.step(x, y)
+    spikes = below(x).detach()
+    assert len(spikes.unflatten(0, (STEPS, -1)).unique(dim=0)) > 3, "steps that are alike test nothing"
+    parts = head(spikes).detach().unflatten(0, (STEPS, -1))
+    logits = parts.sum(0)
+    r = parts * (F.one_hot(y, 3) - torch.sigmoid(logits))  # o (y - sigmoid(o)), shared by each step's part of o
+    q = r / r.abs().amax((1, 2), keepdim=True) / parts
+    wanted = head.weight.detach().abs() * (q.flatten(0, 1).T @ spikes) / len(x)
+    torch.testing.assert_close(head.weight.grad, -wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_other_feedback_is_shared_by_the_spikes() -> None:

@@ -115,6 +115,7 @@ class Op:
         trains: names of those parameters that are trainable.
         exclusive: whether the signal arriving here may be overwritten.
         overwrite: whether the forward may overwrite its input.
+        steps: time steps in the rows of its result, (steps * batch, ...), in a spiking network; else 1.
     """
 
     kind: ClassVar[str] = "op"
@@ -138,6 +139,7 @@ class Op:
     trains: tuple[str, ...] = ()
     exclusive: bool = False
     overwrite: bool = False
+    steps: int = 1
 
     def forward(self, run: Run, *inputs: Any) -> Any:
         """Return the result, leaving in ``run.saved[self.index]`` what the adjoint needs."""

@@ -198,14 +198,17 @@ class Lif(Op):
             yield (v[t].clone() if zero else torch.add(v[t], r, alpha=theta)), u * beta
         yield v[0].clone(), torch.zeros_like(v[0])
 
-    def attribute(self, run: Run, r: Tensor, over: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
+    def attribute(
+        self, run: Run, r: Tensor, arrive: Callable[[Tensor], Tensor], over: Callable[[int, Tensor, Tensor], Tensor]
+    ) -> Tensor:
         """Return what each step's potential gets of a feedback, q (T, B, ...), in place of the adjoint.
 
-        ``q[t] = (r[t] + carried[t+1] q[t+1]) / over(t, drive[t], carried[t])``: a potential shares its feedback among its
-        current and its past, for which see ``history``.
+        ``q[t] = arrive(r[t] + carried[t+1] q[t+1]) / over(t, drive[t], carried[t])``: a potential shares its feedback among
+        its current and its past, for which see ``history``.
 
         Args:
             r: feedback of the spikes, (T*B, ...).
+            arrive: what is done to the feedback (B, ...) of one step, its future's share included; must not overwrite it.
             over: the divisors (B, ...) of one step.
         """
         v, given = self.load(run), self._in_steps(r)
@@ -214,7 +217,7 @@ class Lif(Op):
         for at, (drive, carried) in enumerate(self._moments(v)):
             t = v.shape[0] - 1 - at
             total = given[t] if past is None else torch.addcmul(given[t], past, sent[-1])
-            divisor = over(t, drive, carried)
+            total, divisor = arrive(total), over(t, drive, carried)
             # In V's memory, unless the step is mapped or compiled.
             sent.append(torch.div(total, divisor, out=v[t]) if run.overwrite else total / divisor)
             past = carried
