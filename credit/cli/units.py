@@ -86,20 +86,20 @@ class Unit:
         )
 
     def payload(self, threads: int | None) -> dict[str, Any]:
-        """Return what a worker process needs, as plain picklable values; `threads` where the runs give none."""
+        """Return what a worker process needs, as plain picklable values; `threads`: torch's own number in it."""
         first = self.jobs[0]
         return {
-            "configs": [plain(job, threads) for job in self.jobs],
+            "configs": [plain(job) for job in self.jobs],
+            "threads": threads,
             "runner": first.runner,
             "options": first.options,
             "folders": [str(one) for one in user_folders()],
         }
 
 
-def plain(job: Job, threads: int | None = None, device: str | None = None) -> dict[str, Any]:
-    """Return a job's run as `RunConfig.as_dict` does, on this device, and with so many threads where it gives none."""
-    trainer = job.config.trainer
-    trainer = dataclasses.replace(trainer, threads=trainer.threads or threads, device=device or trainer.device)
+def plain(job: Job, device: str | None = None) -> dict[str, Any]:
+    """Return a job's run as `RunConfig.as_dict` does, on this device."""
+    trainer = dataclasses.replace(job.config.trainer, device=device or job.config.trainer.device)
     return dataclasses.replace(job.config, trainer=trainer).as_dict()
 
 

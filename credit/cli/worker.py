@@ -75,12 +75,13 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_unit(payload: dict[str, Any]) -> Pairs:
-    """Run the jobs of the payload (``configs``, several in one pass; ``runner``, ``options``, ``folders``).
+    """Run the jobs of the payload (``configs``, several in one pass; ``runner``, ``options``, ``folders``, ``threads``).
 
     Raises:
         Exception: whatever the one job, or the one pass over several, raises.
     """
     use_folders(payload["folders"])
+    _threads(payload["threads"])
     configs = [check(one) for one in payload["configs"]]
     if len(configs) > 1:
         return _train(configs)

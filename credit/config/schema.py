@@ -114,7 +114,7 @@ class TrainerConfig:
     measure_first: int = 0  # steps at the run's beginning that are measured each
     fgsm_epsilon: list[float] = field(default_factory=lambda: [0.01])  # measure=[fgsm]: steps in units of the input
     checkpoint_every: int = 1  # epochs
-    threads: int | None = None  # CPU threads; None: torch's own choice
+    threads: int | None = None  # CPU threads; None: by the arithmetic of the model (credit.training.threads)
     replicate: str = "auto"  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
     progress: bool = True
 

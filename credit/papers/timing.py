@@ -71,15 +71,14 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from credit.training.cost import clocked
+    from credit.training.threads import threads
 
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
     started = time.perf_counter()
     other = _reference(options)
     ours = _begin(config, None)
     theirs = _begin(other, ours if _same_data(config, other) else None)
     where = folder(config, options)
-    with locked(where):
+    with locked(where), threads(ours.threads.count):
         held = read_result(where) if is_complete(where) else None
         if held is not None:  # measured by another process, since the first look
             return held
@@ -205,5 +204,5 @@ def _result(ours: "Training", theirs: "Training", a: list[float], b: list[float]
         "data_digest": ours.data.digest,
         "data": ours.data.summary(),
         "config": ours.cfg.as_dict(),
-        "provenance": provenance(str(ours.device)),
+        "provenance": provenance(str(ours.device), threads=ours.threads.why),
     }

@@ -32,11 +32,12 @@ def environment(**variables: str) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(device: str, *, threads: str | None = None) -> dict[str, Any]:
     """Return what someone needs to repeat a run: command line, commit, versions, machine and threads.
 
     Args:
         device: the torch device the run is on, as text.
+        threads: the reason for the number of CPU threads, where there is one.
     """
     import torch  # here: this package is read by commands that must answer before torch has loaded
 
@@ -47,6 +48,8 @@ def provenance(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
     }
+    if threads is not None:
+        machine["threads_because"] = threads
     if device.startswith("cuda"):
         machine["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return {

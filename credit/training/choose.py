@@ -13,9 +13,9 @@ from credit.rules.divergence import InferenceDiverged
 from credit.rules.mapped import Mapped, why_not
 from credit.training.cost import clocked
 from credit.training.evaluate import float_dtype
-from credit.training.fit import threads
 from credit.training.memory import SPARE, available, needed
 from credit.training.prepare import Prepared, prepare
+from credit.training.threads import threads
 from credit.training.updates import build_optimizer
 from credit.training.warm import warm_alone
 

@@ -14,6 +14,7 @@ from credit.data import Spec
 from credit.rules.divergence import InferenceDiverged
 from credit.training.evaluate import float_dtype
 from credit.training.prepare import Prepared, prepare
+from credit.training.threads import threads
 from credit.training.updates import build_optimizer
 
 STEPS = 3
@@ -54,7 +55,7 @@ def outline(prepared: Prepared) -> Outline:
 
 
 def estimate(prepared: Prepared) -> float:
-    """Return about how many seconds the whole run takes on this machine, with torch's present number of threads.
+    """Return about how many seconds the whole run takes on this machine, with the run's threads (`credit.training.threads`).
 
     Args:
         prepared: the run; its network is stepped and of no use afterwards.
@@ -68,6 +69,11 @@ def measure(prepared: Prepared) -> Pace:
     Args:
         prepared: its network and rule; the network is stepped and of no use afterwards.
     """
+    with threads(prepared.threads.count):
+        return _measured(prepared)
+
+
+def _measured(prepared: Prepared) -> Pace:
     cfg = prepared.cfg
     if cfg.trainer.compile:
         prepared = prepare(replace(cfg, trainer=replace(cfg.trainer, compile=False)))

@@ -7,12 +7,9 @@ Nothing in the loop remembers anything but the `Training` it works on, so a run 
 
 import contextlib
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from credit.config.schema import RunConfig
 from credit.data import load
@@ -33,6 +30,7 @@ from credit.training.prepare import prepare
 from credit.training.result import write_result
 from credit.training.schedules import learning_rate
 from credit.training.state import Training, begin
+from credit.training.threads import threads
 from credit.training.updates import set_learning_rate
 
 
@@ -57,8 +55,9 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
     result = finished(cfg, console=console)
     if result is not None:
         return result
-    with threads(cfg.trainer.threads):
+    with threads(cfg.trainer.threads or 1):  # first weights are the same ones on every machine
         prepared = prepare(cfg)
+    with threads(prepared.threads.count):
         # Before the folder is made: missing or corrupt data leaves none behind.
         data = load(cfg.data, cfg.noise, seed=cfg.seed, device=prepared.device)
         run = begin(prepared, data)
@@ -157,15 +156,3 @@ def fit(book: Book, stop: StopRequest) -> None:
             screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
             stop.leave()
         started = time.perf_counter()
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many CPU threads inside the block; None leaves torch's own choice."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from credit.records.folder import check_same_config, run_folder
 from credit.rules.api import build as build_rule
 from credit.rules.rule import Rule
 from credit.training.schedules import warmup_steps
+from credit.training.threads import Threads, choose_threads
 from credit.training.warm import warm_rule
 
 
@@ -30,6 +32,13 @@ class Prepared:
     steps_per_epoch: int
     total_steps: int
     warm: Rule | None = None  # of the first trainer.warm_steps steps
+
+    @cached_property
+    def threads(self) -> Threads:
+        """The CPU threads that the run computes on."""
+        return choose_threads(
+            self.cfg.trainer.threads, self.rule, _example(self.model, self.spec), self.cfg.data.batch_size
+        )
 
 
 def prepare(cfg: RunConfig) -> Prepared:
@@ -54,13 +63,17 @@ def prepare(cfg: RunConfig) -> Prepared:
     model = build(cfg.arch, spec.shape, spec.classes, seed=cfg.seed)
     _check_normalisation(model, cfg, spec)
     model.to(device, torch.float64 if cfg.trainer.precision == "float64" else torch.float32).train()
-    first = next(model.parameters())
-    example = torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
+    example = _example(model, spec)
     warm = warm_rule(cfg, model, example, total)
     rule = _rule(cfg, model, example)
     for name in cfg.trainer.measure:
         find(name).check(rule)
     return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)
+
+
+def _example(model: nn.Module, spec: Spec) -> torch.Tensor:
+    first = next(model.parameters())
+    return torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -43,7 +43,7 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         "data_digest": run.data.digest,
         "data": run.data.summary(),
         "config": run.cfg.as_dict(),
-        "provenance": provenance(str(run.device)),
+        "provenance": provenance(str(run.device), threads=run.threads.why),
     }
     result = finite_or_null(result)
     write_json(folder / RESULT, result)

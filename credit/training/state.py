@@ -16,6 +16,7 @@ from credit.errors import UserError
 from credit.rules.rule import Rule
 from credit.training.evaluate import Running, float_dtype, with_fresh_statistics
 from credit.training.prepare import Prepared, total_steps
+from credit.training.threads import Threads
 from credit.training.updates import averaged, build_optimizer
 from credit.training.warm import warm_notes
 
@@ -40,6 +41,7 @@ class Training:
     optimizer: Optimizer
     average: AveragedModel | None
     running: Running
+    threads: Threads
     warm: Rule | None = None
     step: int = 0
     best: dict[str, Any] | None = None
@@ -164,6 +166,7 @@ def begin(prepared: Prepared, data: Data) -> Training:
         ),
         average=averaged(model, cfg.trainer.ema),
         running=Running(prepared.device),
+        threads=prepared.threads,
         warm=prepared.warm,
     )
 

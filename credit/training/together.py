@@ -27,14 +27,14 @@ from credit.training.cohort import Cohort
 from credit.training.dead import DeadLayers
 from credit.training.evaluate import float_dtype
 from credit.training.finite import DivergedError, FiniteWatches
-from credit.training.fit import threads
 from credit.training.interrupts import StopRequest, stop_requests
 from credit.training.measure import Measures
 from credit.training.parting import Ends, Results, ending, parted, without
-from credit.training.prepare import prepare
+from credit.training.prepare import Prepared, prepare
 from credit.training.result import write_result
 from credit.training.schedules import learning_rate
 from credit.training.state import begin
+from credit.training.threads import threads
 from credit.training.warm import warm_alone
 
 
@@ -55,8 +55,11 @@ def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[d
     results: Results = {}
     waiting = [cfg for cfg in cfgs if not _reported(cfg, results, console)]
     if waiting:
-        with threads(waiting[0].trainer.threads):
-            _train(waiting, results, console)
+        with threads(waiting[0].trainer.threads or 1):  # first weights are the same ones on every machine
+            prepared = {cfg.seed: prepare(cfg) for cfg in waiting}
+        # Those of one run, so that a pass over the runs that a kill left unfinished computes as the whole did.
+        with threads(prepared[waiting[0].seed].threads.count):
+            _train(prepared, results, console)
     return [results[run_folder(cfg)] for cfg in cfgs]
 
 
@@ -88,10 +91,9 @@ def _reported(cfg: RunConfig, results: Results, console: bool) -> bool:
     return result is not None
 
 
-def _train(cfgs: Sequence[RunConfig], results: Results, console: bool) -> None:
-    """Train the runs of one pass that are not finished, and note what each came to."""
-    prepared = {cfg.seed: prepare(cfg) for cfg in cfgs}
-    first = prepared[cfgs[0].seed]
+def _train(prepared: dict[int, Prepared], results: Results, console: bool) -> None:
+    """Train the runs of one pass (by seed) that are not finished, and note what each came to."""
+    first = next(iter(prepared.values()))
     if refusal := warm_alone(first.rule, first.warm):
         raise UserError(f"train_together: {refusal}; train each run by itself")
     # Before folders are made: missing or corrupt data leaves none behind.

@@ -210,5 +210,6 @@ def test_a_failed_run_is_recorded_and_resumed_by_the_same_command(config, monkey
 def test_threads_are_set_for_the_run_only(config):
     before = torch.get_num_threads()
     result = train(config(trainer={"threads": before + 1, "epochs": 1}), console=False)
-    assert result["provenance"]["machine"]["threads"] == before + 1
+    machine = result["provenance"]["machine"]
+    assert machine["threads"] == before + 1 and machine["threads_because"] == f"trainer.threads={before + 1}"
     assert torch.get_num_threads() == before
