@@ -133,7 +133,10 @@ def _report(jobs: list[Job], outcomes: dict[Path, Outcome]) -> bool:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     finished = [result for result in results.values() if result is not None]
     if finished:
-        console.print(summary_table(summarise(finished)))
+        table, lines = summary_table(summarise(finished), width=console.width)
+        console.print(table)
+        for line in lines:
+            console.print(line, markup=False)
     alike: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         outcome = outcomes.get(job.folder)

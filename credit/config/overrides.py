@@ -7,8 +7,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from credit.config.folders import OVERLAYS, choices
-from credit.config.schema import GROUPS, LENGTHS
-from credit.config.sources import NUMBER
+from credit.config.schema import GROUPS, LENGTHS, NUMBER
 from credit.errors import UserError, nearest
 
 _OVERRIDE = re.compile(r"(?P<prefix>~|\+{0,2})(?P<key>[A-Za-z_][^=\s]*)=(?P<value>.*)", re.DOTALL)

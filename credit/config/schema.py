@@ -4,11 +4,15 @@ A configuration reaches the code only as a `RunConfig`, made by `credit.config.c
 the command line's: the field `optimizer.lr` is the override ``optimizer.lr=0.1``.
 """
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "logger")
 """Configuration groups that describe a run; `experiment` and `debug` only override values in these."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+"""A number as it is written on the command line."""
 
 OPEN_GROUPS = ("rule", "arch")
 """Groups whose options are named by the chosen kind (a registry entry), not by a dataclass."""

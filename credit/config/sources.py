@@ -15,7 +15,6 @@ Any other file may bring the default of another group (``defaults: [override /ar
 set's file): what an experiment or the command line chooses wins over it.
 """
 
-import re
 from typing import Any
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -29,11 +28,10 @@ from yaml import YAMLError
 
 from credit.config.folders import search_folders
 from credit.config.plugins import entry_rule_names
-from credit.config.schema import GROUPS, LENGTHS
+from credit.config.schema import GROUPS, LENGTHS, NUMBER
 from credit.errors import UserError
 
 SCHEME = "credit"
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 
 
 class CreditConfigSource(FileConfigSource):

@@ -69,11 +69,6 @@ class Choice:
     ended: tuple[int, ...]
     chosen: int
 
-    @property
-    def at_edge(self) -> bool:
-        """Whether the best candidate is the first or the last of three or more, so that another beyond it may be better."""
-        return len(self.accuracies) > 2 and self.chosen in (0, len(self.accuracies) - 1)
-
 
 @dataclass(frozen=True)
 class Manifest:

@@ -16,6 +16,7 @@ from credit.papers import angles
 from credit.papers import quantities as q
 from credit.papers.marks import ended_badly
 from credit.papers.quantities import Measure, Result, Rows
+from credit.records.summary import SHORTEST_PACE, seconds_per_epoch
 
 NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
@@ -271,7 +272,11 @@ MEASURES = {
         note="of the runs that are over; collapsed: given up by `trainer.stop_when=collapsed`",
         runs="over",
     ),
-    "seconds_per_epoch": q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
+    "seconds_per_epoch": replace(
+        q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
+        function=lambda result, rows, accuracy: seconds_per_epoch(result),
+        note=f"only of runs that trained for {SHORTEST_PACE:g} s or longer",
+    ),
     "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
     "memory_ratio": Measure(
         "peak memory of a step, without parameters and optimizer, over the reference's",

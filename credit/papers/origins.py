@@ -9,6 +9,7 @@ from credit.papers.blocks import Block, Code, Fold, Heading, Table, Text
 from credit.papers.collect import Collection, Run
 from credit.papers.measures import MEASURES, measure
 from credit.papers.words import NOTHING, measured, number, plural
+from credit.records.summary import SHORTEST_PACE
 
 
 def times(held: Collection, grid: list[Block]) -> list[Block]:
@@ -20,21 +21,25 @@ def times(held: Collection, grid: list[Block]) -> list[Block]:
         seconds = held.values(cell, "total_seconds").values()
         total += sum(seconds)
         row, column = held.spec.rows[cell[0]].label, held.spec.columns[cell[1]].label
-        found = [
-            measured(held.summary(cell, name), MEASURES[name].decimals)
-            for name in ("seconds_per_epoch", "total_seconds")
-        ]
+        summaries = [(name, held.summary(cell, name)) for name in ("seconds_per_epoch", "total_seconds")]
+        found = [measured(one, MEASURES[name].decimals) if one.n else NOTHING for name, one in summaries]
         lines.append((row, column, *found))
     if not lines:
         return []
     table = Table(("row", "column", "seconds an epoch", "seconds a run"), tuple(lines), "llrr")
     beside = sum(run.number("total_seconds", "last") or 0.0 for run in held.beside())
     more = f", trials and timings {beside / 3600:.2f} more" if beside else ""
+    short = Text(f"{NOTHING}: trained for less than {SHORTEST_PACE:g} s, too short to time an epoch.", small=True)
     rest = "" if held.spec.lines == "columns" else " Other times are nowhere on this page."
     says = Text(f"All completed runs together: {total / 3600:.2f} hours of training{more}.{rest}")
     if measure(held.spec.measures[0]).is_time:
         says = Text(f"All completed runs together: {total / 3600:.2f} hours.")
-    return [Heading("Times"), *grid, says, Fold("seconds of every cell", (table,))]
+    return [
+        Heading("Times"),
+        *grid,
+        says,
+        Fold("seconds of every cell", (table, *[short] * any(line[2] == NOTHING for line in lines))),
+    ]
 
 
 def provenance(held: Collection) -> list[Block]:

@@ -193,8 +193,7 @@ class Tuning:
     """What every cell may try before its seeds are run: the same candidates, the best of them on validation images.
 
     Attributes:
-        candidates: settings, stronger than all of the table's; in the order of what they vary, so that the first and last are
-            the edges of what is tried.
+        candidates: settings, stronger than all of the table's.
         seeds: how many runs a candidate, of seeds of their own.
         like: rows whose cells take the choice of the same column in another row.
         trials: settings of the candidates' runs alone, such as a shorter length.

@@ -6,11 +6,11 @@ from credit.papers.blocks import Block, Fold, Heading, Table, Text
 from credit.papers.collect import Collection
 from credit.papers.marks import DAGGER
 from credit.papers.measures import measure
-from credit.papers.tuning import keys_of, words_of
+from credit.papers.tuning import at_edge, keys_of, words_of
 from credit.papers.words import NOTHING, measured, number
 
 EDGE = "°"
-"""Behind a chosen candidate that is the first or last of those tried."""
+"""Behind a chosen candidate at the edge of those tried."""
 
 
 def summary(held: Collection) -> list[Block]:
@@ -164,12 +164,14 @@ def tuned(held: Collection) -> list[Block]:
             if choice.chosen < 0:
                 entries.append(f"not yet\n({tried})")
             else:
-                entries.append(f"{names[choice.chosen]}{EDGE * choice.at_edge}\n({tried})")
+                entries.append(f"{names[choice.chosen]}{EDGE * at_edge(tune, choice.chosen)}\n({tried})")
         lines.append((spec.columns[column].label, *entries))
     head = ("", *(spec.rows[row].label for row in rows))
-    edges = sum(choice.at_edge for choice in own.values())
+    edges = sum(choice.chosen >= 0 and at_edge(tune, choice.chosen) for choice in own.values())
     legend = f"Behind each choice the validation accuracies of all candidates in %, in their order; {DAGGER} diverged."
-    legend += f" {EDGE}: the choice is the first or the last candidate, so that one beyond might be better ({edges} of {len(own)})."
+    if edges:
+        says += f" {edges} of {len(own)} choices, marked {EDGE}, have the smallest or largest of three or more values: a value "
+        says += "beyond may be better."
     return [
         Heading("What was tuned"),
         Text(says),

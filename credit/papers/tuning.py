@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from credit.config.schema import RunConfig
+from credit.config.schema import NUMBER, RunConfig
 from credit.errors import UserError
 from credit.papers.job import Choice, Job
 from credit.papers.nodes import refusal
 from credit.papers.spec import Budget, Spec, Tuning
 from credit.records.folder import read_result
 from credit.records.identity import run_hash
+from credit.records.selection import edge
 
 FIRST_SEED = 1000
 """The first seed of trials; those of a cell's runs are 0, 1, ..."""
@@ -112,6 +113,24 @@ def _of_run(result: dict[str, Any], mode: str) -> float | None:
     row = result.get("best" if mode == "best_val" else "last") or {}
     value: float | None = row.get("val_top1")
     return value
+
+
+def at_edge(tune: Tuning, chosen: int) -> bool:
+    """Say whether a candidate's value of some option is the smallest or the largest of three or more that were tried.
+
+    Candidates are compared by their numbers, in whatever order they are listed; a value beyond the edge may be better.
+    """
+    numbers = [_numbers(words.words) for words in tune.candidates]
+    return any(
+        edge(key, [value], [candidate[key] for candidate in numbers if key in candidate])
+        for key, value in numbers[chosen].items()
+    )
+
+
+def _numbers(words: Sequence[str]) -> dict[str, float]:
+    """Return the numbers that words of the command line set, by option."""
+    parted = (word.lstrip("+").partition("=") for word in words)
+    return {key: float(value) for key, _, value in parted if NUMBER.fullmatch(value)}
 
 
 def words_of(tune: Tuning) -> list[str]:

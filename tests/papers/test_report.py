@@ -268,7 +268,15 @@ def test_an_accuracy_chosen_on_test_stands_beside_an_honest_one(own: Path, tmp_p
     assert "✓ **held** | it |" in honest
 
 
+def test_no_time_of_an_epoch_is_shown_of_runs_of_less_than_a_second(digits: Digits, tmp_path: Path) -> None:
+    page = write_report(digits.spec, digits.manifest, tmp_path).read_text()
+    assert "Seconds an epoch" not in page.replace("| seconds an epoch", "") and "trained for less than 1 s" in page
+    assert all(line["epoch_seconds"] == "" for line in lines_of(tmp_path, "runs.csv"))
+
+
 def test_a_time_as_the_main_measure_is_in_the_main_table(digits: Digits, tmp_path: Path) -> None:
+    for job in digits.manifest.jobs:
+        change_result(job.path(), lambda result: result.update(seconds=1.5))
     figure = Figure("bars", "Seconds")
     spec = replace(
         digits.spec, measures=("seconds_per_epoch", "total_seconds"), published={}, claims=(), figures=(figure,)

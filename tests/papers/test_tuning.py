@@ -14,9 +14,9 @@ from credit.papers.collect import collect
 from credit.papers.expand import expand
 from credit.papers.job import Job, Manifest, read_manifest, write_manifest
 from credit.papers.load import load
-from credit.papers.spec import Spec
+from credit.papers.spec import Spec, Tuning, Words
 from credit.papers.summary import summary
-from credit.papers.tuning import FIRST_SEED
+from credit.papers.tuning import FIRST_SEED, at_edge
 from tests.papers.written import line_of, write
 
 TABLE = """\
@@ -93,7 +93,7 @@ def test_validation_chooses_and_test_does_not(own: Path) -> None:
     assert rates(again, "bp") == {"clean": {"optimizer.lr=0.01"}, "noisy": {"optimizer.lr=0.01"}}
     choices = {(choice.row, choice.column): choice for choice in again.choices}
     assert choices["noisy", "bp"].of == "clean" and choices["noisy", "bp"].accuracies == (60.0, 70.0, 65.0)
-    assert choices["clean", "bp"].chosen == 1 and not choices["clean", "bp"].at_edge
+    assert choices["clean", "bp"].chosen == 1 and not at_edge(spec.budgets["smoke"].tune, 1)
     assert choices["clean", "fa"].chosen == -1
     assert [again.is_open(job) for job in again.jobs] == [job.column != "bp" for job in again.jobs]
     write_manifest(again)
@@ -110,8 +110,26 @@ def test_a_diverged_candidate_loses_and_an_edge_is_told(own: Path) -> None:
         end(job, 0.5)
     choices = {(choice.row, choice.column): choice for choice in expand(spec, "smoke").choices}
     assert choices["clean", "bp"].accuracies == (None, 20.0, 30.0)
-    assert choices["clean", "bp"].chosen == 2 and choices["clean", "bp"].at_edge
+    assert choices["clean", "bp"].chosen == 2 and at_edge(spec.budgets["smoke"].tune, 2)
     assert choices["clean", "fa"].chosen == 0
+
+
+@pytest.mark.parametrize(
+    ("candidates", "chosen", "expected"),
+    [
+        (["lr=0.1", "lr=0.01", "lr=1"], 0, False),  # listed first, and in the middle by its number
+        (["lr=0.1", "lr=0.01", "lr=1"], 1, True),
+        (["lr=0.1", "lr=1"], 0, False),
+        (["kind=adam", "kind=sgd", "kind=adamw"], 0, False),
+        (["momentum=0", "momentum=0.5", "momentum=0.9"], 0, False),  # nothing lies below
+        (["momentum=0", "momentum=0.5", "momentum=0.9"], 2, True),
+        (["lr=1e-3 momentum=0", "lr=1e-2 momentum=0.9", "lr=1e-1 momentum=0"], 1, False),
+        (["lr=1e-3 momentum=0", "lr=1e-2 momentum=0", "lr=1e-1 momentum=0.9"], 2, True),
+    ],
+)
+def test_an_edge_is_one_of_numbers_not_of_places(candidates: list[str], chosen: int, expected: bool) -> None:
+    words = tuple(Words(tuple(f"optimizer.{word}" for word in line.split())) for line in candidates)
+    assert at_edge(Tuning(words), chosen) == expected
 
 
 def test_several_seeds_of_a_candidate_count_by_their_mean(own: Path) -> None:
