@@ -13,10 +13,10 @@ The rules (`credit.papers.verdicts.LEGEND` is what the report prints of them):
     grows       the slope against the rows' x within each repeat, its mean over repeats tested against 0
 
 "Significantly": one-sided p < 0.05 of Welch's t test, or of the paired t test over shared repeats where the spec says so.
-Below two repeats nothing is decided; the sign is told. Nor is it where all repeats are equal (of each cell, or the paired
-differences), for there is no spread to judge by: 30, 30 against 31, 31 may be chance as much as 30 against 31. One thing alone
-such repeats show, an identity: `>=`, `<=` and `~` hold where every repeat gives exactly the number asked for, or both sides
-the same.
+Below three repeats nothing is decided; the sign is told. Nor is it where all repeats are equal (of each cell, or the paired
+differences), for there is no spread to judge by: 30, 30, 30 against 31, 31, 31 may be chance as much as 30 against 31. One thing
+alone such repeats show, an identity: `>=`, `<=` and `~` hold where every repeat gives exactly the number asked for, or both sides
+the same. Two sides that are the same runs, by their weights, are no evidence at all: the verdict is "identical".
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,22 @@ from credit.papers.collect import Collection
 from credit.papers.consistency import claim_rows, claim_tree
 from credit.papers.expression import Comparison, Minus, Number
 from credit.papers.inference import LEVEL, Estimate, holm, one_sample, welch
-from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, row_label, shared_repeats
+from credit.papers.sides import (
+    Case,
+    NoNumberError,
+    has_jobs,
+    linear_form,
+    lost_words,
+    refuse_identical,
+    row_label,
+    shared_repeats,
+)
 from credit.papers.spec import Claim
 from credit.papers.tallies import satisfied_by, tally
 from credit.papers.trends import trend
 from credit.papers.verdicts import (
     HELD,
+    JUDGED,
     NOT_HELD,
     UNDECIDED,
     Finding,
@@ -40,6 +50,7 @@ from credit.papers.verdicts import (
     exact_words,
     known,
     t_words,
+    untested,
     untested_words,
 )
 from credit.papers.words import p_words
@@ -70,18 +81,18 @@ def _every(case: Case, tree: Comparison, rows: list[str]) -> Judgement:
     run = [row for row in rows if has_jobs(case, tree, row)]
     if not run:
         return Judgement(case.claim, UNDECIDED, "not in this budget")
-    estimates: list[tuple[str, Estimate | None, str]] = []
+    estimates: list[tuple[str, Estimate | NoNumberError, str]] = []
     for row in run:
         try:
             estimates.append((row, *_difference(case, tree, row)))
         except NoNumberError as error:
-            estimates.append((row, None, str(error)))
+            estimates.append((row, error, ""))
     asked = _asked(tree, case.claim.tolerance)
-    tested = [estimate for _, estimate, _ in estimates if estimate is not None and estimate.has_spread]
+    tested = [estimate for _, estimate, _ in estimates if isinstance(estimate, Estimate) and estimate.has_spread]
     contra = iter(holm([asked.p_against(estimate) for estimate in tested]))
     findings = [_finding(case, asked, row, estimate, note, contra) for row, estimate, note in estimates]
     verdicts = {finding.verdict for finding in findings}
-    verdict = NOT_HELD if NOT_HELD in verdicts else UNDECIDED if UNDECIDED in verdicts else HELD
+    verdict = NOT_HELD if NOT_HELD in verdicts else UNDECIDED if len(verdicts) > 1 else verdicts.pop()
     words = _all_words(findings, several=len(rows) > 1)
     left_out = f"; {len(rows) - len(run)} of {len(rows)} rows are not in this budget" if len(run) < len(rows) else ""
     return Judgement(case.claim, verdict, words + left_out, tuple(findings))
@@ -91,7 +102,7 @@ def _all_words(findings: list[Finding], several: bool) -> str:
     """Say in one line what the rows found; of many rows, how many found what."""
     if len(findings) == 1:
         return f"{findings[0].row}: {findings[0].words}" if several else findings[0].words
-    told = {v: [finding.row for finding in findings if finding.verdict == v] for v in (HELD, NOT_HELD, UNDECIDED)}
+    told = {v: [finding.row for finding in findings if finding.verdict == v] for v in JUDGED}
     if len(findings) <= _NAMED:
         return "; ".join(f"{verdict} at {', '.join(rows)}" for verdict, rows in told.items() if rows)
     counts = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in told.items() if rows)
@@ -102,13 +113,13 @@ def _finding(
     case: Case,
     asked: "_Asked",
     row: str,
-    estimate: Estimate | None,
+    estimate: Estimate | NoNumberError,
     note: str,
     contra: Iterator[float],
 ) -> Finding:
     label = row_label(case, row)
-    if estimate is None:
-        return Finding(label, UNDECIDED, note)
+    if isinstance(estimate, NoNumberError):
+        return Finding(label, estimate.verdict, str(estimate))
     if estimate.is_exactly(asked.center):
         same = asked.op in (">=", "<=", "~")
         words = exact_words(case.measure, estimate, apart=asked.apart)
@@ -116,7 +127,7 @@ def _finding(
     number = estimate_words(case.measure, estimate, asked.against, apart=asked.apart)
     if not estimate.has_spread:
         satisfied = bool(satisfied_by(case, asked.op, estimate.value, asked.center))
-        return Finding(label, UNDECIDED, f"{number}; {untested_words(estimate, satisfied)}{note}", estimate)
+        return Finding(label, untested(estimate), f"{number}; {untested_words(estimate, satisfied)}{note}", estimate)
     p, against = asked.p_for(estimate), next(contra)
     verdict = HELD if p < LEVEL else NOT_HELD if against < LEVEL else UNDECIDED
     shown = against if verdict == NOT_HELD else p
@@ -135,6 +146,9 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
     """Return left minus right (left alone against a number) at a row, and which column each `best` stands for."""
     side = tree.left if isinstance(tree.right, Number) else Minus(tree.left, tree.right)
     form, constant, chosen = linear_form(case, side, row)
+    refuse_identical(case, tree, row, form)
+    if not form:
+        raise NoNumberError("both sides are the same cell")
     note = f"; best: {', '.join(dict.fromkeys(chosen))}" if chosen else ""
     note += lost_words(case, form)
     if not case.paired:

@@ -17,6 +17,7 @@ from credit.papers.marks import CROSS, DAGGER, mark
 from credit.papers.measures import measure
 from credit.papers.quantities import honest_words
 from credit.papers.spec import Spec
+from credit.papers.twins import find
 from credit.records.folder import read_result
 from credit.records.metrics import read_metrics
 
@@ -135,6 +136,23 @@ class Collection:
     costs: dict[Cell, list[Run]] = field(default_factory=dict)  # timings beside the runs
     trials: list[Run] = field(default_factory=list)  # runs of the candidates that cells are tuned with
     _held: dict[tuple[Cell, str, str], dict[Repeat, float]] = field(default_factory=dict)
+
+    @cached_property
+    def twins(self) -> dict[Cell, Cell]:
+        """For each cell whose runs are the same as those of an earlier cell, that cell; see `credit.papers.twins`."""
+        return find(self)
+
+    def twin(self, cell: Cell, name: str, accuracy: str | None = None) -> Cell | None:
+        """Return the cell with the same runs (`twins`) where a measure has the same numbers there too; else None.
+
+        Times differ between runs of equal weights, and so may what is measured besides the weights.
+        """
+        twin = self.twins.get(cell)
+        if twin is None:
+            return None
+        own, other = self.values(cell, name, accuracy), self.values(twin, name, accuracy)
+        shared = [repeat for repeat in own if repeat in other]
+        return twin if shared and all(own[repeat] == other[repeat] for repeat in shared) else None
 
     def values(self, cell: Cell, name: str, accuracy: str | None = None) -> dict[Repeat, float]:
         """Return a measure of the cell's completed runs by repeat; `accuracy` None: the epoch the paper reports."""

@@ -9,7 +9,8 @@ from credit.papers.measures import measure
 from credit.papers.origins import provenance, runs_words, times
 from credit.papers.quantities import Measure
 from credit.papers.summary import rows_shown, shown, summary, tuned
-from credit.papers.verdicts import HELD, LEGEND, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
+from credit.papers.twins import identical_lines, label
+from credit.papers.verdicts import JUDGED, LEGEND, NOT_JUDGED, Judgement
 from credit.papers.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
 _MOST_COLUMNS = 7  # of a grid that a page can show
@@ -27,6 +28,7 @@ _OWN_LABELS = {
     "paper": "paper budget: the whole comparison.",
 }
 _CLAIMS = {"smoke": ", judged only to show that it runs", "quick": ", tested in small", "paper": ""}
+_TESTS = {"welch": "Welch's t test", "paired": "a paired t test over shared repeats"}
 _ACCURACIES = {
     "last": "the last epoch",
     "best_val": "the epoch that was best on validation",
@@ -52,7 +54,7 @@ def content(
     blocks: list[Block] = [Heading(spec.title, 1), Text(f"{source}Table `{spec.name}`."), *_box(held)]
     drawn: list[Block] = [Heading("Pictures"), *pictures] if pictures else []
     if spec.lines == "columns":
-        blocks += [*summary(held), *drawn, *_claims(held, judged, honest), *_every_measure(held)]
+        blocks += [*summary(held), *identical(held), *drawn, *_claims(held, judged, honest), *_every_measure(held)]
     else:
         blocks += _claims(held, judged, honest)
         blocks += [Heading(_heading(measure(main)))] + _main_table(held, main)
@@ -91,7 +93,7 @@ def _box(held: Collection) -> list[Block]:
 def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judgement]) -> list[Block]:
     if not judged:
         return []
-    tally = [(v, sum(j.verdict == v for j in judged)) for v in (HELD, NOT_HELD, UNDECIDED, NOT_JUDGED)]
+    tally = [(v, sum(j.verdict == v for j in judged)) for v in (*JUDGED, NOT_JUDGED)]
     counts = ", ".join(f"{n} {verdict}" for verdict, n in tally if n)
     none = all(j.verdict == NOT_JUDGED for j in judged)
     says = "the paper says" if held.spec.source else "says"
@@ -103,7 +105,7 @@ def _claims(held: Collection, judged: Sequence[Judgement], honest: Sequence[Judg
     rows = [(j.claim.name, f.row, f.verdict, f.words) for j in judged if len(j.findings) > 1 for f in j.findings]
     if rows:
         blocks.append(Fold("row by row", (Table(("claim", "row", "verdict", "found"), tuple(rows), "llll"),)))
-    legend = "Differences are left side minus right side of the claim. " + LEGEND
+    legend = "Differences are left side minus right side of the claim. " + LEGEND.format(test=_TESTS[held.spec.test])
     if any("fold" in key for key in held.spec.repeat):
         legend += " Folds share most of their training examples, so p values over folds are somewhat too small."
     return blocks if none else [*blocks, Text(legend, small=True)]
@@ -132,10 +134,23 @@ def _main_table(held: Collection, name: str) -> list[Block]:
     if spec.accuracy == "best_test" and name == "accuracy":
         blocks.append(Text(f"Honestly, at the epoch not chosen on test ({held.honest_words()}):"))
         blocks.append(_grid(held, lambda cell: measured(held.honest(cell), kind.decimals)))
+    blocks += identical(held)
     every = _every_cell(held, name)
     folded = len(every.rows) > _MOST_CELLS and len(spec.columns) <= _MOST_COLUMNS
     blocks.append(Fold("every cell, with n and difference", (every,)) if folded else every)
     return [*blocks, *([Text(LEGEND_OF_MARKS, small=True)] if held.marks() else [])]
+
+
+def identical(held: Collection) -> list[Block]:
+    """Return a note on the cells whose runs are the same; nothing where there are none."""
+    if not held.twins:
+        return []
+    return [
+        Text(
+            f"{' '.join(identical_lines(held))} Identical (=): the weights are equal, bit for bit, in every repeat that both "
+            "completed, so that the two are one result and not two."
+        )
+    ]
 
 
 def _every_measure(held: Collection) -> list[Block]:
@@ -179,6 +194,8 @@ def _compared(held: Collection, name: str) -> Table:
     def entry(cell: Cell) -> str:
         text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
         text = f"**{text}**" if cell in best else text
+        twin = held.twin(cell, name)
+        text += f"\n= {label(held, twin, cell)}" if twin else ""
         published = held.spec.published_in(name).get(cell)
         return f"{text}\n[{printed(published)}]" if published else text
 
@@ -239,7 +256,7 @@ def _other_table(held: Collection, name: str) -> list[Block]:
 def _settings(held: Collection) -> list[Block]:
     spec = held.spec
     blocks: list[Block] = [Heading("Settings"), Text(f"Split: {spec.split}")]
-    how = {"welch": "Welch's t test", "paired": "a paired t test over shared repeats"}[spec.test]
+    how = _TESTS[spec.test]
     repeats = "".join(f", times the values {', '.join(map(str, v))} of `{k}`" for k, v in spec.repeat.items())
     epoch = "" if measure(spec.measures[0]).is_time else f"The accuracy is that of {_epoch(held)}. "
     seeds = plural(held.manifest.seeds, "seed")

@@ -63,6 +63,8 @@ def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dic
         "honest_std": honest.std if honest else None,
         **{status: ended[status] for status in STATUSES},
     }
+    if held.twins:
+        line["identical_to"] = "/".join(held.twins.get(cell, ()))
     if held.marks():
         line |= {"mark": summary.mark, "published_mark": published.mark if published else ""}
     line |= {f"{of}_seconds": held.summary(cell, of).mean for of in timed}

@@ -76,7 +76,7 @@ def _block(block: Block, folder: Path) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    kind = "undecided" if verdict.verdict == "not judged" else verdict.verdict.replace(" ", "-")
+    kind = verdict.verdict.replace(" ", "-") if verdict.verdict in ("held", "not held") else "undecided"
     sign = f'<span class="sign {kind}">{SIGNS[verdict.verdict]} {verdict.verdict}</span>'
     cells = "".join(f"<td>{_inline(text)}</td>" for text in (verdict.name, verdict.says, verdict.found))
     return f"<tr><td>{sign}</td>{cells}</tr>"

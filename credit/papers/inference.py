@@ -19,6 +19,9 @@ from typing import Any
 LEVEL = 0.05
 """One-sided p below which something is called significant."""
 
+FEWEST_REPEATS = 3
+"""Repeats of a cell (or shared ones, where paired) below which nothing is tested: two have a spread by one difference alone."""
+
 RESAMPLES = 2000
 
 ROUNDING = 1e-12
@@ -27,7 +30,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error; `error` and `df` are None below two repeats, `error` is 0 where all are equal.
+    """A number with its standard error; `error` and `df` are None below `FEWEST_REPEATS`, `error` is 0 where all are equal.
 
     `rounding` is what the arithmetic of floats alone may have done to the number.
     """
@@ -40,7 +43,7 @@ class Estimate:
 
     @property
     def has_spread(self) -> bool:
-        """Say whether there is a spread to judge by: two repeats or more that are not all equal."""
+        """Say whether there is a spread to judge by: `FEWEST_REPEATS` or more that are not all equal."""
         return bool(self.error)
 
     def is_exactly(self, number: float) -> bool:
@@ -60,12 +63,15 @@ class Estimate:
         return (self.value - bound) / self.error if self.error else None
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % confidence interval; None without a spread."""
+        """Return the confidence interval of the one-sided tests at `LEVEL`, 90 % two-sided; None without a spread.
+
+        ``p_above(bound) < LEVEL`` exactly where the interval lies above the bound, ``p_below`` where below.
+        """
         if not self.error or self.df is None:
             return None
         from scipy.special import stdtrit  # 0.3 s to import, and only reports need it
 
-        half = float(stdtrit(self.df, 0.975)) * self.error
+        half = float(stdtrit(self.df, 1 - LEVEL)) * self.error
         return self.value - half, self.value + half
 
     def _p(self, away: float) -> float | None:
@@ -85,7 +91,7 @@ def welch(samples: Sequence[tuple[float, Sequence[float]]], constant: float = 0.
     """
     value = constant + sum(c * fmean(values) for c, values in samples)
     n = " and ".join(str(len(values)) for _, values in samples)
-    if not samples or min(len(values) for _, values in samples) < 2:
+    if not samples or min(len(values) for _, values in samples) < FEWEST_REPEATS:
         return Estimate(value, None, None, n)
     parts = [(c * c * variance(values) / len(values), len(values) - 1) for c, values in samples]
     square = sum(part for part, _ in parts)
@@ -106,7 +112,7 @@ def one_sample(values: Sequence[float], n: str = "", largest: float = 0.0) -> Es
     """
     count = len(values)
     words = n or str(count)
-    if count < 2:
+    if count < FEWEST_REPEATS:
         return Estimate(fmean(values), None, None, words)
     rounding = ROUNDING * max(largest, *map(abs, values))
     error = stdev(values) / math.sqrt(count)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from credit.papers.blocks import Block, Box, Code, Fold, Heading, Picture, Table, Text, Verdicts
 
-SIGNS = {"held": "✓", "not held": "✗", "undecided": "?", "not judged": "–"}
+SIGNS = {"held": "✓", "not held": "✗", "undecided": "?", "too few repeats": "–", "identical": "=", "not judged": "–"}
 
 
 def markdown(blocks: Sequence[Block]) -> str:

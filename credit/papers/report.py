@@ -90,9 +90,9 @@ def judgements(held: Collection, accuracy: str | None = None) -> list[Judgement]
 
 
 def verdict_lines(spec: Spec, manifest: Manifest, held: Collection | None = None) -> list[str]:
-    """Return one line a claim for the terminal: ``✓ held       robust at 40 %: +2.8 points (...)``."""
+    """Return one line a claim for the terminal: ``✓ held            robust at 40 %: +2.8 points (...)``."""
     judged = judgements(held or collect(spec, manifest))
-    return [f"{SIGNS[j.verdict]} {j.verdict:<10}  {j.claim.name}: {j.words}" for j in judged]
+    return [f"{SIGNS[j.verdict]} {j.verdict:<15}  {j.claim.name}: {j.words}" for j in judged]
 
 
 def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:

@@ -10,10 +10,20 @@ from credit.papers.expression import Best, CellRef, Comparison, Minus, Number, S
 from credit.papers.measures import measure
 from credit.papers.quantities import Measure
 from credit.papers.spec import Claim
+from credit.papers.twins import label
+from credit.papers.verdicts import IDENTICAL, UNDECIDED
 
 
 class NoNumberError(Exception):
     """A cell of the claim has no completed run; its text says which."""
+
+    verdict = UNDECIDED
+
+
+class IdenticalError(NoNumberError):
+    """The two sides of the claim are the same runs; its text says which."""
+
+    verdict = IDENTICAL
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,10 @@ class Case:
             return {repeat: abs(value - middle) for repeat, value in found.items()}
         return found
 
+    def first(self, cell: Cell) -> Cell:
+        """Return the first cell with the same runs and the same numbers of this measure: the cell itself where it has no twin."""
+        return self.held.twin(cell, self.name, self.accuracy) or cell
+
     def mean(self, cell: Cell) -> float:
         found = self.values(cell)
         return sum(found.values()) / len(found)
@@ -66,7 +80,7 @@ def linear_form(case: Case, side: Side, row: str) -> tuple[dict[Cell, float], fl
     if isinstance(side, CellRef):
         cell = (side.row or row, side.column)
         case.values(cell)
-        return {cell: 1.0}, 0.0, []
+        return {case.first(cell): 1.0}, 0.0, []
     if isinstance(side, Best):
         forms = [linear_form(case, option, row) for option in side.of]
         means = [constant + sum(c * case.mean(cell) for cell, c in form.items()) for form, constant, _ in forms]
@@ -77,6 +91,25 @@ def linear_form(case: Case, side: Side, row: str) -> tuple[dict[Cell, float], fl
     right, below, more = linear_form(case, side.right, row)
     summed = {cell: left.get(cell, 0.0) - right.get(cell, 0.0) for cell in {**left, **right}}
     return {cell: c for cell, c in summed.items() if c}, above - below, chosen + more
+
+
+def refuse_identical(case: Case, tree: Comparison | Side, row: str, form: dict[Cell, float]) -> None:
+    """Refuse a difference of which nothing is left because its cells are the same runs.
+
+    Args:
+        case, tree, row: what is judged, where.
+        form: the difference as `linear_form` gives it.
+
+    Raises:
+        IdenticalError: naming the cells.
+    """
+    used = dict.fromkeys((cell.row or row, cell.column) for cell in cells(tree))
+    twins = [(cell, case.first(cell)) for cell in used if case.first(cell) != cell]
+    if not form and twins:
+        told = (
+            f"{label(case.held, cell, cell)} is identical to {label(case.held, twin, cell)}" for cell, twin in twins
+        )
+        raise IdenticalError(f"{', '.join(told)}: equal weights in every repeat, so comparing them is no evidence")
 
 
 def side_value(side: Side, row: str, mean: Callable[[Cell], Any]) -> Any:

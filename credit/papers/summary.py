@@ -7,6 +7,7 @@ from credit.papers.collect import Collection
 from credit.papers.marks import DAGGER
 from credit.papers.measures import measure
 from credit.papers.tuning import at_edge, keys_of, words_of
+from credit.papers.twins import label
 from credit.papers.words import NOTHING, measured, number
 
 EDGE = "°"
@@ -59,7 +60,8 @@ def _main_entry(held: Collection, row: str, column: str, best: float | None) -> 
     found = held.summary((row, column), name)
     text = measured(found, measure(name).decimals)
     top = found.mean is not None and round(found.mean, measure(name).decimals) == best
-    return f"**{text}**" if top else text
+    twin = held.twin((row, column), name)
+    return (f"**{text}**" if top else text) + (f"\n= {label(held, twin, (row, column))}" if twin else "")
 
 
 def _best(held: Collection, row: str, name: str) -> float | None:

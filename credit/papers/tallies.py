@@ -2,27 +2,37 @@
 
 from typing import Any
 
-from credit.papers.expression import Comparison, cells
-from credit.papers.inference import LEVEL, ROUNDING, resampled_means
-from credit.papers.sides import Case, NoNumberError, lost_words, row_label, shared_repeats, side_value
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, Judgement
+from credit.papers.expression import Comparison, Minus, cells
+from credit.papers.inference import FEWEST_REPEATS, LEVEL, ROUNDING, resampled_means
+from credit.papers.sides import (
+    Case,
+    NoNumberError,
+    linear_form,
+    lost_words,
+    refuse_identical,
+    row_label,
+    shared_repeats,
+    side_value,
+)
+from credit.papers.verdicts import HELD, IDENTICAL, NOT_HELD, TOO_FEW, UNDECIDED, Finding, Judgement
 
 
 def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgement:
     """Judge that the comparison holds at `wanted` of the rows or more.
 
-    Rows that have no numbers, or whose repeats are all equal, count as satisfying it in no resample where it is to be held,
-    and in every one where it is to be refuted.
+    Rows that have no numbers, that compare identical runs, or whose repeats are all equal, count as satisfying it in no
+    resample where it is to be held, and in every one where it is to be refuted.
     """
     means: dict[str, bool] = {}
     findings, resampled, single, flat = [], [], False, 0
     for index, row in enumerate(rows):
         try:
+            refuse_identical(case, tree, row, linear_form(case, Minus(tree.left, tree.right), row)[0])
             left, right = (side_value(side, row, case.mean) for side in (tree.left, tree.right))
             means[row] = bool(satisfied_by(case, tree.op, left, right))
             boot, spread = _bootstrap(case, tree, row, index)
         except NoNumberError as error:
-            findings.append(Finding(row_label(case, row), UNDECIDED, str(error)))
+            findings.append(Finding(row_label(case, row), error.verdict, str(error)))
             continue
         often = "" if boot is None else f", in {boot.mean():.0%} of resamples"
         if boot is None:
@@ -37,22 +47,26 @@ def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgeme
         lost = lost_words(case, {(cell.row or row, cell.column): 1.0 for cell in cells(tree)})
         text = f"{left:.{decimals}f} {tree.op} {right:.{decimals}f}{often}{lost}"
         findings.append(Finding(row_label(case, row), word, text))
-    satisfied, missing = sum(means.values()), len(rows) - len(means)
+    satisfied, unjudged = sum(means.values()), len(rows) - len(means)
+    alike = sum(finding.verdict == IDENTICAL for finding in findings)
     words = f"{satisfied} of {len(means)} rows by their means, at least {wanted} of {len(rows)} claimed"
-    if missing:
-        words += f"; {_rows(missing, 'has', 'have')} no numbers"
+    if unjudged > alike:
+        words += f"; {_rows(unjudged - alike, 'has', 'have')} no numbers"
+    if alike:
+        words += f"; {_rows(alike, 'compares', 'compare')} identical runs, which is no evidence"
     if flat:
         words += f"; {_rows(flat, 'has', 'have')} no spread to judge by"
     if single:
-        words += "; one repeat decides nothing"
+        words += f"; fewer than {FEWEST_REPEATS} repeats decide nothing"
     if single or not resampled:
-        return Judgement(case.claim, UNDECIDED, words, tuple(findings))
-    counts, unknown = sum(boot.astype(int) for boot in resampled), missing + flat
+        verdict = TOO_FEW if single else IDENTICAL if alike == len(rows) else UNDECIDED
+        return Judgement(case.claim, verdict, words, tuple(findings))
+    counts, unknown = sum(boot.astype(int) for boot in resampled), unjudged + flat
     share, could = float((counts >= wanted).mean()), float((counts + unknown >= wanted).mean())
     verdict = UNDECIDED
     if satisfied >= wanted and share >= 1 - LEVEL:
         verdict = HELD
-    elif satisfied + missing < wanted and could <= LEVEL:
+    elif satisfied + unjudged < wanted and could <= LEVEL:
         verdict = NOT_HELD
     if not unknown:
         words += f"; at least {wanted} in {share:.0%} of bootstrap resamples of the repeats"
@@ -66,7 +80,7 @@ def _rows(count: int, one: str, many: str) -> str:
 def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any, bool]:
     """Return for each resample whether the comparison holds at the row (RESAMPLES,), and whether that says anything.
 
-    None below two repeats. Equal repeats say nothing (see `credit.papers.claims`), but where both sides are exactly the same.
+    None below `FEWEST_REPEATS`. Equal repeats say nothing (see `credit.papers.claims`), but where both sides are exactly the same.
     """
     import numpy as np
 
@@ -75,7 +89,7 @@ def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any,
     if case.paired:
         shared = shared_repeats(list(found.values()))
         found = {cell: {repeat: held[repeat] for repeat in shared} for cell, held in found.items()}
-    if min(len(held) for held in found.values()) < 2:
+    if min(len(held) for held in found.values()) < FEWEST_REPEATS:
         return None, False
     means = resampled_means({cell: list(held.values()) for cell, held in found.items()}, case.paired, [index])
     left, right = (np.asarray(side_value(side, row, lambda cell: means[cell])) for side in (tree.left, tree.right))

@@ -5,8 +5,18 @@ from typing import Any
 from credit.papers.collect import Cell
 from credit.papers.expression import Side
 from credit.papers.inference import LEVEL, one_sample, slope
-from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, shared_repeats
-from credit.papers.verdicts import HELD, NOT_HELD, UNDECIDED, Finding, estimate_words, known, t_words, untested_words
+from credit.papers.sides import Case, NoNumberError, has_jobs, linear_form, lost_words, refuse_identical, shared_repeats
+from credit.papers.verdicts import (
+    HELD,
+    NOT_HELD,
+    UNDECIDED,
+    Finding,
+    estimate_words,
+    known,
+    t_words,
+    untested,
+    untested_words,
+)
 from credit.papers.words import p_words
 
 
@@ -20,8 +30,10 @@ def trend(case: Case, side: Side, rows: list[str]) -> Finding:
         return Finding("", UNDECIDED, "fewer than two places on the axis have been run")
     try:
         forms = [linear_form(case, side, row) for row, _ in run]
+        if not any(of_row for of_row, _, _ in forms):
+            refuse_identical(case, side, run[0][0], {})
     except NoNumberError as error:
-        return Finding("", UNDECIDED, str(error))
+        return Finding("", error.verdict, str(error))
     reach, sign = max(xs) - min(xs), 1 if case.claim.grows else -1
     values = [case.values(cell) for of_row, _, _ in forms for cell in of_row]
     lines = [[_at(case, repeat, *of_row[:2]) for of_row in forms] for repeat in shared_repeats(values)]
@@ -34,7 +46,7 @@ def trend(case: Case, side: Side, rows: list[str]) -> Finding:
     number = f"{estimate_words(case.measure, estimate)} along the fitted line {span}{lost}"
     if not estimate.has_spread:
         words = untested_words(estimate, sign * estimate.value > estimate.rounding)
-        return Finding("", UNDECIDED, f"{number}; {words}", estimate)
+        return Finding("", untested(estimate), f"{number}; {words}", estimate)
     pro, contra = (estimate.p_above(), estimate.p_below())[::sign]
     verdict = HELD if known(pro) < LEVEL else NOT_HELD if known(contra) < LEVEL else UNDECIDED
     shown = known(contra if verdict == NOT_HELD else pro)

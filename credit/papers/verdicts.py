@@ -2,19 +2,27 @@
 
 from dataclasses import dataclass, field
 
-from credit.papers.inference import Estimate
+from credit.papers.inference import FEWEST_REPEATS, LEVEL, Estimate
 from credit.papers.quantities import Measure
 from credit.papers.spec import Claim
 from credit.papers.words import number, signed, unit_of_difference
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
+TOO_FEW = "too few repeats"
+"""Of a claim with fewer than `FEWEST_REPEATS` on a side."""
+IDENTICAL = "identical"
+"""Of a claim whose two sides are the same runs."""
+JUDGED = (HELD, NOT_HELD, UNDECIDED, TOO_FEW, IDENTICAL)
 NOT_JUDGED = "not judged"
 """Of a claim that a budget leaves alone, because what it runs cannot tell."""
 
 LEGEND = (
-    "Held: one-sided p < 0.05. Not held: the opposite has p < 0.05. Undecided: neither, or fewer than two repeats "
-    "(the interval shown is two-sided, so that of a held claim may just reach over). Repeats that are all equal have no spread "
-    "to judge by: they decide nothing but that both sides are exactly the same, which holds `>=`, `<=` and `~`. "
+    f"Held: one-sided p < {LEVEL}. Not held: the opposite has p < {LEVEL}. Undecided: neither. Too few repeats: fewer than "
+    f"{FEWEST_REPEATS} on a side, from which nothing is concluded. Identical: both sides are the same runs, with equal weights in "
+    "every repeat, so that comparing them is no evidence. The interval is that of the test, {test}: a 90 % confidence interval, "
+    "which lies above a number exactly where the one-sided p of being above it is < 0.05, and likewise below (before a "
+    "correction over rows). Repeats that are all equal have no spread to judge by: they decide nothing but that both sides are "
+    "exactly the same, which holds `>=`, `<=` and `~`. "
     "`>=` with a tolerance asks that the left side falls short by less than that; `~` that the difference lies within it "
     "(two one-sided tests). Over several rows all must hold, each at p < 0.05, which needs no correction; one refutation "
     "refutes, so the p of the opposite is corrected by Holm over the rows. "
@@ -40,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and its verdict: `HELD`, `NOT_HELD`, `UNDECIDED` or `NOT_JUDGED`, `words` why, and what each row says."""
+    """A claim and its verdict (one of the names above), `words` why, and what each row says."""
 
     claim: Claim
     verdict: str
@@ -55,7 +63,7 @@ def known(p: float | None) -> float:
 
 
 def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, apart: bool = True) -> str:
-    """Say an estimate with its interval and the runs it is of: ``+2.8 points (95 % interval +1.9 to +3.7; n = 3 and 3)``.
+    """Say an estimate with its interval and the runs it is of: ``+2.8 points (90 % interval +1.9 to +3.7; n = 3 and 3)``.
 
     Args:
         measure: whose number it is.
@@ -69,7 +77,7 @@ def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, a
 
     unit = unit_of_difference(measure.unit) if apart else f" {measure.unit}".rstrip()
     interval = estimate.interval()
-    bounds = "" if interval is None else f"95 % interval {told(interval[0])} to {told(interval[1])}"
+    bounds = "" if interval is None else f"90 % interval {told(interval[0])} to {told(interval[1])}"
     inside = "; ".join(filter(None, [bounds, f"n = {estimate.n}" if estimate.n else ""]))
     return f"{told(estimate.value)}{unit}{f' against {against}' if against else ''} ({inside})"
 
@@ -85,11 +93,16 @@ def exact_words(measure: Measure, estimate: Estimate, *, apart: bool) -> str:
 
 def untested_words(estimate: Estimate, satisfied: bool) -> str:
     """Say why an estimate without a spread decides nothing, and on which side it is."""
-    why = "one repeat decides nothing"
+    why = f"fewer than {FEWEST_REPEATS} repeats decide nothing"
     if estimate.error is not None:
         same = "differences" if estimate.n.endswith("pairs") else "repeats"
         why = f"all {same} are equal, so there is no spread to judge by"
     return f"{why}, the sign is {'as claimed' if satisfied else 'against it'}"
+
+
+def untested(estimate: Estimate) -> str:
+    """Return the verdict on an estimate that no test was made of."""
+    return TOO_FEW if estimate.error is None else UNDECIDED
 
 
 def t_words(t: float | None) -> str:

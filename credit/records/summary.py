@@ -81,8 +81,8 @@ def summary_table(rows: list[dict[str, Any]], title: str = "", width: int | None
     table = _table(rows, title, names, shown, selection)
     while width is not None and spare and _natural_width(table) > width:
         left_out.append(spare.pop(0))
-        kept = [[one for one in some if one not in left_out] for some in (names, shown)]
-        table = _table(rows, title, *kept, selection)
+        kept, numbers = ([one for one in some if one not in left_out] for some in (names, shown))
+        table = _table(rows, title, kept, numbers, selection)
     return table, [*_alike(rows, left_out, constant), *selection.lines]
 
 

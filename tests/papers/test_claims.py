@@ -1,6 +1,7 @@
 """Verdicts: the statistics against scipy's, and the rules by which they become held, not held, undecided."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from scipy import stats
 
 from credit.papers.claims import judge
+from credit.papers.collect import Collection, collect
 from credit.papers.inference import Estimate, holm, one_sample, slope, welch
 from credit.papers.report import judgements, verdict_lines, write_report
-from credit.papers.verdicts import HELD, NOT_HELD, NOT_JUDGED, UNDECIDED, Judgement
-from tests.papers.runs import ACCURACIES, held, table
+from credit.papers.verdicts import HELD, IDENTICAL, NOT_HELD, NOT_JUDGED, TOO_FEW, UNDECIDED, Judgement
+from credit.papers.words import signed
+from tests.papers.runs import ACCURACIES, change_result, held, table
 
 HIGH, LOW, NEAR = [91.2, 91.9, 90.8], [88.1, 87.2, 88.4], [90.9, 92.1, 91.2, 91.5]
 
@@ -30,7 +33,7 @@ def estimate(judgement: Judgement) -> Estimate:
 def test_a_comparison_is_welchs_t_test(own: Path) -> None:
     found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): HIGH, ("r0", "b"): NEAR})
     scipy = stats.ttest_ind(HIGH, NEAR, equal_var=False, alternative="greater")
-    two_sided = stats.ttest_ind(HIGH, NEAR, equal_var=False).confidence_interval()
+    two_sided = stats.ttest_ind(HIGH, NEAR, equal_var=False).confidence_interval(0.9)
     assert found.findings[0].p == pytest.approx(scipy.pvalue)
     assert estimate(found).t() == pytest.approx(scipy.statistic)
     assert estimate(found).df == pytest.approx(scipy.df)
@@ -51,11 +54,11 @@ def test_a_paired_comparison_is_the_paired_test_over_the_repeats_both_have(own: 
 def test_a_side_against_a_number_is_the_one_sample_test(own: Path) -> None:
     found = verdict(own, "compare: a > 90, at: [r0]", {("r0", "a"): HIGH})
     assert found.findings[0].p == pytest.approx(stats.ttest_1samp(HIGH, 90, alternative="greater").pvalue)
-    assert found.words.startswith("91.3 % against 90 (95 % interval")
+    assert found.words.startswith("91.3 % against 90 (90 % interval")
 
 
 def test_a_difference_of_differences_has_the_error_of_four_means(own: Path) -> None:
-    cells = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): NEAR, ("r1", "b"): [88.0, 89.0]}
+    cells = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): NEAR, ("r1", "b"): [88.0, 89.0, 88.5]}
     found = estimate(verdict(own, "compare: r0/a - r0/b > r1/a - r1/b", dict(cells)))
     variances = [np.var(v, ddof=1) / len(v) for v in cells.values()]
     assert found.value == pytest.approx(np.mean(HIGH) - np.mean(LOW) - np.mean(NEAR) + 88.5)
@@ -109,12 +112,110 @@ def test_runs_that_are_equal_bit_for_bit_are_equal(own: Path) -> None:
     assert verdict(own, "compare: a > b, at: [r0]", cells, "paired").verdict == UNDECIDED
 
 
-def test_one_repeat_decides_nothing_but_its_sign_is_told(own: Path) -> None:
-    found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): [91.0], ("r0", "b"): [50.0]})
-    assert found.verdict == UNDECIDED
-    assert found.words == "+41.0 points (n = 1 and 1); one repeat decides nothing, the sign is as claimed"
-    found = verdict(own, "compare: a < b, at: [r0]", {("r0", "a"): [91.0], ("r0", "b"): [50.0, 51.0]})
-    assert "the sign is against it" in found.words
+@pytest.mark.parametrize("a", [[91.0], [91.0, 91.5], [91.0, 91.0]])
+@pytest.mark.parametrize(
+    "claim", ["compare: a > b, at: [r0]", "compare: a ~ b, tolerance: 99, at: [r0]", "compare: a > 50"]
+)
+def test_fewer_than_three_repeats_decide_nothing_but_their_sign_is_told(own: Path, claim: str, a: list[float]) -> None:
+    found = verdict(own, claim, {("r0", "a"): a, ("r0", "b"): [50.0, 51.0, 49.0]})
+    assert found.verdict == TOO_FEW and found.findings[0].p is None
+    assert "interval" not in found.words
+    assert "fewer than 3 repeats decide nothing, the sign is as claimed" in found.words
+
+
+def test_two_repeats_that_would_be_significant_are_not_judged(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): [95.0, 95.1], ("r0", "b"): [50.0, 50.1]}
+    assert stats.ttest_ind([95.0, 95.1], [50.0, 50.1], equal_var=False, alternative="greater").pvalue < 1e-4
+    assert verdict(own, "compare: a > b, at: [r0]", cells).verdict == TOO_FEW
+    assert verdict(own, "compare: a > b, at: [r0]", cells, "paired").verdict == TOO_FEW
+    assert verdict(own, "compare: a > b, at: [r0], at_least: 1", cells).verdict == TOO_FEW
+    assert "the sign is against it" in verdict(own, "compare: a < b, at: [r0]", cells).words
+
+
+@pytest.mark.parametrize("b", [[90.2, 91.0, 89.9], [90.9, 91.0, 89.9], NEAR, LOW])
+def test_the_interval_is_the_one_of_the_test(own: Path, b: list[float]) -> None:
+    """A claim is held exactly where the interval lies on its side, and not held where it lies on the other."""
+    found = verdict(own, "compare: a > b, at: [r0]", {("r0", "a"): HIGH, ("r0", "b"): b})
+    low, high = estimate(found).interval() or (0.0, 0.0)
+    assert found.verdict == (HELD if low > 0 else NOT_HELD if high < 0 else UNDECIDED)
+    assert f"90 % interval {signed(low, 1)} to {signed(high, 1)}" in found.words
+    equal = verdict(
+        own, f"compare: a ~ b, tolerance: {max(-low, high) + 0.01}, at: [r0]", {("r0", "a"): HIGH, ("r0", "b"): b}
+    )
+    assert equal.verdict == HELD
+
+
+WEIGHTS = {"a": "same", "b": "same", "c": "other"}
+
+
+def twins(
+    own: Path, claim: str, rows: tuple[str, ...] = ("r0", "r1", "r2"), **changed: str
+) -> tuple[Judgement, Collection]:
+    """Return the verdict of a table whose columns a and b are the same runs, and its runs."""
+    numbers: ACCURACIES = {(row, column): NEAR[:3] if column == "c" else HIGH for row in rows for column in "abc"}
+    spec = table(own, claim)
+    collected = held(spec, numbers)
+    for (row, column), runs in collected.runs.items():
+        for run in runs:
+            digest = f"{(WEIGHTS | changed)[column]}-{row}-{run.repeat}"
+            change_result(run.job.path(), partial(dict.update, weights_sha256=digest))
+    return judge(spec.claims[0], collected), collected
+
+
+@pytest.mark.parametrize(
+    "claim", ["a ~ b, tolerance: 1", "a > b", "a >= b", "a - b <= 1", "a > b, at_least: 2", "a - c > b - c"]
+)
+def test_identical_runs_are_no_evidence_for_a_claim_that_compares_them(own: Path, claim: str) -> None:
+    found, collected = twins(own, f"compare: {claim}")
+    assert found.verdict == IDENTICAL
+    assert {finding.verdict for finding in found.findings} == {IDENTICAL}
+    assert "b is identical to a: equal weights in every repeat" in found.findings[0].words
+    assert collected.twins == {(row, "b"): (row, "a") for row in ("r0", "r1", "r2")}
+
+
+def test_a_trend_of_a_difference_of_identical_runs_is_no_evidence(own: Path) -> None:
+    assert twins(own, "grows: a - b")[0].verdict == IDENTICAL
+    assert twins(own, "grows: a - c")[0].verdict == UNDECIDED
+
+
+def test_claims_about_one_of_two_identical_columns_are_judged(own: Path) -> None:
+    first, second = (twins(own, f"compare: {column} >= c, tolerance: 9")[0] for column in "ab")
+    assert first.verdict == second.verdict == HELD
+    assert estimate(first) == estimate(second)
+
+
+def test_identical_at_some_rows_leaves_a_claim_over_all_rows_open(own: Path) -> None:
+    _, collected = twins(own, "compare: a >= b, tolerance: 9", rows=("r0", "r1"))
+    for run in collected.runs["r1", "b"]:
+        change_result(run.job.path(), partial(dict.update, weights_sha256="else"))
+    judged = judge(collected.spec.claims[0], collect(collected.spec, collected.manifest))
+    assert [finding.verdict for finding in judged.findings] == [IDENTICAL, HELD]
+    assert judged.verdict == UNDECIDED and "identical at row 0" in judged.words
+
+
+def test_runs_without_a_digest_of_their_weights_are_not_called_identical(own: Path) -> None:
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): list(HIGH)}
+    spec = table(own, "compare: a >= b, tolerance: 9, at: [r0]")
+    collected = held(spec, cells)
+    assert collected.twins == {} and judge(spec.claims[0], collected).verdict == HELD
+
+
+def test_equal_weights_with_other_numbers_are_other_evidence(own: Path) -> None:
+    """Of a time, or of what a rule infers besides its weights."""
+    _, collected = twins(own, "compare: a > b, at: [r0]")
+    for run in collected.runs["r0", "b"]:
+        change_result(run.job.path(), lambda result: result["last"].update(test_top1=0.5))
+    assert judge(collected.spec.claims[0], collect(collected.spec, collected.manifest)).verdict == HELD
+
+
+def test_the_report_says_which_columns_are_identical(own: Path, tmp_path: Path) -> None:
+    _, collected = twins(own, "compare: a > b")
+    page = write_report(collected.spec, collected.manifest, tmp_path / "report", collected).read_text()
+    assert "b is identical to a in every row." in page and "c is identical" not in page
+    assert "= **identical**" in page and "= a" in page
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert "b is identical to a in every row." in html and "= a</span>" in html
+    assert "r0/a" in (tmp_path / "report" / "report.csv").read_text()
 
 
 def test_best_is_the_column_with_the_larger_mean_and_is_named(own: Path) -> None:
@@ -151,22 +252,22 @@ def test_all_rows_must_hold_each_at_the_level_and_one_refutation_is_corrected_by
 
 EQUAL = [
     # the claim, a, b, its verdict and words
-    ("a > b", [31.0, 31.0], [30.0, 30.0], UNDECIDED,
-     "+1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
-    ("a > b", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
-     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is against it"),
-    ("a >= b, tolerance: 2", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
-     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
-    ("a ~ b, tolerance: 2", [30.0, 30.0], [31.0, 31.0], UNDECIDED,
-     "−1.0 points (n = 2 and 2); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
-    ("a ~ b, tolerance: 2", [31.0, 31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 3 and 2)"),
-    ("a >= b", [31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 2 and 2)"),
-    ("a <= b", [31.0, 31.0], [31.0, 31.0], HELD, "equal in every repeat (n = 2 and 2)"),
-    ("a > b", [31.0, 31.0], [31.0, 31.0], UNDECIDED, "equal in every repeat (n = 2 and 2)"),
+    ("a > b", [31.0, 31.0, 31.0], [30.0, 30.0, 30.0], UNDECIDED,
+     "+1.0 points (n = 3 and 3); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a > b", [30.0, 30.0, 30.0], [31.0, 31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 3 and 3); all repeats are equal, so there is no spread to judge by, the sign is against it"),
+    ("a >= b, tolerance: 2", [30.0, 30.0, 30.0], [31.0, 31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 3 and 3); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a ~ b, tolerance: 2", [30.0, 30.0, 30.0], [31.0, 31.0, 31.0], UNDECIDED,
+     "−1.0 points (n = 3 and 3); all repeats are equal, so there is no spread to judge by, the sign is as claimed"),
+    ("a ~ b, tolerance: 2", [31.0, 31.0, 31.0], [31.0, 31.0, 31.0], HELD, "equal in every repeat (n = 3 and 3)"),
+    ("a >= b", [31.0, 31.0, 31.0], [31.0, 31.0, 31.0], HELD, "equal in every repeat (n = 3 and 3)"),
+    ("a <= b", [31.0, 31.0, 31.0], [31.0, 31.0, 31.0], HELD, "equal in every repeat (n = 3 and 3)"),
+    ("a > b", [31.0, 31.0, 31.0], [31.0, 31.0, 31.0], UNDECIDED, "equal in every repeat (n = 3 and 3)"),
     ("a >= 100", [100.0, 100.0, 100.0], [0.0], HELD, "100.0 % in every repeat (n = 3)"),
     ("a >= 100", [99.0, 99.0, 99.0], [0.0], UNDECIDED,
      "99.0 % against 100 (n = 3); all repeats are equal, so there is no spread to judge by, the sign is against it"),
-    ("a - b <= 1", [31.0, 31.0], [30.0, 30.0], HELD, "+1.0 points in every repeat (n = 2 and 2)"),
+    ("a - b <= 1", [31.0, 31.0, 31.0], [30.0, 30.0, 30.0], HELD, "+1.0 points in every repeat (n = 3 and 3)"),
 ]  # fmt: skip
 
 
@@ -184,7 +285,7 @@ def test_equal_differences_of_pairs_show_nothing_either(own: Path) -> None:
     found = verdict(own, "compare: a > b, at: [r0]", cells, "paired")
     assert found.verdict == UNDECIDED
     assert found.words.startswith("+0.2 points (n = 3 pairs); all differences are equal, so there is no spread")
-    cells = {(f"r{i}", "a"): [80.0 + i, 80.0 + i] for i in range(3)}
+    cells = {(f"r{i}", "a"): [80.0 + i] * 3 for i in range(3)}
     found = verdict(own, "grows: a", cells)
     assert found.verdict == UNDECIDED
     assert "all repeats are equal, so there is no spread to judge by, the sign is as claimed" in found.words
@@ -255,8 +356,8 @@ def test_at_least_with_rows_that_have_no_numbers(own: Path) -> None:
 
 
 def test_at_least_takes_nothing_from_rows_whose_repeats_are_equal(own: Path) -> None:
-    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): [31.0, 31.0], ("r1", "b"): [30.0, 30.0]}
-    cells |= {("r2", "a"): [50.0, 50.0], ("r2", "b"): [50.0, 50.0]}
+    cells: ACCURACIES = {("r0", "a"): HIGH, ("r0", "b"): LOW, ("r1", "a"): [31.0] * 3, ("r1", "b"): [30.0] * 3}
+    cells |= {("r2", "a"): [50.0] * 3, ("r2", "b"): [50.0] * 3}
     two = verdict(own, "compare: a > b, at: [r0, r1], at_least: 2", cells)
     assert two.verdict == UNDECIDED
     assert two.words == "2 of 2 rows by their means, at least 2 of 2 claimed; 1 row has no spread to judge by"
@@ -264,7 +365,7 @@ def test_at_least_takes_nothing_from_rows_whose_repeats_are_equal(own: Path) -> 
     assert verdict(own, "compare: a > b, at: [r0, r1], at_least: 1", cells).verdict == HELD
     alone = verdict(own, "compare: a > b, at: [r1], at_least: 1", cells)
     assert alone.verdict == UNDECIDED
-    assert "one repeat" not in alone.words
+    assert "repeats decide nothing" not in alone.words
     exact = verdict(own, "compare: a >= b, at: [r0, r2], at_least: 2", cells)
     assert exact.verdict == HELD
     assert exact.words.endswith("at least 2 in 100% of bootstrap resamples of the repeats")
@@ -284,11 +385,11 @@ def test_growing_is_a_t_test_on_the_slopes_of_the_repeats(own: Path) -> None:
     assert verdict(own, "grows: 100 - a", cells).verdict == NOT_HELD
 
 
-def test_growing_with_one_shared_repeat_is_undecided(own: Path) -> None:
+def test_growing_with_one_shared_repeat_is_not_judged(own: Path) -> None:
     cells: ACCURACIES = {("r0", "a"): [80.0, "diverged"], ("r1", "a"): [81.0, 82.0], ("r2", "a"): [84.0, 85.0]}
     found = verdict(own, "grows: a", cells)
-    assert found.verdict == UNDECIDED
-    assert "one repeat decides nothing, the sign is as claimed" in found.words
+    assert found.verdict == TOO_FEW
+    assert "fewer than 3 repeats decide nothing, the sign is as claimed" in found.words
     assert verdict(own, "grows: a", {("r0", "a"): HIGH}).words == "fewer than two places on the axis have been run"
 
 
@@ -309,13 +410,13 @@ def test_an_estimate_without_spread_is_sure_only_of_its_number() -> None:
     assert flat.is_exactly(0.1) and not flat.is_exactly(0.1001)
     assert one_sample([1.0]).p_above() is None
     assert not one_sample([1.0]).is_exactly(1.0)
-    tiny = welch([(1.0, [1e-9, 3e-9]), (-1.0, [5e-9, 6e-9])])
+    tiny = welch([(1.0, [1e-9, 3e-9, 2e-9]), (-1.0, [5e-9, 6e-9, 7e-9])])
     assert tiny.has_spread and tiny.p_below() is not None
 
 
 def test_a_claim_that_the_budget_does_not_judge_is_told_as_such(own: Path, tmp_path: Path) -> None:
     """Two networks that learnt nothing are equal, which would hold any `~`."""
-    cells: ACCURACIES = {("r0", "a"): [10.0, 10.0], ("r0", "b"): [10.0, 10.0]}
+    cells: ACCURACIES = {("r0", "a"): [10.0] * 3, ("r0", "b"): [10.0] * 3}
     spec = table(own, "compare: a ~ b, tolerance: 1, at: [r0]")
     assert [judgement.verdict for judgement in judgements(held(spec, cells))] == [HELD]
     for claims, expected in ((("it",), HELD), ((), NOT_JUDGED)):
@@ -327,5 +428,5 @@ def test_a_claim_that_the_budget_does_not_judge_is_told_as_such(own: Path, tmp_p
     assert "## Claims: 1 not judged\n" in page and "| – **not judged** | it | It is said." in page
     assert "| not judged in this budget, which cannot tell |" in page and "one-sided p" not in page
     (line,) = verdict_lines(collected.spec, collected.manifest, collected)
-    assert line == "– not judged  it: not judged in this budget, which cannot tell"
+    assert line == "– not judged       it: not judged in this budget, which cannot tell"
     assert '<span class="sign undecided">– not judged</span>' in (tmp_path / "report" / "report.html").read_text()

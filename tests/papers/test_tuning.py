@@ -85,6 +85,12 @@ def test_every_cell_tries_the_same_with_seeds_of_its_own(own: Path) -> None:
     assert [(job.row, job.column) for job in manifest.costs] == [("clean", "bp"), ("clean", "fa"), ("clean", "dfa")]
 
 
+def tuning_of(spec: Spec) -> Tuning:
+    tune = spec.budgets["smoke"].tune
+    assert tune is not None
+    return tune
+
+
 def test_validation_chooses_and_test_does_not(own: Path) -> None:
     spec, manifest = tuned(own)
     for job, val, test in zip(trials(manifest, "bp"), (0.6, 0.7, 0.65), (0.9, 0.1, 0.9), strict=True):
@@ -93,7 +99,7 @@ def test_validation_chooses_and_test_does_not(own: Path) -> None:
     assert rates(again, "bp") == {"clean": {"optimizer.lr=0.01"}, "noisy": {"optimizer.lr=0.01"}}
     choices = {(choice.row, choice.column): choice for choice in again.choices}
     assert choices["noisy", "bp"].of == "clean" and choices["noisy", "bp"].accuracies == (60.0, 70.0, 65.0)
-    assert choices["clean", "bp"].chosen == 1 and not at_edge(spec.budgets["smoke"].tune, 1)
+    assert choices["clean", "bp"].chosen == 1 and not at_edge(tuning_of(spec), 1)
     assert choices["clean", "fa"].chosen == -1
     assert [again.is_open(job) for job in again.jobs] == [job.column != "bp" for job in again.jobs]
     write_manifest(again)
@@ -110,7 +116,7 @@ def test_a_diverged_candidate_loses_and_an_edge_is_told(own: Path) -> None:
         end(job, 0.5)
     choices = {(choice.row, choice.column): choice for choice in expand(spec, "smoke").choices}
     assert choices["clean", "bp"].accuracies == (None, 20.0, 30.0)
-    assert choices["clean", "bp"].chosen == 2 and at_edge(spec.budgets["smoke"].tune, 2)
+    assert choices["clean", "bp"].chosen == 2 and at_edge(tuning_of(spec), 2)
     assert choices["clean", "fa"].chosen == 0
 
 
