@@ -102,6 +102,8 @@ def _all_words(findings: list[Finding], several: bool) -> str:
     """Say in one line what the rows found; of many rows, how many found what."""
     if len(findings) == 1:
         return f"{findings[0].row}: {findings[0].words}" if several else findings[0].words
+    if len({finding.words for finding in findings}) == 1:  # such as which columns are identical
+        return findings[0].words
     told = {v: [finding.row for finding in findings if finding.verdict == v] for v in JUDGED}
     if len(findings) <= _NAMED:
         return "; ".join(f"{verdict} at {', '.join(rows)}" for verdict, rows in told.items() if rows)
