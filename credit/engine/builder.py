@@ -31,11 +31,13 @@ class Builder:
         model: the traced module.
         local: whether ops without a row may be differentiated by local autograd.
         name: name for the next op.
+        stopped: whether no gradient passes the next op, as under ``torch.no_grad()``.
     """
 
     model: nn.Module
     local: bool
     name: str = "input"
+    stopped: bool = False
     ops: list[Op] = field(default_factory=list)
     slots: int = 0
     names: Counter[str] = field(default_factory=Counter)
@@ -51,8 +53,8 @@ class Builder:
         return out
 
     def frozen(self, module: nn.Module) -> bool:
-        """Whether the user put this module in eval mode within a model in train mode, or it stays there, to keep it as it is."""
-        return not module.training and (self.model.training or hasattr(module, "stays_frozen"))
+        """Whether a module is in eval mode, in which BatchNorm uses its running statistics and dropout is off."""
+        return not module.training
 
     def slot(self) -> int:
         self.slots += 1
@@ -70,7 +72,7 @@ class Builder:
         self.names[name] += 1
         if self.names[name] > 1:
             name = f"{name}#{self.names[name]}"
-        op = kind(name, tuple(v.slot for v in inputs), args, _refs(extra), params)
+        op = kind(name, tuple(v.slot for v in inputs), args, _refs(extra), params, stops=self.stopped)
         op.out, op.index = self.slot(), len(self.ops)
         self.ops.append(op)
         return Val(op.out, kind is not Shape)

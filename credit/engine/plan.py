@@ -89,6 +89,7 @@ class Plan:
         localised: the ops left to local autograd, by name.
         to_input: whether a sweep goes on to the network's input (see ``sweep_to_input``).
         cuts: ops at whose outputs signals stop (see ``cut``).
+        stopped: ops that a gradient would pass or reach if forward did not stop it there (``torch.no_grad()``, ``detach``).
         kept: ops, by index, that keep what they save even where no signal crosses them; settable before ``configure``.
 
     Raises:
@@ -127,6 +128,7 @@ class Plan:
     def _mark_trainable(self) -> None:
         """Find which values depend on a trainable parameter: only those receive signals."""
         trainable, carries = set(self.trainable), {self.entry: self.to_input}
+        self.stopped: list[Op] = []
         for op in self.ops:
             op.params = {role: self.alias[name] for role, name in op.params.items()}
             if isinstance(op, Value):
@@ -135,6 +137,10 @@ class Plan:
             else:
                 op.trains = tuple(name for name in op.params.values() if name in trainable)
             op.wants = tuple(carries[slot] for slot in op.inputs)
+            if op.stops:
+                if any(op.wants) or op.trains:
+                    self.stopped.append(op)
+                op.trains, op.wants = (), (False,) * len(op.inputs)
             carries[op.out] = not isinstance(op, Shape) and (bool(op.trains) or any(op.wants))
             if op.index in self.cuts:
                 carries[op.out] = carries[op.out] and op.out in self.heard
@@ -162,8 +168,14 @@ class Plan:
         if missing:
             raise UserError(
                 f"{type(self.model).__name__}: {len(missing)} trainable parameter(s) take no part in the traced forward pass: "
-                f"{', '.join(missing[:6])}. Freeze them (requires_grad_(False)) or use them in forward()."
+                f"{', '.join(missing[:6])}. Freeze them (requires_grad_(False)) or use them in forward().{self._stopped_at()}"
             )
+
+    def _stopped_at(self) -> str:
+        """Say where forward stops gradients, for the error about parameters that get none."""
+        if not self.stopped:
+            return ""
+        return f" Gradients stop at {self.stopped[0].describe()}, which forward() computes under torch.no_grad() or detaches."
 
     def sweep_to_input(self, wanted: bool) -> None:
         """Let sweeps go on to the network's input and leave its signal in ``run.entry``; ``configure`` must follow."""

@@ -18,6 +18,8 @@ from torch import fx, nn
 
 from credit.engine import table
 from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
+from credit.engine.guards.model import refuse_untraceable
+from credit.engine.guards.tracing import gradient_stopped, guarded
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Value
 from credit.engine.spiking_rows import check_time
@@ -41,10 +43,23 @@ for _target in _AUGMENTED:
     setattr(_Proxy, f"__{_target.__name__.rstrip('_')}__", _augment(_target))
 
 
+STOPPED = "gradient_stopped"
+"""Key in a traced node's ``meta``: whether the node was made while gradients were disabled."""
+
+
 class _Tracer(fx.Tracer):
+    # A buffer is read at each step, not written into the plan as a constant.
+    proxy_buffer_attributes = True
+
     def __init__(self, leaves: tuple[type[nn.Module], ...], functions: tuple[Callable[..., Any], ...]) -> None:
         super().__init__(autowrap_functions=functions)
         self.leaves = leaves
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, *args, **kwargs)
+        if kind.startswith("call") or kind == "get_attr":
+            node.meta[STOPPED] = gradient_stopped(self.root)
+        return node
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
@@ -68,28 +83,24 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
     Raises:
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
     """
-    was_training = {name: module.training for name, module in model.named_modules()}
-    held, drawn = set(vars(model)), torch.get_rng_state()
-    model.train()
+    refuse_untraceable(model)
+    attributes = set(vars(model))
     try:
-        graph = _Tracer(table.leaves(), table.functions()).trace(model, concrete_args=_defaults(model))
+        with guarded(model):
+            graph = _traced(model)
+        return _walk(model, graph, local)
+    finally:
+        for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
+            delattr(model, name)
+
+
+def _traced(model: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer(table.leaves(), table.functions()).trace(model, concrete_args=_defaults(model))
     except UserError:
         raise
     except Exception as error:  # fx raises whatever the model's own code raises on a proxy
         raise UserError(_untraceable(model, error)) from error
-    finally:
-        for name, module in model.named_modules():
-            module.training = was_training[name]
-    try:
-        if not torch.equal(torch.get_rng_state(), drawn):
-            raise UserError(
-                f"{type(model).__name__}.forward draws random numbers from the global generator; tracing would fix them for "
-                "ever. Use nn.Dropout or timm's DropPath, or draw them in __init__"
-            )
-        return _walk(model, graph, local)
-    finally:
-        for name in set(vars(model)) - held:  # fx leaves the tensors that the code writes out on the model
-            delattr(model, name)
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:
@@ -124,6 +135,7 @@ def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> tuple[list[Op], int
         args = fx.map_arg(node.args, env.__getitem__)
         kwargs = fx.map_arg(node.kwargs, env.__getitem__)
         builder.name = node.target if node.op in ("call_module", "get_attr") else node.name
+        builder.stopped = node.meta.get(STOPPED, False)
         if node.op == "placeholder":
             env[node], entry = _placeholder(model, builder, node, entry)
         elif node.op == "output":
@@ -166,7 +178,7 @@ def _output(model: nn.Module, value: Any) -> int:
     if isinstance(value, Val) and value.tensor:
         return value.slot
     raise UserError(
-        f"{type(model).__name__}.forward returns {type(value).__name__}; rules need one tensor of logits (B, classes). "
+        f"{type(model).__name__}.forward returns {type(value).__name__.removeprefix('immutable_')}; rules need one tensor of logits (B, classes). "
         "Wrap the model in a module that returns the logits alone."
     )
 

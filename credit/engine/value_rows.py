@@ -197,6 +197,14 @@ def unchanged(b: Builder, x: Val, *_: Any, **__: Any) -> Val:
     return x
 
 
+def detach(b: Builder, x: Val) -> Val:
+    """``x.detach()``: the value passes, a gradient does not."""
+    before, b.stopped = b.stopped, True
+    out = b.emit(View, x, call=lambda t: t)
+    b.stopped = before
+    return out
+
+
 def attention(b: Builder, q: Val, k: Val, v: Val, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
               scale: float | None = None) -> Any:  # fmt: skip
     """Scaled-dot-product attention has no row of its own: it takes the road of local autograd, on request."""

@@ -19,6 +19,11 @@ def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: 
     Raises:
         UserError: what was given, and what to write instead.
     """
+    if torch.is_autocast_enabled(x.device.type):
+        raise UserError(
+            "step(x, y) under torch.autocast would compute parts of the step in half precision; leave the region, and make the "
+            "rule with precision='bf16' for weighted ops in bfloat16"
+        )
     if len(x) == 0:
         raise UserError("step(x, y): the batch is empty; give at least one sample")
     if not x.is_floating_point():

@@ -48,6 +48,7 @@ class DualRule(Rule):
         self.choices: DualOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         self._keep_states = getattr(self, "_keep_states", False)
         states.refuse_probability(self)
+        states.refuse_stopped(self)
         states.refuse_local(self)
         refuse_numbers(self.choices, compiled=self._compiled is not None)
         if self.choices.batchnorm == "frozen":

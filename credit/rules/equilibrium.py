@@ -64,6 +64,7 @@ class EquilibriumRule(Rule):
     def setup(self, options: Mapping[str, Any]) -> None:
         self.choices: EquilibriumOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
         states.refuse_probability(self)
+        states.refuse_stopped(self)
         states.refuse_local(self)
         refuse_numbers(self.choices)
         if self.choices.batchnorm == "frozen":

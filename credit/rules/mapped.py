@@ -97,7 +97,14 @@ class Mapped:
                 f"step(x, y): x is {tuple(x.shape)} and y {tuple(y.shape)}; {count} replicas take x ({count}, B, ...) and "
                 f"y ({count}, B), one batch each"
             )
+        if any(each._traced.changed() for each in self.rules):
+            raise UserError(
+                "a network changed (a layer, a parameter, requires_grad, train or eval mode, a hook) after Mapped(rules) was made; "
+                "make the rules and Mapped anew"
+            )
         rule._check_batch(x.flatten(0, 1), y.flatten())
+        for at, each in enumerate(self.rules):
+            each.check_plan(x[at])
         if not rule._ready:
             for at, each in enumerate(self.rules):
                 each.prepare(x[at])

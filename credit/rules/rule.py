@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from credit import outputs
 from credit.engine.draws import Drawn, Draws, Noted, Request
+from credit.engine.guards import agreement
+from credit.engine.guards.changes import Traced
 from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import batch_checks, registry
-from credit.rules.buffers import Buffers
+from credit.rules.buffers import Buffers, places
 from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
-from credit.rules.updates import Transform, clip, clip_norm, clip_unit, layer_groups, output_layer, reproject
+from credit.rules.updates import Transform, limiting
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
@@ -99,31 +101,51 @@ class Rule:
         self.transforms: list[Transform] = []
         if self.shared.clip is None and not self.shared.clip_output:
             raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
-        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
-        if self.shared.clip is not None:
-            self.transforms.append(clip(self.shared.clip, () if self.shared.clip_output else output_layer(self.plan)))
-        if self.shared.reproject is not None:
-            self.transforms.append(reproject(self.shared.reproject))
-        share = self.usual_clip_unit(given) if self.shared.clip_unit == "auto" else self.shared.clip_unit
-        if share is not None:
-            self.transforms.append(clip_unit(share, layer_groups(self.plan)))
-        if self.shared.clip_norm is not None:  # last, so that it holds for what the optimizer gets
-            self.transforms.append(clip_norm(self.shared.clip_norm))
-        self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
-        self._buffer_places: list[tuple[str, dict[str, Any], str]] = [
-            (name, owner._buffers, name.rpartition(".")[2])
-            for name, owner in (
-                (name, model.get_submodule(name.rpartition(".")[0])) for name, _ in model.named_buffers()
-            )
-        ]
-        self._params: dict[str, Tensor] = dict(model.named_parameters())
-        self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
         backend = compile if isinstance(compile, str) else "inductor"
         self._compiled = torch.compile(self._functional, dynamic=False, backend=backend) if compile else None
-        self._ready = False
-        self.setup(given)
+        self._limits = 0  # how many of the transforms, the first ones, are the limits that the options ask for
+        self._trace()
         if example is not None:
             self.prepare(example)
+
+    def _trace(self, to_input: bool = False) -> None:
+        """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
+        model = self.model
+        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
+        if to_input:
+            self.plan.sweep_to_input(True)
+        self._traced, self._agreed, self._ready = Traced(model), False, False
+        auto = self.shared.clip_unit == "auto"
+        limits = limiting(self.shared, self.plan, self.usual_clip_unit(self.given) if auto else self.shared.clip_unit)
+        self.transforms[: self._limits], self._limits = limits, len(limits)
+        self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
+        self._buffer_places = places(model)
+        self._params: dict[str, Tensor] = dict(model.named_parameters())
+        self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
+        self.buffers.settled = False
+        self.setup(self.given)
+
+    def follow_model(self) -> None:
+        """Trace the model anew where a submodule, parameter, mode or option of it changed since it was traced.
+
+        Called at the start of each step. The rule's own buffers and parameters stay as they are.
+
+        Raises:
+            UserError: the changed model cannot be traced, or the step is compiled.
+        """
+        if not self._traced.changed():
+            return
+        if self._compiled is not None:
+            raise UserError(
+                f"{type(self.model).__name__} changed (a layer, a parameter, requires_grad, train or eval mode, a hook) after rule "
+                f"'{self.name}' was compiled for it; make the rule anew"
+            )
+        self._trace(self.plan.to_input)
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                parameter.grad = (
+                    None  # the last update of a layer that was frozen since: an optimizer would go on applying it
+                )
 
     # ------------------------------------------------------------ what a rule writes
 
@@ -213,19 +235,30 @@ class Rule:
                 f"rule '{self.name}' is compiled, and a compiled step does not go on to the input; make it without compile=True"
             )
         if wanted != self.plan.to_input:
-            self.plan.sweep_to_input(wanted)
             # Anew: what a rule makes for the layers that a signal crosses it now needs for the first one too.
-            self.buffers.settled, self._ready = False, False
-            self.setup(self.given)
+            self._trace(wanted)
 
-    def step(self, x: Tensor, y: Tensor) -> Step:
-        """Run one step: fill ``.grad`` of every trainable parameter (overwriting) with the batch-mean descent direction.
+    def step(self, x: Tensor, y: Tensor, *, accumulate: bool = False) -> Step:
+        """Run one step: fill ``.grad`` of every trainable parameter with the batch-mean descent direction.
 
         Args:
             x: batch (B, ...), on the model's device, floating point.
             y: labels (B,), int64 in [0, classes).
+            accumulate: add to ``.grad`` instead of overwriting it, as ``loss.backward()`` does. After n batches ``.grad`` is the
+                sum of n batch means: divide it by n, or the learning rate. ``optimizer.zero_grad()`` starts the next sum.
+
+        Raises:
+            UserError: a batch or model that the step cannot take, or ``accumulate`` with limits on updates, which would limit
+                each batch's update instead of the sum.
         """
-        computed = self.updates(x, y, self._model_buffers())
+        if accumulate and self.transforms[: self._limits]:
+            raise UserError(
+                "step(x, y, accumulate=True): clip, reproject, clip_unit and clip_norm would limit the update of each batch, not "
+                "the sum that the optimizer gets; make the rule without them and limit the sum, for example by "
+                "torch.nn.utils.clip_grad_norm_"
+            )
+        self.follow_model()
+        computed = self._updates(x, y, self._model_buffers())
         owned = self._all_parameters()
         with torch.no_grad():
             # Computed in bfloat16 under precision="bf16".
@@ -235,7 +268,8 @@ class Rule:
             for transform in self.transforms:
                 updates = transform(owned, updates)
             for name, update in updates.items():
-                owned[name].grad = update
+                before = owned[name].grad
+                owned[name].grad = before + update if accumulate and before is not None else update
         self.position += 1
         return Step(
             computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states,
@@ -253,11 +287,15 @@ class Rule:
             x, y: as for ``step``.
             buffers: the model's buffers to read and move; None: copies, so that nothing changes.
         """
+        self.follow_model()
+        copies = {name: value.clone() for name, value in self._model_buffers().items()} if buffers is None else buffers
+        return self._updates(x, y, copies)
+
+    def _updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
         self._check_batch(x, y)
+        self.check_plan(x)
         if not self._ready:
             self.prepare(x)
-        if buffers is None:
-            buffers = {name: value.clone() for name, value in self._model_buffers().items()}
         self.learnt.to(next(iter(self._params.values())))  # the model was moved after the rule was made
         params = self._all_parameters()
         if any(value.device != x.device for value in self.buffers.values()):
@@ -275,6 +313,22 @@ class Rule:
                 batch_checks.explain(self.model, x, y)
             raise
 
+    def check_plan(self, x: Tensor) -> None:
+        """Compare the plan's outputs with the model's own on the first batch after the model was traced.
+
+        Args:
+            x: batch (B, ...).
+
+        Raises:
+            UserError: they differ (see `credit.engine.guards.agreement`).
+        """
+        if not self._agreed:
+            weight = next(iter(self._params.values()))
+            agreement.check(
+                self.plan, self._params, self._model_buffers(), x.to(weight.dtype), frozen_norms=self.freezes_norms
+            )
+            self._agreed = True
+
     def _functional(
         self,
         params: dict[str, Tensor],
@@ -291,6 +345,7 @@ class Rule:
 
         The function returns (logits, loss, updates, sizes, signals), the fields of ``Computed``; buffers are copies that it moves.
         """
+        self.follow_model()
         if not self._ready:
             self.prepare(x)
         params = {name: p.detach() for name, p in self._all_parameters().items()}

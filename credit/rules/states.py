@@ -48,6 +48,16 @@ def refuse_probability(rule: Rule) -> None:
         )
 
 
+def refuse_stopped(rule: Rule) -> None:
+    """Refuse a network that stops gradients inside, where an energy or a target would still act."""
+    if rule.plan.stopped:
+        raise UserError(
+            f"rule '{rule.name}' relates every layer to those above it, but {type(rule.model).__name__} stops gradients at "
+            f"{rule.plan.stopped[0].describe()} (torch.no_grad() or detach in forward()); freeze what is below instead "
+            "(requires_grad_(False)), or use rule=bp"
+        )
+
+
 def refuse_local(rule: Rule) -> None:
     """Refuse local autograd, of which no op between states could make use."""
     if rule.shared.local_autograd:

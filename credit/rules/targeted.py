@@ -36,6 +36,7 @@ class TargetedRule(Rule, Sweeper):
     def _begin(self) -> None:
         """Refuse networks without nodes or logits, and uncut the plan: a rule is set up anew where its plan changes."""
         states.refuse_probability(self)
+        states.refuse_stopped(self)
         self.plan.cut((), inside=False)
         units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
         if units is not None:

@@ -7,6 +7,7 @@ called once for all replicas of a mapped step; any other once for each.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -186,3 +187,23 @@ def _pooled(rows: list[Tensor]) -> Tensor:
     """Return the Euclidean norm of each unit (..., units) over several tensors (..., units, elements)."""
     norms = [torch.linalg.vector_norm(one, dim=-1) for one in rows]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+
+def limiting(options: Any, plan: Plan, unit_share: float | None) -> list[Transform]:
+    """Return the limits on updates that the options of every rule ask for, in the order in which they apply.
+
+    Args:
+        options: ``clip``, ``clip_output``, ``reproject`` and ``clip_norm`` (see `credit.rules.rule.SharedOptions`).
+        plan: the rule's.
+        unit_share: what ``clip_unit`` is on this model; None: off.
+    """
+    limits: list[Transform] = []
+    if options.clip is not None:
+        limits.append(clip(options.clip, () if options.clip_output else output_layer(plan)))
+    if options.reproject is not None:
+        limits.append(reproject(options.reproject))
+    if unit_share is not None:
+        limits.append(clip_unit(unit_share, layer_groups(plan)))
+    if options.clip_norm is not None:  # last, so that it limits what the optimizer gets
+        limits.append(clip_norm(options.clip_norm))
+    return limits

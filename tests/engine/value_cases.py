@@ -131,6 +131,7 @@ FUNCTIONS: dict[Any, list[Any]] = {
     torch.reshape: [case(lambda x: torch.reshape(x, (3, -1)), 2, 3, 5)],
     torch.squeeze: [case(lambda x: torch.squeeze(x, 1), 3, 1, 5), case(lambda x: torch.squeeze(x), 3, 1, 5)],
     torch.unsqueeze: [case(lambda x: torch.unsqueeze(x, 1), 3, 5), case(lambda x: torch.unsqueeze(x, dim=-1), 3, 5)],
+    torch.detach: [case(lambda x: torch.tanh(x) + torch.detach(x), 3, 5)],
     torch._assert: [case(_asserted, 3, 5)],
     F.max_pool2d: [
         case(lambda x: F.max_pool2d(x, 2), 2, 3, 5, 7),
@@ -198,6 +199,7 @@ METHODS: dict[str, list[Any]] = {
     "unflatten": [case(lambda x: x.unflatten(1, (2, -1)), 3, 6)],
     "contiguous": [case(lambda x: x.transpose(1, 2).contiguous().view(-1), 2, 3, 5)],
     "clone": [case(lambda x: x.clone().mul_(3), 3, 5)],
+    "detach": [case(lambda x: x * x.detach(), 3, 5)],
     "expand": [
         case(lambda x: x.unsqueeze(1).expand(-1, 4, -1), 3, 5),
         case(lambda x: x[:1].expand(x.shape[1], 2, 5) * 2, 3, 5),

@@ -53,7 +53,7 @@ class Run:
     Attributes:
         params: parameters by name.
         buffers: buffers by name; BatchNorm's running statistics are updated in place.
-        draws: where random numbers come from (see ``credit.engine.draws``).
+        draws: where random numbers come from (see ``credit.engine.draws``); None: dropout is off.
         dtype: computation type of the weighted ops; None leaves every tensor as it is.
         saved: by op index, what its adjoint needs; dropped as the sweep passes.
         batch: number of samples.
@@ -116,6 +116,7 @@ class Op:
         exclusive: whether the signal arriving here may be overwritten.
         overwrite: whether the forward may overwrite its input.
         steps: time steps in the rows of its result, (steps * batch, ...), in a spiking network; else 1.
+        stops: whether no gradient passes it or reaches its parameters, as under ``torch.no_grad()``.
     """
 
     kind: ClassVar[str] = "op"
@@ -140,6 +141,7 @@ class Op:
     exclusive: bool = False
     overwrite: bool = False
     steps: int = 1
+    stops: bool = False
 
     def forward(self, run: Run, *inputs: Any) -> Any:
         """Return the result, leaving in ``run.saved[self.index]`` what the adjoint needs."""

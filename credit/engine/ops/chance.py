@@ -17,7 +17,7 @@ class Dropout(Op):
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
         p = self.args["p"]
-        if not run.train or p == 0.0:
+        if not run.train or run.draws is None or p == 0.0:
             return x
         shape = tuple(x.shape)
         if self.args["per"] != "element":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
+from credit.errors import UserError
 
 aten = torch.ops.aten
 
@@ -59,6 +60,11 @@ class BatchNorm(Norm):
     def forward(self, run: Run, x: Tensor) -> Tensor:
         names = self.args["buffers"]
         batch_stats = run.train and not self.args["frozen"] or not names
+        if batch_stats and x.numel() == x.shape[1]:
+            raise UserError(
+                f"{self.describe()} has one value a channel in a batch of shape {tuple(x.shape)}, whose normalized value is 0 "
+                "whatever the input; give two samples or more, or put the module in eval mode"
+            )
         mean = run.buffers[names["running_mean"]] if names else None
         var = run.buffers[names["running_var"]] if names else None
         momentum = self.args["momentum"]

@@ -1,0 +1,116 @@
+"""A plan's outputs compared with its module's own on one batch, before the first step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.chance import Dropout
+from credit.engine.ops.spiking import Lif
+from credit.engine.plan import Plan
+from credit.errors import UserError
+
+SAMPLES = 8
+"""Samples of the batch that are compared."""
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference, as a share of the largest output, that is rounding; 5e-2 in other types."""
+_DROPOUT = {
+    getattr(nn.functional, name)
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+} | {torch.dropout}
+
+
+class _NoDropout(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in _DROPOUT else func(*args, **(kwargs or {}))
+
+
+def check(
+    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, *, frozen_norms: bool
+) -> None:
+    """Refuse a plan whose outputs are not its module's, dropout off on both sides; the module is left as it is.
+
+    Rounding is told apart from a fault by a second comparison in float64. Where the network has steps (``sign``, spikes), rounding
+    may move single samples across one, so that only a difference in most samples is refused.
+
+    Args:
+        plan: the plan; its ops may be rearranged, but not cut.
+        params, buffers: the module's, by name.
+        x: a batch (B, ...), of the parameters' type.
+        frozen_norms: whether the plan's batch norms use their running statistics whatever the module's mode.
+
+    Raises:
+        UserError: the outputs differ.
+    """
+    if isinstance(x, FakeTensor) or x.is_meta:
+        return
+    x = x[:SAMPLES]
+    off = _differing(plan, params, buffers, x, frozen_norms)
+    if off is None:
+        return
+    try:
+        doubled = [
+            {k: v.double() if v.is_floating_point() else v for k, v in part.items()} for part in (params, buffers)
+        ]
+        off = _differing(plan, doubled[0], doubled[1], x.double(), frozen_norms)
+    except RuntimeError:  # the module's own code fixes a type
+        pass
+    if off is None:
+        return
+    share, difference, size = off
+    steps = any(isinstance(op, Lif) or isinstance(op, Activate) and op.function.vjp is None for op in plan.ops)
+    if steps and share <= 0.5:
+        return
+    raise UserError(
+        f"the plan traced from {type(plan.model).__name__} does not compute what the module does: on this batch their outputs, of "
+        f"size {size:.3g}, differ by {difference:.3g} in {share:.0%} of the samples. forward() does something that tracing cannot "
+        "repeat: it draws random numbers, depends on what earlier calls left behind, or has an op whose row in "
+        "credit/engine/table.py differs from torch's. Move that part out of forward()"
+    )
+
+
+def _differing(
+    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
+) -> tuple[float, float, float] | None:
+    """Return the share of samples that differ, the largest difference and the outputs' size; None where none differs."""
+    with torch.no_grad():
+        run = plan.run(dict(params), {name: value.clone() for name, value in buffers.items()}, None)
+        ours = plan.forward(run, x)
+        theirs = _own_output(plan, params, buffers, x, frozen_norms)
+        if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:
+            return 1.0, float("inf"), float("inf")
+        theirs = theirs.detach()  # forward() may have switched gradients on
+        size = float(theirs.abs().nan_to_num(0, 0, 0).max())
+        equal = torch.isclose(ours, theirs, rtol=0, atol=TOLERANCE.get(theirs.dtype, 5e-2) * size, equal_nan=True)
+        if bool(equal.all()):
+            return None
+        wrong = ~equal.flatten(1).all(1) if equal.dim() > 1 else ~equal
+        difference = (ours - theirs).abs()[~equal].nan_to_num(float("inf")).max()
+        return float(wrong.double().mean()), float(difference), size
+
+
+def _own_output(
+    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
+) -> Any:
+    """Call the module itself, on copies of its buffers and with dropout off."""
+    still = {op.name.partition("#")[0] for op in plan.ops if isinstance(op, Dropout)}
+    quiet = [
+        module
+        for name, module in plan.model.named_modules()
+        if name in still or frozen_norms and isinstance(module, _BatchNorm)
+    ]
+    modes = [module.training for module in quiet]
+    state = dict(params) | {name: value.clone() for name, value in buffers.items()}
+    try:
+        for module in quiet:
+            module.training = False
+        with _NoDropout():
+            return torch.func.functional_call(plan.model, state, (x.clone(),))
+    finally:
+        for module, mode in zip(quiet, modes, strict=True):
+            module.training = mode
