@@ -177,8 +177,9 @@ def _placeholder(model: nn.Module, builder: Builder, node: fx.Node, entry: int) 
 def _output(model: nn.Module, value: Any) -> int:
     if isinstance(value, Val) and value.tensor:
         return value.slot
+    what = type(value).__name__.removeprefix("immutable_")  # fx's dicts and lists
     raise UserError(
-        f"{type(model).__name__}.forward returns {type(value).__name__.removeprefix('immutable_')}; rules need one tensor of logits (B, classes). "
+        f"{type(model).__name__}.forward returns {what}; rules need one tensor of logits (B, classes). "
         "Wrap the model in a module that returns the logits alone."
     )
 

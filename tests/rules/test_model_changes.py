@@ -15,7 +15,7 @@ from credit.rules.mapped import Mapped
 from tests.engine.guards.compare import X, Y, equals_autograd
 
 
-def model() -> nn.Sequential:
+def model() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.0), nn.Linear(6, 4),
@@ -88,7 +88,7 @@ def test_dropout_follows_its_probability_and_a_hook_is_refused_once_it_is_there(
 @pytest.mark.parametrize("name", ["fa", "dfa", "kolen_pollack"])
 def test_feedback_of_layers_that_stay_is_kept(name: str) -> None:
     net = model()
-    options = {"transport": "kolen_pollack"} if name == "kolen_pollack" else {}
+    options: dict[str, Any] = {"transport": "kolen_pollack"} if name == "kolen_pollack" else {}
     rule = credit.rule("fa" if options else name, net, precision="float64", **options)
     rule.step(X, Y)
     kept = {key: value.detach().clone() for key, value in {**rule.buffers, **rule.learnt}.items()}

@@ -14,10 +14,11 @@ from torch.ao.quantization import DeQuantStub, FakeQuantize, QuantStub
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from tests.engine.guards.compare import X, Net, equals_autograd, net, refusal
+import credit
+from tests.engine.guards.compare import Net, X, equals_autograd, net, refusal
 
 
-def layers(*between: nn.Module) -> nn.Sequential:
+def layers(*between: nn.Module) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 6), *(between or (nn.ReLU(),)), nn.Linear(6, 4)).double()
 
@@ -221,6 +222,12 @@ def _plain(model: Any, x: Tensor) -> Tensor:
     return out
 
 
+def _kept(model: Any, x: Tensor) -> Tensor:
+    model.features = torch.relu(model.a(x))
+    out: Tensor = model.c(model.features)
+    return out
+
+
 def _mean(model: Any) -> None:
     model.register_buffer("mean", torch.zeros(6))
 
@@ -256,7 +263,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "a counter": (lambda: net(_counted, lambda m: setattr(m, "calls", 0)), ("assigns or changes 'calls'",)),
     "a list": (lambda: net(_listed, lambda m: setattr(m, "seen", [])), ("assigns or changes 'seen'",)),
     "a new attribute": (
-        lambda: net(lambda m, x: (setattr(m, "features", m.a(x)), m.c(m.features))[1]), ("changes 'features'",),
+        lambda: net(_kept), ("changes 'features'",),
     ),
     "dict outputs": (lambda: net(lambda m, x: {"logits": m.c(m.a(x))}), ("returns dict", "one tensor of logits")),
     "autocast": (lambda: net(_autocast), ("torch.autocast('cpu')", "precision='bf16'", "line")),
@@ -325,8 +332,6 @@ def test_a_rule_may_be_made_and_stepped_where_gradients_are_off() -> None:
     with torch.no_grad():
         model = layers()
         equal = copy.deepcopy(model)
-        import credit
-
         credit.rule("bp", model, precision="float64").step(X, torch.zeros(8, dtype=torch.int64))
     F.cross_entropy(equal(X), torch.zeros(8, dtype=torch.int64)).backward()
     torch.testing.assert_close(model[0].weight.grad, equal[0].weight.grad, rtol=1e-9, atol=1e-12)
