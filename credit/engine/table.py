@@ -215,8 +215,17 @@ def module_row(module: nn.Module) -> Row | None:
         return SPIKING[str(module.spiking_kind)]
     for kind in type(module).__mro__:
         if kind in _modules():
-            return _modules()[kind] if type(module).forward is kind.forward else None
+            own = "forward" in vars(module) or any(_method(type(module), m) is not _method(kind, m) for m in _COMPUTE)
+            return None if own else _modules()[kind]
     return None
+
+
+_COMPUTE = ("forward", "_conv_forward")
+"""Methods of torch's modules that compute: a subclass with one of its own is not what the row says."""
+
+
+def _method(kind: type, name: str) -> Any:
+    return getattr(kind, name, None)
 
 
 def leaves() -> tuple[type[nn.Module], ...]:

@@ -61,6 +61,10 @@ def refuse_untraceable(model: nn.Module) -> None:
             raise UserError(
                 f"{what} is lazy: '{lazy[0]}' has no shape yet. Run one batch through the model first, model(x[:2])"
             )
+    if "forward" in vars(model):
+        raise UserError(
+            f"{root}.forward was replaced on this object, and tracing follows the class: define forward() in a subclass instead"
+        )
     for what, hook in _hooks(model):
         raise UserError(
             f"{what} has a {hook}, which a rule's step would not call: the step runs a traced plan instead of the modules. "

@@ -275,10 +275,30 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "NumPy's random": (_drawn(lambda m: float(np.random.rand())), ("numpy.random",)),
     "a generator": (_drawn(lambda m: float(m.generator.random())), ("generator of its own",)),
     "torch's random": (_drawn(lambda m: float(torch.rand(()))), ("the global generator",)),
+    "forward replaced on the model": (lambda: _replaced(layers()), ("Sequential.forward was replaced", "subclass")),
+    "forward replaced on a layer": (lambda: _replaced(layers(), 0), ("'0' (Linear)", "no rule has a row")),
+    "a convolution of one's own": (
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 3)), DoubledConv(1, 4, (2, 3)), nn.Flatten()).double(),
+        ("'1' (DoubledConv)", "no rule has a row"),
+    ),
     "stochastic depth by hand": (
         lambda: net(lambda m, x: m.c(m.a(x) if random.random() < 0.5 else x)), ("Python's random module",),
     ),
 }  # fmt: skip
+
+
+class DoubledConv(nn.Conv2d):
+    """A convolution that computes something else in the method that forward calls."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return 2 * super()._conv_forward(input, weight, bias)
+
+
+def _replaced(model: Any, at: int | None = None) -> Any:
+    target = model if at is None else model[at]
+    forward = target.forward
+    target.forward = lambda x: forward(x) + 1
+    return model
 
 
 def _compiled(model: nn.Module) -> Any:
