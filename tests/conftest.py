@@ -1,6 +1,7 @@
-"""What every test shares: one thread, a runs folder of its own, and the real data where it is unpacked."""
+"""What every test shares: one thread, a runs folder of its own, and the real data for the tests that ask for it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,29 @@ def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "runs"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at what -m asks for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use real data, so that ``-m data`` runs them."""
+    for item in items:
+        if "need_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+
+
 @pytest.fixture
-def data_root() -> Path:
-    """The folder that holds the real data sets, absolute; the test is skipped where there is none."""
-    root = Path(os.environ.get("CREDIT_DATA") or Path(__file__).resolve().parent.parent / "data")
-    if not root.is_dir():
-        pytest.skip(f"no real data in {root}: unpack real data there, or point CREDIT_DATA at it")
-    return root.resolve()
+def need_data() -> Callable[..., Path]:
+    """Return the function ``need_data(*entries)``: the absolute folder of the real data.
+
+    An entry is the name of a published set or a path in the folder. The test is skipped where one of them is not there.
+    """
+
+    def folder(*entries: str) -> Path:
+        from credit.data import sources  # here: imports torch, which the threads above come before
+
+        root = Path(os.environ.get("CREDIT_DATA") or Path(__file__).resolve().parent.parent / "data").resolve()
+        for entry in entries:
+            whole = entry in sources.KNOWN and not sources.missing_files(entry, root)
+            if not (whole or (root / f"{entry}.npz").is_file() or (root / entry).exists()):
+                pytest.skip(f"{entry} is not in {root}: unpack real data there, or point CREDIT_DATA at it")
+        return root
+
+    return folder

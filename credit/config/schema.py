@@ -45,6 +45,9 @@ class DataConfig:
     hold: str = "decoded"  # image_folder: decoded (all images in memory), files (decoded batch by batch)
     resize: int | None = None  # image_folder: pixels of the shorter side before the centre is cut out; None: image_size
     classes: list[str] | None = None  # image_folder: only these of its class folders; None: all
+    alpha: str = (
+        "refuse"  # image_folder: transparent pixels; refuse, drop (as torchvision's loader), white, black (put on it)
+    )
     name: str | None = None  # tabular: which set
     fold: int = 0  # tabular: which fold is the test part, counted from 0
     folds: int = 5  # tabular
@@ -189,6 +192,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.augment": ("crop", "flip", "cutout"),
     "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
     "data.hold": ("decoded", "files"),
+    "data.alpha": ("refuse", "drop", "white", "black"),
     "data.preprocess": ("none", "gcn", "zca", "gcn_zca"),
     "trainer.precision": ("float32", "float64", "bf16"),
     "trainer.stop_when": ("never", "collapsed"),

@@ -85,6 +85,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "data.preprocess": IMAGE_KINDS,
     "data.zca_epsilon": IMAGE_KINDS,
     "data.hold": ("image_folder",),
+    "data.alpha": ("image_folder",),
     "data.resize": ("image_folder",),
     "data.classes": ("image_folder",),
     "data.dimension": ("ones",),
@@ -192,16 +193,21 @@ def _open_section(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(kind, str) or not kind:
         raise UserError(f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all")
     for key, value in body.items():
-        _refuse_nonfinite(f"{group}.{key}", value)
+        _refuse_nothing(f"{group}.{key}", value)
     return body
 
 
-def _refuse_nonfinite(key: str, value: Any) -> None:
+def _refuse_nothing(key: str, value: Any) -> None:
+    """Refuse numbers that are not finite and empty words, in lists and mappings too."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value}: must be a finite number")
+    if isinstance(value, str) and not value.strip():
+        raise UserError(
+            f"{key}= is empty (from a variable that is not set?): write a value, or leave the option out for its default"
+        )
     children: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     for child in children:
-        _refuse_nonfinite(key, child)
+        _refuse_nothing(key, child)
 
 
 def _section(group: str, body: Mapping[str, Any]) -> Any:
@@ -222,6 +228,7 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise UserError(f"{key}={_show(value)}: must be a list, written {key}=[a,b]")
         return [_convert(key, item, get_args(hint)[0]) for item in value]
+    _refuse_nothing(key, value if isinstance(value, str) else None)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and number:
         return _in_limits(key, float(value))

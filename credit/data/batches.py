@@ -65,7 +65,9 @@ class Batches:
         order, size, train = self.order_of(epoch), self.cfg.batch_size, self.data.train
         index = order[start : start + size]
         x = train.take(index)
-        if isinstance(train.held, Files):  # the next batch is decoded while this one is trained on
+        if (
+            isinstance(train.held, Files) and place + 1 < self.steps_per_epoch
+        ):  # the next batch is decoded while this one is trained on
             train.held.expect(order[start + size : start + 2 * size])
         return Batch(self._augmented(x, step), train.y.index_select(0, index), index)
 
@@ -73,7 +75,7 @@ class Batches:
         """Return the order (N,) in which an epoch goes through the training part."""
         if epoch != self._epoch:  # kept for the epoch only to save time; it depends on nothing but seed and epoch
             order = torch.randperm(len(self.data.train), generator=generator(self.seed, "order", epoch))
-            self._order, self._epoch = order.to(self.data.train.x.device), epoch
+            self._order, self._epoch = order.to(self.data.train.held.device), epoch
         return self._order
 
     def _augmented(self, x: Tensor, step: int) -> Tensor:

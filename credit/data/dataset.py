@@ -3,6 +3,7 @@
 In this order, each with its own random stream; `split_seed` is an option, and null stands for the run's seed:
 
 1. ``test_fraction``, where given, pools the set's own parts and takes a stratified test part anew (seed `split_seed`);
+   without it a validation part of the set's own is taken as it is, and step 3 is left out;
 2. ``limit_train`` and ``limit_test`` keep a stratified subset (seed `split_seed`), as if the set had never been larger;
 3. ``val_fraction`` of what is left of the training set, or exactly ``val_size`` of it, becomes the validation split (seed
    `split_seed`: as an option it is the same for all seeds, so that their runs are selected on the same examples); with
@@ -25,7 +26,7 @@ from credit.data.files import Arrays
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
 from credit.data.on_disk import Examples, Files
-from credit.data.parts import check_options, part_places, part_sizes
+from credit.data.parts import absent, check_options, part_places, part_sizes
 from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
 from credit.errors import UserError, nearest
 
@@ -249,7 +250,7 @@ class _Read:
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
             fitted, normalizer = normalizer, Stored()
             parts = [self._preprocessed(part, fitted) for part in parts]
-        told = note(cfg, len(train), tuple(parts[0].shape[1:]))
+        told = [absent(clean, self.arrays.names), note(cfg, len(train), tuple(parts[0].shape[1:]))]
         return Data(
             kind=cfg.kind,
             train=Split(parts[0], noisy.to(self.device)),
@@ -266,7 +267,7 @@ class _Read:
             split_seed=cfg.split_seed,
             preprocess=cfg.preprocess,
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
-            notes=[] if told is None else [told],
+            notes=[*self.arrays.notes, *(one for one in told if one is not None)],
         )
 
     def _examples(self, index: Tensor) -> Examples:

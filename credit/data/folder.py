@@ -1,30 +1,36 @@
-"""ImageNet-style folders: ``train/<class>/*`` and ``val/<class>/*`` (or ``test/``), decoded once into bytes."""
+"""ImageNet-style folders: ``train/<class>/*`` with ``val/<class>/*``, ``test/<class>/*`` or both, decoded once into bytes."""
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from credit.data.digests import check_sidecar
-from credit.data.files import Arrays
+from credit.config.schema import DataConfig
+from credit.data.files import Arrays, some
+from credit.data.images import SUFFIXES, decode, open_image
 from credit.data.on_disk import Files
 from credit.errors import UserError, nearest
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LAYOUT = (
     "Put it there, or say where it is: data.path=<folder>. It holds train/<class>/ and val/<class>/ (or test/<class>/) with one "
     "folder a class, for ILSVRC2012 train/n03710193/*.JPEG and val/n03710193/*.JPEG (its validation images come in one "
     "folder: sort them by their labels first)"
 )
 """What an image folder looks like, for those who have none yet."""
+RENAMED = ("valid", "validation", "dev")
+"""Names of a validation part that are not read, and are refused rather than left out."""
+_LITTER = ("__MACOSX", "@eaDir")  # of archives and file servers; like hidden folders no class
 _CHUNK = 512  # images decoded between two looks at the queue; bounds memory for sets of millions
+
+Labelled = list[tuple[Path, int]]
+"""Files with their class numbers."""
 
 
 @dataclass
@@ -33,20 +39,24 @@ class Listing:
 
     Attributes:
         classes: folder names under ``train/``, sorted; a class's number is its place here, as in torchvision.
-        train, test: files with their class numbers, sorted by path.
+        train, val, test: files sorted by path; `val` is empty where the folder has no validation part of its own.
         size: (height, width) every image gets.
+        notes: what a user must know of how the folder was read.
     """
 
     classes: list[str]
-    train: list[tuple[Path, int]]
-    test: list[tuple[Path, int]]
+    train: Labelled
+    val: Labelled
+    test: Labelled
     size: tuple[int, int]
+    notes: list[str]
 
 
 def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None = None) -> Listing:
     """List an image folder and settle the image size (``image_size`` squared, or that of the first image).
 
-    ``val/`` is the test set if it is there (ImageNet's habit), else ``test/``.
+    Beside ``test/``, ``val/`` is the validation part. Without ``test/``, ``val/`` is the test part (ImageNet's habit).
+    Hidden files and folders, ``__MACOSX`` and ``@eaDir`` are ignored.
 
     Args:
         folder: holds the parts.
@@ -54,85 +64,113 @@ def list_folder(folder: Path, image_size: int | None, only: Sequence[str] | None
         only: names of the class folders that are taken, in any order; None: all.
 
     Raises:
-        UserError: a missing or empty part, a test class that has no training folder, or a class of `only` that has no folder
-            or no image, or is named twice.
+        UserError: a missing part, a class folder without an image, fewer than two classes, a class that has no training
+            folder, or a class of `only` that has no folder, or is named twice.
     """
-    held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
-    if not (folder / "train").is_dir() or held_out is None:
-        raise UserError(
-            f"data=image_folder: {folder} needs a folder train/ and a folder val/ or test/, each with one folder a "
-            f"class that holds its images ({', '.join(SUFFIXES)})"
-        )
-    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
-    there = sorted(entry.name for entry in held_out.iterdir() if entry.is_dir())
-    unknown = [name for name in there if name not in classes]
-    if only is not None:
-        classes = _chosen(only, folder / "train", classes)
-        _chosen(only, held_out, there)
-    elif unknown:
-        raise UserError(
-            f"{held_out}: class {unknown[0]} has no folder in {folder / 'train'}; test classes must be trained"
-        )
-    train, test = _images(folder / "train", classes), _images(held_out, classes)
-    for part, files in (("train", train), (held_out.name, test)):
-        if not files:
-            raise UserError(f"{folder / part}: holds no image ({', '.join(SUFFIXES)}) in any class folder")
-        present = {classes[label] for _, label in files}
-        lacking = [] if only is None else [name for name in classes if name not in present]
-        if lacking:
+    parts, notes = _parts(folder)
+    there = {name: _classes(path, only) for name, path in parts.items()}
+    classes = there["train"]
+    if len(classes) < 2:
+        raise UserError(f"{parts['train']}: holds one class folder, {classes[0]}, and a classifier needs two or more")
+    files: dict[str, Labelled] = {"val": []}
+    for name, path in parts.items():
+        unknown = [entry for entry in there[name] if entry not in classes]
+        if unknown:
             raise UserError(
-                f"data.classes: {folder / part / lacking[0]} holds no image ({', '.join(SUFFIXES)}); unpack the class's images "
-                f"there, or leave it out of data.classes"
+                f"{path}: class {unknown[0]} has no folder in {parts['train']}; every class must have training images"
             )
-    if image_size is not None:
-        return Listing(classes, train, test, (image_size, image_size))
-    with _opened(train[0][0]) as image:
-        return Listing(classes, train, test, (image.height, image.width))
+        number = {entry: label for label, entry in enumerate(classes) if entry in there[name]}
+        files[name], unread = _images(path, number, "leave it out of data.classes" if only else "remove the folder")
+        lacking = [entry for entry in classes if entry not in number]
+        if lacking:
+            notes.append(f"{path} has no folder for {some(lacking, 'class', 'classes')}")
+        if unread:
+            counts = ", ".join(f"{count} {which}" for which, count in sorted(unread.items()))
+            notes.append(f"{path}: files that are not read: {counts}")
+    if image_size is None:
+        with open_image(files["train"][0][0]) as image:
+            size = image.height, image.width
+    else:
+        size = image_size, image_size
+    return Listing(classes, files["train"], files["val"], files["test"], size, notes)
 
 
-def read_folder(
-    folder: Path,
-    image_size: int | None,
-    resize: int | None = None,
-    only: Sequence[str] | None = None,
-    hold: str = "decoded",
-) -> Arrays:
+def read_folder(folder: Path, cfg: DataConfig) -> Arrays:
     """Read an image folder: RGB, shorter side resized to ``resize`` (bilinear, antialiased), the centre cropped out.
 
     Without ``image_size`` all images must have one size and are taken as they are.
 
     Args:
         folder: holds the parts.
-        image_size: pixels of a side of what is kept.
-        resize: pixels of the shorter side before; None: ``image_size``.
-        only: names of the class folders that are taken; None: all.
-        hold: ``decoded``: all images, now; ``files``: each whenever it is asked for.
+        cfg: the options `image_size`, `resize`, `classes`, `alpha` and `hold` (``decoded``: all images now; ``files``: each
+            whenever it is asked for).
 
     Raises:
         UserError: as `list_folder`; an image that cannot be decoded (named); more bytes than this machine's memory.
     """
-    listing = list_folder(folder, image_size, only)
+    listing = list_folder(folder, cfg.image_size, cfg.classes)
     height, width = listing.size
-    shorter = resize or image_size
-    if hold == "files":
-        both = [*listing.train, *listing.test]
-        files = Files(
-            [path for path, _ in both], functools.partial(_decode, size=listing.size, shorter=shorter), listing.size
-        )
-        none, labels = torch.empty(0, 3, height, width, dtype=torch.uint8), torch.tensor([label for _, label in both])
-        y_train, y_test = labels.split([len(listing.train), len(listing.test)])
-        return Arrays(none, y_train, none, y_test, listing.classes, files=files)
-    needed = (len(listing.train) + len(listing.test)) * 3 * height * width
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
+    read = functools.partial(decode, size=listing.size, shorter=cfg.resize or cfg.image_size, alpha=cfg.alpha)
+    parts = [*listing.train, *listing.val], listing.test
+    y_train, y_test = (torch.tensor([label for _, label in part]) for part in parts)
+    paths = [[path for path, _ in part] for part in parts]
+    if cfg.hold == "files":
+        x_train = x_test = torch.empty(0, 3, height, width, dtype=torch.uint8)
+        files = Files([*paths[0], *paths[1]], read, listing.size)
+    else:
+        _check_memory(folder, len(y_train) + len(y_test), height, width)
+        x_train, x_test = (_decode_all(part, read, listing.size) for part in paths)
+        files = None
+    return Arrays(
+        x_train, y_train, x_test, y_test, listing.classes, files=files, val=len(listing.val), notes=listing.notes
+    )
+
+
+def _parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the folders of the parts train, val (where it is one of its own) and test, and what a user must know of them."""
+    there = {name: folder / name for name in ("train", "val", "test") if (folder / name).is_dir()}
+    for name in RENAMED:
+        if (folder / name).is_dir():
+            raise UserError(
+                f"{folder / name}: a folder of this name is not read. Rename it to val/ (the validation part beside a folder "
+                "test/, else the test part), or move it away"
+            )
+    if "train" not in there or len(there) < 2:
         raise UserError(
-            f"{folder}: {len(listing.train) + len(listing.test)} images of {height} x {width} take "
-            f"{needed / 2**30:.0f} GiB decoded, this machine has {memory / 2**30:.0f} GiB. "
-            "Write data.hold=files, which decodes them batch by batch, or a smaller data.image_size"
+            f"data=image_folder: {folder} needs a folder train/ and a folder val/ or test/, each with one folder a "
+            f"class that holds its images ({', '.join(SUFFIXES)})"
         )
-    x_train, y_train = _decode_all(listing.train, listing.size, shorter)
-    x_test, y_test = _decode_all(listing.test, listing.size, shorter)
-    return Arrays(x_train, y_train, x_test, y_test, listing.classes)
+    if len(there) == 3 and _class_folders(there["test"]):
+        return there, [f"{there['val']} is the validation part, {there['test']} the test part"]
+    notes = []
+    if len(there) == 3:
+        unlabelled = there.pop("test")
+        if next(_files(unlabelled), None) is None:
+            raise UserError(
+                f"{unlabelled}: is empty, so it is no test part. Fill it, or remove it; then {there['val']} is the test part"
+            )
+        notes.append(f"{unlabelled} has no class folders, so its images have no labels and are not read")
+    if "val" in there:
+        there["test"] = there.pop("val")
+        notes.append(f"{there['test']} is the test part")
+    return there, notes
+
+
+def _classes(part: Path, only: Sequence[str] | None) -> list[str]:
+    """Return the class folders of a part that are taken, sorted."""
+    present = _class_folders(part)
+    if not present:
+        wanted = ", so none of data.classes is there" if only is not None else ""
+        raise UserError(f"{part} holds no class folder{wanted}. {LAYOUT}")
+    return present if only is None else _chosen(only, part, present)
+
+
+def _class_folders(part: Path) -> list[str]:
+    return sorted(entry.name for entry in part.iterdir() if not _ignored(entry.name) and entry.is_dir())
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name in _LITTER
 
 
 def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
@@ -142,68 +180,61 @@ def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
         why = "a classifier needs two or more" if twice is None else f"{twice} is named twice"
         raise UserError(f"data.classes=[{','.join(only)}]: {why}; write data.classes=[n03710193,n03710637]")
     for name in only:
-        if name in present:
-            continue
-        if not present:
-            raise UserError(f"{part} holds no class folder, so none of data.classes is there. {LAYOUT}")
-        raise UserError(
-            f"data.classes: class {name} has no folder in {part}, which holds {len(present)} classes; {nearest(name, present)}"
-        )
+        if name not in present:
+            raise UserError(
+                f"data.classes: class {name} has no folder in {part}, which holds {len(present)} classes; "
+                f"{nearest(name, present)}"
+            )
     return sorted(only)
 
 
-def _images(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    return [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((part / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
+def _images(part: Path, number: dict[str, int], instead: str) -> tuple[Labelled, Counter[str]]:
+    """Return the images of a part's classes with their numbers, and how many files are not read, by what they are.
 
-
-def _opened(path: Path) -> Image.Image:
-    check_sidecar(path)
-    try:
-        return Image.open(path)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"corrupt data: {path} is no readable image: {error}") from error
-
-
-def _decode(path: Path, size: tuple[int, int], shorter: int | None) -> np.ndarray:
-    """Return one image as uint8 (H, W, 3): resized to a shorter side of so many pixels, the centre of `size` kept."""
-    height, width = size
-    with _opened(path) as image:
-        if shorter is None and (image.height, image.width) != size:
+    Raises:
+        UserError: a class without images; `instead` says what may be done but for adding some.
+    """
+    images: Labelled = []
+    loose = sum(path.suffix.lower() in SUFFIXES and not _ignored(path.name) for path in part.iterdir())
+    unread = Counter({"in no class folder": loose} if loose else {})
+    for name, label in number.items():
+        before = len(images)
+        for path in sorted(_files(part / name)):
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES:
+                images.append((path, label))
+            elif suffix != ".sha256":
+                unread[f"of suffix {suffix}" if suffix else "without a suffix"] += 1
+        if len(images) == before:
             raise UserError(
-                f"{path} is {image.height} x {image.width}, the first image {height} x {width}: "
-                f"give the size all shall have, for example data.image_size={min(size)}"
+                f"{part / name}: holds no image ({', '.join(SUFFIXES)}), so its class would be empty. Unpack the class's images "
+                f"there, or {instead}"
             )
-        try:
-            if shorter is not None:
-                image.draft("RGB", (2 * shorter, 2 * shorter))  # JPEG only: skip detail the resize would drop
-            rgb = image.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"corrupt data: {path} ({path.stat().st_size} bytes) cannot be decoded: {error}") from error
-    if shorter is not None and (min(rgb.size) != shorter or rgb.size != (width, height)):
-        ratio = shorter / min(rgb.size)
-        rgb = rgb.resize(
-            (max(shorter, round(rgb.width * ratio)), max(shorter, round(rgb.height * ratio))), Image.Resampling.BILINEAR
+    return images, unread
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that are not hidden, in any order."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _ignored(name)]
+        yield from (Path(place, name) for name in names if not _ignored(name))
+
+
+def _check_memory(folder: Path, count: int, height: int, width: int) -> None:
+    needed = count * 3 * height * width
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UserError(
+            f"{folder}: {count} images of {height} x {width} take "
+            f"{needed / 2**30:.0f} GiB decoded, this machine has {memory / 2**30:.0f} GiB. "
+            "Write data.hold=files, which decodes them batch by batch, or a smaller data.image_size"
         )
-        left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
-        rgb = rgb.crop((left, top, left + width, top + height))
-    return np.asarray(rgb)
 
 
-def _decode_all(files: list[tuple[Path, int]], size: tuple[int, int], shorter: int | None) -> tuple[Tensor, Tensor]:
-    images = torch.empty(len(files), 3, *size, dtype=torch.uint8)
+def _decode_all(paths: list[Path], read: Callable[[Path], np.ndarray], size: tuple[int, int]) -> Tensor:
+    images = torch.empty(len(paths), 3, *size, dtype=torch.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding Python's lock
-        for start, chunk in _chunks(files):
-            decoded = pool.map(lambda item: _decode(item[0], size, shorter), chunk)
-            for offset, image in enumerate(decoded):
+        for start in range(0, len(paths), _CHUNK):
+            for offset, image in enumerate(pool.map(read, paths[start : start + _CHUNK])):
                 images[start + offset] = torch.from_numpy(image.transpose(2, 0, 1).copy())
-    return images, torch.tensor([label for _, label in files])
-
-
-def _chunks(files: list[tuple[Path, int]]) -> Iterator[tuple[int, list[tuple[Path, int]]]]:
-    for start in range(0, len(files), _CHUNK):
-        yield start, files[start : start + _CHUNK]
+    return images

@@ -1,12 +1,13 @@
 """Which examples train, validate and test: the options that say so, the sizes they give, and the places they choose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from credit.config.schema import CHOICES, DataConfig
-from credit.data.files import Arrays, Whole
+from credit.data.files import Arrays, Whole, some
 from credit.data.splits import stratified
 from credit.errors import UserError, nearest
 
@@ -25,11 +26,17 @@ class Sizes:
 def part_sizes(cfg: DataConfig, whole: Whole) -> Sizes:
     """Return how many examples each part has.
 
+    A validation part of the set's own is taken whole, and none is split off; ``data.test_fraction`` pools it too.
+
     Raises:
-        UserError: a part that would be empty, or a batch larger than the training part.
+        UserError: a part that would be empty, a batch larger than the training part, or options of a validation split where
+            the set has a validation part of its own.
     """
-    whole_train, whole_test = _parted(cfg, whole)
+    whole_train, own, whole_test = _parted(cfg, whole)
     limited = min(whole_train, cfg.limit_train or whole_train)
+    if own:
+        _check_batch(cfg, limited, limited)
+        return Sizes(limited, own, min(whole_test, cfg.limit_test or whole_test))
     val = _held_out(cfg, limited)
     _check_batch(cfg, limited - val, limited)
     return Sizes(limited - val, val, min(whole_test, cfg.limit_test or whole_test))
@@ -40,22 +47,53 @@ def part_places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor
     assert cfg.split_seed is not None
     count, seed = len(arrays.y_train), cfg.split_seed
     y = torch.cat([arrays.y_train, arrays.y_test])
-    train, test = torch.arange(count), torch.arange(count, len(y))
+    own = 0 if cfg.test_fraction is not None else arrays.val
+    train, val, test = torch.arange(len(y)).split([count - own, own, len(y) - count])
     if cfg.test_fraction is not None:
         test, train = stratified(y, _test_size(cfg.test_fraction, len(y)), seed, "test")
     train = train[_limit(y[train], cfg.limit_train, seed, "limit_train")]
     test = test[_limit(y[test], cfg.limit_test, seed, "limit_test")]
+    if own:
+        return train, val, test
     held_out = _held_out(cfg, len(train))
     if cfg.val_split == "last":
         return train[: len(train) - held_out], train[len(train) - held_out :], test
-    val, rest = stratified(y[train], held_out, seed, "validation")
-    return train[rest], train[val], test
+    chosen, rest = stratified(y[train], held_out, seed, "validation")
+    return train[rest], train[chosen], test
 
 
-def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int]:
-    """Return the sizes of the training and the test part before limits."""
+def absent(y: Tensor, names: Sequence[str]) -> str | None:
+    """Return a note on the classes of which the training part has no example, or None.
+
+    Args:
+        y: int64 (N,), labels of the training part.
+        names: of the classes.
+
+    Raises:
+        UserError: a training part of a single class.
+    """
+    counts = y.bincount(minlength=len(names)).tolist()
+    lacking = [name for name, count in zip(names, counts, strict=True) if not count]
+    if len(lacking) == len(names) - 1:
+        raise UserError(
+            f"the training part, {len(y)} examples after limits and splits, is all of class {names[counts.index(len(y))]}, and a "
+            "classifier needs two or more: raise data.limit_train, or use another set"
+        )
+    return f"no training example of {some(lacking, 'class', 'classes')}: a network cannot learn it" if lacking else None
+
+
+def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int, int]:
+    """Return the sizes of the training part, of the set's own validation part and of the test part before limits."""
     if cfg.test_fraction is None:
-        return whole.train, whole.test
+        usual = DataConfig()
+        for name in ("val_fraction", "val_size", "val_split"):
+            if whole.val and getattr(cfg, name) != getattr(usual, name):
+                raise UserError(
+                    f"data.{name}={getattr(cfg, name)}: the set has a validation part of its own, {whole.val} examples, so none is "
+                    f"split off the training part. Leave data.{name} out, or take the validation part out of the set; "
+                    "data.test_fraction pools all parts and splits them anew"
+                )
+        return whole.train - whole.val, whole.val, whole.test
     total = whole.train + whole.test
     test = _test_size(cfg.test_fraction, total)
     if not 1 <= test < total:
@@ -63,7 +101,7 @@ def _parted(cfg: DataConfig, whole: Whole) -> tuple[int, int]:
             f"data.test_fraction={cfg.test_fraction:g} of {total} examples leaves none to "
             f"{'test' if test < 1 else 'train'} on; the usual is 0.2"
         )
-    return total - test, test
+    return total - test, 0, test
 
 
 def _held_out(cfg: DataConfig, count: int) -> int:

@@ -21,9 +21,6 @@ from credit.data.download import fetch
 from credit.data.files import (
     Arrays,
     Whole,
-    channels_first,
-    chw,
-    class_count,
     data_root,
     npz_head,
     parse_idx,
@@ -152,22 +149,17 @@ def _own_path(cfg: DataConfig) -> Path:
 
 
 def _look_npz(cfg: DataConfig) -> Whole:
-    return _whole(_own_path(cfg))
-
-
-def _whole(path: Path) -> Whole:
-    head = npz_head(path)
-    shape = chw(head.shapes["x_train"])
-    return Whole(shape, class_count(path, head), head.shapes["x_train"][0], head.shapes["x_test"][0])
+    return npz_head(_own_path(cfg)).whole
 
 
 def _look_folder(cfg: DataConfig) -> Whole:
     listing = list_folder(_own_path(cfg), cfg.image_size, cfg.classes)
-    return Whole((3, *listing.size), len(listing.classes), len(listing.train), len(listing.test))
+    val = len(listing.val)
+    return Whole((3, *listing.size), len(listing.classes), len(listing.train) + val, len(listing.test), val=val)
 
 
 def _read_folder(cfg: DataConfig) -> Arrays:
-    return read_folder(_own_path(cfg), cfg.image_size, cfg.resize, cfg.classes, cfg.hold)
+    return read_folder(_own_path(cfg), cfg)
 
 
 def _look_known(cfg: DataConfig) -> Whole:
@@ -176,7 +168,7 @@ def _look_known(cfg: DataConfig) -> Whole:
     if not missing_files(cfg.kind, root) or (cfg.download and not npz.is_file()):
         return Whole(known.shape, len(known.names), known.train, known.test)
     if npz.is_file():
-        whole = _whole(npz)
+        whole = npz_head(npz).whole
         if (whole.shape, whole.classes) != (known.shape, len(known.names)):
             raise UserError(
                 f"{npz}: images of {whole.shape} in {whole.classes} classes, but {known.title} has {known.shape} in "
@@ -245,7 +237,7 @@ def _read_idx(root: Path, known: Known) -> Arrays:
 def _read_cifar(root: Path, known: Known) -> Arrays:
     """Read CIFAR's pickles; the files of `known` are the training batches, the test batch, the names, in this order."""
     *batches, meta = (read_pickle(root / name, digest) for name, digest in known.files.items())
-    images = [channels_first(torch.from_numpy(np.asarray(batch["data"])).view(-1, *known.shape)) for batch in batches]
+    images = [torch.from_numpy(np.asarray(batch["data"])).view(-1, *known.shape) for batch in batches]
     labels = [torch.tensor(batch.get("labels", batch.get("fine_labels"))) for batch in batches]
     names = [str(name) for name in meta["label_names" if "label_names" in meta else "fine_label_names"]]
     return Arrays(torch.cat(images[:-1]), torch.cat(labels[:-1]), images[-1], labels[-1], names)

@@ -174,6 +174,8 @@ def _check(values: Values, table: Table, source: str) -> None:
         raise UserError(
             f"{source}: a table of {tuple(values.x.shape)}; expected {table.rows} rows of {table.features} numbers"
         )
+    if values.y.bincount().tolist() != list(table.classes.values()) or not values.x.isfinite().all():
+        raise UserError(f"{source}: has other labels than {table.classes}, or values that are not finite")
     found = table_digest(values)
     if table.digest is not None and found != table.digest:
         raise corrupt(Path(source), "sha256", table.digest, found, "values and labels")

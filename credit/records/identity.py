@@ -25,7 +25,7 @@ UNSAID: dict[str, dict[str, Any]] = {
     },
     "data": {
         "resize": None, "classes": None, "val_split": "stratified", "val_size": None, "preprocess": "none", "zca_epsilon": 0.1,
-        "hold": "decoded",
+        "hold": "decoded", "alpha": "refuse",
     },
     "rule": {"clip_unit": None, **YOUNGER_THAN_WARM_STARTS},
     "arch": {"zero_init_last": None, "init_std": None, "residual_gap": 0},

@@ -77,6 +77,12 @@ VERSIONS: tuple[Version, ...] = (
         "normalizer=max_abs divides at each time step, after adding what comes from the future; clip_unit as above",
         {"rule.kind": one_of("lfp"), "arch.kind": not_one_of(*_NO_SPIKES)},
     ),
+    Version(
+        "data.parts",
+        2,
+        "val/ beside test/, and x_val of an .npz, are the validation part; hidden folders are no classes",
+        {"data.kind": one_of("image_folder", "npz")},
+    ),
 )
 """The changes, oldest first. An entry stays for as long as its component exists."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from credit.config.compose import compose
 from credit.config.schema import DataConfig, NoiseConfig
@@ -23,12 +24,16 @@ def folder(tmp_path):
     return tmp_path
 
 
+def read(folder, **options):
+    return read_folder(folder, config(folder, **options))
+
+
 def config(folder, **options):
     return DataConfig(kind="image_folder", path=str(folder), batch_size=2, **options)
 
 
 def test_images_keep_their_pixels_and_classes_their_order(folder):
-    got = read_folder(folder, None)
+    got = read(folder)
     assert got.names == ["ant", "bee"] and got.y_train.tolist() == [0, 0, 0, 1, 1, 1] and got.y_test.tolist() == [0, 1]
     expected = write_image(folder / "spare.png", seed=11)
     assert np.array_equal(got.x_train[4].numpy(), expected.transpose(2, 0, 1))
@@ -48,12 +53,12 @@ def test_a_test_folder_stands_in_for_val(folder):
 
 def test_grey_images_become_three_equal_channels(folder):
     pixels = write_image(folder / "train/ant/0.png", mode="L", seed=3)
-    assert np.array_equal(read_folder(folder, None).x_train[0].numpy(), np.stack([pixels] * 3))
+    assert np.array_equal(read(folder).x_train[0].numpy(), np.stack([pixels] * 3))
 
 
 def test_image_size_keeps_the_centre(folder):
     pixels = write_image(folder / "train/ant/0.png", size=(12, 8), seed=4)
-    assert np.array_equal(read_folder(folder, 8).x_train[0].numpy(), pixels[:, 2:10].transpose(2, 0, 1))
+    assert np.array_equal(read(folder, image_size=8).x_train[0].numpy(), pixels[:, 2:10].transpose(2, 0, 1))
 
 
 def refusal(folder, **options):
@@ -100,15 +105,114 @@ def test_missing_and_empty_parts_are_explained(folder):
     assert "needs a folder train/ and a folder val/ or test/" in refusal(folder)
 
 
+def part(folder, name, count=4):
+    """Add a part of `count` images a class."""
+    for c, entry in enumerate(("ant", "bee")):
+        for i in range(count):
+            write_image(folder / name / entry / f"{i}.png", seed=100 * c + i + 50)
+
+
+def loaded(folder, **options):
+    return load(config(folder, **options), NoiseConfig(), seed=0, device="cpu")
+
+
+def test_beside_a_test_folder_val_is_the_validation_part(folder):
+    part(folder, "test")
+    spec, data = describe(config(folder)), loaded(folder)
+    assert (spec.train_size, spec.val_size, spec.test_size) == (6, 2, 8)
+    got = [torch.equal(data.split(name).x, read(folder).x_train[places]) for name, places in (
+        ("train", slice(0, 6)), ("val", slice(6, 8)))]  # fmt: skip
+    assert got == [True, True] and torch.equal(data.test.x, read(folder).x_test) and len(data.test) == 8
+    assert data.val.y.tolist() == [0, 1] and f"{folder / 'val'} is the validation part" in " ".join(data.notes)
+    files = loaded(folder, hold="files")
+    assert all(torch.equal(files.split(name).x, data.split(name).x) for name in ("train", "val", "test"))
+    assert len(loaded(folder, limit_train=4).val) == 2  # a limit is of the training part
+
+
+def test_without_a_test_folder_val_is_the_test_part_and_a_note_says_so(folder):
+    data = loaded(folder, val_fraction=0.0)
+    assert len(data.test) == 2 and data.notes == [f"{folder / 'val'} is the test part"]
+
+
+@pytest.mark.parametrize("option", [{"val_fraction": 0.2}, {"val_size": 2}, {"val_split": "last"}])
+def test_a_validation_split_beside_a_validation_part_is_refused(folder, option):
+    part(folder, "test")
+    message = refusal(folder, **option)
+    assert f"data.{next(iter(option))}=" in message and "a validation part of its own, 2 examples" in message
+    pooled = loaded(folder, test_fraction=0.5, **option)  # of all 16 images
+    assert len(pooled.test) == 8 and len(pooled.train) + len(pooled.val) == 8
+
+
+def test_test_images_without_labels_are_left_out_with_a_note(folder):
+    (folder / "test").mkdir()
+    assert f"{folder / 'test'}: is empty" in refusal(folder)
+    write_image(folder / "test" / "ILSVRC2012_test_00000001.png")
+    data = loaded(folder)
+    assert len(data.test) == 2 and "test has no class folders, so its images have no labels" in " ".join(data.notes)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+def test_a_validation_part_of_another_name_is_not_left_out_in_silence(folder, name):
+    part(folder, name)
+    assert f"{folder / name}: a folder of this name is not read. Rename it to val/" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", ".git", "__MACOSX", "@eaDir"])
+def test_hidden_folders_are_no_classes_and_hidden_files_no_images(folder, name):
+    before = read(folder).digest()
+    for place in (folder / "train", folder / "val", folder / "train" / "ant"):
+        write_image(place / name / "0-checkpoint.png")
+    (folder / "train" / "bee" / "._0.png").write_bytes(b"what an archive of macOS leaves")
+    got = read(folder)
+    assert got.names == ["ant", "bee"] and got.digest() == before
+
+
+@pytest.mark.parametrize("where", ["train", "val", "test"])
+def test_an_empty_class_folder_is_named(folder, where):
+    part(folder, "test")
+    for image in (folder / where / "bee").iterdir():
+        image.unlink()
+    (folder / where / "bee" / "notes.txt").write_text("no image")
+    message = refusal(folder)
+    assert f"{folder / where / 'bee'}: holds no image" in message and message.endswith("there, or remove the folder")
+
+
+def test_one_class_is_refused_at_once(folder):
+    for place in ("train", "val"):
+        for image in (folder / place / "bee").iterdir():
+            image.unlink()
+        (folder / place / "bee").rmdir()
+    assert "holds one class folder, ant, and a classifier needs two or more" in refusal(folder)
+    (folder / "train" / "ant").rename(folder / "ant")
+    assert "train holds no class folder" in refusal(folder)
+
+
+def test_what_is_not_read_is_noted(folder):
+    (folder / "val" / "bee").rename(folder / "train" / "cow")
+    write_image(folder / "train" / "loose.png")
+    (folder / "train" / "bee" / "3.gif").write_bytes(b"")
+    notes = " ".join(loaded(folder, val_fraction=0.0).notes)
+    assert f"{folder / 'val'} has no folder for 2 classes (bee, cow)" in notes
+    assert f"{folder / 'train'}: files that are not read: 1 in no class folder, 1 of suffix .gif" in notes
+
+
+def test_transparent_images_are_read_as_chosen(folder):
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    Image.fromarray(pixels).save(folder / "train/ant/0.png")
+    message = refusal(folder)
+    assert "train/ant/0.png: has transparent pixels (mode RGBA)" in message and "data.alpha=white" in message
+    assert read(folder, alpha="white").x_train[0].unique().tolist() == [255]
+    assert read(folder, alpha="drop").x_train[0].unique().tolist() == [0]
+    assert loaded(folder, alpha="white", hold="files").train.x.shape == loaded(folder, alpha="drop").train.x.shape
+
+
 def test_a_set_larger_than_memory_is_refused(folder):
     message = refusal(folder, image_size=200000)
     assert "GiB decoded" in message and "smaller data.image_size" in message
 
 
-def test_the_tiny_imagenet_slice_loads(data_root):
-    if not (data_root / "imagenet_sample").is_dir():
-        pytest.skip(f"imagenet_sample is not in {data_root}")
-    data = load(config(data_root / "imagenet_sample", image_size=32), NoiseConfig(), seed=0, device="cpu")
+def test_the_tiny_imagenet_slice_loads(need_data):
+    data = loaded(need_data("imagenet_sample") / "imagenet_sample", image_size=32)
     assert data.shape == (3, 32, 32) and data.classes == 20 and len(data.train) == 1800 and len(data.test) == 1000
 
 
@@ -118,7 +222,7 @@ def test_chosen_classes_alone_are_read_and_numbered_in_order(folder):
         write_image(folder / "val" / name / "0.png", seed=51)
     (folder / "train/ant/0.png").write_bytes(b"no image, and not looked at")
     write_image(folder / "val/wasp/0.png")  # a class that is not chosen need not be trained
-    got = read_folder(folder, None, only=["dog", "bee"])
+    got = read(folder, classes=["dog", "bee"])
     assert got.names == ["bee", "dog"] and got.y_train.tolist() == [0, 0, 0, 1] and got.y_test.tolist() == [0, 1]
     spec = describe(config(folder, classes=["dog", "bee"], val_fraction=0.0))
     assert spec.classes == 2 and spec.train_size == 4 and spec.test_size == 2
@@ -141,7 +245,7 @@ def test_classes_that_cannot_be_chosen_are_named(folder, classes, words):
 def test_a_chosen_class_without_images_is_named(folder, part):
     for image in (folder / part / "bee").iterdir():
         image.unlink()
-    assert f"{folder / part / 'bee'} holds no image" in refusal(folder, classes=["ant", "bee"])
+    assert f"{folder / part / 'bee'}: holds no image" in refusal(folder, classes=["ant", "bee"])
 
 
 def test_the_order_in_which_classes_are_chosen_decides_nothing():
@@ -163,7 +267,7 @@ def test_resized_and_then_cropped_as_torchvision_does(folder):
     from torchvision.transforms.v2.functional import center_crop, resize
 
     write_image(folder / "train/ant/0.png", size=(45, 30), seed=5)
-    got = read_folder(folder, 14, resize=16).x_train[0].numpy()
+    got = read(folder, image_size=14, resize=16).x_train[0].numpy()
     with Image.open(folder / "train/ant/0.png") as image:
         expected = np.asarray(center_crop(resize(image, 16), 14)).transpose(2, 0, 1)
     assert np.array_equal(got, expected)
@@ -235,11 +339,7 @@ def test_imagenet_20_says_where_it_is_looked_for_and_what_it_looks_like(tmp_path
         describe(cfg)
 
 
-def test_some_classes_of_the_tiny_imagenet_slice_load(data_root):
-    if not (data_root / "imagenet_sample").is_dir():
-        pytest.skip(f"imagenet_sample is not in {data_root}")
-    some = config(
-        data_root / "imagenet_sample", image_size=32, resize=36, classes=["n07871810", "n01443537", "n02410509"]
-    )
-    data = load(some, NoiseConfig(), seed=0, device="cpu")
+def test_some_classes_of_the_tiny_imagenet_slice_load(need_data):
+    chosen = ["n07871810", "n01443537", "n02410509"]
+    data = loaded(need_data("imagenet_sample") / "imagenet_sample", image_size=32, resize=36, classes=chosen)
     assert data.names == ["n01443537", "n02410509", "n07871810"] and len(data.train) == 270 and len(data.test) == 150

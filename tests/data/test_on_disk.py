@@ -9,6 +9,7 @@ import torch
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import Batches, Data, describe, evaluation, load, load_many
 from credit.data.batches import Batch
+from credit.data.images import decode
 from credit.data.on_disk import Files
 from credit.data.stacked import StackedBatches
 from credit.errors import UserError
@@ -67,6 +68,27 @@ def test_batches_and_evaluations_are_those_of_images_decoded_at_once(folder: Pat
     for step in (0, 1, 2, 9, 4, 3):  # in order, where the next was begun, and out of it
         one, other = first.at(step), second.at(step)
         assert all(torch.equal(getattr(one, field), getattr(other, field)) for field in Batch.__slots__)
+
+
+def test_each_image_of_a_batch_is_decoded_once_and_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> Any:
+        decoded.append(path)
+        return decode(path, **options)
+
+    monkeypatch.setattr("credit.data.folder.decode", counted)
+    data, cfg = images(folder, "files", normalize="unit"), settings(folder, "files")
+    assert not decoded and data.shape == (3, 8, 8) and len(data.train) == 30
+    held, batches = data.train.held, Batches(data, cfg, seed=0)
+    wanted: list[Path] = []
+    assert isinstance(held, Files)
+    for step in range(2 * batches.steps_per_epoch):
+        wanted += [held.paths[place] for place in batches.at(step).index]
+        assert len(wanted) <= len(decoded) <= len(wanted) + cfg.batch_size  # at most the next batch is begun
+    assert batches.steps_per_epoch == 7 and len(decoded) == 2 * 7 * 4 and sorted(decoded) == sorted(wanted)
+    list(evaluation(data, "test", 5))
+    assert len(decoded) == 2 * 7 * 4 + 15
 
 
 def test_several_seeds_at_once_get_their_own(folder: Path) -> None:

@@ -54,13 +54,9 @@ def test_without_a_split_seed_the_runs_seed_splits(options):
 
 
 @pytest.mark.parametrize("kind", ["mnist", "fashion_mnist"])
-def test_published_sets_are_split_anew(kind, data_root):
-    cfg = DataConfig(kind=kind, root=str(data_root), test_fraction=0.2, val_fraction=0.0, normalize="unit")
-    try:
-        spec = describe(cfg)
-    except UserError:
-        pytest.skip(f"{kind} is not in {data_root}")
-    data = load(cfg, NoiseConfig(), seed=0, device="cpu")
+def test_published_sets_are_split_anew(kind, need_data):
+    cfg = DataConfig(kind=kind, root=str(need_data(kind)), test_fraction=0.2, val_fraction=0.0, normalize="unit")
+    spec, data = describe(cfg), load(cfg, NoiseConfig(), seed=0, device="cpu")
     assert (spec.train_size, spec.test_size) == (len(data.train), len(data.test)) == (56000, 14000)
     counts = torch.bincount(data.train.y) + torch.bincount(data.test.y)
     assert (torch.bincount(data.test.y) - counts / 5).abs().max() < 1 and data.train.x.is_contiguous()
@@ -87,13 +83,10 @@ def test_fractions_that_leave_nothing_are_refused_before_loading(options, words)
 @pytest.mark.parametrize(
     ("kind", "count", "train"), [("digits", 200, 1238), ("mnist", 2000, 58000), ("cifar10", 5000, 45000)]
 )
-def test_exactly_so_many_validation_images_every_class_in_proportion(kind, count, train, data_root):
-    cfg = DataConfig(kind=kind, root=str(data_root), batch_size=8, val_size=count)
-    try:
-        spec = describe(cfg)
-    except UserError:
-        pytest.skip(f"{kind} is not in {data_root}")
-    data = load(cfg, NoiseConfig(), seed=0, device="cpu")
+def test_exactly_so_many_validation_images_every_class_in_proportion(kind, count, train, need_data):
+    root = need_data() if kind == "digits" else need_data(kind)
+    cfg = DataConfig(kind=kind, root=str(root), batch_size=8, val_size=count)
+    spec, data = describe(cfg), load(cfg, NoiseConfig(), seed=0, device="cpu")
     assert (spec.train_size, spec.val_size) == (len(data.train), len(data.val)) == (train, count)
     whole = torch.bincount(torch.cat([data.clean_y, data.val.y]))
     assert (torch.bincount(data.val.y) - whole * count / (train + count)).abs().max() < 1

@@ -164,11 +164,9 @@ def test_what_cannot_be_preprocessed_is_refused_before_loading(options, words):
 
 
 def npz(tmp_path, size, count=12, value=None):
-    x = (
-        images(count, (1, size, size))
-        if value is None
-        else torch.full((count, 1, size, size), value, dtype=torch.uint8)
-    )
+    x = images(count, (1, size, size))[:, 0]
+    if value is not None:
+        x.fill_(value)
     y = np.arange(count) % 2
     np.savez(tmp_path / "set.npz", x_train=x.numpy(), y_train=y, x_test=x.numpy(), y_test=y)
     return {"kind": "npz", "path": str(tmp_path / "set.npz"), "batch_size": 2, "val_fraction": 0.0}

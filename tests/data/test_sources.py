@@ -49,11 +49,9 @@ def test_digits_are_scikit_learns_with_a_fixed_stratified_test_set():
 
 
 @pytest.mark.parametrize("kind", REAL)
-def test_real_sets_load_as_published(kind, data_root):
+def test_real_sets_load_as_published(kind, need_data):
     shape, classes, train, _ = REAL[kind]
-    if sources.missing_files(kind, data_root) and not (data_root / f"{kind}.npz").is_file():
-        pytest.skip(f"{kind} is not in {data_root}")
-    cfg = DataConfig(kind=kind, root=str(data_root))
+    cfg = DataConfig(kind=kind, root=str(need_data(kind)))
     spec = describe(cfg)
     data = load(cfg, NoiseConfig(), seed=0, device="cpu")
     assert spec.shape == data.shape == shape and spec.classes == data.classes == classes
@@ -65,10 +63,8 @@ def test_real_sets_load_as_published(kind, data_root):
     ) or (kind == "mnist")
 
 
-def test_cifar10_loads_fast_and_shows_the_published_mean(data_root):
-    if not (data_root / "cifar10.npz").is_file():
-        pytest.skip(f"cifar10.npz is not in {data_root}")
-    cfg = DataConfig(kind="cifar10", root=str(data_root), val_fraction=0.0)
+def test_cifar10_loads_fast_and_shows_the_published_mean(need_data):
+    cfg = DataConfig(kind="cifar10", root=str(need_data("cifar10")), val_fraction=0.0)
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -160,6 +156,88 @@ def test_unfit_npz_sets_are_refused_before_loading(tmp_path, members, words):
     path = write_npz(tmp_path / "mine.npz", **members)
     message = refusal(describe, DataConfig(kind="npz", path=str(path), batch_size=4))
     assert words in message and str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.arange(40) % 4 + 1, "labels go up to 4, but label 0 has no example, .*from 0 without gaps .y - 1, of all"),
+        (
+            np.arange(40) % 4 * 2,
+            r"labels go up to 6, but 3 of the labels, 1 the first, .*np\.unique\(y, return_inverse=True\)",
+        ),
+        (np.arange(40) % 4 + 2**62, "of the labels, 0 the first, has no example, .*save names=.*classes' names"),
+        (np.zeros(40, int), "every label is 0, and a classifier needs two or more classes"),
+    ],
+)
+def test_labels_that_leave_classes_without_examples_are_refused(tmp_path, labels, words):
+    path = write_npz(tmp_path / "mine.npz", y_train=labels, y_test=labels[:20])
+    with pytest.raises(UserError, match=words):
+        describe(DataConfig(kind="npz", path=str(path), batch_size=4))
+
+
+def test_named_classes_may_be_without_examples_and_a_note_says_so(tmp_path):
+    names = np.array(["ant", "bee", "cow", "dog"])
+    cfg = DataConfig(kind="npz", path=str(tmp_path / "mine.npz"), batch_size=4)
+    write_npz(tmp_path / "mine.npz", y_train=np.arange(40) % 3, names=names)
+    assert describe(cfg).classes == 4
+    notes = load(cfg, NoiseConfig(), seed=0, device="cpu").notes
+    assert notes == ["no training example of class dog: a network cannot learn it"]
+    write_npz(tmp_path / "mine.npz", y_train=np.full(40, 2), names=names)
+    with pytest.raises(UserError, match="the training part, 36 examples after limits and splits, is all of class cow"):
+        load(cfg, NoiseConfig(), seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 4), (3, 32, 3), (3, 3, 3), (4, 2, 1)])
+def test_a_layout_that_the_shape_leaves_open_is_refused_until_the_file_says_it(tmp_path, shape):
+    cfg = DataConfig(kind="npz", path=str(tmp_path / "mine.npz"), batch_size=4)
+    members = arrays(shape=shape)
+    write_npz(tmp_path / "mine.npz", **members)
+    message = refusal(describe, cfg)
+    assert f"{shape[0]}x{shape[1]} of {shape[2]} channels if channels are last" in message
+    assert f"{shape[1]}x{shape[2]} of {shape[0]} if they are first" in message and "save layout='NHWC'" in message
+    for layout, expected in (("NCHW", members["x_train"]), ("NHWC", members["x_train"].transpose(0, 3, 1, 2))):
+        write_npz(tmp_path / "mine.npz", **members, layout=layout)
+        got = sources.read(cfg)
+        assert np.array_equal(got.x_train.numpy(), expected) and describe(cfg).shape == expected.shape[1:]
+
+
+def test_a_layout_that_cannot_be_is_refused(tmp_path):
+    cfg = DataConfig(kind="npz", path=str(write_npz(tmp_path / "mine.npz", layout="NCHW")), batch_size=4)
+    assert "layout=NCHW of images of shape (40, 6, 6, 3) has 6 channels" in refusal(describe, cfg)
+    write_npz(tmp_path / "mine.npz", layout="HWCN")
+    assert "layout is 'HWCN'; write layout='NHWC' (channels last)" in refusal(describe, cfg)
+
+
+def test_an_npz_may_have_a_validation_part_of_its_own(tmp_path):
+    more = {"x_val": arrays(seed=1)["x_test"][:12], "y_val": np.arange(12) % 4}
+    cfg = DataConfig(kind="npz", path=str(write_npz(tmp_path / "mine.npz", **more)), batch_size=4)
+    spec, data = describe(cfg), load(cfg, NoiseConfig(), seed=0, device="cpu")
+    assert (spec.train_size, spec.val_size, spec.test_size) == (40, 12, 20)
+    assert (len(data.train), len(data.val), len(data.test)) == (40, 12, 20)
+    assert (
+        np.array_equal(data.val.x.permute(0, 2, 3, 1).numpy(), more["x_val"])
+        and data.val.y.tolist() == [0, 1, 2, 3] * 3
+    )
+    assert np.array_equal(data.train.x.permute(0, 2, 3, 1).numpy(), arrays()["x_train"])
+    assert data.notes == [f"{tmp_path / 'mine.npz'}: x_val, y_val are the validation part"]
+    assert "data.val_size=3: the set has a validation part of its own, 12" in refusal(
+        describe, replace(cfg, val_size=3)
+    )
+    assert describe(replace(cfg, test_fraction=0.25)).test_size == 18  # of all 72
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"x_val": np.zeros((4, 6, 6, 3), np.uint8)}, "has no y_val"),
+        ({"x_valid": np.zeros((4, 6, 6, 3), np.uint8)}, "x_valid would not be read; the parts of a set are x_train"),
+        ({"Y_TEST": np.zeros(4)}, "Y_TEST would not be read"),
+    ],
+)
+def test_parts_that_would_not_be_read_are_refused(tmp_path, members, words):
+    path = write_npz(tmp_path / "mine.npz", **members)
+    assert words in refusal(describe, DataConfig(kind="npz", path=str(path), batch_size=4))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -259,10 +337,8 @@ def test_partly_missing_files_are_listed_alone(small_cifar):
     assert "missing: cifar-10-batches-py/data_batch_2 (the others are there)" in message
 
 
-def test_a_corrupt_mnist_file_names_both_digests(data_root, tmp_path):
-    raw = data_root / "MNIST" / "raw"
-    if not raw.is_dir():
-        pytest.skip(f"MNIST is not in {data_root}")
+def test_a_corrupt_mnist_file_names_both_digests(need_data, tmp_path):
+    raw = need_data("mnist") / "MNIST" / "raw"
     (tmp_path / "MNIST/raw").mkdir(parents=True)
     for path in raw.glob("*-ubyte"):
         (tmp_path / "MNIST/raw" / path.name).write_bytes(path.read_bytes())

@@ -50,10 +50,9 @@ def rows(x):
 
 
 @pytest.mark.parametrize("name", README)
-def test_every_set_has_the_published_rows_features_and_classes(name, data_root):
+def test_every_set_has_the_published_rows_features_and_classes(name, need_data):
     file = TABLES[name].file
-    if file and not (data_root / "tabular" / file[0]).is_file():
-        pytest.skip(f"{name} is not in {data_root}/tabular")
+    data_root = need_data(f"tabular/{file[0]}") if file else need_data()
     values = read_table(name, data_root)
     count, features, classes = README[name]
     assert values.x.shape == (count, features) and values.x.dtype == torch.float64
@@ -70,10 +69,9 @@ def test_every_set_has_the_published_rows_features_and_classes(name, data_root):
     assert data.train.x.dtype == torch.float32
 
 
-def test_electricity_is_the_csv_without_day(data_root):
+def test_electricity_is_the_csv_without_day(need_data):
+    data_root = need_data("tabular/electricity.csv")
     path = data_root / "tabular" / "electricity.csv"
-    if not path.is_file():
-        pytest.skip(f"electricity is not in {data_root}/tabular")
     lines = path.read_text().splitlines()
     place = lines[0].split(",").index("day")
     expected = [value for at, value in enumerate(lines[12345].split(",")) if at != place]
@@ -228,10 +226,8 @@ def test_a_missing_table_says_which_file_where_and_how_to_fetch_it(tmp_path):
     assert describe(cfg("vehicle", root=str(tmp_path), download=True)).shape == (18,)
 
 
-def test_a_changed_csv_names_both_digests(tmp_path, data_root):
-    source = data_root / "tabular" / "vehicle.csv"
-    if not source.is_file():
-        pytest.skip(f"vehicle is not in {data_root}/tabular")
+def test_a_changed_csv_names_both_digests(tmp_path, need_data):
+    source = need_data("tabular/vehicle.csv") / "tabular" / "vehicle.csv"
     (tmp_path / "tabular").mkdir()
     path = tmp_path / "tabular" / "vehicle.csv"
     shutil.copy(source, path)

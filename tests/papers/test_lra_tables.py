@@ -1,6 +1,7 @@
 """Paper 5's tables and figures: what was printed is what the specs hold, settings reach the runs, smoke runs end."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -173,12 +174,9 @@ def test_figure_4_by_the_real_command(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "fig5", "wall_time"])
 def test_smoke_runs_end(
-    name: str, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, need_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for wanted in ("cifar10.npz", "imagenet_sample"):
-        if not (data_root / wanted).exists():
-            pytest.skip(f"{wanted} is not in {data_root}")
-    monkeypatch.setenv("CREDIT_DATA", str(data_root))
+    monkeypatch.setenv("CREDIT_DATA", str(need_data("cifar10", "imagenet_sample")))
     told = smoke(name, capsys)
     assert "report:" in told and "failed" not in told
 

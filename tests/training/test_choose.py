@@ -10,6 +10,7 @@ from credit.errors import UserError
 from credit.training import prepare
 from credit.training.choose import choose
 from credit.training.memory import available, needed
+from tests.data.fakes import arrays, write_npz
 
 
 def asking(config, how: str, **changes):
@@ -31,8 +32,10 @@ def test_small_networks_share_a_pass(config):
     )
 
 
-def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config):
-    cfg = config("bp", rule={"local_autograd": True}, data={"kind": "cifar10", "limit_train": 300, "batch_size": 8})
+def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config, tmp_path):
+    path = write_npz(tmp_path / "colours.npz", **arrays(40, (32, 32, 3)))
+    data = {"kind": "npz", "path": str(path), "limit_train": None, "batch_size": 8}
+    cfg = config("bp", rule={"local_autograd": True}, data=data)
     cfg.arch = {"kind": "timm", "name": "test_vit"}
     auto = replace(cfg, trainer=replace(cfg.trainer, replicate="auto"))
     if (reason := choose(auto, 3)).mapped:
