@@ -17,7 +17,7 @@ TABLE_TARGETS := $(subst /,-,$(TABLES))
 BUDGET ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
+.PHONY: help env train test test-data test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ train: env ## train backprop and LISP-margin on Digits with 40 % wrong labels; a
 
 test: env ## the fast tests
 	$(BIN)/python -m pytest
+
+test-data: env ## the fast tests of real data, where it is unpacked (./data or $CREDIT_DATA); `make test` skips them without
+	$(BIN)/python -m pytest -m "data and not slow"
 
 test-all: env ## all tests, the slow ones too
 	$(BIN)/python -m pytest -m ""
