@@ -8,7 +8,7 @@ from torch import nn
 
 from credit.errors import UserError
 from credit.models import checks
-from credit.models.weights import misfit, read_weights
+from credit.models.weights import conversions, misfit, read_weights
 
 # Where timm's residual families keep the 7x7 stride-2 convolution and the max pool of their ImageNet stem.
 _STEMS = (("conv1", "maxpool"), ("features.conv0", "features.pool0"))
@@ -70,20 +70,23 @@ def timm_model(
         arguments["patch_size"] = _patch(name, patch_size, height, width)
     if zero_init_last is not None:
         arguments["zero_init_last"] = zero_init_last
-    if pretrained:
+    if pretrained is not False:
         arguments["pretrained"] = True
     if isinstance(pretrained, str):
         arguments["pretrained_cfg_overlay"] = _weights(pretrained, config)
     elif pretrained and (config is None or not config.has_weights):
         raise UserError(f"arch.pretrained=true: timm has no weights for {name}; write arch.pretrained=false, or a path")
     model = _create(name, arguments, pretrained, (height, width))
+    converted = ""
     if isinstance(pretrained, str):
-        _check_names(name, pretrained, arguments["pretrained_cfg_overlay"]["state_dict"], model)
+        state = arguments["pretrained_cfg_overlay"]["state_dict"]
+        _check_names(name, pretrained, state, model)
+        converted = conversions(model.state_dict(), state, f"arch.pretrained={pretrained!r}")
     if stem == "cifar":
         _small_stem(name, model)
     _check_fit(name, model, (channels, height, width), classes)
     if pretrained:
-        vars(model)["weights_note"] = _note(model, pretrained, classes)
+        vars(model)["weights_note"] = _note(model, pretrained, classes) + converted
     return model
 
 

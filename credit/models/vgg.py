@@ -72,7 +72,7 @@ def vgg16(
     layers["head"] = nn.Linear(fan_in, classes)
     model = nn.Sequential(layers)
     begin(model, init)
-    if pretrained:
+    if pretrained is not False:
         told = f"arch.pretrained={'true' if pretrained is True else repr(pretrained)}"
         state = _torchvisions() if pretrained is True else weights.read_weights(str(pretrained))
         state = _by_own_names(model, state, told)

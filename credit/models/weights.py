@@ -4,6 +4,7 @@ No file can run code: safetensors holds tensors alone, and torch's own format is
 """
 
 import pickle
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from credit.errors import UserError
 
 TORCH = (".pt", ".pth")
 """Suffixes of torch's own format."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of real numbers that a file may have; they are converted to the network's own."""
+_DAMAGE = (pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error)
+"""What `torch.load` raises for bytes that it did not write, beside errors of its own and of reading."""
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -23,11 +28,17 @@ def read_weights(path: str) -> dict[str, Tensor]:
         path: as given with ``arch.pretrained``.
 
     Raises:
-        UserError: no such file, another format, a damaged file, or one that holds more than tensors.
+        UserError: an empty path, no such file, another format, a damaged file, one that holds more than tensors, or a tensor
+            that is quantised, sparse, complex, of 8-bit floats or not finite (named).
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not path.strip():
+        raise UserError(
+            "arch.pretrained= is empty (from a variable that is not set?): give the path of the weights, true for the published "
+            "ones, or false for none"
+        )
     file = Path(path).expanduser()
     given = f"arch.pretrained={path!r}"
     if file.suffix not in (".safetensors", *TORCH):
@@ -39,9 +50,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
         raise UserError(f"{given}: there is no such file; give the path of the weights")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return _usable(load_file(file), given)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own words advise to load it without protection
+    except UserError:
+        raise
+    except _DAMAGE as error:  # torch's own words advise to load it without protection
         raise UserError(
             f"{given} is damaged, or holds more than tensors, which may be code and is not run; fetch or save it again, as "
             f"tensors alone"
@@ -55,7 +68,47 @@ def read_weights(path: str) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise UserError(f"{given} holds no state dict (tensors by name): save model.state_dict()")
+    return _usable(state, given)
+
+
+def _usable(state: Mapping[str, Tensor], given: str) -> dict[str, Tensor]:
+    """Return the tensors, refusing the first that no network's weights can be."""
+    for name, value in state.items():
+        what = None
+        if value.is_quantized or value.layout != torch.strided or value.is_meta:
+            what = "is quantised, sparse or without content"
+        elif value.is_complex() or (value.is_floating_point() and value.dtype not in FLOATS):
+            what = f"is {str(value.dtype).removeprefix('torch.')}"
+        elif value.is_floating_point() and not (finite := value.isfinite()).all():
+            what = f"has {int((~finite).sum())} of {value.numel()} numbers that are not finite (nan or infinite)"
+        if what is not None:
+            raise UserError(f"{given}: tensor '{name}' {what}; give weights of finite real numbers, saved as float32")
     return dict(state)
+
+
+def conversions(own: Mapping[str, Tensor], state: Mapping[str, Tensor], told: str) -> str:
+    """Return what a note says of tensors that were converted to the network's own type; nothing where there are none.
+
+    Args:
+        own: the network's tensors.
+        state: the file's, by the same names.
+        told: what was asked for, for messages.
+
+    Raises:
+        UserError: whole numbers where the network has real ones, or the reverse; the tensor is named.
+    """
+    kinds: dict[str, int] = {}
+    for name in own.keys() & state.keys():
+        here, there = own[name].dtype, state[name].dtype
+        if here.is_floating_point != there.is_floating_point:
+            raise UserError(
+                f"{told}: tensor '{name}' is {str(there).removeprefix('torch.')}, and the network's is "
+                f"{str(here).removeprefix('torch.')}; give the weights as they are before quantisation"
+            )
+        if here != there and here.is_floating_point:
+            kind = f"from {str(there).removeprefix('torch.')} to {str(here).removeprefix('torch.')}"
+            kinds[kind] = kinds.get(kind, 0) + 1
+    return "".join(f"; {count} tensors were converted {kind}" for kind, count in sorted(kinds.items()))
 
 
 def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told: str) -> str:
@@ -68,7 +121,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
         told: what was asked for, as in ``arch.pretrained='vgg16.pth'``, for messages.
 
     Raises:
-        UserError: tensors that are missing, belong to no layer, or have another shape: named.
+        UserError: tensors that are missing, belong to no layer, have another shape or are whole numbers: named.
     """
     own, head = model.state_dict(), tuple(head)
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
@@ -88,15 +141,16 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
             f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. Give a file saved from this architecture with these "
             f"options"
         )
+    converted = conversions(own, state, told)
     model.load_state_dict(
         {name: value for name, value in state.items() if not (replaced and name in head)}, strict=False
     )
     if not replaced:
-        return f"{told}: all weights are pretrained, the head's too"
+        return f"{told}: all weights are pretrained, the head's too{converted}"
     name = head[0]
     return (
         f"{told}: the head starts fresh, for {shapes[name][1][0]} classes (the weights' are {shapes[name][0][0]}); all other "
-        f"layers are pretrained"
+        f"layers are pretrained{converted}"
     )
 
 

@@ -1,5 +1,7 @@
 """Pretrained weights: files of three formats, torchvision's names, heads that start fresh, and what does not fit."""
 
+import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from credit.config.compose import compose
 from credit.data import load
 from credit.errors import UserError
 from credit.models import build
+from credit.models.weights import read_weights
 from credit.records import run_name
 from credit.records.identity import decisive
 from credit.training import prepare
@@ -204,3 +207,62 @@ def test_timms_vgg_16_is_traced_with_its_convolutional_head_and_takes_every_comp
         rule.step(torch.randn(2, 3, 64, 64), torch.tensor([3, 7]))
         moved = [p.grad is not None and bool(p.grad.any()) for n, p in model.named_parameters() if n.endswith("weight")]
         assert len(moved) == 16 and all(moved), name
+
+
+SMALL_TIMM = {"kind": "timm", "name": "test_resnet"}
+UNUSABLE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "complex": (lambda value: value.to(torch.complex64), "is complex64; give weights of finite real numbers"),
+    "floats of 8 bits": (lambda value: value.to(torch.float8_e4m3fn), "is float8_e4m3fn; give weights"),
+    "not a number": (lambda value: value * torch.nan, r"has 6 of 6 numbers that are not finite \(nan or infinite\)"),
+    "infinite in half": (lambda value: (value * 1e9).half(), "has 6 of 6 numbers that are not finite"),
+    "sparse": (lambda value: value.to_sparse(), "is quantised, sparse or without content"),
+    "quantised": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "is quantised, sparse"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+@pytest.mark.filterwarnings("ignore")  # torch's, of how it stores quantised and sparse tensors
+def test_tensors_that_are_no_weights_are_named(what: str, tmp_path: Path) -> None:
+    change, words = UNUSABLE[what]
+    torch.save({"first.weight": torch.ones(2, 3), "last.weight": change(torch.ones(2, 3))}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=f"arch.pretrained='.*model.pth': tensor 'last.weight' {words}"):
+        read_weights(str(tmp_path / "model.pth"))
+
+
+@pytest.mark.parametrize("arch", [SMALL, SMALL_TIMM], ids=["vgg16", "timm"])
+def test_halves_are_converted_and_noted_and_bytes_refused(arch: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    state = build(arch, CIFAR, 7, seed=0).state_dict()
+    file = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    torch.save(file, path)
+    model = build(arch | {"pretrained": str(path)}, CIFAR, 7, seed=1)
+    assert all(torch.equal(value, file[name].to(value.dtype)) for name, value in model.state_dict().items())
+    count = sum(value.is_floating_point() for value in state.values())
+    assert str(model.weights_note).endswith(f"; {count} tensors were converted from float16 to float32")
+    name = next(name for name, value in state.items() if value.dim() == 4)
+    torch.save({**state, name: state[name].to(torch.int8)}, path)
+    with pytest.raises(
+        UserError, match=f"model.pth': tensor '{name}' is int8, and the network's is float32; give the weights"
+    ):
+        build(arch | {"pretrained": str(path)}, CIFAR, 7, seed=0)
+
+
+@pytest.mark.parametrize("arch", [SMALL, SMALL_TIMM], ids=["vgg16", "timm"])
+def test_an_empty_path_is_refused(arch: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"arch\.pretrained= is empty \(from a variable that is not set\?\): give the path"
+    ):
+        build(arch | {"pretrained": ""}, CIFAR, 7, seed=0)
+
+
+def test_whatever_bytes_a_file_has_are_refused_in_words(tmp_path: Path) -> None:
+    path, source = tmp_path / "model.pt", random.Random(0)
+    torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    contents = [b"", b"hello world\n", *(written[:size] for size in range(1, 60, 3))]
+    contents += [source.randbytes(source.randrange(1, 60)) for _ in range(100)]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"model\.pt'"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, of a pickle's version
+            read_weights(str(path))
