@@ -106,8 +106,7 @@ def last_layer(plan: Plan, model: nn.Module) -> str:
     """
     modules = dict(model.named_modules())
     last = next((op for op in reversed(plan.ops) if isinstance(op, Weighted)), None)
-    # A weight that two layers share has the first one's name.
-    name = "" if last is None else last.name if last.name in modules else last.params["weight"].rpartition(".")[0]
+    name = "" if last is None else last.name.partition("#")[0]  # a module's second call is "name#2"
     if last is None or not isinstance(modules.get(name), nn.Linear | nn.modules.conv._ConvNd):
         raise UserError(
             f"trainer.measure=[embedding] shows the input of the last nn.Linear or convolution, and {type(model).__name__} has "

@@ -136,7 +136,7 @@ def local_call(builder: Builder, call: Callable[..., Any], args: tuple[Any, ...]
     builder.localised.append(f"{builder.name} ({what})")
     run = call if params is not None else lambda _, *a, **k: call(*a, **k)
     extra = (mark(args), mark(kwargs))
-    return builder.emit(Local, *tensors, extra=extra, params=params or {}, buffers=buffers or {}, call=run)
+    return builder.emit(Local, *tensors, extra=extra, params=params or {}, buffers=buffers or {}, call=run, what=what)
 
 
 def local_piece(builder: Builder, x: Val, index: Any) -> Val | None:
@@ -149,9 +149,10 @@ def local_piece(builder: Builder, x: Val, index: Any) -> Val | None:
         return None
     call = maker.args["call"]
     tensors = [Val(slot, True) for slot in maker.inputs]
-    made = builder.emit(Local, *tensors, params=maker.params, buffers=maker.args["buffers"],
+    outer, builder.name = builder.name, f"{maker.name}[{index}]"
+    made = builder.emit(Local, *tensors, params=maker.params, buffers=maker.args["buffers"], what=maker.args["what"],
                         call=lambda *args, **kwargs: call(*args, **kwargs)[index])  # fmt: skip
-    builder.ops[-1].extra = maker.extra
+    builder.ops[-1].extra, builder.name = maker.extra, outer
     return made
 
 

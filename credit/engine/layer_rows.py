@@ -1,6 +1,6 @@
 """Rows for layers: weights, activations, norms, pools, dropout. A row's arguments mirror torch's, after the builder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -45,30 +45,30 @@ def linear(b: Builder, m: nn.Linear, x: Val) -> Val:
 
 
 def conv(b: Builder, m: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Val) -> Val:
-    dims = len(m.kernel_size)
-    spans = [dilation * (size - 1) for dilation, size in zip(m.dilation, m.kernel_size, strict=True)]
-    if m.padding == "same":
+    x, args = convolved(b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.padding_mode)
+    return b.emit(Conv, x, params=_params(b, m), **args)
+
+
+def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int,
+              mode: str = "zeros") -> tuple[Val, dict[str, Any]]:  # fmt: skip
+    """Return what a convolution is applied to, padded by an op of its own where need be, and the convolution's arguments."""
+    dims = len(kernel_size)
+    dilation = _pair(dilation, dims)
+    spans = [apart * (size - 1) for apart, size in zip(dilation, kernel_size, strict=True)]
+    if padding == "same":
         pads = [(span // 2, span - span // 2) for span in spans]
-    elif m.padding == "valid":
+    elif padding == "valid":
         pads = [(0, 0)] * dims
     else:
-        pads = [(p, p) for p in m.padding if isinstance(p, int)]
-    if m.padding_mode == "zeros" and all(before == after for before, after in pads):
+        pads = [(p, p) for p in _pair(padding, dims)]
+    if mode == "zeros" and all(before == after for before, after in pads):
         padding = [before for before, _ in pads]
     else:
-        mode = "constant" if m.padding_mode == "zeros" else m.padding_mode
+        kind = "constant" if mode == "zeros" else mode
         padding = [0] * dims
         places = [(at + 2, before, after) for at, (before, after) in enumerate(pads) if before or after]
-        x = b.emit(Pad, x, suffix=".pad", pads=places, mode=mode, value=0.0)
-    return b.emit(
-        Conv,
-        x,
-        params=_params(b, m),
-        stride=list(m.stride),
-        padding=padding,
-        dilation=list(m.dilation),
-        groups=m.groups,
-    )
+        x = b.emit(Pad, x, suffix=".pad", pads=places, mode=kind, value=0.0)
+    return x, {"stride": _pair(stride, dims), "padding": padding, "dilation": dilation, "groups": groups}
 
 
 def pad(b: Builder, x: Val, pad: Any, mode: str = "constant", value: float | None = None) -> Val:

@@ -49,7 +49,8 @@ class Sweeper:
         if isinstance(op, Weighted):
             signal = self.arrive(op, run, signal)
             add(op.updates(run, signal))
-            return (self.cross(op, run, signal),) if op.wants[0] else (None,)
+            shares = op.shares(run, signal)
+            return (self.cross(op, run, signal) if op.wants[0] else None, *shares)
         if isinstance(op, Activate):
             return (self.gate(op, run, signal),) if op.wants[0] else (None,)
         if isinstance(op, Norm):

@@ -140,6 +140,12 @@ class Segments:
 
     def _refuse(self, op: Op) -> None:
         where = f"{op.describe()} in {self._model}"
+        if isinstance(op, Weighted) and op.operands:
+            raise UserError(
+                f"rule '{self._rule}' updates the weights between its states, but the {' and '.join(op.operands)} of {where} is "
+                "computed from parameters in forward() (a standardised, masked or transposed weight), which has no update of its "
+                "own. Use a parameter as it is, or a rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
+            )
         if isinstance(op, Activate):
             if not never_falls(op):
                 raise UserError(

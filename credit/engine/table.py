@@ -16,6 +16,7 @@ from torch import nn
 
 from credit.engine import layer_rows as layer
 from credit.engine import value_rows as value
+from credit.engine import weighted_rows as weighted
 from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.pools import AdaptivePool
@@ -31,11 +32,18 @@ FUNCTIONS: dict[Any, Row] = {
     operator.mul: value.mul,
     operator.imul: value.mul,
     torch.mul: value.mul,
+    torch.addcmul: value.addcmul,
     operator.truediv: value.divide,
     torch.div: value.divide,
-    operator.matmul: value.matmul,
-    torch.matmul: value.matmul,
-    torch.bmm: value.matmul,
+    operator.matmul: weighted.matmul,
+    torch.matmul: weighted.matmul,
+    torch.mm: weighted.matmul,
+    torch.bmm: weighted.matmul,
+    torch.addmm: weighted.addmm,
+    F.linear: weighted.linear,
+    F.conv1d: weighted.conv(F.conv1d, 1),
+    F.conv2d: weighted.conv(F.conv2d, 2),
+    F.conv3d: weighted.conv(F.conv3d, 3),
     operator.getitem: value.get_item,
     getattr: value.get_attribute,
     torch.cat: value.cat,
@@ -46,6 +54,7 @@ FUNCTIONS: dict[Any, Row] = {
     torch.flatten: value.flatten,
     torch.permute: value.permute,
     torch.transpose: value.transpose,
+    torch.t: value.matrix_transpose,
     torch.chunk: value.chunk,
     torch.split: value.split,
     torch.unbind: value.unbind,
@@ -95,9 +104,12 @@ METHODS: dict[str, Row] = {
     "sub": value.sub,
     "mul": value.mul,
     "mul_": value.mul,
+    "addcmul": value.addcmul,
     "div": value.divide,
-    "matmul": value.matmul,
-    "bmm": value.matmul,
+    "matmul": weighted.matmul,
+    "mm": weighted.matmul,
+    "bmm": weighted.matmul,
+    "addmm": weighted.addmm,
     "mean": value.mean,
     "sum": value.total,
     "relu": layer.plain("relu"),
@@ -110,6 +122,7 @@ METHODS: dict[str, Row] = {
     "flatten": value.flatten,
     "permute": value.permute,
     "transpose": value.transpose,
+    "t": value.matrix_transpose,
     "chunk": value.chunk,
     "split": value.split,
     "unbind": value.unbind,

@@ -7,7 +7,7 @@ import inspect
 import linecache
 import operator
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,9 @@ class _Tracer(fx.Tracer):
     # A buffer is read at each step, not written into the plan as a constant.
     proxy_buffer_attributes = True
 
-    def __init__(self, leaves: tuple[type[nn.Module], ...], functions: tuple[Callable[..., Any], ...]) -> None:
-        super().__init__(autowrap_functions=functions)
-        self.leaves = leaves
+    def __init__(self, opened: Collection[nn.Module] = ()) -> None:
+        super().__init__(autowrap_functions=table.functions())
+        self.leaves, self.opened = table.leaves(), opened
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
@@ -66,7 +66,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
-            isinstance(m, self.leaves)
+            (isinstance(m, self.leaves) and m not in self.opened)
             or hasattr(m, "activation_kind")
             or hasattr(m, "spiking_kind")
             or super().is_leaf_module(m, module_qualified_name)
@@ -85,22 +85,46 @@ def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int,
     """
     refuse_untraceable(model)
     attributes = set(vars(model))
+    opened = _opened(model)
     try:
         with guarded(model):
-            graph = _traced(model)
+            graph = _traced(model, opened)
         return _walk(model, graph, local)
     finally:
         for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
             delattr(model, name)
 
 
-def _traced(model: nn.Module) -> fx.Graph:
+def _traced(model: nn.Module, opened: Collection[nn.Module]) -> fx.Graph:
     try:
-        return _Tracer(table.leaves(), table.functions()).trace(model, concrete_args=_defaults(model))
+        return _Tracer(opened).trace(model, concrete_args=_defaults(model))
     except UserError:
         raise
     except Exception as error:  # fx raises whatever the model's own code raises on a proxy
         raise UserError(_untraceable(model, error)) from error
+
+
+def _opened(model: nn.Module) -> set[nn.Module]:
+    """Return the linear and convolutional modules with a forward of their own (standardised weights) that fx can trace.
+
+    Others stay whole and take the road of local autograd: what cannot be traced (sizes read as numbers), what the user put in
+    eval mode, which its forward may ask for, and a module whose forward was replaced.
+    """
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        weighted = (
+            isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and table.module_row(module) is None
+        )
+        frozen = model.training and not module.training
+        if module is model or not weighted or frozen or "forward" in vars(module):
+            continue
+        try:
+            with guarded(module):
+                _Tracer().trace(module, concrete_args=_defaults(module))
+        except Exception:  # fx raises whatever the module's own code raises on a proxy
+            continue
+        found.add(module)
+    return found
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:

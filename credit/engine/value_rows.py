@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from credit.engine.builder import Builder, Row, Val, local_call, local_piece
-from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, MatMul, Mean, Mul, Softmax
+from credit.engine.builder import Builder, Row, Val, local_call, local_piece, vals
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul, Softmax
 from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
 from credit.errors import UserError
 
@@ -48,6 +48,11 @@ def mul(b: Builder, x: Any, y: Any) -> Val:
     return b.emit(Affine, tensors[0], extra=(y if tensors[0] is x else x, None))
 
 
+def addcmul(b: Builder, input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Val:
+    product = mul(b, tensor1, tensor2)
+    return add(b, input, product if value == 1 else mul(b, product, value))
+
+
 def divide(b: Builder, x: Any, y: Any) -> Any:
     tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
     if not tensors:
@@ -77,10 +82,6 @@ def cat(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
 
 def stack(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
     return b.emit(Stack, *tensors, dim=dim)
-
-
-def matmul(b: Builder, x: Val, y: Val) -> Val:
-    return b.emit(MatMul, x, y)
 
 
 def softmax(b: Builder, x: Val, dim: int) -> Val:
@@ -144,6 +145,10 @@ def select(b: Builder, x: Any, index: Any) -> Any:
     if (piece := local_piece(b, x, index)) is not None:
         return piece
     return b.emit(Select, x, extra=(index,))
+
+
+def matrix_transpose(b: Builder, input: Val) -> Val:
+    return transpose(b, input, 0, 1)
 
 
 def expand(b: Builder, x: Val, *sizes: Any) -> Val:
@@ -211,4 +216,7 @@ def attention(b: Builder, q: Val, k: Val, v: Val, attn_mask: Any = None, dropout
     if dropout_p:
         _no_row(b, "attention with dropout inside (its mask cannot be drawn twice; set attn_drop=0)")
     kwargs = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale}
-    return local_call(b, F.scaled_dot_product_attention, (q, k, v), kwargs)
+    made = local_call(b, F.scaled_dot_product_attention, (q, k, v), kwargs)
+    # The mask is added to the products of q and k: it multiplies no signal.
+    b.ops[-1].args["adds"] = tuple(value.slot for value in vals(attn_mask))
+    return made

@@ -15,7 +15,9 @@ from credit.records.versions import versions
 UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
 """Options by group that leave the result as it is."""
 
-YOUNGER_THAN_WARM_STARTS: dict[str, Any] = {"fgsm_epsilon": None, "adversarial_share": 1.0}
+YOUNGER_THAN_WARM_STARTS: dict[str, Any] = {
+    "fgsm_epsilon": None, "adversarial_share": 1.0, "unreached": "refuse",
+}  # fmt: skip
 """Options of rules that are left out of a warm start's too, where they say what it did."""
 
 UNSAID: dict[str, dict[str, Any]] = {

@@ -52,9 +52,22 @@ def given(value: Any) -> bool:
 _NO_SPIKES = (
     "cifar_resnet", "deep_mlp", "lenet5", "mlp", "perturbative_resnet", "plain_conv_bn", "suc", "timm", "vgg16",
 )  # fmt: skip
+_OF_MODULES = (*(kind for kind in _NO_SPIKES if kind != "timm"), "spiking_lenet", "spiking_mlp")
 _NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
 VERSIONS: tuple[Version, ...] = (
+    Version(
+        "engine.functional_weights",
+        2,
+        "F.linear, F.conv1d to 3d and convolutions that standardise their weight are layers of weights to every rule",
+        {"rule.local_autograd": one_of(True), "arch.kind": not_one_of(*_OF_MODULES)},
+    ),
+    Version(
+        "engine.matrix_products",
+        2,
+        "x @ weight, with a parameter as weight, is a layer of weights to every rule (networks of one's own)",
+        {"arch.kind": not_one_of(*_OF_MODULES, "timm")},
+    ),
     Version(
         "rule.clip_unit",
         2,

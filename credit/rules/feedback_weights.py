@@ -55,6 +55,12 @@ def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> Feedbac
             rule.transforms.append(held)
     taken = {name for name, _ in [*rule.model.named_parameters(), *rule.model.named_buffers()]}
     for op in ops if transport.learns else ():
+        if "weight" not in op.params:
+            raise UserError(
+                f"rule.transport=kolen_pollack hands feedback weights the updates of the weights they stand for, but the weight of "
+                f"{op.describe()} in {type(rule.model).__name__} is computed from parameters in forward() and has no update of its "
+                "own: use a parameter as it is (x @ weight.t(), F.linear(x, weight)), or write rule.transport=fixed_random"
+            )
         weight = op.params["weight"]
         parameter = rule.model.get_parameter(weight)
         for name, value in transport.feedback(op, parameter.detach(), None, 0, rule.seed).items():

@@ -211,6 +211,13 @@ def refuse(rule: "LfpRule") -> None:
                 "rule.batchnorm=folded (one layer with the weights before it), rule.batchnorm=epsilon (one more layer under "
                 "LFP-epsilon, as in the authors' code), or use a network without it, for example arch.norm=none"
             )
+        if isinstance(op, Weighted) and op.operands:
+            raise UserError(
+                f"rule '{rule.name}' shares feedback among a layer's weights and updates them by it, but the "
+                f"{' and '.join(op.operands)} of {op.describe()} in {model} is computed from parameters in forward() (a "
+                "standardised, masked or transposed weight), of which layer-wise feedback propagation has no reading. Use a "
+                "parameter as it is, or a rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
+            )
         if isinstance(op, Weighted) or (type(op) in PASSAGES and not op.trains) or isinstance(op, BatchNorm):
             if isinstance(op, Lif):
                 _refuse_membrane(rule, op)

@@ -9,7 +9,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Work
 from credit.engine.segments import State
 from credit.errors import UserError
-from credit.rules import feedback_weights, signals, transports
+from credit.rules import feedback_weights, reach, signals, transports
 from credit.rules.components import refuse_unread
 from credit.rules.registry import lookup, make
 from credit.rules.rule import Rule
@@ -83,6 +83,7 @@ def transport(rule: Any, options: Mapping[str, Any]) -> transports.Transport:
 
 def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.FeedbackWeights:
     """Make the feedback weights that a transport needs: the rule's buffers, or parameters where they learn (returned)."""
+    reach.check(rule, chosen)
     crossed = [op for op in rule.plan.back if isinstance(op, Weighted) and op.wants[0]]
     learnt = feedback_weights.attach(rule, chosen, crossed)
     for op in () if chosen.learns else crossed:

@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
-from credit.rules import adversarial, feedback_weights, gates, normalizers, signals, transports, untied
+from credit.rules import adversarial, feedback_weights, gates, normalizers, reach, signals, transports, untied
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
 from credit.rules.rule import Computed, Rule, SharedOptions
@@ -85,6 +85,7 @@ class SweepRule(Rule, Sweeper):
         self._refuse_output()
         self._refuse_spiking()
         self._refuse_activations()
+        reach.check(self, self.transport)
         self.attack = adversarial.make(self.plan, self.choices.fgsm_epsilon, self.choices.adversarial_share)
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
@@ -92,7 +93,7 @@ class SweepRule(Rule, Sweeper):
         self.sparse = self._may_skip()
         self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
         if not (self.transport.direct or self.transport.learns):
-            self._make_feedback({}, 0)
+            self._make_feedback([op for op in self._crossed() if not op.operands])
 
     def _refuse_output(self) -> None:
         """Refuse a signal that cannot score what the model returns."""
@@ -241,12 +242,12 @@ class SweepRule(Rule, Sweeper):
 
     def prepare(self, x: Tensor) -> None:
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
-        if self.transport.direct:
+        crossed = [op for op in self._crossed() if self.transport.direct or op.operands]
+        if self.transport.replaces and crossed:
             run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
             with torch.no_grad():
                 logits = self.plan.forward(run, x)
-            shapes = {op.name: op.input_shape(run) for op in self._crossed()}
-            self._make_feedback(shapes, logits.shape[1])
+            self._make_feedback(crossed, run, logits.shape[1])
         super().prepare(x)
 
     def _model_buffers_copy(self) -> dict[str, Tensor]:
@@ -255,11 +256,16 @@ class SweepRule(Rule, Sweeper):
     def _crossed(self) -> list[Weighted]:
         return [op for op in self.plan.back if isinstance(op, Weighted) and op.wants[0]]
 
-    def _make_feedback(self, shapes: Mapping[str, torch.Size], classes: int) -> None:
-        for op in self._crossed():
-            weight = self._params[op.params["weight"]].detach()
-            made = self.transport.feedback(op, weight, shapes.get(op.name), classes, self.seed)
-            for name, value in made.items():
+    def _make_feedback(self, ops: Iterable[Weighted], run: Run | None = None, classes: int = 0) -> None:
+        """Make the matrices of some ops; those that need shapes, or whose weight is computed, after a forward pass (``run``)."""
+        for op in ops:
+            if "weight" in op.params:
+                weight = self._params[op.params["weight"]].detach()
+            else:
+                assert run is not None
+                weight = op.weight(run).to(next(iter(self._params.values())).dtype)
+            shape = None if run is None else op.input_shape(run)
+            for name, value in self.transport.feedback(op, weight, shape, classes, self.seed).items():
                 self.buffers.make(name, value)
 
     # ------------------------------------------------------------ the step

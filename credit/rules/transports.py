@@ -32,6 +32,9 @@ def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
 class Transport:
     """What every transport answers; ``feedback`` gives a crossed op's matrices, made once per rule."""
 
+    # Whether other weights take the place of the op's own, so that ops it does not reach are refused (`credit.rules.reach`).
+    replaces = True
+    unreached: str = "refuse"
     # Whether the output signal is sent straight to the op's input, whose shape `feedback` then needs to know.
     direct = False
     # Whether ``feedback``'s matrices are the rule's own parameters (see `credit.rules.feedback_weights`), not its buffers.
@@ -46,8 +49,22 @@ class Transport:
         raise AssertionError
 
 
+@dataclass(frozen=True)
+class Replacing(Transport):
+    """Base of the transports that put other weights in the place of the op's own.
+
+    Attributes:
+        unreached: what to do with ops that multiply the error signal by parameters and have no weight to replace (attention
+            modules, einsum, products with a reshaped parameter): ``refuse``, or ``backprop``: the signal crosses them by their
+            adjoints, and the run's notes name them. Elementwise scales (one gain a channel) and the gains of norms are always
+            crossed by their adjoints.
+    """
+
+    unreached: Literal["refuse", "backprop"] = "refuse"
+
+
 def _name(op: Weighted) -> str:
-    return f"feedback.{op.params['weight']}"
+    return f"feedback.{op.params.get('weight', op.name)}"
 
 
 @register("transport", "transpose")
@@ -55,6 +72,7 @@ def _name(op: Weighted) -> str:
 class Transpose(Transport):
     """``W^T s``: the weights themselves, as in backprop."""
 
+    replaces = False
     skips = True
 
     def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
@@ -63,7 +81,7 @@ class Transpose(Transport):
 
 @register("transport", "fixed_random")
 @dataclass(frozen=True)
-class FixedRandom(Transport):
+class FixedRandom(Replacing):
     """``B^T s`` with B fixed, random and shaped like W: feedback alignment (Lillicrap et al. 2016)."""
 
     skips = True
@@ -94,7 +112,7 @@ class KolenPollack(FixedRandom):
 
 @register("transport", "sign")
 @dataclass(frozen=True)
-class UniformSign(Transport):
+class UniformSign(Replacing):
     """``sign(W)^T s`` times sqrt(2 / (fan_in + fan_out)): uniform sign-concordant feedback, uSF (Liao et al. 2016)."""
 
     skips = True
@@ -117,7 +135,7 @@ class FixedSign(FixedRandom):
 
 @register("transport", "sign_random")
 @dataclass(frozen=True)
-class FreshSign(Transport):
+class FreshSign(Replacing):
     """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018)."""
 
     skips = True
@@ -131,7 +149,7 @@ class FreshSign(Transport):
 
 @register("transport", "direct")
 @dataclass(frozen=True)
-class Direct(Transport):
+class Direct(Replacing):
     """``B^T e`` in place of what would arrive through the weights: direct feedback alignment (Nokland 2016).
 
     Every crossing of a weighted op is replaced, so pools, norms and residual sums between are crossed by their adjoints.

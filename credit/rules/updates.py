@@ -14,6 +14,7 @@ from torch import Tensor
 
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
+from credit.engine.reach import computed
 from credit.errors import UserError
 
 Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
@@ -64,9 +65,16 @@ class _Limited:
 
 
 def output_layer(plan: Plan) -> set[str]:
-    """Return the names of the trainable parameters of the last weighted op before the logits; none where it is frozen."""
+    """Return the names of the trainable parameters of the last weighted op before the logits; none where it is frozen.
+
+    Those that its weight or bias is computed from are among them.
+    """
     last = next((op for op in reversed(plan.ops) if isinstance(op, Weighted)), None)
-    return set() if last is None else set(last.trains)
+    if last is None:
+        return set()
+    known = computed(plan)
+    behind = set().union(*(known.get(last.inputs[at], set()) for at in last.operands.values()))
+    return set(last.trains) | (behind & set(plan.trainable))
 
 
 def clip(share: float, spared: Collection[str] = ()) -> Transform:

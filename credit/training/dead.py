@@ -27,7 +27,7 @@ class DeadLayers:
         # The sweep meets the topmost layer first; a weight that is used twice is met twice.
         self._dead: dict[str, Weighted] = {}
         for op in rule.plan.back:
-            if isinstance(op, Weighted) and op.params["weight"] in op.trains:
+            if isinstance(op, Weighted) and op.params.get("weight") in op.trains:
                 self._dead.setdefault(op.params["weight"], op)
         self._looked = 0
 

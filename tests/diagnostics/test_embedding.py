@@ -103,7 +103,7 @@ def test_what_is_alike_comes_to_lie_together(data: Data) -> None:
     torch.manual_seed(0)
     known, model = with_class_in_pixel_0(data), Knows(50.0)
     plan = credit.rule("bp", nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).plan
-    plan.ops[-1].params["weight"] = "head.weight"
+    plan.ops[-1].name = "head"
     got = embedding(plan, model, known)
     assert got["neighbours"] == 1.0 and got["examples"] == len(got["x"]) == len(got["y"]) == len(got["label"]) == 100
     points, y = torch.tensor([got["x"], got["y"]]).T, torch.tensor(got["label"])

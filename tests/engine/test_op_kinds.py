@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from credit.engine import table, trace
-from tests.engine import layer_cases, value_cases
+from tests.engine import layer_cases, value_cases, weighted_cases
 from tests.engine.harness import WAYS, assert_equal
 
 CASES: dict[Any, list[Any]] = {
@@ -18,6 +18,8 @@ CASES: dict[Any, list[Any]] = {
     **layer_cases.ACTIVATION_FUNCTIONS,
     **value_cases.FUNCTIONS,
     **value_cases.METHODS,
+    **weighted_cases.FUNCTIONS,
+    **weighted_cases.METHODS,
     "activation_kind": layer_cases.NAMED,
     "spiking_kind": layer_cases.SPIKING,
 }
@@ -32,7 +34,7 @@ def label(row: Any) -> str:
 
 def reached(model: nn.Module, row: Any) -> bool:
     """Whether tracing ``model`` meets ``row``, so that a case cannot silently test another one."""
-    graph = trace._Tracer(table.leaves(), table.functions()).trace(model)
+    graph = trace._Tracer(trace._opened(model)).trace(model)
     if row in ("activation_kind", "spiking_kind"):
         return any(hasattr(module, row) for module in model.modules())
     if isinstance(row, type):

@@ -95,6 +95,10 @@ FUNCTIONS: dict[Any, list[Any]] = {
     ],
     operator.imul: [case(lambda x, y: operator.imul(x * 1, y), 3, 5, two=True)],
     torch.mul: [case(lambda x, y: torch.mul(x, y), 3, 5, two=True)],
+    torch.addcmul: [
+        case(lambda x, y: torch.addcmul(x, y, x), 3, 5, two=True),
+        case(lambda x, y: torch.addcmul(x[:1], y, x, value=2), 3, 5, two=True),
+    ],
     operator.truediv: [
         case(lambda x: x / 3, 3, 5),
         case(lambda x: x / x.shape[1], 3, 5),
@@ -102,9 +106,6 @@ FUNCTIONS: dict[Any, list[Any]] = {
         case(lambda x: 2.0 / (x * x + 1.0), 3, 5),
     ],
     torch.div: [case(lambda x: torch.div(x, 4.0), 3, 5)],
-    operator.matmul: [case(lambda x, y: x @ y.mT, 2, 3, 5, two=True, linear=True)],
-    torch.matmul: [case(lambda x, y: torch.matmul(x, y[0].transpose(0, 1)), 2, 3, 5, two=True, linear=True)],
-    torch.bmm: [case(lambda x, y: torch.bmm(x, y.transpose(1, 2)), 2, 3, 5, two=True)],
     operator.getitem: [
         case(lambda x: x[:, 0], 2, 3, 5),
         case(lambda x: x[1:, :, ::2], 3, 3, 5),
@@ -166,10 +167,9 @@ METHODS: dict[str, list[Any]] = {
     "add_": [case(lambda x, y: (x * 2).add_(y), 3, 5, two=True)],
     "sub": [case(lambda x, y: x.sub(y), 3, 5, two=True)],
     "mul": [case(lambda x, y: x.mul(y), 3, 5, two=True)],
+    "addcmul": [case(lambda x, y: x.addcmul(y, x[:, :1]), 3, 5, two=True)],
     "mul_": [case(lambda x: (x * 2).mul_(0.5), 3, 5)],
     "div": [case(lambda x: x.div(0.3), 3, 5)],
-    "matmul": [case(lambda x, y: x.matmul(y.mT), 2, 3, 5, two=True)],
-    "bmm": [case(lambda x, y: x.bmm(y.mT), 2, 3, 5, two=True)],
     "mean": [
         case(lambda x: x.mean(), 2, 3, 5),
         case(lambda x: x.mean((2, 3)), 2, 3, 5, 2),

@@ -4,7 +4,7 @@ Sources: the adjoints are the transposes of the maps; ``aten::convolution_backwa
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -16,24 +16,47 @@ from credit.engine.ops.products import linear
 
 
 class Weighted(Op):
-    """A linear map with weights; the transport decides what stands for the weights on the way back."""
+    """A linear map with weights; the transport decides what stands for the weights on the way back.
+
+    The weight and the bias are named parameters (``params``) or values that forward() computes from parameters: then
+    ``args["operands"]`` gives, by role, which of the op's inputs carries the value, and the op sends that input its gradient,
+    summed over the samples, instead of updating a parameter. Input 0 is what the map is applied to.
+    """
 
     kind: ClassVar[str] = "weighted"
 
+    @property
+    def operands(self) -> dict[str, int]:
+        """Which input carries the weight or the bias, by role; empty where both are named parameters."""
+        operands: dict[str, int] = self.args.get("operands", {})
+        return operands
+
     def weight(self, run: Run) -> Tensor:
-        weight = run.params[self.params["weight"]]
-        return weight if run.dtype is None else weight.to(run.dtype)
+        weight = self._value(run, "weight")
+        assert weight is not None
+        return weight
 
     def bias(self, run: Run) -> Tensor | None:
-        name = self.params.get("bias")
-        if name is None:
-            return None
-        return run.params[name] if run.dtype is None else run.params[name].to(run.dtype)
+        return self._value(run, "bias")
 
-    def enter(self, run: Run, x: Tensor) -> Tensor:
+    def _value(self, run: Run, role: str) -> Tensor | None:
+        if role in self.params:
+            value: Tensor = run.params[self.params[role]]
+        elif role in self.operands:
+            value = run.saved[self.index][self.operands[role]]
+        else:
+            return None
+        return value if run.dtype is None else value.to(run.dtype)
+
+    def enter(self, run: Run, x: Tensor, *operands: Tensor) -> Tensor:
         x = x if run.dtype is None else x.to(run.dtype)
-        self.save(run, x)
+        self.save(run, (x, *operands) if operands else x)
         return x
+
+    def load(self, run: Run) -> Any:
+        """Return the input that the forward saw."""
+        saved = run.saved[self.index]
+        return saved[0] if self.operands else saved
 
     def cast(self, run: Run, signal: Tensor) -> Tensor:
         return signal if run.dtype is None else signal.to(run.dtype)
@@ -43,6 +66,9 @@ class Weighted(Op):
         shape: torch.Size = self.load(run).shape
         return shape
 
+    def forward(self, run: Run, x: Tensor, *operands: Tensor) -> Tensor:
+        return self.map(run, self.enter(run, x, *operands), self.weight(run), self.bias(run))
+
     def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply the op to x with another weight and bias, shaped like its own."""
         raise AssertionError
@@ -51,21 +77,38 @@ class Weighted(Op):
         """Send a signal across ``weight`` (shaped like the op's own) to the input, or to another x like it."""
         raise AssertionError
 
-    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the products of a signal with the input (another x: with that) as the parameters' updates."""
+    def products(
+        self, run: Run, signal: Tensor, roles: Collection[str], x: Tensor | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield, by role, the products of a signal with the input (another x: with that): gradients of weight and bias."""
         raise AssertionError
 
-    def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        return (self.back(run, signal, self.weight(run)),)
+    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield the products of a signal with the input (another x: with that) as the named parameters' updates."""
+        roles = [role for role, name in self.params.items() if name in self.trains]
+        for role, value in self.products(run, signal, roles, x):
+            yield self.params[role], value
 
-    def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
-        return rows.take(saved)
+    def shares(self, run: Run, signal: Tensor) -> Signals:
+        """Return the signals of the inputs after the first: the gradients of a weight and bias computed in forward()."""
+        if not self.operands:
+            return ()
+        wanted = [role for role, at in self.operands.items() if self.wants[at]]
+        made = dict(self.products(run, signal, wanted)) if wanted else {}
+        return tuple(made.get(role) for role in sorted(self.operands, key=self.operands.__getitem__))
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        sent = self.back(run, signal, self.weight(run)) if self.wants[0] else None
+        return (sent, *self.shares(run, signal))
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return (rows.take(saved[0]), *saved[1:]) if self.operands else rows.take(saved)
 
     def fans(self, run: Run) -> tuple[int, int]:
         """(fan in, fan out) of the weight."""
-        weight = run.params[self.params["weight"]]
-        field = math.prod(weight.shape[2:])
-        return weight.shape[1] * field, weight.shape[0] * field
+        shape = self.weight(run).shape
+        field = math.prod(shape[2:])
+        return shape[1] * field, shape[0] * field
 
 
 class Linear(Weighted):
@@ -73,23 +116,22 @@ class Linear(Weighted):
 
     kind: ClassVar[str] = "linear"
 
-    def forward(self, run: Run, x: Tensor) -> Tensor:
-        return self.map(run, self.enter(run, x), self.weight(run), self.bias(run))
-
     def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return linear(x, weight, bias, run.overwrite)
 
     def back(self, run: Run, signal: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:
         return linear(self.cast(run, signal), weight.t(), None, run.overwrite)
 
-    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+    def products(
+        self, run: Run, signal: Tensor, roles: Collection[str], x: Tensor | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         signal = self.cast(run, signal).flatten(0, -2)
         x = self.load(run) if x is None else x
-        for name in self.trains:
-            if name == self.params["weight"]:
-                yield name, linear(signal.t(), x.flatten(0, -2).t(), None, run.overwrite)
+        for role in roles:
+            if role == "weight":
+                yield role, linear(signal.t(), x.flatten(0, -2).t(), None, run.overwrite)
             else:
-                yield name, signal.sum(0)
+                yield role, signal.sum(0)
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return out.dim() > 1 and leads(out, inputs[0])
@@ -102,9 +144,6 @@ class Conv(Weighted):
     """
 
     kind: ClassVar[str] = "conv"
-
-    def forward(self, run: Run, x: Tensor) -> Tensor:
-        return self.map(run, self.enter(run, x), self.weight(run), self.bias(run))
 
     def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return torch.convolution(x, weight, bias, *self._geometry())
@@ -123,14 +162,15 @@ class Conv(Weighted):
         x = self.load(run) if x is None else x
         return self._backward(self.cast(run, signal), x, weight, [True, False, False])[0]
 
-    def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        roles = {role: name for role, name in self.params.items() if name in self.trains}
-        mask = [False, "weight" in roles, "bias" in roles]
+    def products(
+        self, run: Run, signal: Tensor, roles: Collection[str], x: Tensor | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         x = self.load(run) if x is None else x
+        mask = [False, "weight" in roles, "bias" in roles]
         outs = self._backward(self.cast(run, signal), x, self.weight(run), mask)
         for role, value in (("weight", outs[1]), ("bias", outs[2])):
             if role in roles:
-                yield roles[role], value
+                yield role, value
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return len(self.args["stride"]) + 2 == out.dim() and leads(out, inputs[0])

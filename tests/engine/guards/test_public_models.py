@@ -114,6 +114,9 @@ EQUAL: dict[str, Callable[[], nn.Module]] = {
     ),
     "shared ReLU": lambda: (lambda relu: layers(relu, nn.Linear(6, 6), relu))(nn.ReLU()),
     "adapter beside a frozen layer": lambda: net(lambda m, x: m.c(torch.relu(m.a(x) + m.up(m.down(x)))), _adapter),
+    "a convolution of one's own": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)), DoubledConv(1, 4, (2, 3)), nn.Flatten()
+    ).double(),
     "quantization stubs": lambda: nn.Sequential(QuantStub(), layers(), DeQuantStub()),
     "average kept in a submodule": lambda: net(lambda m, x: m.c(torch.relu(m.a(x))), _average),
     "a buffer read": lambda: net(
@@ -277,10 +280,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "torch's random": (_drawn(lambda m: float(torch.rand(()))), ("the global generator",)),
     "forward replaced on the model": (lambda: _replaced(layers()), ("Sequential.forward was replaced", "subclass")),
     "forward replaced on a layer": (lambda: _replaced(layers(), 0), ("'0' (Linear)", "no rule has a row")),
-    "a convolution of one's own": (
-        lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 3)), DoubledConv(1, 4, (2, 3)), nn.Flatten()).double(),
-        ("'1' (DoubledConv)", "no rule has a row"),
-    ),
     "stochastic depth by hand": (
         lambda: net(lambda m, x: m.c(m.a(x) if random.random() < 0.5 else x)), ("Python's random module",),
     ),
