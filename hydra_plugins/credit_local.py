@@ -4,7 +4,7 @@ Hydra imports every file of this package at each start, so the work itself is in
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -15,6 +15,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from credit.errors import UserError
+
 
 class GridSweeper(BasicSweeper):
     """Every combination of the values given, in one batch: all jobs are checked before the first starts."""
@@ -22,8 +24,17 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Launch the combinations of the overrides `arguments`; leaves with exit code 1 where a job failed."""
         assert self.hydra_context is not None and self.launcher is not None and self.config is not None
+        if self.max_batch_size is not None:
+            raise UserError(
+                f"hydra.sweeper.max_batch_size={self.max_batch_size} would change nothing: all jobs are checked before the first "
+                "starts, so they are one batch. hydra.launcher.jobs says how many run at the same time"
+            )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        if empty := [
+            one.input_line for one in overrides if one.is_sweep_override() and not [*one.sweep_string_iterator()]
+        ]:
+            raise UserError(f"{empty[0]} stands for no value, so there is no job to run")
         [batch] = self.split_arguments(overrides, max_batch_size=None)
         if isinstance(self.launcher, LocalLauncher):
             return [self.launcher.launch(batch, initial_job_idx=0)]
@@ -68,7 +79,7 @@ class GridConf:
 
     _target_: str = "hydra_plugins.credit_local.GridSweeper"
     max_batch_size: int | None = None
-    params: dict[str, str] | None = None
+    params: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

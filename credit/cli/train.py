@@ -14,6 +14,22 @@ from credit.errors import UserError, nearest
 from credit.records.folder import runs_root
 from credit.records.provenance import COMMAND, environment
 
+_WORDS = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("defaults-tree", "defaults", "config", "searchpath", "plugins", "all"),
+}
+_LONG = {
+    "-h": "--help",
+    "-m": "--multirun",
+    "-r": "--run",
+    "-sc": "--shell-completion",
+    "-c": "--cfg",
+    "-p": "--package",
+}
+_LONG |= {"-i": "--info", "-cd": "--config-dir", "-cn": "--config-name", "-cp": "--config-path"}
+_ALONE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+"""Flags of which Hydra takes one."""
+
 FLAGS = {
     **dict.fromkeys(("-h", "--help", "--version", "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help"), ""),
     **dict.fromkeys(("-sc", "--shell-completion"), ""),
@@ -49,6 +65,7 @@ def _main(argv: list[str]) -> int:
     words, folders = take_folders(argv)
     use_folders(folders)
     words = _flags_first(words)
+    _refuse_flags(words)
     if "--shell-completion" in words or "-sc" in words:
         return _run_hydra(words)
     from credit.config.overrides import rewrite
@@ -84,6 +101,10 @@ def _flags_first(words: list[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if not word.startswith("-"):
             settings.append(word)
+        elif _LONG.get(name, name) in ("--config-name", "--config-path"):
+            raise UserError(
+                f"{name}: there is one configuration, of this package; choices of your own are in --config-dir DIR"
+            )
         elif name not in FLAGS:
             hint = nearest(word, [flag for flag in FLAGS if flag.startswith("--")])
             raise UserError(f"unknown flag '{word}': {hint}. Settings are written without dashes: seed=1")
@@ -92,6 +113,36 @@ def _flags_first(words: list[str]) -> list[str]:
         else:
             flags.append(word)
     return [*flags, *settings]
+
+
+def _refuse_flags(words: list[str]) -> None:
+    """Refuse flags that contradict each other, that need another one, and words that a flag does not have.
+
+    Args:
+        words: flags first, those that need a word before it.
+    """
+    given: dict[str, str] = {}
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            given[_LONG.get(name, name)] = value if equals else after
+    alone = [flag for flag in given if flag in _ALONE]
+    if len(alone) > 1:
+        raise UserError(f"{' and '.join(alone)} are given together, and each is a command of its own: keep one")
+    for flag in ("--resolve", "--package"):
+        if flag in given and "--cfg" not in given:
+            raise UserError(
+                f"{flag} is about what --cfg prints, and changes no run: write --cfg job {flag}, or leave it out"
+            )
+    for flag, valid in _WORDS.items():
+        if flag in given and given[flag] not in valid:
+            raise UserError(f"{flag} {given[flag]}: {nearest(given[flag], valid)}")
+    if "--shell-completion" in given and not {"install", "uninstall", "query"} & {
+        word.partition("=")[0] for word in words
+    }:
+        raise UserError(
+            "--shell-completion needs what to do: install=bash, uninstall=bash, or another shell: fish, zsh"
+        )
 
 
 def _word_of(flag: str, word: str | None) -> str:

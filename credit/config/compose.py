@@ -1,20 +1,23 @@
 """Compose a run in Python from the words of the command line; what `credit-train` does without its screen."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from credit.config import sources
 from credit.config.overrides import explain, rewrite
-from credit.config.schema import RunConfig
+from credit.config.schema import RunConfig, text_options
 from credit.config.validate import check
 from credit.errors import UserError
+
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:.*\}", re.DOTALL)
 
 
 def compose(words: Sequence[str] = ()) -> RunConfig:
@@ -109,13 +112,43 @@ def _with(plain: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked(composed: Any) -> RunConfig:
     """Return the run that a composed OmegaConf mapping describes, its interpolations resolved, Hydra's part left out."""
+    composed = _without_hydra(composed)
     try:
-        plain = OmegaConf.to_container(_without_hydra(composed), resolve=True)
+        plain = OmegaConf.to_container(composed, resolve=True)
+        _read_environment(composed, plain)
     except OmegaConfBaseException as error:
         raise explain(error) from error
     if not isinstance(plain, dict):
         raise UserError("the configuration is not a mapping of groups to options")
     return check({str(key): value for key, value in plain.items()})
+
+
+def _read_environment(composed: Any, plain: Any, group: str = "") -> None:
+    """Read values that come from the environment as the command line reads words: ``${oc.env:SEED}`` is a number.
+
+    An option that takes a text keeps the text.
+
+    Args:
+        composed: an OmegaConf mapping.
+        plain: the same, resolved; changed in place.
+        group: its name.
+    """
+    texts = text_options(group)
+    for key in composed:
+        node = composed._get_node(key)
+        if isinstance(node, DictConfig) and isinstance(plain[key], dict):
+            _read_environment(node, plain[key], str(key))
+        elif _ENVIRONMENT.fullmatch(str(node._value())) and isinstance(plain[key], str) and key not in texts:
+            plain[key] = _as_word(plain[key])
+
+
+def _as_word(text: str) -> Any:
+    """Return the value of a word ``key=text``, the text itself where Hydra cannot read it as one value."""
+    try:
+        read = OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        return text
+    return text if read.is_sweep_override() else read.value()
 
 
 def _without_hydra(composed: Any) -> Any:

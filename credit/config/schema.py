@@ -203,6 +203,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Words allowed in the fields that take one (or a list) of a fixed set."""
 
 
+def text_options(group: str) -> set[str]:
+    """Return the options of a group that take a text, which a number in it does not make a number."""
+    hints = get_type_hints(SECTIONS[group]) if group in SECTIONS else {}
+    return {name for name, hint in hints.items() if hint in (str, str | None)}
+
+
 def option_names(group: str) -> list[str]:
     """Return the option names of a group with a dataclass, in the order they are declared."""
     return [f.name for f in fields(SECTIONS[group])]

@@ -225,7 +225,7 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return None if value is None else _convert(key, value, get_args(hint)[0])
     if get_origin(hint) is list:
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise UserError(f"{key}={_show(value)}: must be a list, written {key}=[a,b]")
         return [_convert(key, item, get_args(hint)[0]) for item in value]
     _refuse_nothing(key, value if isinstance(value, str) else None)

@@ -51,7 +51,11 @@ def test_defaults():
         ("trainer.steps=5", ["++trainer.steps=5", "++trainer.epochs=null"]),
         ("experiment=null", []),
         ("hydra.launcher.jobs=2", ["hydra.launcher.jobs=2"]),
-        ("~optimizer.eps", ["~optimizer.eps"]),
+        ("hydra/launcher=7", ["hydra/launcher='7'"]),
+        ("noise=sort(0.4,0)", ["noise='0','0.4'"]),
+        ("noise=range(0,0.4,0.2)", ["noise='0.0','0.2'"]),
+        ("rule=glob(bp*)", ["rule=glob(bp*)"]),
+        ("seed=${oc.decode:${oc.env:SEED}}", ['++seed="${oc.decode:${oc.env:SEED}}"']),
         ("--cfg", ["--cfg"]),
     ],
 )
@@ -65,6 +69,31 @@ def test_a_number_for_noise_is_symmetric_noise():
     assert noise_of("noise=0")[1] == 0
     assert noise_of("noise=0.4", "noise.rate=0.1") == ("symmetric", 0.1)
     assert noise_of("noise=pair_flip", "noise.rate=0.3") == ("pair_flip", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("word", "option", "value"),
+    [
+        ("seed=${oc.env:NUMBER}", "seed", 7),
+        ("seed=${oc.decode:${oc.env:NUMBER}}", "seed", 7),
+        ("seed=${oc.env:NOT_SET_HERE,3}", "seed", 3),
+        ("optimizer.lr=${oc.env:RATE}", "optimizer.lr", 0.1),
+        ("rule.margin=${oc.env:RATE}", "rule.margin", 0.1),
+        ("optimizer.nesterov=${oc.env:YES}", "optimizer.nesterov", True),
+        ("data.augment=${oc.env:LISTED}", "data.augment", ["crop", "flip"]),
+        ("data.root=${oc.env:NUMBER}", "data.root", "7"),
+        ("data.root=${oc.env:ODD}", "data.root", "/a,b ~{c"),
+        ("noise.rate=${optimizer.lr}", "noise.rate", 0.02),
+    ],
+)
+def test_the_environment_is_read_as_the_command_line_is(monkeypatch, word, option, value):
+    named = {"NUMBER": "7", "RATE": "1e-1", "YES": "true", "LISTED": "[crop,flip]", "ODD": "/a,b ~{c"}
+    for name, text in named.items():
+        monkeypatch.setenv(name, text)
+    cfg = compose([word, "data=cifar10", "noise=0.1"]).as_dict()
+    for key in option.split("."):
+        cfg = cfg[key]
+    assert cfg == value and type(cfg) is type(value)
 
 
 def test_files_are_written_as_the_command_line_is(folder):
