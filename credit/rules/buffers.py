@@ -1,5 +1,6 @@
 """A rule's fixed tensors: settable, saved, and checked against what the rule reads."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,3 +57,8 @@ def places(model: nn.Module) -> list[tuple[str, dict[str, Any], str]]:
     """
     split = [(name, *name.rpartition(".")[::2]) for name, _ in model.named_buffers()]
     return [(name, model.get_submodule(owner)._buffers, key) for name, owner, key in split]
+
+
+def copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors by name, for a pass that must leave the originals as they are."""
+    return {name: value.clone() for name, value in buffers.items()}

@@ -19,6 +19,7 @@ from credit.engine.rewrite import pool_first
 from credit.engine.segments import Segments, freeze, never_falls
 from credit.errors import UserError
 from credit.rules import states
+from credit.rules.buffers import copies
 from credit.rules.components import chosen_options
 from credit.rules.divergence import InferenceDiverged
 from credit.rules.dual_options import DualOptions, constants, order, refuse_damping, refuse_nudge, refuse_numbers
@@ -252,7 +253,7 @@ class DualRule(Rule):
     def _infer(self, x: Tensor, y: Tensor, *, keep: bool, marks: bool = False) -> Dyads:
         """Go through the inference on copies of the model's buffers."""
         draws = Draws(self.seed, self.position, x.device)
-        buffers = {name: value.clone() for name, value in self._model_buffers().items()} | self.buffers
+        buffers = copies(self._model_buffers()) | self.buffers
         run = self._run(self._all_parameters(), buffers, draws)
         dyads = Dyads(self._inference(keep=keep), x, y)
         with torch.no_grad():

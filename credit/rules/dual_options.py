@@ -10,7 +10,7 @@ import torch
 from credit.engine.segments import Segments
 from credit.errors import UserError
 from credit.rules.dyads import Dyad
-from credit.rules.rule import SharedOptions
+from credit.rules.shared import SharedOptions
 from credit.streams import generator
 
 PROJECTIONS = ("relu", "relu6", "hardtanh", "identity")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from credit.engine.segments import Segments
 from credit.errors import UserError
-from credit.rules.rule import SharedOptions
+from credit.rules.shared import SharedOptions
 
 
 @dataclass(frozen=True)

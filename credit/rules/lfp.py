@@ -25,7 +25,8 @@ from credit.rules.crossing import Layer
 from credit.rules.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
 from credit.rules.registry import fields, lookup, make, register
 from credit.rules.relevance import Relevance
-from credit.rules.rule import Computed, Rule, SharedOptions
+from credit.rules.rule import Computed, Rule
+from credit.rules.shared import SharedOptions
 
 assert feedbacks and normalizers and relevance  # importing them registers their names
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")

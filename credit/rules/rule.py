@@ -5,8 +5,7 @@ compilation, state) is shared. Most rules are one sweep: see ``credit.rules.swee
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,35 +18,14 @@ from credit.engine.plan import Plan
 from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import batch_checks, registry
-from credit.rules.buffers import Buffers, places
+from credit.rules.buffers import Buffers, copies, places
 from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
+from credit.rules.shared import SharedOptions
 from credit.rules.updates import Transform, limiting
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class SharedOptions:
-    """Options every rule takes.
-
-    Attributes:
-        clip: limit each update to this share of its parameter's Frobenius norm; None: off.
-        clip_output: clip the output layer's updates too; without it as in LISP's Theorem 4 (A1).
-        reproject: radius of the Frobenius ball updates are projected into; None: off.
-        clip_unit: limit the updates of each unit (a weight's row, its bias), each by itself, to this share of the pooled norm
-            of the unit's parameters; None: off; ``auto``: what the rule finds right for the model (``usual_clip_unit``).
-        clip_norm: limit the Euclidean norm of all updates together, after the other three; None: off.
-        local_autograd: let ops without a row (attention) be differentiated by autograd, one op at a time.
-    """
-
-    clip: float | None = None
-    clip_output: bool = True
-    reproject: float | None = None
-    clip_unit: float | Literal["auto"] | None = None
-    clip_norm: float | None = None
-    local_autograd: bool = False
 
 
 class Rule:
@@ -288,8 +266,7 @@ class Rule:
             buffers: the model's buffers to read and move; None: copies, so that nothing changes.
         """
         self.follow_model()
-        copies = {name: value.clone() for name, value in self._model_buffers().items()} if buffers is None else buffers
-        return self._updates(x, y, copies)
+        return self._updates(x, y, copies(self._model_buffers()) if buffers is None else buffers)
 
     def _updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
         self._check_batch(x, y)
@@ -324,18 +301,11 @@ class Rule:
         """
         if not self._agreed:
             weight = next(iter(self._params.values()))
-            agreement.check(
-                self.plan, self._params, self._model_buffers(), x.to(weight.dtype), frozen_norms=self.freezes_norms
-            )
+            agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype), self.freezes_norms)
             self._agreed = True
 
     def _functional(
-        self,
-        params: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        x: Tensor,
-        y: Tensor,
-        tensors: dict[str, Tensor],
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, tensors: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:
         done = self.compute(params, buffers, x, y, Drawn(tensors))
         return done.logits, done.loss, done.updates, done.sizes, done.signals
@@ -349,7 +319,7 @@ class Rule:
         if not self._ready:
             self.prepare(x)
         params = {name: p.detach() for name, p in self._all_parameters().items()}
-        buffers = {name: value.clone() for name, value in (self._model_buffers() | self.buffers).items()}
+        buffers = copies(self._model_buffers() | self.buffers)
         draws = Draws(self.seed, self.position, x.device).drawn(self._requested(params, buffers, x, y))
         return self._functional, (params, buffers, x, y, draws.tensors)
 
@@ -361,7 +331,7 @@ class Rule:
         if key not in self._requests:
             draws = Noted(self.seed, self.position, x.device)
             with torch.no_grad():
-                self.compute(params, {name: value.clone() for name, value in buffers.items()}, x, y, draws)
+                self.compute(params, copies(buffers), x, y, draws)
             self._requests[key] = draws.requests
         return self._requests[key]
 
@@ -395,7 +365,7 @@ class Rule:
 
     def first_nonfinite(self, x: Tensor) -> str | None:
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
-        buffers = {name: value.clone() for name, value in self._model_buffers().items()} | self.buffers
+        buffers = copies(self._model_buffers()) | self.buffers
         with torch.no_grad():
             run = self.plan.run(
                 self._params | dict(self.learnt), buffers, Draws(self.seed, self.position, x.device), self.dtype

@@ -16,9 +16,11 @@ from credit.engine.plan import Plan, Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
 from credit.rules import adversarial, feedback_weights, gates, normalizers, reach, signals, transports, untied
+from credit.rules.buffers import copies
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
-from credit.rules.rule import Computed, Rule, SharedOptions
+from credit.rules.rule import Computed, Rule
+from credit.rules.shared import SharedOptions
 
 _COMPONENTS = ("signal", "gate", "transport", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
@@ -229,7 +231,7 @@ class SweepRule(Rule, Sweeper):
         return signal
 
     def _separate(self, x: Tensor) -> Separation:
-        run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
+        run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
         found = separation(self.plan, run, x)
         if found.coupling is not None and self.choices.sparse is True:
             raise UserError(
@@ -244,14 +246,11 @@ class SweepRule(Rule, Sweeper):
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
         crossed = [op for op in self._crossed() if self.transport.direct or op.operands]
         if self.transport.replaces and crossed:
-            run = self._run(self._params, self._model_buffers_copy(), Draws(self.seed, self.position, x.device))
+            run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
             with torch.no_grad():
                 logits = self.plan.forward(run, x)
             self._make_feedback(crossed, run, logits.shape[1])
         super().prepare(x)
-
-    def _model_buffers_copy(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._model_buffers().items()}
 
     def _crossed(self) -> list[Weighted]:
         return [op for op in self.plan.back if isinstance(op, Weighted) and op.wants[0]]

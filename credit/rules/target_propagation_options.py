@@ -11,7 +11,7 @@ from credit.engine.blocks import hidden
 from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
 from credit.errors import UserError
-from credit.rules.rule import SharedOptions
+from credit.rules.shared import SharedOptions
 from credit.rules.synapses import Kind
 
 

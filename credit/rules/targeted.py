@@ -15,6 +15,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
 from credit.errors import UserError
 from credit.rules import states, synapses
+from credit.rules.buffers import copies
 from credit.rules.registry import lookup
 from credit.rules.rule import Rule
 
@@ -116,7 +117,7 @@ class TargetedRule(Rule, Sweeper):
                 f"rule '{self.name}' was given an example of {x.dtype}, but the model's parameters are "
                 f"{weight.dtype}; convert one of them"
             )
-        buffers = {name: value.clone() for name, value in self._model_buffers().items()}
+        buffers = copies(self._model_buffers())
         with torch.no_grad():
             run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))
             logits = self.plan.forward(run, x)

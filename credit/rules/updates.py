@@ -7,7 +7,6 @@ called once for all replicas of a mapped step; any other once for each.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
 from credit.engine.reach import computed
 from credit.errors import UserError
+from credit.rules.shared import SharedOptions
 
 Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
@@ -197,11 +197,11 @@ def _pooled(rows: list[Tensor]) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
-def limiting(options: Any, plan: Plan, unit_share: float | None) -> list[Transform]:
+def limiting(options: SharedOptions, plan: Plan, unit_share: float | None) -> list[Transform]:
     """Return the limits on updates that the options of every rule ask for, in the order in which they apply.
 
     Args:
-        options: ``clip``, ``clip_output``, ``reproject`` and ``clip_norm`` (see `credit.rules.rule.SharedOptions`).
+        options: the rule's.
         plan: the rule's.
         unit_share: what ``clip_unit`` is on this model; None: off.
     """

@@ -31,7 +31,7 @@ class _NoDropout(TorchFunctionMode):
 
 
 def check(
-    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, *, frozen_norms: bool
+    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
 ) -> None:
     """Refuse a plan whose outputs are not its module's, dropout off on both sides; the module is left as it is.
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.ao.quantization import DeQuantStub, FakeQuantize, QuantStub
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 import credit
 from tests.engine.guards.compare import Net, X, equals_autograd, net, refusal
@@ -117,6 +119,10 @@ EQUAL: dict[str, Callable[[], nn.Module]] = {
     "a convolution of one's own": lambda: nn.Sequential(
         nn.Unflatten(1, (1, 2, 3)), DoubledConv(1, 4, (2, 3)), nn.Flatten()
     ).double(),
+    "adapter in a layer's subclass": lambda: nn.Sequential(LoraLinear(6, 6), nn.ReLU(), LoraLinear(6, 4)).double(),
+    "F.linear": lambda: net(lambda m, x: F.linear(torch.relu(F.linear(x, m.a.weight, m.a.bias)), m.c.weight, m.c.bias)),
+    "weights scaled in forward": lambda: net(lambda m, x: m.c(torch.relu(F.linear(x, m.a.weight * 0.5, m.a.bias)))),
+    "timm's stochastic depth, off": lambda: layers(DropPath(0.0), nn.ReLU()),
     "quantization stubs": lambda: nn.Sequential(QuantStub(), layers(), DeQuantStub()),
     "average kept in a submodule": lambda: net(lambda m, x: m.c(torch.relu(m.a(x))), _average),
     "a buffer read": lambda: net(
@@ -276,6 +282,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "fake quantization": (lambda: net(lambda m, x: m.c(m.quantize(m.a(x))), _fake_quantized), ("FakeQuantize",)),
     "Python's random": (_drawn(lambda m: random.random()), ("Python's random module", "fix them for ever")),
     "NumPy's random": (_drawn(lambda m: float(np.random.rand())), ("numpy.random",)),
+    "torchvision's stochastic depth": (lambda: layers(StochasticDepth(0.5, "row")), ("stochastic_depth", "random numbers")),
     "a generator": (_drawn(lambda m: float(m.generator.random())), ("generator of its own",)),
     "torch's random": (_drawn(lambda m: float(torch.rand(()))), ("the global generator",)),
     "forward replaced on the model": (lambda: _replaced(layers()), ("Sequential.forward was replaced", "subclass")),
