@@ -33,7 +33,7 @@ class State:
 
     Attributes:
         index: its number: hidden states and the output from 1, in order of execution; the input's is 0.
-        op: its activation; None: the input or the output, which have none.
+        op: its activation; None: the input, or an output without one.
         pre: slot of what it is a function of; -1 for the input.
         out: slot of its value; -1 for the output, whose value nothing reads.
         parents, children: numbers of the states that linear maps lead here from, and to.
@@ -68,6 +68,8 @@ class Segments:
         model: to name it in errors.
         rule: name of the rule that asks, for errors.
         with_input: whether the input is a state too (number 0).
+        own_output: whether an activation that is the network's last op belongs to the output's state, s_L = f(a_L). Else that
+            activation has a hidden state, from which an identity map leads to an output of its own.
 
     Attributes:
         states: in order; the last is the output.
@@ -80,7 +82,9 @@ class Segments:
         UserError: an op between states is not linear, or an activation is not monotone.
     """
 
-    def __init__(self, plan: Plan, model: nn.Module, rule: str, *, with_input: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, model: nn.Module, rule: str, *, with_input: bool = False, own_output: bool = False
+    ) -> None:
         self.plan = plan
         self._model, self._rule = type(model).__name__, rule
         back = {op.index for op in plan.back}
@@ -94,8 +98,11 @@ class Segments:
                         self.readers.setdefault(slot, []).append((op, at))
         self.states = [State(0, None, -1, plan.entry)] if with_input else []
         hidden = [op for op in plan.ops if op.index in back and isinstance(op, Activate)]
+        ends = hidden.pop() if own_output and hidden and hidden[-1].out == plan.exit else None
+        if own_output:
+            self._refuse_moved_output()
         self.states += [State(at, op, op.inputs[0], op.out) for at, op in enumerate(hidden, start=1)]
-        self.states.append(State(len(hidden) + 1, None, plan.exit, -1))
+        self.states.append(State(len(hidden) + 1, ends, plan.exit if ends is None else ends.inputs[0], -1))
         self.by_number = {state.index: state for state in self.states}
         self.at_slot = {state.out: state for state in self.states if state.out >= 0}
         self.of_op = {state.op.index: state for state in self.states if state.op is not None}
@@ -137,6 +144,19 @@ class Segments:
         return self.reached.get(slot, frozenset())
 
     # ------------------------------------------------------------ what cannot be
+
+    def _refuse_moved_output(self) -> None:
+        """Refuse an output that is an activation's values in another order or shape, which would be the activation's copy."""
+        slot, moves = self.plan.exit, list[Op]()
+        while isinstance(op := self.maker.get(slot), View | Permute | Select | Split):
+            moves.append(op)
+            slot = op.inputs[0]
+        if moves and isinstance(op, Activate):
+            raise UserError(
+                f"rule '{self._rule}' nudges the state of the last activation, but between {op.describe()} in {self._model} and "
+                f"its output stands {moves[-1].describe()}, so that the output would be a copy of that state and feed it: move it "
+                "before the activation"
+            )
 
     def _refuse(self, op: Op) -> None:
         where = f"{op.describe()} in {self._model}"

@@ -57,6 +57,12 @@ _NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
 VERSIONS: tuple[Version, ...] = (
     Version(
+        "rule.equilibrium.output",
+        2,
+        "an activation that is the network's last op belongs to the output's state, s_L = f(a_L - beta dl/ds_L)",
+        {"rule.kind": one_of("equilibrium"), "arch.kind": not_one_of(*_OF_MODULES, "timm")},
+    ),
+    Version(
         "engine.functional_weights",
         2,
         "F.linear, F.conv1d to 3d and convolutions that standardise their weight are layers of weights to every rule",

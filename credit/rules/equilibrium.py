@@ -1,9 +1,10 @@
 """Equilibrium propagation and contrastive Hebbian learning: a network that settles twice, and learns from the difference.
 
 Legend: s_k states, a_k what the maps below give a state, f its activation, gamma the gain of feedback, beta the nudge's strength.
-All states settle together, ``s_k <- f(a_k + gamma W_k^T s_(k+1))``, freely and then with the output drawn to its target; weights
-get the difference of the products ``s_k s_(k-1)^T``. Sources: Scellier and Bengio 2017 (two phases), Laborieux et al. 2021 (three),
-Xie and Seung 2003 (the output clamped). The states move in discrete time, on the same maps as dual propagation's.
+All states settle together, ``s_k <- f(a_k + gamma W_k^T s_(k+1))``, freely and then with the output drawn to its target: the
+output's state is ``s_L <- f(a_L)``, then ``s_L <- f(a_L - beta dl/ds_L)``, f the identity where the network ends in a linear layer.
+Weights get the difference of the products ``s_k s_(k-1)^T``. Sources: Scellier and Bengio 2017 (two phases), Laborieux et al. 2021
+(three), Xie and Seung 2003 (the output clamped). The states move in discrete time, on the same maps as dual propagation's.
 """
 
 import math
@@ -71,7 +72,7 @@ class EquilibriumRule(Rule):
             freeze(self.plan)
         if self.choices.pool_first:
             pool_first(self.plan, never_falls)
-        self.segments = Segments(self.plan, self.model, self.name)
+        self.segments = Segments(self.plan, self.model, self.name, own_output=True)
         refuse_branches(self.choices, self.segments, type(self.model).__name__)
         self.transport: Transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)

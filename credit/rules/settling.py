@@ -49,23 +49,23 @@ class Settling:
         a = states.before(work, state)
         begun = torch.zeros_like(a)
         if self._chosen.begin == "forward":
-            begun = a if state.out < 0 else self._held(states.activation(state, a))
+            begun = self._held(state, states.activation(state, a))
         self._set(work, state, begun)
 
     def update(self, work: Work, state: State, live: bool) -> None:
         a = states.before(work, state)
-        if state.out >= 0:
-            arriving = work.arriving[state.out]
-            assert arriving is not None
-            a = self._held(
-                states.activation(state, torch.add(a, arriving.to(a.dtype), alpha=self._chosen.gamma), mine=True)
-            )
-        self._set(work, state, a)
+        if state.out < 0:
+            self._set(work, state, states.activation(state, a))
+            return
+        arriving = work.arriving[state.out]
+        assert arriving is not None
+        moved = torch.add(a, arriving.to(a.dtype), alpha=self._chosen.gamma)
+        self._set(work, state, self._held(state, states.activation(state, moved, mine=True)))
 
-    def _held(self, value: Tensor) -> Tensor:
-        """Keep a hidden state within its bounds."""
+    def _held(self, state: State, value: Tensor) -> Tensor:
+        """Keep a hidden state within its bounds; the output has none."""
         most = self._chosen.ceiling
-        return value if most is None else value.clamp(-most, most)
+        return value if most is None or state.out < 0 else value.clamp(-most, most)
 
     def towards(self, work: Work, state: State, live: bool) -> None:
         """Renew the output, nudged towards its target."""
@@ -82,7 +82,8 @@ class Settling:
             self._set(work, state, target)
             return
         gradient = self._signal(now, self._y)[0]
-        self._set(work, state, torch.add(a, gradient, alpha=strength * self._batch))
+        moved = torch.add(a, gradient, alpha=strength * self._batch)
+        self._set(work, state, states.activation(state, moved, mine=True))
 
     def settled(self, work: Work, state: State, live: bool) -> None:
         """Keep the free states."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.errors import UserError
 from tests.rules import dual_nets, nets, twins_equilibrium
 from tests.rules.test_dual_objectives import apart, equilibrium_loss
 from tests.rules.test_dual_twins import made
 from tests.rules.test_lfp_twins import close
-from tests.rules.twins_states import Network
+from tests.rules.twins_states import Network, Node
 
 STEPS = {"free_steps": 7, "nudged_steps": 4}
 NETS = ("mlp", "act-max", "max-act", "both", "later", "average", "linear", "quarters", "means")
@@ -55,6 +56,91 @@ def test_contrastive_hebbian_learning(net: str, activation: str) -> None:
             twin, x.numpy(), y.tolist(), gamma=gamma, start=begin, free_steps=7, clamped_steps=4
         )
         check(case, expected, "chl", begin=begin, gamma=gamma, **STEPS)
+
+
+def ending(net: str, activation: str, last: str) -> tuple[nn.Module, Network, Tensor, Tensor]:
+    """A network with an activation as its last op, and its twin."""
+    model, twin, x, y = made(net, activation, spread=0.5)
+    return (
+        nn.Sequential(model, nets.ACTIVATIONS[last]()), [*twin[:-1], Node(twin[-1].branches, last)], x, y
+    )  # fmt: skip
+
+
+def named(updates: dict[str, Any]) -> dict[str, Any]:
+    return {f"0.{name}": update for name, update in updates.items()}
+
+
+@pytest.mark.parametrize("phases", [2, 3])
+@pytest.mark.parametrize(
+    ("net", "activation", "loss"), [("mlp", "tanh", "mse"), ("mlp", "relu", "ce"), ("both", "relu", "mse")]
+)
+@pytest.mark.parametrize("last", ["sigmoid", "tanh", "relu"])
+def test_equilibrium_propagation_with_an_activation_last(
+    net: str, activation: str, loss: str, last: str, phases: int
+) -> None:
+    """s_L = f(a_L - beta dl/ds_L): the last activation belongs to the output's own state, and no copy of it."""
+    case = ending(net, activation, last)
+    _, twin, x, y = case
+    for begin in ("zeros", "forward"):
+        options: dict[str, Any] = {"loss": loss, "beta": 0.3, "phases": phases, **STEPS}
+        updates, kept = twins_equilibrium.eqprop(twin, x.numpy(), y.tolist(), start=begin, **options)
+        check(case, (named(updates), kept), "eqprop", begin=begin, **options)
+
+
+@pytest.mark.parametrize("last", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("net", ["mlp", "both"])
+def test_contrastive_hebbian_learning_with_an_activation_last(net: str, last: str) -> None:
+    case = ending(net, "tanh", last)
+    _, twin, x, y = case
+    for begin, gamma in (("zeros", 0.3), ("forward", 0.1)):
+        updates, kept = twins_equilibrium.chl(
+            twin, x.numpy(), y.tolist(), gamma=gamma, start=begin, free_steps=7, clamped_steps=4
+        )
+        check(case, (named(updates), kept), "chl", begin=begin, gamma=gamma, **STEPS)
+
+
+def test_a_single_layer_with_an_activation_is_predicted_by_its_forward_pass() -> None:
+    """Without hidden states nothing feeds the output: the free phase is the forward pass, and the nudge one closed form."""
+    model = nn.Sequential(nn.Linear(7, 5), nn.Sigmoid()).double()
+    x, y = nets.batch(model, (7,), 3)
+    done = credit.rule("eqprop", model, precision="float64", free_steps=1, nudged_steps=1, beta=0.3).updates(x, y)
+    with torch.no_grad():
+        free = model(x)
+        nudged = torch.sigmoid(model[0](x) - 0.3 * (free - nn.functional.one_hot(y, 5)))
+        torch.testing.assert_close(done.logits, free)
+        torch.testing.assert_close(done.updates["0.weight"], -(nudged - free).t() @ x / (0.3 * len(x)))
+
+
+@pytest.mark.parametrize("rule", ["eqprop", "chl"])
+def test_an_output_that_is_a_reshaped_activation_is_refused(rule: str) -> None:
+    model = nn.Sequential(nn.Linear(7, 5), nn.Sigmoid(), nn.Unflatten(1, (5, 1)), nn.Flatten())
+    with pytest.raises(
+        UserError, match="stands view '2', so that the output would be a copy of that state.* move it before the"
+    ):
+        credit.rule(rule, model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"alpha": 0.0},
+        {"variant": "adjoint", "alpha": 1.0},
+        {"schedule": "fw", "passes": 5},
+        {"variant": "lpom", "alpha": 1.0, "passes": 15},
+    ],
+)
+@pytest.mark.parametrize("last", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+def test_dual_propagation_with_an_activation_last_is_backprop_for_weak_nudges(
+    loss: str, last: str, options: dict[str, Any]
+) -> None:
+    """There the copy does no harm: feedback is a difference of states, which is 0 without a nudge."""
+    model, _, x, y = ending("mlp", "tanh", last)
+    same: dict[str, Any] = {"signal": "half_sse"} if loss == "mse" else {}
+    reference = credit.rule("bp", model, precision="float64", **same)
+    expected = {name: update.numpy() for name, update in reference.updates(x, y).updates.items()}
+    assert angle(model, "dp", expected, x, y, loss=loss, beta=1e-5, **options) < 0.01
 
 
 def angle(model: nn.Module, name: str, expected: dict[str, Any], x: Tensor, y: Tensor, **options: Any) -> float:

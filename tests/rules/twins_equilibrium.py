@@ -16,7 +16,7 @@ Output = Callable[[Array, Array], Array]
 
 
 def settle(net: Network, states: Sequence[Array], steps: int, gain: float, output: Output) -> list[Array]:
-    """s_k <- f_k(W_{k-1} s_{k-1} + b + gain W_k^T s_{k+1}) for all k at once; s_L <- output(a_L, s_L)."""
+    """s_k <- f_k(W_{k-1} s_{k-1} + b + gain W_k^T s_{k+1}) for all k at once; s_L <- output(a_L, s_L), f_L included."""
     last = len(net)
     for _ in range(steps):
         moved = [states[0]]
@@ -56,15 +56,18 @@ def eqprop(
 ) -> tuple[dict[str, Array], list[list[list[Array]]]]:  # fmt: skip
     """Updates by name (descent, mean of samples) and, for each sample, the states of every phase.
 
+    The output state is s_L = f_L(a_L) in the free phase and f_L(a_L - beta dl/ds_L) in the nudged ones; f_L is the identity where
+    the network ends in a linear layer (Scellier and Bengio 2017: s_L = f(a_L - beta (s_L - y))).
+
     Two phases: -(s^beta s^beta - s^0 s^0) / beta; three: -(s^beta s^beta - s^-beta s^-beta) / (2 beta). Nudged phases start
     from the free one's end.
     """
-    found, kept = Found(), []
+    found, kept, f = Found(), [], net[-1].f
     for x_b, y_b in zip(x.reshape(len(x), -1), y, strict=True):
-        free = settle(net, start_of(net, x_b, start), free_steps, 1.0, lambda a, s: a)
+        free = settle(net, start_of(net, x_b, start), free_steps, 1.0, lambda a, s: f(a))
         ends = [free]
         for sign in (1.0, -1.0)[: phases - 1]:
-            nudged = lambda a, s, sign=sign, y_b=y_b: a - sign * beta * residual_of(loss, s, int(y_b))  # noqa: E731 - an output
+            nudged = lambda a, s, sign=sign, y_b=y_b: f(a - sign * beta * residual_of(loss, s, int(y_b)))  # noqa: E731 - an output
             ends.append(settle(net, free, nudged_steps, 1.0, nudged))
         other, apart = (free, beta) if phases == 2 else (ends[2], 2 * beta)
         for states, sign in ((ends[1], -1.0), (other, 1.0)):
@@ -84,7 +87,7 @@ def chl(
     """
     found, kept, last = Found(), [], len(net)
     for x_b, y_b in zip(x.reshape(len(x), -1), y, strict=True):
-        free = settle(net, start_of(net, x_b, start), free_steps, gamma, lambda a, s: a)
+        free = settle(net, start_of(net, x_b, start), free_steps, gamma, lambda a, s: net[last - 1].f(a))
         target = np.zeros_like(free[last])
         target[int(y_b)] = 1.0
         begin = [*free[:last], target]
