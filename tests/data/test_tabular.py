@@ -315,6 +315,21 @@ def test_another_table_from_openml_is_refused_and_not_written(small, monkeypatch
     assert "its classes are {'DOWN': 10, 'UP': 10}" in refusal(load_small, root)
 
 
+@pytest.mark.parametrize(
+    "change", [{"y": np.arange(20) % 2 + 1}, {"y": np.zeros(20, int)}, {"x": np.full((20, 2), np.nan)}]
+)
+def test_a_table_without_a_digest_is_held_against_its_classes(small, monkeypatch, change):
+    root, values = small
+    monkeypatch.setitem(TABLES, "small", replace(TABLES["small"], digest=None))
+    path = root / "tabular" / "small-openml.npz"
+    np.savez(path, x=values.x.numpy(), y=values.y.numpy())
+    assert read_table("small", root).x.shape == (20, 2)
+    np.savez(path, **{"x": values.x.numpy(), "y": values.y.numpy(), **change})
+    assert "its labels are not those of {'DOWN': 10, 'UP': 10}, or a value is not finite" in refusal(
+        read_table, "small", root
+    )
+
+
 def test_another_version_on_openml_is_refused(small):
     root, _ = small
     openml_answers(root / "tabular", 151, ["1.5,1,1,UP\n"], version="2")
