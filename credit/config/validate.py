@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from credit.config.measures import check_measures
 from credit.config.plugins import user_diagnostics
+from credit.config.rates import check_rates
 from credit.config.schema import (
     CHOICES,
     GROUPS,
@@ -50,7 +51,7 @@ LIMITS = {
     "data.held_out": "[1, inf)",
     "noise.rate": "[0, 1)",
     "noise.seed": "[0, 9007199254740992]",
-    "optimizer.lr": "[0, inf)",
+    "optimizer.lr": "(0, inf)",
     "optimizer.momentum": "[0, 1)",
     "optimizer.weight_decay": "[0, inf)",
     "optimizer.betas": "[0, 1)",
@@ -76,6 +77,9 @@ LIMITS = {
     "trainer.threads": "[1, inf)",
 }
 """Interval of every number; a list's interval holds for each of its entries."""
+
+SMALLEST = 1.1754943508222875e-38
+"""The smallest normal number of float32, in which networks compute: what is smaller is 0 there, or nearly."""
 
 READ_BY: dict[str, tuple[str, ...]] = {
     "data.augment": IMAGE_KINDS,
@@ -111,9 +115,6 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
 
-EPOCHS_OF_STEP = (10, 15)
-"""The milestones of conf/schedule/step.yaml, which are epochs; in steps they were hardly asked for."""
-
 _TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 
 
@@ -138,7 +139,7 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     check_measures(cfg.trainer)
     _check_stop(cfg)
     _check_noise(cfg)
-    _check_optimizer_and_schedule(cfg)
+    check_rates(cfg)
     for group in ("data", "optimizer", "schedule"):
         refuse_unread(group, getattr(cfg, group))
     return cfg
@@ -198,9 +199,11 @@ def _open_section(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_nothing(key: str, value: Any) -> None:
-    """Refuse numbers that are not finite and empty words, in lists and mappings too."""
+    """Refuse numbers that are not finite or vanish, and empty words, in lists and mappings too."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value}: must be a finite number")
+    if isinstance(value, float):
+        _refuse_vanishing(key, value)
     if isinstance(value, str) and not value.strip():
         raise UserError(
             f"{key}= is empty (from a variable that is not set?): write a value, or leave the option out for its default"
@@ -208,6 +211,14 @@ def _refuse_nothing(key: str, value: Any) -> None:
     children: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     for child in children:
         _refuse_nothing(key, child)
+
+
+def _refuse_vanishing(key: str, value: float) -> None:
+    if 0 < abs(value) < SMALLEST:
+        raise UserError(
+            f"{key}={value:g} is 0, or nearly, in the numbers that networks compute with (float32, from {SMALLEST:.2g}): write a "
+            "larger number, or 0 where 0 is meant"
+        )
 
 
 def _section(group: str, body: Mapping[str, Any]) -> Any:
@@ -256,6 +267,7 @@ def _interval_words(key: str) -> str:
 def _in_limits(key: str, value: Any) -> Any:
     if not math.isfinite(value):
         raise UserError(f"{key}={value}: must be a finite number{_interval_words(key)}")
+    _refuse_vanishing(key, value)
     if key not in LIMITS:
         return value
     interval = LIMITS[key]
@@ -272,6 +284,8 @@ def _advice(key: str, value: float) -> str:
         return (
             f": the rate is a fraction of the labels; 40 % is written noise=0.4{'' if value == 1 else ', not noise=40'}"
         )
+    if key == "optimizer.lr" and value == 0:
+        return ": a learning rate of 0 changes no weight"
     return ""
 
 
@@ -331,54 +345,6 @@ def _check_noise(cfg: RunConfig) -> None:
         rate = cfg.noise.rate
         raise UserError(
             f"noise=none with noise.rate={rate:g}: write noise={rate:g}, or a kind: noise=pair_flip noise.rate={rate:g}"
-        )
-
-
-def _check_optimizer_and_schedule(cfg: RunConfig) -> None:
-    if len(cfg.optimizer.betas) != 2:
-        raise UserError(
-            f"optimizer.betas={cfg.optimizer.betas}: must be two numbers, written optimizer.betas=[0.9,0.999]"
-        )
-    if cfg.optimizer.nesterov and cfg.optimizer.momentum == 0:
-        raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
-    milestones = cfg.schedule.milestones
-    if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
-        raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")
-    in_steps = cfg.schedule.unit == "steps"
-    if cfg.schedule.kind == "step" and not milestones:
-        example = "[400,800]" if in_steps else "[10,15]"
-        raise UserError(
-            f"schedule=step needs the {cfg.schedule.unit} at which it drops: write schedule.milestones={example}"
-        )
-    if in_steps and tuple(milestones) == EPOCHS_OF_STEP:
-        raise UserError(
-            "schedule.unit=steps with schedule.milestones=[10,15], which are schedule=step's default epochs: the rate would "
-            "drop at the run's 10th and 15th step. Write the steps at which it drops, such as schedule.milestones=[400,800]; "
-            "[9.5,14.5] if 10 and 15 are meant"
-        )
-    if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:
-        raise UserError(
-            f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is longer than the run, "
-            f"trainer.epochs={cfg.trainer.epochs:g}"
-        )
-    _check_decay(cfg)
-
-
-def _check_decay(cfg: RunConfig) -> None:
-    """Refuse a cosine that would end before it begins or behind the run, and a warm-up that goes down."""
-    schedule, decay, epochs = cfg.schedule, cfg.schedule.decay_epochs, cfg.trainer.epochs
-    if decay is not None and decay <= schedule.warmup_epochs:
-        raise UserError(
-            f"schedule.decay_epochs={decay:g} is counted from the run's start, and the warm-up takes {schedule.warmup_epochs:g} "
-            f"epochs: the cosine would end before it begins. Write more than schedule.warmup_epochs"
-        )
-    if decay is not None and epochs is not None and decay > epochs:
-        raise UserError(
-            f"schedule.decay_epochs={decay:g} is longer than the run, trainer.epochs={epochs:g}; leave it out to end with the run"
-        )
-    if schedule.initial_lr > cfg.optimizer.lr:
-        raise UserError(
-            f"schedule.initial_lr={schedule.initial_lr:g} is above optimizer.lr={cfg.optimizer.lr:g}, to which the warm-up rises"
         )
 
 

@@ -55,11 +55,19 @@ def add_noise(labels: Tensor, noise: NoiseConfig, classes: int, seed: int) -> Te
     """Return a noisy copy of int64 (N,) labels; exactly round(rate * N) samples are chosen.
 
     Drawn on the CPU, so the same samples are wrong on every device. `seed` is the run's; `noise.seed` replaces it.
+
+    Raises:
+        UserError: a rate above 0 that chooses none.
     """
     noisy = labels.clone()
     count = round(noise.rate * len(labels))
-    if noise.kind == "none" or count == 0:
+    if noise.kind == "none" or noise.rate == 0:
         return noisy
+    if count == 0:
+        raise UserError(
+            f"noise.rate={noise.rate:g} of {len(labels)} training labels is {noise.rate * len(labels):.2g}, which rounds to none, "
+            f"so no label would be wrong: write a rate above {0.5 / len(labels):.2g}, or noise=none"
+        )
     source = generator(seed if noise.seed is None else noise.seed, "noise")
     chosen = torch.randperm(len(labels), generator=source)[:count]
     clean = labels[chosen]

@@ -5,6 +5,11 @@ from typing import Any
 from credit.config.schema import RunConfig
 from credit.records.folder import check_same_config, is_complete, read_result, run_folder
 
+UNCHANGED = (
+    "no weight changed: training did nothing, as where the learning rate is too small for float32 to add its steps"
+)
+"""The note of a run whose parameters are at its end, bit for bit, those that it began with."""
+
 
 def finished(cfg: RunConfig, *, console: bool = True) -> dict[str, Any] | None:
     """Return the result of a run that is over, and say so on the terminal; None for one that is still to be trained.
@@ -29,10 +34,11 @@ def headline(result: dict[str, Any]) -> str:
         last = result["last"]
         return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
     best, last = result["best"], result["last"]
+    unchanged = "; no weight changed" * (UNCHANGED in result.get("notes", ()))
     if result["selected_by"] == "last":
-        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g})"
+        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g}){unchanged}"
     chosen = f"{_percent(best)} (best by validation, epoch {best['epoch']:g})"
-    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last)"
+    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last){unchanged}"
     if stopped := result.get("stopped"):
         told += (
             f"; given up at epoch {stopped['epoch']:g}: validation accuracy {stopped['val_top1']:.2%}, at best it was "

@@ -6,8 +6,9 @@ from typing import Any
 from credit.records.folder import RESULT, write_json
 from credit.records.identity import group_name, run_name
 from credit.records.metrics import finite_or_null
+from credit.records.outcome import UNCHANGED
 from credit.records.provenance import provenance
-from credit.training.state import Training, weights_digest
+from credit.training.state import Training, parameters_digest, weights_digest
 
 
 def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         "seconds": run.seconds,
         "seconds_per_epoch": run.seconds / run.step * run.steps_per_epoch if run.step else None,
         "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
-        "notes": run.notes,
+        "notes": [*run.notes, *([UNCHANGED] if run.step and parameters_digest(run.model) == run.untrained else [])],
         "rule_parameters": sum(p.numel() for p in run.rule.parameters()),
         "weights_sha256": weights_digest(run.model),
         "data_digest": run.data.digest,

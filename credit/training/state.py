@@ -42,6 +42,7 @@ class Training:
     average: AveragedModel | None
     running: Running
     threads: Threads
+    untrained: str
     warm: Rule | None = None
     step: int = 0
     best: dict[str, Any] | None = None
@@ -167,14 +168,24 @@ def begin(prepared: Prepared, data: Data) -> Training:
         average=averaged(model, cfg.trainer.ema),
         running=Running(prepared.device),
         threads=prepared.threads,
+        untrained=parameters_digest(model),
         warm=prepared.warm,
     )
 
 
 def weights_digest(model: nn.Module) -> str:
     """Return the SHA-256 (hex) of every parameter and buffer: equal digests are bit-identical networks."""
+    return _digest(model.state_dict())
+
+
+def parameters_digest(model: nn.Module) -> str:
+    """Return the SHA-256 (hex) of the parameters alone, without buffers, which change where nothing learns too."""
+    return _digest(dict(model.named_parameters()))
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -37,6 +37,17 @@ def test_one_run(runs, capsys):
     assert "already complete" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("word", ["optimizer.lr=1e-30", "rule.clip=1e-30", "replicas=2"])
+def test_a_run_that_changes_no_weight_says_so(runs, capsys, word):
+    line = [*TINY, "rule=bp", "optimizer.momentum=0", "optimizer.lr=1e-30" if word == "replicas=2" else "seed=0", word]
+    for _ in range(2):  # trained, then found complete
+        assert train(line) == 0
+        assert word == "replicas=2" or "; no weight changed" in capsys.readouterr().out
+    for folder in runs.iterdir():
+        assert any("no weight changed" in note for note in json.loads((folder / "result.json").read_text())["notes"])
+    assert train([*TINY, "rule=bp"]) == 0 and "no weight changed" not in capsys.readouterr().out
+
+
 def test_a_sweep_runs_skips_and_averages(runs, capsys):
     line = ["-m", *TINY, "rule=bp,fa", "noise=0,0.4", "seed=0,1"]
     assert train(line) == 0

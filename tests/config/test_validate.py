@@ -42,7 +42,7 @@ def test_whole_floats_count_as_whole_numbers():
         ({"noise": {"kind": "symetric"}}, "did you mean 'symmetric'"),
         ({"noise": {"kind": "symmetric", "rate": math.nan}}, "must be a finite number"),
         ({"optimizer": {"lr": math.inf}}, "optimizer.lr=inf: must be a finite number"),
-        ({"optimizer": {"lr": -1}}, "optimizer.lr=-1 is outside [0, inf)"),
+        ({"optimizer": {"lr": -1}}, "optimizer.lr=-1 is outside (0, inf)"),
         ({"optimizer": {"lr": "fast"}}, "optimizer.lr='fast': must be a number"),
         ({"optimizer": {"lr": True}}, "optimizer.lr=true: must be a number"),
         ({"optimizer": {"betas": [0.9]}}, "must be two numbers"),

@@ -83,3 +83,9 @@ def test_impossible_noise_is_refused_in_words(noise, kind, words):
     with pytest.raises(UserError) as error:
         check_noise(noise, kind, 10)
     assert words in str(error.value)
+
+
+def test_a_rate_that_makes_no_label_wrong_is_refused():
+    with pytest.raises(UserError, match=r"rounds to none, so no label would be wrong: write a rate above"):
+        add_noise(CLEAN, NoiseConfig("symmetric", 0.4 / len(CLEAN)), 10, seed=0)
+    assert int((add_noise(CLEAN, NoiseConfig("symmetric", 0.6 / len(CLEAN)), 10, seed=0) != CLEAN).sum()) == 1

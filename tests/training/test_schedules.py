@@ -5,8 +5,8 @@ import math
 import pytest
 
 from credit.config.compose import compose
+from credit.config.rates import EPOCHS_OF_STEP
 from credit.config.schema import ScheduleConfig
-from credit.config.validate import EPOCHS_OF_STEP
 from credit.errors import UserError
 from credit.training.schedules import learning_rate
 from tests.training.conftest import small_config
