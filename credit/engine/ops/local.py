@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from credit.engine.ops.base import Op, Run, Signals
+from credit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,16 @@ class Local(Op):
     def forward(self, run: Run, *values: Any) -> Any:
         self.save(run, values)
         buffers = {role: run.buffers[name] for role, name in self.args["buffers"].items()}
-        return self._value(values, self._params(run) | buffers)
+        # Neither compilation nor mapping knows versions.
+        given = [value for value in values[:-2] if isinstance(value, Tensor)] if run.overwrite else []
+        versions = [value._version for value in given]
+        out = self._value(values, self._params(run) | buffers)
+        if any(value._version != version for value, version in zip(given, versions, strict=True)):
+            raise UserError(
+                f"{self.describe()} changes one of its inputs in place, and local autograd runs it twice a step. Use a module "
+                "that has the changed tensor as a buffer of its own (nn.BatchNorm2d for F.batch_norm), or an op that returns a new tensor"
+            )
+        return out
 
     def _value(self, values: tuple[Any, ...], params: dict[str, Tensor]) -> Tensor:
         args, kwargs = fill(values[-2:], list(values[:-2]))
@@ -61,7 +71,10 @@ class Local(Op):
         given = {leaf: (values[leaf] if isinstance(leaf, int) else params[leaf]).detach() for leaf in leaves}
         with torch.enable_grad():
             at = {leaf: tensor.requires_grad_() for leaf, tensor in given.items() if tensor.is_floating_point()}
-            inputs = tuple(at.get(place, value) for place, value in enumerate(values[:-2]))
+            # The forward has moved statistics already (torch counts no version for F.batch_norm's).
+            own = {id(value) for value in run.buffers.values()}
+            kept = (value.clone() if id(value) in own else value for value in values[:-2])
+            inputs = tuple(at.get(place, value) for place, value in enumerate(kept))
             buffers = {role: run.buffers[name].clone() for role, name in self.args["buffers"].items()}
             named = {role: at.get(role, p) for role, p in params.items()} | buffers
             out = self._value((*inputs, *values[-2:]), named)

@@ -162,6 +162,33 @@ def test_a_custom_function_that_is_wrapped_is_differentiated_by_autograd() -> No
     equals_autograd(net(lambda m, x: m.c(halved(torch.relu(m.a(x))))), local_autograd=True)
 
 
+def _statistics(model: Any) -> None:
+    _mean(model)
+    model.register_buffer("var", torch.ones(6))
+
+
+def test_functions_that_move_buffers_move_them_once_under_local_autograd() -> None:
+    def run(model: Any, x: Tensor) -> Any:
+        return model.c(F.batch_norm(model.a(x), model.mean, model.var, training=True))
+
+    equals_autograd(net(run, _statistics), local_autograd=True)
+
+
+@torch.fx.wrap
+def shifted(x: Tensor, mean: Tensor) -> Tensor:
+    return x - mean.mul_(0.5)
+
+
+def test_a_function_that_changes_its_input_is_refused_under_local_autograd() -> None:
+    said = refusal(net(lambda m, x: m.c(shifted(m.a(x), m.mean)), _mean), local_autograd=True)
+    assert "'shifted' changes one of its inputs in place" in said and "returns a new tensor" in said
+
+
+def test_random_functions_under_local_autograd_are_refused_at_the_first_step() -> None:
+    said = refusal(net(lambda m, x: m.c(F.rrelu(m.a(x), training=True))), local_autograd=True)
+    assert "does not compute what the module does" in said and "random numbers" in said
+
+
 def hooked(kind: str, at: int | None) -> nn.Module:
     model = layers()
     target: nn.Module = model if at is None else model[at]
