@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from credit.config.plugins import user_folders
 from credit.errors import UserError
 from credit.records import read_result
 from credit.records.launcher import Outcome, run_jobs
+from credit.records.outcome import Seen, reusable, warnings_of
 
 PRELOAD = ("credit.cli.worker", "credit.training", "credit.rules", "credit.models", "credit.data", "torch._dynamo")
 """What the fork-server imports before the first job; torch._dynamo because every torch optimizer asks for it."""
@@ -59,6 +61,31 @@ def check_parallel(parallel: Any) -> int:
     if not isinstance(parallel, int) or isinstance(parallel, bool) or parallel < 1:
         raise UserError(f"hydra.launcher.jobs={parallel}: must be a whole number in [1, inf)")
     return parallel
+
+
+def still_to_run(jobs: Sequence[Job], refused: Callable[[Job, str], UserError]) -> list[Job]:
+    """Return the jobs that are to be run; of those that are complete print what their users should know.
+
+    Args:
+        jobs: the jobs.
+        refused: makes the error of a job whose finished run cannot be reused from the words of why.
+
+    Raises:
+        UserError: the code or the data of a finished run changed.
+    """
+    waiting, reused, seen = [], [], Seen()
+    for job in jobs:
+        try:
+            found = reusable(job.folder, job.config, seen)
+        except UserError as error:
+            raise refused(job, str(error)) from None
+        if found is None:
+            waiting.append(job)
+        else:
+            reused.append(found)
+    for line in warnings_of(reused):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+    return waiting
 
 
 def examine(

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, run_with, share
+from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, run_with, share, still_to_run
 from credit.cli.units import Job, titles, told, units, with_seeds
 from credit.config import RunConfig
 from credit.config.overrides import explain, plain
 from credit.errors import UserError
-from credit.records import is_complete, read_result, run_folder, summarise, summary_table
+from credit.records import read_result, run_folder, summarise, summary_table
 from credit.records.launcher import Outcome
+from credit.records.outcome import start_anew
 
 Start = Callable[[Sequence[Job], Examined, int], dict[Path, Outcome]]
 """Runs jobs that were checked and says how each ended; also told how many more were complete already."""
@@ -34,14 +35,18 @@ def launch(
     every = _jobs(job_words, compose)
     of = {job.folder: index for index, job in reversed(every)}
     jobs = list({job.folder: job for _, job in reversed(every)}.values())[::-1]  # two spellings of one run are one job
-    waiting = [job for job in jobs if not is_complete(job.folder)]
+
+    def refused(job: Job, why: str) -> UserError:
+        return _of_job(of[job.folder] + 1, len(job_words), job.title, why)
+
+    waiting = still_to_run(jobs, refused)
     outcomes: dict[Path, Outcome] = {}
     if waiting:
-
-        def refusal(index: int, why: str) -> UserError:
-            return _of_job(of[waiting[index].folder] + 1, len(job_words), waiting[index].title, why)
-
-        found = examine(waiting, refusal, threads=share(cores()), elsewhere=elsewhere)
+        found = examine(
+            waiting, lambda index, why: refused(waiting[index], why), threads=share(cores()), elsewhere=elsewhere
+        )
+        for job in waiting:
+            start_anew(job.folder, job.config)
         outcomes = start(waiting, found, len(jobs) - len(waiting))
     else:
         print(f"nothing to run, {len(jobs)} already complete")

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from credit.cli.jobs import Examined, cores, examine, failure, run_here, run_with, share
+from credit.cli.jobs import Examined, cores, examine, failure, run_here, run_with, share, still_to_run
 from credit.cli.launchers import hydra_launcher, is_local, local_jobs
 from credit.cli.table_request import HELP, Request, read_request
 from credit.cli.train import take_folders
@@ -18,6 +18,7 @@ from credit.papers.runners import runner
 from credit.papers.spec import Spec
 from credit.records import read_result
 from credit.records.launcher import Outcome
+from credit.records.outcome import start_anew
 from credit.records.provenance import COMMAND, environment
 
 LOCAL_ORDER = ("trees", "gates", "shattering", "timing")
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> int:
     if not words:
         _list()
         return 0
-    return _run(read_request(words, folders))
+    with environment(**{COMMAND: shlex.join(["credit", "table", *argv])}):  # for records
+        return _run(read_request(words, folders))
 
 
 def _list() -> None:
@@ -88,8 +90,7 @@ def _run(asked: Request) -> int:
         return 0
     folder, some = write_manifest(work.manifest), bool(work.waiting)
     started = time.perf_counter()
-    with environment(**{COMMAND: work.manifest.command}):
-        work, outcomes = _run_all(spec, asked, work, found, parallel)
+    work, outcomes = _run_all(spec, asked, work, found, parallel)
     if some and local:
         print(f"took {_duration(time.perf_counter() - started)}, estimated {_duration(total)}")
     _write_report(spec, work.manifest, folder)
@@ -101,8 +102,8 @@ def _expand(spec: Spec, asked: Request) -> Work:
 
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
-    jobs = _jobs(manifest, most=1 if asked.replicas == "1" else None)
-    return Work(manifest, jobs, [job for job in jobs if not runner(job.runner).is_complete(job.folder)])
+    jobs = _jobs(manifest, asked)
+    return Work(manifest, jobs, still_to_run(jobs, lambda job, why: UserError(f"{job.title}: {why}")))
 
 
 def _run_all(
@@ -126,8 +127,8 @@ def _run_all(
     return work, ended | _launch(ready, found.grouped, parallel, asked.hydra, folder)
 
 
-def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
-    """Return the table's distinct runs; two cells may be one and the same. For `most` see `credit.cli.units.Job`."""
+def _jobs(manifest: Manifest, asked: Request) -> list[Job]:
+    """Return the table's distinct runs; two cells may be one and the same."""
     from credit.config import check
     from credit.config.overrides import rewrite
 
@@ -136,8 +137,10 @@ def _jobs(manifest: Manifest, most: int | None) -> list[Job]:
         repeat = " ".join(f"{key}={value}" for key, value in job.repeat.items())
         tried = f" candidate {job.options['candidate'] + 1}" if "candidate" in job.options else ""
         title = f"{job.row}/{job.column}{tried} {repeat}".strip()
-        words = tuple(rewrite(job.words))
-        made = Job(title, check(job.config), job.path(), words, job.runner, job.options, most)
+        words = (*rewrite(job.words), f"++resume={asked.resume}")
+        config = check({**job.config, "rerun": asked.rerun, "resume": asked.resume})
+        most = 1 if asked.replicas == "1" else None
+        made = Job(title, config, job.path(), words, job.runner, job.options, most)
         if made.config.replicas != 1:
             raise UserError(
                 f"{manifest.table} sets replicas={made.config.replicas}: a table's runs are one seed each, and how many "
@@ -170,6 +173,8 @@ def _launch(
 ) -> dict[Path, Outcome]:
     """Run what is left: training where asked, then the comparators, then timings one by one."""
     ended: dict[Path, Outcome] = {}
+    for job in waiting:
+        start_anew(job.folder, job.config)
     training = [job for job in waiting if job.runner not in LOCAL_ORDER]
     now = {job.folder for job in training}
     grouped = [group for group in grouped if all(job.folder in now for job in group.jobs)]

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from credit.cli.launchers import split_words
+from credit.config.schema import CHOICES
 from credit.errors import UserError, nearest
 from credit.papers.spec import BUDGETS
+
+RERUN: dict[str, bool | str] = {"false": False, "changed": "changed", "true": True}
+"""What `rerun` may be, and its value."""
 
 HELP = """\
 usage: credit table <paper>/<table> [budget=quick] [seeds=N] [settings] [launcher] [--dry-run] [--config-dir DIR]
@@ -15,6 +19,8 @@ claim with its verdict. The same command goes on where it was stopped.
   budget=smoke|quick|paper      seconds, minutes on two CPU cores (the default), or as published
   seeds=3                       runs a cell; the default is the budget's
   replicas=auto|1               train a cell's seeds in one pass where that is faster (the default), or never
+  rerun=true|changed            run again what is complete, or that of it whose code or data changed since
+  resume=anyway                 let unfinished runs go on though credit's or your code changed; their results say so
   trainer.epochs=5 ...          any setting of credit-train, for every cell; the report says so
   hydra.launcher.jobs=2         jobs at a time; the default is one a CPU core, or one where a GPU is used
   hydra/launcher=submitit_slurm hydra.launcher.partition=gpu ...   another of Hydra's launchers
@@ -32,6 +38,8 @@ class Request:
     budget: str
     seeds: int | None
     replicas: str
+    rerun: bool | str
+    resume: str
     words: list[str]
     hydra: list[str]
     folders: list[str]
@@ -62,7 +70,7 @@ def read_request(words: list[str], folders: list[str]) -> Request:
             f"one table at a time, by name, and {given} given: credit table lisp/fig3; `credit table` lists all"
         )
     settings, hydra = split_words([word for word in words if "=" in word and not word.startswith("-")])
-    own = {"budget": "quick", "seeds": "default", "replicas": "auto"}
+    own = {"budget": "quick", "seeds": "default", "replicas": "auto", "rerun": "false", "resume": "same"}
     for word in settings:
         key, _, value = word.partition("=")
         if key in own:
@@ -78,4 +86,19 @@ def read_request(words: list[str], folders: list[str]) -> Request:
         )
     rest = [word for word in settings if word.partition("=")[0] not in own]
     seeds = None if own["seeds"] == "default" else int(own["seeds"])
-    return Request(names[0], own["budget"], seeds, own["replicas"], rest, hydra, folders, "--dry-run" in flags)
+    if own["rerun"] not in RERUN:
+        raise UserError(f"rerun={own['rerun']}: {nearest(own['rerun'], RERUN)}")
+    if own["resume"] not in CHOICES["resume"]:
+        raise UserError(f"resume={own['resume']}: {nearest(own['resume'], CHOICES['resume'])}")
+    return Request(
+        names[0],
+        own["budget"],
+        seeds,
+        own["replicas"],
+        RERUN[own["rerun"]],
+        own["resume"],
+        rest,
+        hydra,
+        folders,
+        "--dry-run" in flags,
+    )

@@ -5,14 +5,14 @@ import functools
 import io
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from credit.cli.failures import reported
 from credit.config.plugins import use_folders, user_folders
 from credit.errors import UserError, nearest
 from credit.records.folder import runs_root
-from credit.records.provenance import COMMAND, environment
+from credit.records.provenance import COMMAND, environment, job_command, note_job_commands
 
 _WORDS = {
     "--cfg": ("job", "hydra", "all"),
@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: the words after the command's name; None takes them from the command line.
     """
-    return reported("credit-train", lambda: _main(sys.argv[1:] if argv is None else argv))
+    words = sys.argv[1:] if argv is None else argv
+    with environment(**{COMMAND: shlex.join(["credit-train", *words])}):  # for records, and for a sweep's processes
+        return reported("credit-train", lambda: _main(words))
 
 
 def _main(argv: list[str]) -> int:
@@ -197,7 +199,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
 
     def here(cfg: Any) -> None:
         try:
-            codes.append(train_composed(cfg))
+            codes.append(train_composed(cfg, [word for word in words if not word.startswith("-")]))
         except Exception as error:  # Hydra would print lines of its own around it; raised again below
             failures.append(error)
 
@@ -244,12 +246,19 @@ def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
     Raises:
         UserError: it cannot run.
     """
+    from hydra.core.hydra_config import HydraConfig
+
     from credit.cli.sweep import replica_seeds
+    from credit.cli.units import command_of
     from credit.cli.worker import train_seeds
     from credit.config.compose import checked, variants
+    from credit.records.identity import run_name
 
     use_folders(folders)
     runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
+    if HydraConfig.initialized():
+        words = list(HydraConfig.get().overrides.task)
+        note_job_commands({run_name(run): command_of(words, run.seed) for run in runs})
     pairs = train_seeds(runs)
     for _, error in pairs:
         if error is not None:
@@ -261,32 +270,33 @@ def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
 def _as_command_line(words: list[str], more: list[str]) -> Iterator[None]:
     """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs.
 
-    Records (and a sweep's processes, which inherit the environment) name the command as it was given: `plain` words.
-
     Args:
         words: what was given, flags first.
         more: settings of Hydra's own; one given by the user wins over them.
     """
-    from credit.config.overrides import plain
-
     argv = sys.argv
     first = next((at for at, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
     sys.argv = ["credit-train", *words[:first], *more, *words[first:]]
-    command = shlex.join(["credit-train", *map(plain, words)])
     try:
-        with environment(HYDRA_FULL_ERROR="1", **{COMMAND: command}):
+        with environment(HYDRA_FULL_ERROR="1"):
             yield
     finally:
         sys.argv = argv
 
 
-def train_composed(cfg: Any) -> int | None:
+def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
     """Check and train one composed configuration; return 0 where it completed, else 1; None where it is several runs.
+
+    Args:
+        cfg: what Hydra composed.
+        words: the settings that it was composed of.
 
     Raises:
         UserError: it cannot run.
     """
     from credit.config.compose import checked
+    from credit.config.overrides import plain
+    from credit.records.identity import run_name
     from credit.records.outcome import finished
 
     config = checked(cfg)
@@ -299,6 +309,7 @@ def train_composed(cfg: Any) -> int | None:
         return None
     result = finished(config)  # a finished run is told at once, without torch
     if result is None:
+        note_job_commands({run_name(config): job_command(map(plain, words))})
         from credit.training import train
 
         result = train(config)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from credit.config import RunConfig
 from credit.config.plugins import user_folders
+from credit.records.provenance import job_command
 
 T = TypeVar("T")
 
@@ -75,21 +76,20 @@ class Unit:
 
     def words(self) -> tuple[str, ...] | None:
         """Return the unit as Hydra's overrides; None where its seeds are not consecutive."""
-        first = self.jobs[0]
+        # What is to be started anew was set aside before: a launcher that sends a job in again resumes it.
+        words = tuple(word for word in self.jobs[0].words if word.lstrip("+").partition("=")[0] != "rerun")
         if len(self.jobs) == 1:
-            return first.words
+            return words
         seeds = [job.config.seed for job in self.jobs]
-        return (
-            with_seeds(first.words, seeds[0], len(seeds))
-            if seeds == [*range(seeds[0], seeds[0] + len(seeds))]
-            else None
-        )
+        consecutive = seeds == [*range(seeds[0], seeds[0] + len(seeds))]
+        return with_seeds(words, seeds[0], len(seeds)) if consecutive else None
 
     def payload(self, threads: int | None) -> dict[str, Any]:
         """Return what a worker process needs, as plain picklable values; `threads`: torch's own number in it."""
         first = self.jobs[0]
         return {
-            "configs": [plain(job) for job in self.jobs],
+            "configs": [{**plain(job), "rerun": False} for job in self.jobs],
+            "commands": {job.folder.name: command_of(job.words, job.config.seed) for job in self.jobs},
             "threads": threads,
             "runner": first.runner,
             "options": first.options,
@@ -101,6 +101,14 @@ def plain(job: Job, device: str | None = None) -> dict[str, Any]:
     """Return a job's run as `RunConfig.as_dict` does, on this device."""
     trainer = dataclasses.replace(job.config.trainer, device=device or job.config.trainer.device)
     return dataclasses.replace(job.config, trainer=trainer).as_dict()
+
+
+def command_of(words: Sequence[str], seed: int) -> str:
+    """Return the command that trains one seed of a job alone; see `credit.records.provenance.job_command`."""
+    from credit.config.overrides import plain as as_typed  # here: imports Hydra, which workers do without
+
+    alone = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "replicas")]
+    return job_command([*map(as_typed, alone), f"seed={seed}"])
 
 
 def with_seeds(words: Sequence[str], seed: int, count: int) -> tuple[str, ...]:

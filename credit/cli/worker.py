@@ -15,6 +15,8 @@ from credit.errors import UserError
 from credit.papers.runners import runner
 from credit.records import read_metrics
 from credit.records.folder import check_same_config, run_folder
+from credit.records.outcome import check_resumable
+from credit.records.provenance import note_job_commands
 
 MOST_MEASURED = 12
 """Configurations whose steps are timed for an estimate, at most."""
@@ -57,6 +59,7 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
                 prepared[index] = _refuse(config, job)
             elif job["runner"] == "train":
                 check_same_config(run_folder(config), config)
+                check_resumable(run_folder(config), config)
         except UserError as error:
             return found | {"refused": (index, str(error))}
         first = seen.setdefault(key, index)
@@ -75,13 +78,15 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_unit(payload: dict[str, Any]) -> Pairs:
-    """Run the jobs of the payload (``configs``, several in one pass; ``runner``, ``options``, ``folders``, ``threads``).
+    """Run the jobs of the payload (``configs``, several in one pass; ``commands`` by run; ``runner``, ``options``, ``folders``,
+    ``threads``).
 
     Raises:
         Exception: whatever the one job, or the one pass over several, raises.
     """
     use_folders(payload["folders"])
     _threads(payload["threads"])
+    note_job_commands(payload["commands"])
     configs = [check(one) for one in payload["configs"]]
     if len(configs) > 1:
         return _train(configs)

@@ -150,6 +150,10 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 0
     replicas: int | str = 1  # runs of seeds seed, seed + 1, ...; "auto": the seeds that a sweep has of it
+    rerun: bool | str = False  # True: start anew what is there already; "changed": where code or data changed since
+    resume: str = (
+        "same"  # same (an unfinished run goes on with the code it was begun with), anyway (with changed code too)
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain nested dicts and lists, ready for JSON; `credit.config.check` reads it back."""
@@ -199,6 +203,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.report": ("per_class",),
     "trainer.replicate": ("auto", "map", "processes"),
     "logger.mode": ("auto", "online", "offline"),
+    "resume": ("same", "anyway"),
 }
 """Words allowed in the fields that take one (or a list) of a fixed set."""
 

@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
+from credit.config.combinations import check_stop, check_warm_start
 from credit.config.measures import check_measures
 from credit.config.plugins import user_diagnostics
 from credit.config.rates import check_rates
@@ -20,7 +21,6 @@ from credit.config.schema import (
     MEASURES,
     SECTIONS,
     RunConfig,
-    TrainerConfig,
     option_names,
 )
 from credit.errors import UserError, nearest
@@ -132,12 +132,18 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     _in_limits("seed", seed + (replicas - 1 if isinstance(replicas, int) else 0))
     sections = {name: _section(name, _body(name, given.get(name, {}))) for name in SECTIONS}
     cfg = RunConfig(
-        rule=_open_section("rule", given), arch=_open_section("arch", given), seed=seed, replicas=replicas, **sections
+        rule=_open_section("rule", given),
+        arch=_open_section("arch", given),
+        seed=seed,
+        replicas=replicas,
+        rerun=_rerun(given.get("rerun", False)),
+        resume=_convert("resume", given.get("resume", "same"), str),
+        **sections,
     )
     _check_length(cfg)
-    _check_warm_start(cfg)
+    check_warm_start(cfg)
     check_measures(cfg.trainer)
-    _check_stop(cfg)
+    check_stop(cfg)
     _check_noise(cfg)
     check_rates(cfg)
     for group in ("data", "optimizer", "schedule"):
@@ -156,6 +162,14 @@ def _replicas(value: Any) -> int | str:
     return count
 
 
+def _rerun(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if value == "changed":
+        return "changed"
+    raise UserError(f"rerun={_show(value)}: must be false, true, or changed (where the code or the data changed since)")
+
+
 def relevant(cfg: RunConfig) -> dict[str, Any]:
     """Return the run as plain nested values without the options its kinds do not read; `check` reads it back."""
     plain = cfg.as_dict()
@@ -167,7 +181,7 @@ def relevant(cfg: RunConfig) -> dict[str, Any]:
 
 
 def _known_key(key: str) -> None:
-    valid = (*GROUPS, "seed", "replicas")
+    valid = (*GROUPS, "seed", "replicas", "rerun", "resume")
     if key in valid:
         return
     owners = [f"{section}.{key}" for section in SECTIONS if key in option_names(section)]
@@ -309,34 +323,6 @@ def _check_length(cfg: RunConfig) -> None:
     if epochs is None and steps is None:
         raise UserError(
             "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
-        )
-
-
-def _check_warm_start(cfg: RunConfig) -> None:
-    rule, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
-    if (rule is None) != (steps is None):
-        given = f"trainer.warm_rule={rule}" if steps is None else f"trainer.warm_steps={steps}"
-        lacking = "for how many steps" if steps is None else "which rule makes them"
-        raise UserError(
-            f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none"
-        )
-
-
-def _check_stop(cfg: RunConfig) -> None:
-    """Refuse numbers of a stopping rule that is not asked for, and a stopping rule that has nothing to look at."""
-    usual = TrainerConfig()
-    if cfg.trainer.stop_when == "never":
-        for option in ("collapse_share", "collapse_after"):
-            value = getattr(cfg.trainer, option)
-            if value != getattr(usual, option):
-                raise UserError(
-                    f"trainer.{option}={value:g} changes nothing with trainer.stop_when=never: write trainer.stop_when=collapsed "
-                    "too, or leave it out"
-                )
-    elif cfg.data.val_fraction == 0 and cfg.data.val_size is None:
-        raise UserError(
-            f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
-            "write data.val_fraction=0.1, or trainer.stop_when=never"
         )
 
 

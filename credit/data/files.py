@@ -1,7 +1,6 @@
 """Reading data files into arrays: IDX and ``.npz``. Digest first, then a parser that cannot run code."""
 
 import hashlib
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from credit.config.schema import DataConfig
 from credit.data.digests import arrays_digest, check_sidecar, corrupt, member_crcs
 from credit.data.on_disk import Files
 from credit.data.storage import Images, Storage
@@ -80,11 +78,6 @@ class Arrays:
         """Return the SHA-256 (hex) of examples and labels; of images that stay files that of their names and sizes."""
         found = arrays_digest(self.tensors())
         return found if self.files is None else hashlib.sha256(f"{found} {self.files.digest()}".encode()).hexdigest()
-
-
-def data_root(cfg: DataConfig) -> Path:
-    """Return the folder data lies in: ``data.root``, else ``$CREDIT_DATA``, else ``data`` in the current folder."""
-    return Path(cfg.root or os.environ.get("CREDIT_DATA") or "data")
 
 
 def parse_idx(content: bytes, path: Path) -> np.ndarray:

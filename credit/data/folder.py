@@ -3,7 +3,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from credit.config.data_files import IMAGE_SUFFIXES as SUFFIXES
+from credit.config.data_files import ignored, visible_files
 from credit.config.schema import DataConfig
 from credit.data.files import Arrays, some
-from credit.data.images import SUFFIXES, decode, open_image
+from credit.data.images import decode, open_image
 from credit.data.on_disk import Files
 from credit.errors import UserError, nearest
 
@@ -26,7 +28,6 @@ LAYOUT = (
 """What an image folder looks like, for those who have none yet."""
 RENAMED = ("valid", "validation", "dev")
 """Names of a validation part that are not read, and are refused rather than left out."""
-_LITTER = ("__MACOSX", "@eaDir")  # of archives and file servers; like hidden folders no class
 _CHUNK = 512  # images decoded between two looks at the queue; bounds memory for sets of millions
 
 Labelled = list[tuple[Path, int]]
@@ -145,7 +146,7 @@ def _parts(folder: Path) -> tuple[dict[str, Path], list[str]]:
     notes = []
     if len(there) == 3:
         unlabelled = there.pop("test")
-        if next(_files(unlabelled), None) is None:
+        if next(visible_files(unlabelled), None) is None:
             raise UserError(
                 f"{unlabelled}: is empty, so it is no test part. Fill it, or remove it; then {there['val']} is the test part"
             )
@@ -166,11 +167,7 @@ def _classes(part: Path, only: Sequence[str] | None) -> list[str]:
 
 
 def _class_folders(part: Path) -> list[str]:
-    return sorted(entry.name for entry in part.iterdir() if not _ignored(entry.name) and entry.is_dir())
-
-
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name in _LITTER
+    return sorted(entry.name for entry in part.iterdir() if not ignored(entry.name) and entry.is_dir())
 
 
 def _chosen(only: Sequence[str], part: Path, present: list[str]) -> list[str]:
@@ -195,11 +192,11 @@ def _images(part: Path, number: dict[str, int], instead: str) -> tuple[Labelled,
         UserError: a class without images; `instead` says what may be done but for adding some.
     """
     images: Labelled = []
-    loose = sum(path.suffix.lower() in SUFFIXES and not _ignored(path.name) for path in part.iterdir())
+    loose = sum(path.suffix.lower() in SUFFIXES and not ignored(path.name) for path in part.iterdir())
     unread = Counter({"in no class folder": loose} if loose else {})
     for name, label in number.items():
         before = len(images)
-        for path in sorted(_files(part / name)):
+        for path in sorted(visible_files(part / name)):
             suffix = path.suffix.lower()
             if suffix in SUFFIXES:
                 images.append((path, label))
@@ -211,13 +208,6 @@ def _images(part: Path, number: dict[str, int], instead: str) -> tuple[Labelled,
                 f"there, or {instead}"
             )
     return images, unread
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that are not hidden, in any order."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _ignored(name)]
-        yield from (Path(place, name) for name in names if not _ignored(name))
 
 
 def _check_memory(folder: Path, count: int, height: int, width: int) -> None:

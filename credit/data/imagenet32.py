@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from credit.config.data_files import data_root
 from credit.config.schema import DataConfig
 from credit.data.digests import check_sidecar
-from credit.data.files import Arrays, Whole, data_root, npz_array, npz_header
+from credit.data.files import Arrays, Whole, npz_array, npz_header
 from credit.data.pickles import unpickle_arrays
 from credit.errors import UserError
 

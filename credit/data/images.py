@@ -9,8 +9,6 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from credit.data.digests import check_sidecar
 from credit.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-"""Suffixes of the files that are read, in any case."""
 OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 """Pillow's modes without alpha that are converted to RGB, as torchvision's loader does."""
 TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from credit.config.data_files import data_root, own_paths
 from credit.config.schema import DataConfig
 from credit.config.validate import refuse_unread
 from credit.data import imagenet32, ones, sign_line, tables
@@ -21,7 +22,6 @@ from credit.data.download import fetch
 from credit.data.files import (
     Arrays,
     Whole,
-    data_root,
     npz_head,
     parse_idx,
     read_npz,
@@ -135,8 +135,7 @@ def _check_kind(cfg: DataConfig) -> None:
 
 def _own_path(cfg: DataConfig) -> Path:
     """Return the user's own file or folder: as given, else inside the data folder."""
-    given = Path(cfg.path or "").expanduser()
-    candidates = [given] if given.is_absolute() else [given, data_root(cfg) / given]
+    candidates = own_paths(cfg)
     for path in candidates:
         if path.is_file() if cfg.kind == "npz" else path.is_dir():
             return path

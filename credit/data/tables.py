@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from credit.config.data_files import data_root
 from credit.config.schema import DataConfig
 from credit.data.digests import arrays_digest, check_sidecar, corrupt, file_digest, verified_bytes
 from credit.data.download import fetch
-from credit.data.files import Arrays, Whole, data_root
+from credit.data.files import Arrays, Whole
 from credit.data.storage import Rows
 from credit.errors import UserError, nearest
 

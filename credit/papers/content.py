@@ -6,7 +6,7 @@ from credit.papers.blocks import Block, Box, Fold, Heading, Picture, Table, Text
 from credit.papers.collect import Cell, Collection
 from credit.papers.marks import LEGEND as LEGEND_OF_MARKS
 from credit.papers.measures import measure
-from credit.papers.origins import provenance, runs_words, times
+from credit.papers.origins import changed_words, provenance, runs_words, times
 from credit.papers.quantities import Measure
 from credit.papers.summary import rows_shown, shown, summary, tuned
 from credit.papers.twins import identical_lines, label
@@ -81,7 +81,8 @@ def _box(held: Collection) -> list[Block]:
         )
     if held.strays:
         lines.append(f"{plural(held.strays, 'run')} of cells that the table's file no longer has: left out.")
-    blocks: list[Block] = [Box(tuple(lines), loud=manifest.budget != "paper" or bool(cuts))]
+    changed = changed_words(held)
+    blocks: list[Block] = [Box((*lines, *changed), loud=manifest.budget != "paper" or bool(cuts or changed))]
     if cuts:
         rows = tuple((f"`{cut.key}`", _value(cut.paper), _value(cut.here), cut.where) for cut in cuts)
         table = Table(("cut or changed", "paper", "here", "where"), rows, "llll")

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
+from credit.config import check
 from credit.papers.blocks import Block, Code, Fold, Heading, Table, Text
 from credit.papers.collect import Collection, Run
 from credit.papers.measures import MEASURES, measure
 from credit.papers.words import NOTHING, measured, number, plural
+from credit.records.made_from import changes
 from credit.records.summary import SHORTEST_PACE
 
 
@@ -101,6 +103,27 @@ def _repeat_words(run: Run) -> dict[str, str]:
     """Return the values of the settings that tell the cell's runs apart, as they stand in the run's words."""
     words = {key: value for key, _, value in (word.partition("=") for word in run.job.words)}
     return {key: words.get(key, str(value)) for key, value in run.job.repeat.items()}
+
+
+def changed_words(held: Collection) -> list[str]:
+    """Return a sentence about runs that were made from other data or code than is there now, one about credit's own code."""
+    seen: dict[str, Any] = {}
+    stale: dict[str, list[str]] = {}
+    package: list[str] = []
+    over = [run for run in (*held.all(), *held.beside()) if run.result is not None]
+    for run in over:
+        found = changes(run.job.path(), check(run.job.config), seen)
+        for words in found.decisive:
+            stale.setdefault(words, []).append(f"{run.job.row}/{run.job.column}")
+        package += [run.job.folder] if found.package and not found.decisive else []
+    lines = [
+        f"Made from something else than is there now ({words}): {', '.join(dict.fromkeys(cells))}. These numbers are yesterday's; "
+        "`credit table` with rerun=changed runs them again."
+        for words, cells in stale.items()
+    ]
+    if package:
+        lines.append(f"{len(package)} of {plural(len(over), 'run')} made with another version of credit's own code.")
+    return lines
 
 
 def _told(values: Iterable[Any]) -> str:

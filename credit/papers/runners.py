@@ -1,9 +1,8 @@
 """What runs a table's cells: ordinary training, trees for comparison, the shapes of gates, signals at the input, and timing.
 
-A runner is a module with three functions:
+A runner is a module with two functions:
 
     folder(config, options) -> Path      where the run's files go, below the folder of all runs; makes nothing
-    is_complete(folder) -> bool          whether there is nothing left to run
     run(config, options) -> dict         runs it in a process of its own, writes result.json whole, and returns it
 
 and, where it can tell before any job starts, ``refuse(config, options)``, which raises `UserError`, and

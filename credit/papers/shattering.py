@@ -12,6 +12,7 @@ from credit.config.schema import RunConfig
 from credit.errors import UserError
 from credit.records.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
 from credit.records.identity import decisive, labels, short_digest
+from credit.records.made_from import made_from, write_made_from
 from credit.records.metrics import finite_or_null
 
 if TYPE_CHECKING:  # a table is read without torch
@@ -88,6 +89,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
         if held is not None:  # measured by another process, since the first look
             return held
         write_config(where, config)
+        write_made_from(where, made_from(config))
         result: dict[str, Any] = {
             "status": "complete" if finite else "diverged",
             "name": where.name,

@@ -16,6 +16,7 @@ from credit.config.schema import RunConfig
 from credit.errors import UserError
 from credit.records.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
 from credit.records.identity import decisive, group_name, run_name, short_digest
+from credit.records.made_from import made_from, write_made_from
 
 if TYPE_CHECKING:  # a table is read without torch
     from credit.training.state import Training
@@ -83,6 +84,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
         if held is not None:  # measured by another process, since the first look
             return held
         write_config(where, config)
+        write_made_from(where, made_from(config))
         probe = torch.zeros((), device=ours.device)
         mine, yours = _steps(ours), _steps(theirs)
         for _ in range(WARM_UP):

@@ -6,8 +6,6 @@ from typing import Any
 from credit.config.schema import RunConfig
 from credit.records import folder as records
 
-is_complete = records.is_complete
-
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
     """Return the run's folder, the one that `credit-train` uses for the same settings."""

@@ -18,6 +18,7 @@ from credit.config.schema import DataConfig, RunConfig
 from credit.errors import UserError, nearest
 from credit.records import folder as records
 from credit.records.identity import data_label, decisive, labels, short_digest
+from credit.records.made_from import made_from, write_made_from
 from credit.records.metrics import finite_or_null
 from credit.records.provenance import provenance
 
@@ -39,8 +40,6 @@ UNREAD = (
 
 START, SECONDS_PER_TREE, SECONDS_PER_VALUE = 2.0, 1e-3, 2e-8
 """What a run costs on one core: imports and reading, a small tree, and in each tree every value of the training part."""
-
-is_complete = records.is_complete
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
@@ -98,15 +97,16 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     from credit.data import load
 
     place = folder(config, options)
-    if is_complete(place):
+    if records.is_complete(place):
         return _held(place)
     model = _classifier(options, seed=config.seed)
     data = load(_whole_at_once(config), config.noise, seed=config.seed, device="cpu")
     with records.locked(place):
-        if is_complete(place):  # by another process, since the first look
+        if records.is_complete(place):  # by another process, since the first look
             return _held(place)
         names, shown = _names(config, options), _shown(config, options)
         records.write_json(place / records.CONFIG, {**names, "config": shown, "decisive": _decisive(config, options)})
+        write_made_from(place, made_from(config))
         started = time.perf_counter()
         predict = _fitted(model, data)
         seconds = time.perf_counter() - started

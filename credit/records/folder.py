@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -14,6 +15,12 @@ from credit.errors import UserError
 from credit.records.identity import decisive, group_name, run_hash, run_name
 
 CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints."""
+
+EARLIER = "earlier"
+"""Folder, among the runs, of those that were set aside by ``rerun=true``."""
+
 _DONE = ("complete", "diverged")
 
 
@@ -57,11 +64,40 @@ def check_same_config(folder: Path, cfg: RunConfig) -> None:
     wanted = json.loads(json.dumps(decisive(cfg)))
     there = held.get("decisive", {})
     if there != wanted:
-        different = [key for key in sorted({*there, *wanted}) if there.get(key) != wanted.get(key)]
         raise UserError(
-            f"the run folder {folder} holds another configuration (different: {', '.join(different)}); "
+            f"the run folder {folder} holds another configuration (different: {', '.join(different_settings(there, wanted))}); "
             f"move it away or delete it, or set CREDIT_RUNS to another folder"
         )
+
+
+def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the dotted names of the settings in which two nested mappings differ, sorted."""
+    different = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            different += [f"{key}.{inner}" for inner in different_settings(a, b)]
+        elif a != b:
+            different.append(key)
+    return different
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move a run's folder, whole and in one rename, into the folder ``earlier`` beside it; None where there is nothing to move.
+
+    Raises:
+        UserError: another process trains the run.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    with locked(folder):
+        earlier = folder.parent / EARLIER
+        earlier.mkdir(exist_ok=True)
+        number = next(n for n in itertools.count(1) if not (earlier / f"{folder.name}.{n}").exists())
+        moved = folder.rename(earlier / f"{folder.name}.{number}")
+        sync_folder(earlier)
+        sync_folder(folder.parent)
+    return moved
 
 
 def write_config(folder: Path, cfg: RunConfig) -> None:

@@ -60,6 +60,7 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     )
     del plain["logger"]
     plain["replicas"] = 1  # whatever it was trained together with, a run is one seed
+    del plain["rerun"], plain["resume"]
     for group, keys in UNDECIDING.items():
         for key in keys:
             del plain[group][key]
@@ -93,11 +94,11 @@ def _settle_weights(arch: dict[str, Any]) -> None:
         file = Path(pretrained).expanduser()
         if file.is_file():  # a missing one is refused where the network is built
             stat = file.stat()
-            arch["pretrained"] = f"sha256:{_file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)}"
+            arch["pretrained"] = f"sha256:{file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)}"
 
 
-@functools.lru_cache(maxsize=16)
-def _file_digest(file: Path, size: int, changed: int) -> str:
+@functools.lru_cache(maxsize=4096)
+def file_digest(file: Path, size: int, changed: int) -> str:
     """Return a file's SHA-256; its size and time of change are there to tell a new content from the one that is known."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,15 +1,20 @@
 """Where a result came from: command, code, versions, machine."""
 
 import contextlib
+import hashlib
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from credit.config.plugins import user_folders
+from credit.records.user_code import package_code
 
 _PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")
 
@@ -32,12 +37,45 @@ def environment(**variables: str) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def provenance(device: str, *, threads: str | None = None) -> dict[str, Any]:
+_JOBS: dict[str, str] = {}
+
+
+def job_command(words: Iterable[str]) -> str:
+    """Return the command that trains one job of a sweep or a table by itself, of its settings as words of `credit-train`."""
+    folders = [word for folder in user_folders() for word in ("--config-dir", str(folder))]
+    kept = [word for word in words if word.lstrip("+").partition("=")[0] not in ("rerun", "resume")]
+    return shlex.join(["credit-train", *folders, *kept])
+
+
+def note_job_commands(commands: Mapping[str, str]) -> None:
+    """Keep the commands of the jobs of this process, by the run's name, for their records."""
+    _JOBS.update(commands)
+
+
+def noted_command(name: str, threads: int | None = None) -> str | None:
+    """Return the noted command of a run, with its CPU threads where they were torch's own; None where none was noted."""
+    command = _JOBS.get(name)
+    return command if command is None or threads is None else f"{command} trainer.threads={threads}"
+
+
+def provenance(
+    device: str,
+    *,
+    threads: str | None = None,
+    made_from: Mapping[str, Any] | None = None,
+    job: str | None = None,
+) -> dict[str, Any]:
     """Return what someone needs to repeat a run: command line, commit, versions, machine and threads.
 
     Args:
         device: the torch device the run is on, as text.
         threads: the reason for the number of CPU threads, where there is one.
+        made_from: the run's record of its code (`credit.records.made_from`).
+        job: the command for this run alone.
+
+    Returns:
+        ``command`` as it was typed, ``job_command``, ``commit``, ``code_sha256`` (of this package's sources that decide numbers),
+        ``user_code`` (digests of the user's files, by name), ``versions`` and ``machine``.
     """
     import torch  # here: this package is read by commands that must answer before torch has loaded
 
@@ -54,7 +92,10 @@ def provenance(device: str, *, threads: str | None = None) -> dict[str, Any]:
         machine["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return {
         "command": os.environ.get(COMMAND) or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "job_command": job,
         "commit": _commit(),
+        "code_sha256": hashlib.sha256(json.dumps(package_code()).encode()).hexdigest(),
+        "user_code": {key: entry["sha256"] for key, entry in (made_from or {}).get("code", {}).items()},
         "versions": {"python": platform.python_version(), **_versions(), "torch": str(torch.__version__)},
         "machine": machine,
     }

@@ -52,7 +52,9 @@ def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
         alike = [item for item, label in zip(flat, words, strict=True) if label == word]
         extra += [key for key in sorted({*alike[0]}) if key not in extra and _differ(alike, key)]
     untold = {f"{group}.{option}" for group, options in UNDECIDING.items() for option in options}
-    extra = [key for key in extra if key.split(".")[0] not in ("seed", "logger") and key not in untold]
+    extra = [
+        key for key in extra if key.split(".")[0] not in ("seed", "logger", "rerun", "resume") and key not in untold
+    ]
     return [
         {**{key: label[key] for key in shown}, **{key: _text(item.get(key, "")) for key in extra}}
         for label, item in zip(words, flat, strict=True)

@@ -14,6 +14,7 @@ from credit.records.screen import Screen
 from credit.rules.rule import Step
 from credit.training import checkpoint
 from credit.training.evaluate import evaluate
+from credit.training.fingerprint import note_differences
 from credit.training.finite import DivergedError, check_parameters
 from credit.training.interrupts import StopRequest
 from credit.training.periods import ends_period
@@ -41,14 +42,21 @@ class Book:
 
     def resume(self) -> None:
         """Put the run where its newest checkpoint left it, and drop the rows written after that."""
+        self.go_on(checkpoint.latest(self.folder, self.screen.warn))
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """Put the run where a checkpoint left it (None: at its beginning), and drop the rows written after that.
+
+        Raises:
+            UserError: the checkpoint is of another run, or of other data or code.
+        """
         run, folder, screen = self.run, self.folder, self.screen
-        state = checkpoint.latest(folder, screen.warn)
         if state is None:
             if self.metrics.size():
                 screen.line(f"no checkpoint was written before the run stopped: beginning again  {folder}")
             self.metrics.cut_back(0)
             return
-        run.restore(state)
+        note_differences(run, run.restore(state, folder), screen.warn)
         if not self.metrics.cut_back(state["metrics_size"]):
             screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
         screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
@@ -104,8 +112,11 @@ class Book:
             if self.mirror is not None:
                 self.mirror.check()
         if run.ended or better or stopping or self._due(trainer.checkpoint_every):
-            best = run.best["step"] if run.best else None
-            checkpoint.save(self.folder, run.step, run.state(self.metrics.size()), best)
+            checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
+
+    def prune(self, common: int | None = None) -> None:
+        """Drop the checkpoints that nothing needs any more: not the last two, the best, or that of step `common`."""
+        checkpoint.prune(self.folder, self.run.best["step"] if self.run.best else None, common)
 
     def _due(self, period: float) -> bool:
         """Say whether a period of so many epochs ends here."""

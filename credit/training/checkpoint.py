@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from credit.errors import UserError
+from credit.records.folder import CHECKPOINTS as FOLDER
 from credit.records.folder import sync_folder, write_whole
 
-FOLDER = "checkpoints"
 _MAGIC = b"credit-checkpoint 1"
 _KEPT = 2
 
@@ -33,14 +33,13 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / FOLDER / f"step-{step:09d}.ckpt"
 
 
-def save(folder: Path, step: int, state: dict[str, Any], best: int | None) -> Path:
-    """Write a checkpoint and then drop all but the last two and the best.
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint; those before it stay until `prune`.
 
     Args:
         folder: the run's folder.
         step: steps done.
         state: tensors and plain values in dicts and lists.
-        best: step of the best checkpoint so far, kept whatever its age.
     """
     buffer = io.BytesIO()
     torch.save(_compact(state), buffer)
@@ -51,11 +50,27 @@ def save(folder: Path, step: int, state: dict[str, Any], best: int | None) -> Pa
         path.parent.mkdir()
         sync_folder(folder)
     write_whole(path, header + b"\n" + content)
-    kept = {*_present(folder)[-_KEPT:], *([path_of(folder, best)] if best is not None else [])}
+    return path
+
+
+def prune(folder: Path, *keep: int | None) -> None:
+    """Drop all checkpoints of a run but the last two and those of the steps in `keep` (the best one's, for example)."""
+    kept = {*_present(folder)[-_KEPT:], *(path_of(folder, step) for step in keep if step is not None)}
     for old in _present(folder):
         if old not in kept:
             old.unlink()
-    return path
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Drop a run's checkpoints of steps above this one."""
+    for path in _present(folder):
+        if path > path_of(folder, step):
+            path.unlink()
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps of a run's checkpoints, oldest first; whether they are whole is not looked at."""
+    return [int(path.stem.partition("-")[2]) for path in _present(folder)]
 
 
 def _compact(value: Any) -> Any:
@@ -99,10 +114,15 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
+def latest(folder: Path, warn: Callable[[str], None], before: int | None = None) -> dict[str, Any] | None:
     """Return the newest whole checkpoint of a run, or None where none was ever written.
 
     A damaged one is named in one warning, set aside as ``*.corrupt``, and the one before it is used.
+
+    Args:
+        folder: the run's folder.
+        warn: shows a warning.
+        before: only checkpoints of steps below this one; None: all.
 
     Raises:
         UserError: there were checkpoints and none is whole; starting over in silence would waste a night.
@@ -110,6 +130,8 @@ def latest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | None:
     for unfinished in (folder / FOLDER).glob("*.tmp"):  # a kill during a write
         unfinished.unlink()
     for path in reversed(_present(folder)):
+        if before is not None and path >= path_of(folder, before):
+            continue
         try:
             return read(path)
         except DamagedError as damage:

@@ -15,9 +15,10 @@ from credit.config.schema import RunConfig
 from credit.data import load
 from credit.errors import UserError
 from credit.records.folder import RESULT, locked, run_folder, write_config
+from credit.records.made_from import write_made_from
 from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror, no_mirror
-from credit.records.outcome import finished, headline
+from credit.records.outcome import finished, headline, start_anew
 from credit.records.screen import Screen
 from credit.rules.divergence import InferenceDiverged
 from credit.training.book import Book
@@ -61,12 +62,14 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
         # Before the folder is made: missing or corrupt data leaves none behind.
         data = load(cfg.data, cfg.noise, seed=cfg.seed, device=prepared.device)
         run = begin(prepared, data)
+        cfg = start_anew(folder, cfg)
         with locked(folder):
             result = finished(cfg, console=console)  # by another process, since the first look
             if result is not None:
                 return result
             (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
             write_config(folder, cfg)
+            write_made_from(folder, run.made_from)
             with Screen(run.total_steps, show=console, bar=cfg.trainer.progress) as screen:
                 return _to_the_end(run, folder, screen)
 
@@ -77,6 +80,7 @@ def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
     with contextlib.closing(metrics), Mirror([folder], screen) if run.cfg.logger.wandb else no_mirror() as mirror:
         for note in run.notes:  # what a user must know of this rule on this network, local autograd for one
             screen.line(f"note: {note}")
+        run.together = [run.cfg.seed]
         book = Book(run, folder, metrics, screen, mirror)
         book.resume()
         try:
@@ -152,6 +156,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         run.seconds += time.perf_counter() - started
         stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoint
         book.write(outcome, x, rate, running, found, partial(measures.ending, x, batch.y, outcome), stopping)
+        book.prune()
         if stopping and not run.ended:
             screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
             stop.leave()

@@ -13,6 +13,7 @@ from credit.diagnostics import find
 from credit.errors import UserError
 from credit.models import build
 from credit.records.folder import check_same_config, run_folder
+from credit.records.outcome import check_resumable
 from credit.rules.api import build as build_rule
 from credit.rules.rule import Rule
 from credit.training.schedules import warmup_steps
@@ -50,6 +51,7 @@ def prepare(cfg: RunConfig) -> Prepared:
         UserError: what was given, why it cannot work, what to write instead.
     """
     check_same_config(run_folder(cfg), cfg)
+    check_resumable(run_folder(cfg), cfg)
     device = resolve_device(cfg.trainer.device)
     spec = describe(cfg.data, cfg.noise)
     size, batch = spec.train_size, cfg.data.batch_size

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from credit.records.folder import RESULT, write_json
 from credit.records.identity import group_name, run_name
 from credit.records.metrics import finite_or_null
 from credit.records.outcome import UNCHANGED
-from credit.records.provenance import provenance
+from credit.records.provenance import noted_command, provenance
 from credit.training.state import Training, parameters_digest, weights_digest
 
 
@@ -22,6 +24,7 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         more: what else is to be told, for example ``diverged={"step": 12, "where": "conv3"}``.
     """
     chosen = run.best is not None
+    own_threads = torch.get_num_threads() if run.threads.count is None and run.device.type == "cpu" else None
     result = {
         "status": status,
         **more,
@@ -44,7 +47,13 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
         "data_digest": run.data.digest,
         "data": run.data.summary(),
         "config": run.cfg.as_dict(),
-        "provenance": provenance(str(run.device), threads=run.threads.why),
+        "resumed": run.resumed,
+        "provenance": provenance(
+            str(run.device),
+            threads=run.threads.why,
+            made_from=run.made_from,
+            job=noted_command(run_name(run.cfg), own_threads),
+        ),
     }
     result = finite_or_null(result)
     write_json(folder / RESULT, result)

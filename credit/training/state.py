@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 from credit.config.schema import RunConfig
 from credit.data import Batches, Data
 from credit.errors import UserError
+from credit.records.made_from import made_from
 from credit.rules.rule import Rule
 from credit.training.evaluate import Running, float_dtype, with_fresh_statistics
+from credit.training.fingerprint import check_checkpoint, fingerprint
 from credit.training.prepare import Prepared, total_steps
 from credit.training.threads import Threads
 from credit.training.updates import averaged, build_optimizer
@@ -26,7 +29,9 @@ class Training:
     """One run under way. `step` counts steps done; everything random is a function of it and the seed.
 
     `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `stopped`
-    says why the run was given up (`credit.training.stopping.collapse`). `kept` is what the last checkpoint held for each
+    says why the run was given up (`credit.training.stopping.collapse`). `made_from` is `credit.records.made_from.made_from`'s
+    record, `resumed` what differed where the run went on from a checkpoint (`credit.training.fingerprint`), `together` the
+    seeds of the pass that it is trained in, itself among them. `kept` is what the last checkpoint held for each
     diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
     """
 
@@ -49,13 +54,16 @@ class Training:
     last: dict[str, Any] | None = None
     seconds: float = 0.0
     stopped: dict[str, Any] | None = None
+    made_from: dict[str, Any] = field(default_factory=dict)
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     keepers: dict[str, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
         """Whether the last step is done, or was given up."""
-        return self.step == self.total_steps or self.stopped is not None
+        return self.step >= self.total_steps or self.stopped is not None
 
     @property
     def acting(self) -> Rule:
@@ -120,15 +128,27 @@ class Training:
             "seconds": self.seconds,
             "metrics_size": metrics_size,
             "data_digest": self.data.digest,
+            "fingerprint": self.fingerprint(),
+            "resumed": self.resumed,
+            "together": self.together,
             "diagnostics": {name: keep() for name, keep in self.keepers.items()},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned.
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what this run is made of, for its checkpoints."""
+        return fingerprint(self.cfg, self.made_from, self.device)
+
+    def restore(self, state: dict[str, Any], folder: Path) -> list[str]:
+        """Go on from what `state` returned; return what differs from then and is no reason to stop, in words.
+
+        Args:
+            state: a checkpoint's content.
+            folder: where it lies, for messages.
 
         Raises:
-            UserError: the data is not what the run was trained on so far.
+            UserError: it is of another run, or the data or the code is not what the run was trained with so far.
         """
+        differences = check_checkpoint(state, self.fingerprint(), self.cfg, self.total_steps, folder)
         if state["data_digest"] != self.data.digest:
             raise UserError(
                 f"the data changed since this run began (digest {state['data_digest'][:12]} then, "
@@ -145,8 +165,9 @@ class Training:
         self.running.restore(state["running"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.last = state["best"], state["last"]
-        self.stopped = state.get("stopped")
+        self.stopped, self.resumed = state.get("stopped"), list(state.get("resumed", []))
         self.kept = state.get("diagnostics", {})
+        return differences
 
 
 def begin(prepared: Prepared, data: Data) -> Training:
@@ -170,6 +191,7 @@ def begin(prepared: Prepared, data: Data) -> Training:
         threads=prepared.threads,
         untrained=parameters_digest(model),
         warm=prepared.warm,
+        made_from=made_from(cfg),
     )
 
 

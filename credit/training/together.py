@@ -7,6 +7,7 @@ run that leaves the finite numbers, or whose diagnostics cannot measure it, cost
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from credit.config.schema import RunConfig
 from credit.data import load_many
 from credit.errors import UserError
 from credit.records.folder import RESULT, locked, run_folder, write_config
+from credit.records.made_from import write_made_from
 from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror, no_mirror
-from credit.records.outcome import finished, headline
+from credit.records.outcome import finished, headline, start_anew
 from credit.records.screen import Screen
 from credit.rules.rule import Step
+from credit.training import checkpoint
 from credit.training.book import Book
 from credit.training.cohort import Cohort
 from credit.training.dead import DeadLayers
@@ -32,6 +35,7 @@ from credit.training.measure import Measures
 from credit.training.parting import Ends, Results, ending, parted, without
 from credit.training.prepare import Prepared, prepare
 from credit.training.result import write_result
+from credit.training.resuming import resume_together
 from credit.training.schedules import learning_rate
 from credit.training.state import begin
 from credit.training.threads import threads
@@ -99,17 +103,19 @@ def _train(prepared: dict[int, Prepared], results: Results, console: bool) -> No
     # Before folders are made: missing or corrupt data leaves none behind.
     sets = load_many(first.cfg.data, first.cfg.noise, list(prepared), first.device)
     runs = [begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)]
+    for run in runs:
+        start_anew(run_folder(run.cfg), run.cfg)
     with contextlib.ExitStack() as held:
         for run in runs:
             held.enter_context(locked(run_folder(run.cfg)))
-        runs = [
-            run for run in runs if not _reported(run.cfg, results, console)
-        ]  # by another process, since the first look
+        # By another process, since the first look.
+        runs = [run for run in runs if not _reported(replace(run.cfg, rerun=False), results, console)]
         if not runs:
             return
         for run in runs:
             (run_folder(run.cfg) / RESULT).unlink(missing_ok=True)  # of an attempt that failed
             write_config(run_folder(run.cfg), run.cfg)
+            write_made_from(run_folder(run.cfg), run.made_from)
         screen = held.enter_context(Screen(runs[0].total_steps, show=console, bar=first.cfg.trainer.progress))
         silent = Screen(runs[0].total_steps, show=False)
         folders = [run_folder(run.cfg) for run in runs]
@@ -125,12 +131,12 @@ def _train(prepared: dict[int, Prepared], results: Results, console: bool) -> No
 
 def _passes(books: Sequence[Book], screen: Screen, results: Results) -> None:
     """Resume the runs, and train those that stand at the same step together."""
-    at_step: dict[tuple[int, bool], list[Book]] = {}  # given up before its result was written, one is over
-    for book in books:
-        book.resume()
-        at_step.setdefault((book.run.step, book.run.ended), []).append(book)
+    groups = resume_together(books)
     with stop_requests() as stop:
-        for (step, _), group in sorted(at_step.items()):
+        for group in groups:
+            step = group[0].run.step
+            for book in group:
+                book.run.together = sorted(one.run.cfg.seed for one in group)
             if step:
                 screen.line(f"resuming {len(group)} of {len(books)} runs at step {step} of {group[0].run.total_steps}")
             try:
@@ -274,6 +280,9 @@ def _written(
         else:
             if book.run.stopped is not None:
                 ends[at] = None
+    common = max(set.intersection(*(set(checkpoint.steps(book.folder)) for book in cohort.books)), default=None)
+    for book in cohort.books:  # only now: a kill before this line finds every run's checkpoint of the step before
+        book.prune(common)
     if ends:
         parted(cohort, ends, x, y, outcome, results)
 

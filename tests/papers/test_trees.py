@@ -109,9 +109,9 @@ def test_what_trees_do_not_see_is_not_in_the_name(changes):
 def test_the_result_is_whole_and_readable_by_tables_and_summaries():
     cfg = config()
     place = trees.folder(cfg, {"model": "xgboost"})
-    assert not trees.is_complete(place)
+    assert not records.is_complete(place)
     results = [trees.run(config(seed=seed), {"model": model}) for model in MODELS for seed in (0, 1)]
-    assert trees.is_complete(place) and json.loads((place / "result.json").read_text()) == results[2]
+    assert records.is_complete(place) and json.loads((place / "result.json").read_text()) == results[2]
     assert records.read_config(place)["decisive"]["data"]["name"] == "iris"
     rows = summarise(results)
     assert [row["settings"]["rule"] for row in rows] == MODELS and [row["seeds"] for row in rows] == [[0, 1]] * 2

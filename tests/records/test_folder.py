@@ -52,7 +52,7 @@ def test_config_comes_back_and_another_is_refused(cfg):
     check_same_config(folder, cfg)
     assert check(read_config(folder)["config"]) == cfg
     cfg.seed, cfg.optimizer.lr = 5, 0.5
-    with pytest.raises(UserError, match=r"another configuration \(different: optimizer, seed\).*delete it"):
+    with pytest.raises(UserError, match=r"another configuration \(different: optimizer.lr, seed\).*delete it"):
         check_same_config(folder, cfg)
 
 

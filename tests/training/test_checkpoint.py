@@ -14,8 +14,8 @@ def state(step: int) -> dict:
     return {"step": step, "model": {"w": torch.arange(100.0) * step}, "best": None, "seconds": 1.5}
 
 
-def saved(folder, steps=(1, 2, 3), best=None):
-    return [checkpoint.save(folder, step, state(step), best) for step in steps]
+def saved(folder, steps=(1, 2, 3)):
+    return [checkpoint.save(folder, step, state(step)) for step in steps]
 
 
 def refuse_warning(text: str) -> None:
@@ -32,7 +32,8 @@ def test_reads_back_what_was_written(tmp_path):
 
 def test_keeps_the_last_two_and_the_best(tmp_path):
     for step in range(1, 8):
-        checkpoint.save(tmp_path, step, state(step), 2 if step >= 2 else None)
+        checkpoint.save(tmp_path, step, state(step))
+        checkpoint.prune(tmp_path, 2 if step >= 2 else None, None)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         f"step-{step:09d}.ckpt" for step in (2, 6, 7)
     ]
@@ -94,7 +95,7 @@ class Code:
 
 def test_a_pickle_with_code_is_refused_even_with_a_right_digest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = checkpoint.save(tmp_path, 1, {"x": 1}, None)
+    path = checkpoint.save(tmp_path, 1, {"x": 1})
     for content in (pickle.dumps({"x": Code()}), _torch_saved({"x": Code()})):
         path.write_bytes(_with_header(content))
         with pytest.raises(checkpoint.DamagedError, match="torch refuses it"):

@@ -119,5 +119,5 @@ def test_a_resumed_run_keeps_the_note(config):
     data = load(cfg.data, cfg.noise, seed=cfg.seed, device=torch.device("cpu"))
     again = begin(prepare(cfg), data)
     assert again.rule.notes == []
-    again.restore(state)
+    again.restore(state, run_folder(cfg))
     assert again.rule.notes == [note]
