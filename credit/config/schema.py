@@ -14,6 +14,9 @@ GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 """A number as it is written on the command line."""
 
+NO_RESULT = {"result": False}
+"""Metadata of an option that does not decide a run's result, and is no part of its name."""
+
 OPEN_GROUPS = ("rule", "arch")
 """Groups whose options are named by the chosen kind (a registry entry), not by a dataclass."""
 
@@ -38,11 +41,13 @@ class DataConfig:
     preprocess: str = "none"  # none, gcn, zca, gcn_zca: of whole images, before normalisation and augmentation
     zca_epsilon: float = 0.1  # zca: added to the variances, in units of their mean
     drop_last: bool = True
-    download: bool = False
-    root: str | None = None  # None: $CREDIT_DATA, else ./data
+    download: bool = field(default=False, metadata=NO_RESULT)
+    root: str | None = field(default=None, metadata=NO_RESULT)  # None: $CREDIT_DATA, else ./data
     path: str | None = None  # the file or folder of the kinds that read the user's own set
     image_size: int | None = None  # pixels; sets made of image files
-    hold: str = "decoded"  # image_folder: decoded (all images in memory), files (decoded batch by batch)
+    hold: str = field(
+        default="decoded", metadata=NO_RESULT
+    )  # image_folder: decoded (all images in memory), files (decoded batch by batch)
     resize: int | None = None  # image_folder: pixels of the shorter side before the centre is cut out; None: image_size
     classes: list[str] | None = None  # image_folder: only these of its class folders; None: all
     alpha: str = (
@@ -57,7 +62,7 @@ class DataConfig:
     samples: int = 2000  # ones: of both parts together
     step: float = 5e-4  # sign_line: between neighbours
     held_out: int = 100  # sign_line: inputs of the test part
-    eval_batch_size: int = 1000
+    eval_batch_size: int = field(default=1000, metadata=NO_RESULT)
 
 
 @dataclass
@@ -102,10 +107,10 @@ class TrainerConfig:
 
     epochs: float | None = None  # exactly one of epochs and steps
     steps: int | None = None
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    device: str = field(default="auto", metadata=NO_RESULT)  # auto, cpu, cuda, cuda:N
     warm_rule: str | None = None  # the rule of the first warm_steps steps, by name; None: the run's from the beginning
     warm_steps: int | None = None
-    compile: bool = False
+    compile: bool = field(default=False, metadata=NO_RESULT)
     precision: str = "float32"  # float32, float64, bf16
     eval_every: float = 1.0  # epochs; 0.5: twice in each
     ema: float | None = None  # decay of the averaged weights that are evaluated
@@ -120,10 +125,14 @@ class TrainerConfig:
     measure_every: float = 1.0  # epochs
     measure_first: int = 0  # steps at the run's beginning that are measured each
     fgsm_epsilon: list[float] = field(default_factory=lambda: [0.01])  # measure=[fgsm]: steps in units of the input
-    checkpoint_every: int = 1  # epochs
-    threads: int | None = None  # CPU threads; None: by the arithmetic of the model (credit.training.threads)
-    replicate: str = "auto"  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
-    progress: bool = True
+    checkpoint_every: int = field(default=1, metadata=NO_RESULT)  # epochs
+    threads: int | None = field(
+        default=None, metadata=NO_RESULT
+    )  # CPU threads; None: by the arithmetic of the model (credit.training.threads)
+    replicate: str = field(
+        default="auto", metadata=NO_RESULT
+    )  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
+    progress: bool = field(default=True, metadata=NO_RESULT)
 
 
 @dataclass

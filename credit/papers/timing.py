@@ -32,9 +32,10 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
     """Return the folder of the pair, named by both runs and the threads they are given, which decide a time."""
     other = _reference(options)
     pair = {
-        side: {**decisive(one), "threads": one.trainer.threads} for side, one in (("run", config), ("reference", other))
+        side: {**decisive(one, speed=True), "threads": one.trainer.threads}
+        for side, one in (("run", config), ("reference", other))
     }
-    return runs_root() / f"timing-{run_name(config)}-{short_digest(pair)}"
+    return runs_root() / f"timing-{run_name(config, speed=True)}-{short_digest(pair)}"
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:

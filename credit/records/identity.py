@@ -7,76 +7,49 @@ import re
 from pathlib import Path
 from typing import Any
 
+from credit.config.defaults import Options, arch_options, rule_options, section_options
 from credit.config.folders import rule_settings
-from credit.config.schema import RunConfig
+from credit.config.schema import OPEN_GROUPS, SECTIONS, RunConfig
 from credit.config.validate import relevant
+from credit.records.named import NAMED
 from credit.records.versions import versions
 
-UNDECIDING = {"trainer": ("progress", "threads", "checkpoint_every", "replicate"), "data": ("root", "download")}
-"""Options by group that leave the result as it is."""
-
-YOUNGER_THAN_WARM_STARTS: dict[str, Any] = {
-    "fgsm_epsilon": None, "adversarial_share": 1.0, "unreached": "refuse",
-}  # fmt: skip
-"""Options of rules that are left out of a warm start's too, where they say what it did."""
-
-UNSAID: dict[str, dict[str, Any]] = {
-    "trainer": {
-        "warm_rule": None, "warm_steps": None, "measure_first": 0, "fgsm_epsilon": [0.01],
-        "stop_when": "never", "collapse_share": 0.5, "collapse_after": 5.0,
-    },
-    "data": {
-        "resize": None, "classes": None, "val_split": "stratified", "val_size": None, "preprocess": "none", "zca_epsilon": 0.1,
-        "hold": "decoded", "alpha": "refuse",
-    },
-    "rule": {"clip_unit": None, **YOUNGER_THAN_WARM_STARTS},
-    "arch": {"zero_init_last": None, "init_std": None, "residual_gap": 0},
-    "schedule": {"unit": "epochs", "initial_lr": 0.0, "decay_epochs": None},
-}  # fmt: skip
-"""Options by group that are younger than many a run: where they say what it did they are left out, and it keeps its name."""
-
-UNSAID_BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
-    ("arch", "cifar_resnet"): {"norm": "batch", "init": "he"},
-    ("arch", "lenet5"): {"init": "torch"},
-    ("arch", "mlp"): {"init": "torch"},
-    ("arch", "vgg16"): {"init": "he"},
-}
-"""The same, where another kind of the group has had an option of this name for as long as there are runs of it."""
+SPELLINGS: dict[str, tuple[Any, Any]] = {"rule.composite": (None, {})}
+"""Options of which two values are the same: the first is taken for the second."""
 
 _PREFIX_LENGTH = 100
 
 
-def decisive(cfg: RunConfig) -> dict[str, Any]:
-    """Return the part of a configuration that decides the result, as plain JSON values.
+def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
+    """Return the part of a configuration that decides the result, as plain JSON values: what the run's hash is made of.
 
-    Left out: mirrors, the progress bar, threads, where the data lies and how it came there, how often checkpoints are
-    written, the seeds it is trained together with, options that the chosen kinds do not read. Two spellings of one run
-    are made equal: noise of rate 0 is no noise, and 1.0 is 1.
+    An option at its default and one that is not given are the same (see `credit.records.named` for which of the two is
+    written). Left out are options that the chosen kinds do not read, mirrors, the seeds that the run is trained together with,
+    and options marked ``result=False``: of the progress bar, of where the data lies, of checkpoints, and of speed. Those of
+    speed (``rule.sparse``, ``rule.workers``, ``data.eval_batch_size``, ``trainer.threads``, ``trainer.device``,
+    ``trainer.compile``) change the order of summation and so the result to rounding, about 1e-7 of it in float32 and step; all
+    others leave it bit for bit as it is. Noise of rate 0 is no noise, and 1.0 is 1. Changed components of this package add
+    their versions (`credit.records.versions`).
+
+    Args:
+        cfg: the run.
+        speed: keep the values of the options of speed, for what is measured of a run's time.
     """
     plain = relevant(cfg)
-    warm = plain["trainer"].get("warm_rule")
-    changed = versions(
-        {**plain, "trainer": {**plain["trainer"], "warm_rule": warm and (rule_settings(warm) or {"kind": warm})}}
-    )
-    del plain["logger"]
+    del plain["logger"], plain["rerun"], plain["resume"]
     plain["replicas"] = 1  # whatever it was trained together with, a run is one seed
-    del plain["rerun"], plain["resume"]
-    for group, keys in UNDECIDING.items():
-        for key in keys:
-            del plain[group][key]
-    by_kind = [(group, usual) for (group, kind), usual in UNSAID_BY_KIND.items() if plain[group]["kind"] == kind]
-    for group, usual in [*UNSAID.items(), *by_kind]:
-        for key, value in usual.items():
-            if key in plain[group] and plain[group][key] == value:
-                del plain[group][key]
-    if "warm_rule" in plain["trainer"]:  # the options that its name stands for decide, not the name
-        warm = plain["trainer"]["warm_rule"]
-        settings = rule_settings(warm) or {}
-        said = {key: value for key, value in settings.items() if (key, value) not in YOUNGER_THAN_WARM_STARTS.items()}
-        plain["trainer"]["warm_rule"] = said or warm
+    warm = plain["trainer"].get("warm_rule")
+    settings = rule_settings(warm) if warm else None
+    changed = versions(_completed(plain, settings or {"kind": warm}))
     _settle_weights(plain["arch"])
     if plain["data"].get("classes"):  # folders are taken in the order of their names
         plain["data"]["classes"] = sorted(plain["data"]["classes"])
+    plain["rule"] = _settled("rule", plain["rule"], speed)
+    plain["arch"] = _settled("arch", plain["arch"], speed)
+    for group in SECTIONS.keys() & plain.keys():
+        plain[group] = _settled(group, plain[group], speed)
+    if settings is not None:  # the options that its name stands for decide, not the name
+        plain["trainer"]["warm_rule"] = _settled("rule", settings, speed, more=("clip_unit",))
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     if changed:
@@ -85,12 +58,60 @@ def decisive(cfg: RunConfig) -> dict[str, Any]:
     return settled
 
 
+def undeciding(config: dict[str, Any]) -> set[str]:
+    """Return the dotted names of a configuration's options (plain mapping) that do not decide the result."""
+    return {
+        f"{group}.{name}"
+        for group, section in config.items()
+        if isinstance(section, dict) and group in (*OPEN_GROUPS, *SECTIONS)
+        for name, option in _options(group, section).items()
+        if not option.result
+    }
+
+
+def _options(group: str, section: dict[str, Any]) -> Options:
+    """Return the options of a section's kind with their defaults, as far as they are known without torch."""
+    if group == "rule":
+        return rule_options(str(section.get("kind")))
+    return arch_options(str(section.get("kind"))) if group == "arch" else section_options(group)
+
+
+def _completed(plain: dict[str, Any], warm: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the defaults of options that are not given, and the rule of its warm start."""
+    whole = {**plain, "trainer": {**plain["trainer"], "warm_rule": warm}}
+    for group in OPEN_GROUPS:
+        whole[group] = {name: option.default for name, option in _options(group, plain[group]).items()} | plain[group]
+    return whole
+
+
+def _settled(group: str, section: dict[str, Any], speed: bool, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a section with one spelling for what is one run.
+
+    Args:
+        group: the section's name.
+        section: its options.
+        speed: keep the values of the options of speed.
+        more: options that are written too, whatever their value.
+    """
+    options = _options(group, section)
+    named = [*NAMED.get(f"{group}.{section['kind']}" if group in OPEN_GROUPS else group, "").split(), *more]
+    missing = {name: options[name].default for name in named if name in options} if group in OPEN_GROUPS else {}
+    settled = {}
+    for name, value in {**missing, **section}.items():
+        option = options.get(name)
+        if option is not None and not (option.result or (speed and name in named)):
+            value = option.default
+        same, written = SPELLINGS.get(f"{group}.{name}", (None, None))
+        value = written if f"{group}.{name}" in SPELLINGS and value == same else value
+        if option is None or name in named or value != option.default:
+            settled[name] = value
+    return settled
+
+
 def _settle_weights(arch: dict[str, Any]) -> None:
-    """Put the digest of a file of weights in place of its path; without weights, say nothing of them."""
+    """Put the digest of a file of weights in place of its path."""
     pretrained = arch.get("pretrained")
-    if pretrained is False and arch["kind"] != "timm":  # younger than many a run of the other kinds
-        del arch["pretrained"]
-    elif isinstance(pretrained, str):
+    if isinstance(pretrained, str):
         file = Path(pretrained).expanduser()
         if file.is_file():  # a missing one is refused where the network is built
             stat = file.stat()
@@ -109,9 +130,9 @@ def is_clean(config: dict[str, Any]) -> bool:
     return config["noise"]["kind"] == "none" or not config["noise"].get("rate")
 
 
-def run_name(cfg: RunConfig) -> str:
-    """Return the run's name, for example ``lisp_margin-mlp-digits-symmetric0.4-s0-3f2a91c07b``."""
-    return f"{_prefix(cfg)}-s{cfg.seed}-{run_hash(cfg)}"
+def run_name(cfg: RunConfig, *, speed: bool = False) -> str:
+    """Return the run's name, for example ``lisp_margin-mlp-digits-symmetric0.4-s0-3f2a91c07b``; for `speed` see `decisive`."""
+    return f"{_prefix(cfg)}-s{cfg.seed}-{short_digest(decisive(cfg, speed=speed))}"
 
 
 def group_name(cfg: RunConfig) -> str:
@@ -144,7 +165,8 @@ def data_label(cfg: RunConfig) -> str:
 
 
 def _prefix(cfg: RunConfig) -> str:
-    words = {**labels(cfg.as_dict()), "data": data_label(cfg)}
+    arch = _settled("arch", cfg.arch, speed=False)  # with its name, also where that is the default
+    words = {**labels({**cfg.as_dict(), "arch": arch}), "data": data_label(cfg)}
     if words["noise"] == "clean":
         del words["noise"]
     readable = "-".join(words.values())

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from credit.records.identity import UNDECIDING, labels
+from credit.records.identity import labels, undeciding
 from credit.records.selection import Selection, select, task_of
 
 MEASURES = ("best.val_top1", "best.test_top1", "last.test_top1", "last.memorised", "seconds_per_epoch")
@@ -51,7 +51,7 @@ def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
     for word in {tuple(item.values()): item for item in words}.values():
         alike = [item for item, label in zip(flat, words, strict=True) if label == word]
         extra += [key for key in sorted({*alike[0]}) if key not in extra and _differ(alike, key)]
-    untold = {f"{group}.{option}" for group, options in UNDECIDING.items() for option in options}
+    untold = {option for config in configs for option in undeciding(config)}
     extra = [
         key for key in extra if key.split(".")[0] not in ("seed", "logger", "rerun", "resume") and key not in untold
     ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from credit.errors import UserError
@@ -46,7 +46,7 @@ class LraOptions(SharedOptions):
     p: float = 2.0
     q: float = 2.0
     loss: Literal["ce", "mse"] = "ce"
-    workers: int = 1
+    workers: int = field(default=1, metadata={"result": False})
 
 
 def refuse_numbers(chosen: LraOptions, *, compiled: bool) -> None:

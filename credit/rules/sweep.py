@@ -1,7 +1,7 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -50,7 +50,7 @@ class SweepOptions(SharedOptions):
     transport: str = "transpose"
     normalizer: str = "none"
     signal_dropout: float = 0.0
-    sparse: Literal["auto"] | bool = "auto"
+    sparse: Literal["auto"] | bool = field(default="auto", metadata={"result": False})
     fgsm_epsilon: float | None = None
     adversarial_share: float = 1.0
 

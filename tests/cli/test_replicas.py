@@ -74,8 +74,11 @@ def test_replicas_are_the_runs_of_their_seeds(runs, capsys, how):
     for seed, one in one_by_one.items():
         same(together[seed], one)
         assert together[seed]["config"]["replicas"] == 1
-    command = shlex.join(["credit-train", *line, "replicas=3", "trainer.epochs=null"])
+    command = shlex.join(["credit-train", *line, "replicas=3"])
     assert {one["provenance"]["command"] for one in together.values()} == {command}
+    for seed, one in together.items():
+        assert shlex.split(one["provenance"]["job_command"])[-1] == f"seed={seed}"
+        assert "replicas" not in one["provenance"]["job_command"]
     assert train([*SHORT, "seed=4"]) == 0
     assert "already complete" in capsys.readouterr().out
     assert train([*line, "replicas=3"]) == 0

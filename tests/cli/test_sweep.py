@@ -55,7 +55,7 @@ def test_a_sweep_runs_skips_and_averages(runs, capsys):
     assert "8 jobs to run" in first and "[8/8] rule=fa noise=0.4 seed=1: complete" in first
     assert len(list(runs.iterdir())) == 8
     commands = {json.loads((folder / "result.json").read_text())["provenance"]["command"] for folder in runs.iterdir()}
-    assert commands == {shlex.join(["credit-train", *line, "trainer.epochs=null"])}
+    assert commands == {shlex.join(["credit-train", *line])}
     rows = [row for row in first.splitlines() if row.startswith("│")]
     assert len(rows) == 4 and all("±" in row for row in rows)
     assert [row.split("│")[1].strip() for row in rows] == ["bp", "bp", "fa", "fa"]
@@ -65,6 +65,25 @@ def test_a_sweep_runs_skips_and_averages(runs, capsys):
     assert [row for row in second.splitlines() if row.startswith("│")] == rows
     assert train([*line[:-1], "seed=0,1,2"]) == 0
     assert "4 jobs to run, 8 already complete" in capsys.readouterr().out
+
+
+def test_the_commands_of_a_sweeps_jobs_are_the_jobs_own(runs, tmp_path, monkeypatch):
+    """Typed with a folder of the user's and with flags: kept as typed; each job's own command, pasted, is that run."""
+    (tmp_path / "my conf" / "rule").mkdir(parents=True)
+    (tmp_path / "my conf" / "rule" / "mine.yaml").write_text("defaults: [bp, _self_]\nname: mine\nmargin: 1.0\n")
+    line = ["-m", "--config-dir", str(tmp_path / "my conf"), *TINY, "rule=mine,fa", "noise=0.4", "seed=0,1"]
+    assert train(line) == 0
+    results = {folder.name: json.loads((folder / "result.json").read_text()) for folder in runs.iterdir()}
+    assert {one["provenance"]["command"] for one in results.values()} == {shlex.join(["credit-train", *line])}
+    assert len({one["provenance"]["job_command"] for one in results.values()}) == len(results) == 4
+    name, result = next((name, one) for name, one in results.items() if "mine" in name and "-s1-" in name)
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "pasted"))
+    program, *words = shlex.split(result["provenance"]["job_command"])
+    assert program == "credit-train" and train(words) == 0
+    [again] = (tmp_path / "pasted").iterdir()
+    pasted = json.loads((again / "result.json").read_text())
+    assert again.name == name and pasted["weights_sha256"] == result["weights_sha256"]
+    assert pasted["provenance"]["command"] == result["provenance"]["job_command"]
 
 
 def test_two_spellings_of_one_run_are_one_job(runs, capsys):

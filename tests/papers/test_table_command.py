@@ -41,7 +41,9 @@ def test_a_table_is_run_reported_and_skipped(runs, capsys):
     command = "credit table lab/digits budget=smoke hydra.launcher.jobs=2 --config-dir conf"
     results = [json.loads(file.read_text()) for file in runs.glob("*/result.json")]
     assert len(results) == 4
-    assert {result["provenance"]["command"] for result in results} == {command}
+    typed = "credit table lab/digits --config-dir conf budget=smoke hydra.launcher.jobs=2"
+    assert {result["provenance"]["command"] for result in results} == {typed}
+    assert all("seed=" in result["provenance"]["job_command"] for result in results)
     assert {result["provenance"]["machine"]["threads"] for result in results} == {1}
     before, measured = timeless(page), rows(folder / "runs.csv")
     assert command in before and len(measured) == 4

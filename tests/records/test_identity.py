@@ -3,12 +3,18 @@
 import dataclasses
 import subprocess
 import sys
+import time
 
 import pytest
 
 from credit.config import RunConfig, check
+from credit.config.compose import compose
+from credit.config.defaults import arch_options, rule_options
+from credit.models import registry as models
 from credit.records import group_name, run_folder, run_name
 from credit.records.identity import decisive, run_hash
+from credit.rules import api, registry
+from credit.rules.rule import SharedOptions
 
 
 def run(**changes) -> RunConfig:
@@ -119,3 +125,86 @@ def test_records_load_without_torch_and_wandb():
         "import sys, credit.records, credit.records.mirror; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SAME = [
+    (["rule=dp"], ["rule=dp", "+rule.dfa_map=dense"]),
+    (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite=null"]),
+    (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite={}"]),
+    (["rule=bp"], ["rule=bp", "~rule.margin"]),
+    (["rule=bp"], ["rule=bp", "rule.sparse=false", "data.eval_batch_size=10", "trainer.compile=true"]),
+    (["rule=bp"], ["rule=bp", "trainer.device=cpu", "trainer.threads=2"]),
+    (["rule=rec_lra"], ["rule=rec_lra", "rule.workers=2"]),
+    (["rule=bp", "arch=lenet5"], ["rule=bp", "arch=lenet5", "arch.pool=null", "arch.dropout=0"]),
+    (["rule=bp", "arch=mlp"], ["rule=bp", "arch=mlp", "~arch.dropout", "~arch.residual_gap"]),
+    (["rule=bp", "arch=timm"], ["rule=bp", "arch=timm", "arch.patch_size=null", "arch.pretrained=false"]),
+    (["rule=bp"], ["rule=bp", "data.hold=decoded", "data.val_split=stratified", "trainer.stop_when=never"]),
+    (["rule=bp"], ["rule=bp", "noise=0.0"]),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME, ids=lambda words: " ".join(words))
+def test_two_spellings_of_one_run_have_one_name(one, other):
+    assert run_name(compose(one)) == run_name(compose(other))
+
+
+def test_every_option_at_its_default_is_as_if_it_was_not_given():
+    """Of every kind of rule and network, with the defaults that the classes have, also options of components."""
+    for kind in registry.FAMILIES["rule"]:
+        if not api.find(kind).__module__.startswith("credit."):
+            continue
+        bare = run(rule={"kind": kind, "name": kind})
+        for name, default in api.options_of(kind).items():
+            assert run_name(run(rule={"kind": kind, "name": kind, name: default})) == run_name(bare), (kind, name)
+    for kind in models.kinds():
+        bare = run(arch={"kind": kind})
+        for name, default in models.options(kind).items():
+            assert run_name(run(arch={"kind": kind, name: default})) == run_name(bare), (kind, name)
+
+
+def test_defaults_read_from_the_sources_are_the_classes_own():
+    for kind in ("sweep", "lfp", "dual", "equilibrium", "lra", "target_propagation"):
+        classes = [api.find(kind).OPTIONS, SharedOptions]
+        marked = {f.name for cls in classes for f in dataclasses.fields(cls) if not f.metadata.get("result", True)}
+        known = rule_options(kind)
+        own = {name: default for name, default in api.options_of(kind).items() if name in known or name not in USERS}
+        assert {name: option.default for name, option in known.items()} == own
+        assert {name for name, option in known.items() if not option.result} == marked
+    for kind in models.kinds():
+        assert {name: option.default for name, option in arch_options(kind).items()} == models.options(kind)
+
+
+USERS = ("leak",)
+"""Options of components that other tests of this process registered."""
+
+
+def test_a_default_of_the_users_own_option_is_no_other_run(tmp_path, monkeypatch):
+    (tmp_path / "rule").mkdir()
+    (tmp_path / "rule" / "leaky.py").write_text(
+        "import dataclasses, credit\n\n\n"
+        '@credit.rules.register("gate", "leaky")\n@dataclasses.dataclass(frozen=True)\n'
+        "class Leaky(credit.rules.Derivative):\n    leak: float = 0.5\n    floor: float | None = None\n"
+    )
+    monkeypatch.setattr("credit.config.defaults.user_folders", lambda: (tmp_path,))
+    bare = run(rule={"kind": "sweep", "name": "mine", "gate": "leaky"})
+    assert run_name(
+        run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.5, "floor": None})
+    ) == run_name(bare)
+    assert run_name(run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.2})) != run_name(bare)
+
+
+def test_a_time_is_measured_of_the_options_of_speed_too():
+    two = run(rule={"kind": "lra", "name": "rec_lra", "workers": 2})
+    one = run(rule={"kind": "lra", "name": "rec_lra"})
+    assert run_name(one) == run_name(two) and run_name(one, speed=True) == run_name(one)
+    assert run_name(two, speed=True) != run_name(one, speed=True)
+    assert decisive(two, speed=True)["rule"]["workers"] == 2
+
+
+def test_names_are_made_in_no_time():
+    cfg = run()
+    run_name(cfg)
+    started = time.process_time()
+    for _ in range(20):
+        run_name(cfg)
+    assert time.process_time() - started < 1.0
