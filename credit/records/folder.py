@@ -70,6 +70,11 @@ def check_same_config(folder: Path, cfg: RunConfig) -> None:
         )
 
 
+def _reruns(folder: Path) -> int:
+    """Return how often a run was set aside."""
+    return next(n for n in itertools.count() if not (folder.parent / EARLIER / f"{folder.name}.{n + 1}").exists())
+
+
 def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Return the dotted names of the settings in which two nested mappings differ, sorted."""
     different = []
@@ -93,21 +98,22 @@ def set_aside(folder: Path) -> Path | None:
     with locked(folder):
         earlier = folder.parent / EARLIER
         earlier.mkdir(exist_ok=True)
-        number = next(n for n in itertools.count(1) if not (earlier / f"{folder.name}.{n}").exists())
-        moved = folder.rename(earlier / f"{folder.name}.{number}")
+        moved = folder.rename(earlier / f"{folder.name}.{_reruns(folder) + 1}")
         sync_folder(earlier)
         sync_folder(folder.parent)
     return moved
 
 
 def write_config(folder: Path, cfg: RunConfig) -> None:
-    """Write ``config.json``: the run's names, the whole configuration, and apart from it what decides the result."""
+    """Write ``config.json``: the run's names, how often it was begun anew, the configuration, and what of it decides the result."""
     names = {"name": run_name(cfg), "group": group_name(cfg), "hash": run_hash(cfg)}
-    write_json(folder / CONFIG, {**names, "config": cfg.as_dict(), "decisive": decisive(cfg)})
+    write_json(
+        folder / CONFIG, {**names, "reruns": _reruns(folder), "config": cfg.as_dict(), "decisive": decisive(cfg)}
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what `write_config` wrote: ``name``, ``group``, ``hash``, ``config`` and ``decisive``.
+    """Return what `write_config` wrote: ``name``, ``group``, ``hash``, ``reruns``, ``config`` and ``decisive``.
 
     Raises:
         UserError: there is none in the folder, or it cannot be read.

@@ -74,7 +74,7 @@ def _begin(folder: Path) -> Any:
     logger = LoggerConfig(**held["config"]["logger"])
     return wandb.init(
         project=logger.project,
-        id=held["hash"],
+        id=held["hash"] + (f"-{reruns}" if (reruns := held.get("reruns")) else ""),  # begun anew it is another one
         name=held["name"],
         group=held["group"],
         tags=logger.tags,

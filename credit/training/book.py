@@ -76,7 +76,7 @@ class Book:
         running: dict[str, float],
         found: dict[str, Any] | None,
         ending: Callable[[], dict[str, Any]],
-        stopping: bool,
+        saving: bool,
     ) -> None:
         """Evaluate, append a row and save a checkpoint, each where it is due.
 
@@ -87,7 +87,7 @@ class Book:
             running: what `Running.summary` returned.
             found: what diagnostics measured at this step; None where none did.
             ending: measures what is measured once, at the end, of a run that is given up here.
-            stopping: whether the loop is about to leave.
+            saving: whether a checkpoint is due in any case, as where the loop is about to leave.
 
         Raises:
             DivergedError: a loss, a parameter or an evaluation is not finite.
@@ -111,7 +111,7 @@ class Book:
             self.screen.evaluated(row, run.total_steps / run.steps_per_epoch)
             if self.mirror is not None:
                 self.mirror.check()
-        if run.ended or better or stopping or self._due(trainer.checkpoint_every):
+        if run.ended or better or saving or self._due(trainer.checkpoint_every):
             checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
 
     def prune(self, common: int | None = None) -> None:

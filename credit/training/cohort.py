@@ -1,14 +1,17 @@
 """Runs under way in one pass: their parameters, optimizer and batches stacked, each run's own parts kept true."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from credit.data.stacked import StackedBatches
+from credit.records.folder import RESULT, write_json
 from credit.rules.mapped import Mapped
 from credit.rules.rule import Step
+from credit.training import checkpoint
 from credit.training.book import Book
 from credit.training.evaluate import Running
 from credit.training.state import Training
@@ -28,10 +31,12 @@ class Cohort:
         books: those still in the pass.
         mapped: their rules as one.
         running: loss and accuracy over the current epoch, (replicas, ...).
+        left: folders and results of runs that left the pass and whose results are not written yet.
     """
 
     def __init__(self, books: Sequence[Book]) -> None:
         self.books = list(books)
+        self.left: list[tuple[Path, dict[str, Any]]] = []
         cfg = self.books[0].run.cfg
         self._compiled = cfg.trainer.compile
         self.mapped = Mapped([book.run.acting for book in books], compiled=self._compiled)
@@ -107,6 +112,19 @@ class Cohort:
             alone = Running(book.run.device)
             alone.restore(book.run.running.state())
             book.run.running = alone
+
+    def write_left(self) -> None:
+        """Write the results of runs that left the pass."""
+        for folder, result in self.left:
+            write_json(folder / RESULT, result)
+        self.left.clear()
+
+    def prune(self) -> None:
+        """Drop the runs' old checkpoints; the newest that all of them have stays until all have another."""
+        steps = [set(checkpoint.steps(book.folder)) for book in self.books]
+        common = max(set.intersection(*steps), default=None) if steps else None
+        for book in self.books:
+            book.prune(common)
 
     def keep(self, stay: Sequence[int]) -> None:
         """Go on with the runs at these places; their updates of the last step stay to be applied."""

@@ -12,7 +12,7 @@ from credit.rules.divergence import InferenceDiverged
 from credit.rules.rule import Step
 from credit.training.cohort import Cohort
 from credit.training.finite import DivergedError, FiniteWatches, Lost
-from credit.training.result import write_result
+from credit.training.result import result_of
 
 Results = dict[Path, dict[str, Any]]
 """Contents of result.json by the run's folder."""
@@ -62,7 +62,10 @@ def without(
 def parted(
     cohort: Cohort, ends: Ends, x: Tensor, y: Tensor, outcome: Step, results: Results
 ) -> tuple[Tensor, Tensor, Step]:
-    """Write the results of runs that end here; return batch, labels and outcome of those that go on.
+    """Take runs that end here out of a pass; return batch, labels and outcome of those that go on.
+
+    Their results are written by `Cohort.write_left`, when the others have checkpoints without them: a pass that is killed goes on
+    with the same runs.
 
     Args:
         cohort: the runs; those that end leave it.
@@ -72,10 +75,9 @@ def parted(
     """
     for at, end in ends.items():
         book = cohort.books[at]
-        if end is None:
-            results[book.folder] = write_result(book.run, book.folder, "complete")
-        else:
-            results[book.folder] = write_result(book.run, book.folder, "diverged", diverged=end.told())
+        told = {} if end is None else {"diverged": end.told()}
+        results[book.folder] = result_of(book.run, "complete" if end is None else "diverged", **told)
+        cohort.left.append((book.folder, results[book.folder]))
         book.screen.line(f"{headline(results[book.folder])}  {book.folder}")
     stay = [at for at in range(len(cohort.books)) if at not in ends]
     cohort.keep(stay)

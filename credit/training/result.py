@@ -14,11 +14,17 @@ from credit.training.state import Training, parameters_digest, weights_digest
 
 
 def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[str, Any]:
-    """Write result.json and return its content.
+    """Write result.json and return its content; arguments as of `result_of`."""
+    result = result_of(run, status, **more)
+    write_json(folder / RESULT, result)
+    return result
+
+
+def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
+    """Return the content of a run's result.json.
 
     Args:
         run: the run at its end.
-        folder: its folder.
         status: ``complete``, ``diverged`` or ``failed``.
             A run that was given up (``trainer.stop_when``) is complete, and ``stopped`` says where and why.
         more: what else is to be told, for example ``diverged={"step": 12, "where": "conv3"}``.
@@ -55,6 +61,4 @@ def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[
             job=noted_command(run_name(run.cfg), own_threads),
         ),
     }
-    result = finite_or_null(result)
-    write_json(folder / RESULT, result)
-    return result
+    return dict(finite_or_null(result))

@@ -24,7 +24,6 @@ from credit.records.mirror import Mirror, no_mirror
 from credit.records.outcome import finished, headline, start_anew
 from credit.records.screen import Screen
 from credit.rules.rule import Step
-from credit.training import checkpoint
 from credit.training.book import Book
 from credit.training.cohort import Cohort
 from credit.training.dead import DeadLayers
@@ -202,7 +201,7 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
             break
 
         # The pass looks up where each run alone would.
-        if not cohort.books[0].due(measured, stop):
+        if not cohort.books[0].due(measured, stop) and not cohort.left:
             continue
         x, y, outcome = without(cohort, watch.settle(), watch, x, y, outcome, results)
         if not cohort.books:
@@ -211,13 +210,18 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         for book in cohort.books:  # each run took its share of the time
             book.run.seconds += (time.perf_counter() - started) / len(cohort.books)
         stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoints
-        _written(cohort, x, y, outcome, rate, measures, found, stopping, results)
+        saving = stopping or bool(cohort.left)
+        _written(cohort, x, y, outcome, rate, measures, found, saving, results)
+        if saving:  # who is left has a checkpoint without those who are not
+            cohort.write_left()
+        cohort.prune()
         watch.keep(len(cohort.books))
         _show(cohort, screen)
         if stopping and cohort.books and not cohort.first.ended:
             screen.line(f"stopped at step {cohort.first.step}; give the same command again to go on")
             stop.leave()
         started = time.perf_counter()
+    cohort.write_left()
     for book in cohort.books:
         results[book.folder] = write_result(book.run, book.folder, "complete")
         screen.line(f"{headline(results[book.folder])}  {book.folder}")
@@ -264,7 +268,7 @@ def _written(
     rate: float,
     measures: dict[Path, Measures],
     found: dict[Path, dict[str, Any]],
-    stopping: bool,
+    saving: bool,
     results: Results,
 ) -> None:
     """Let every run's book do what is due after a step; part from runs that are given up or turn out not to be finite."""
@@ -274,15 +278,12 @@ def _written(
         own = cohort.outcome(outcome, at)
         try:
             ending = partial(measures[book.folder].ending, x[at], y[at], own)
-            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), ending, stopping)
+            book.write(own, x[at], rate, book.run.running.summary(), found.get(book.folder), ending, saving)
         except DivergedError as end:
             ends[at] = end
         else:
             if book.run.stopped is not None:
                 ends[at] = None
-    common = max(set.intersection(*(set(checkpoint.steps(book.folder)) for book in cohort.books)), default=None)
-    for book in cohort.books:  # only now: a kill before this line finds every run's checkpoint of the step before
-        book.prune(common)
     if ends:
         parted(cohort, ends, x, y, outcome, results)
 

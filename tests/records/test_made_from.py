@@ -72,6 +72,7 @@ def test_a_finished_run_of_an_edited_gate_is_refused_and_run_anew(mine, tmp_path
     [folder] = [one for one in (tmp_path / "runs").iterdir() if one.name != "earlier"]
     [before] = (tmp_path / "runs" / "earlier").iterdir()
     assert before.name == f"{folder.name}.1" and (before / "result.json").is_file()
+    assert json.loads((folder / "config.json").read_text())["reruns"] == 1  # W&B shows it as another run
     assert run(mine, *line) == 0 and "already complete" in capsys.readouterr().out
 
 

@@ -12,6 +12,7 @@ from credit.config import RunConfig
 from credit.errors import UserError
 from credit.records import read_metrics, read_result, run_folder
 from credit.training import checkpoint, train, train_together
+from credit.training.cohort import Cohort
 
 SEEDS = (3, 4, 5)
 
@@ -157,3 +158,26 @@ def test_other_threads_and_versions_are_told_and_recorded(config, monkeypatch, c
     said = capfd.readouterr().err
     assert "going on at step 10 with differences: torch 1.0 then, " in said and "threads 7 then, " in said
     assert result["resumed"][0]["step"] == 10 and len(result["resumed"][0]["differences"]) == 2
+
+
+def test_who_leaves_a_pass_has_no_result_before_the_others_have_checkpoints_without_it(config, monkeypatch):
+    """Else a kill in between would bring the others back to a step at which they had more company."""
+    changes: dict[str, Any] = {
+        "optimizer": {"lr": 1.0},
+        "arch": {"widths": [16, 16, 16], "activation": "identity"},
+        "trainer": {"epochs": None, "steps": 12, "precision": "float64"},
+    }
+    cfgs = [config("bp", seed=seed, **changes) for seed in range(6)]
+    write, seen = Cohort.write_left, []
+
+    def watched(self: Cohort) -> None:
+        for folder, result in self.left:
+            assert not (folder / "result.json").exists()
+            behind = [checkpoint.steps(book.folder)[-1] for book in self.books]
+            seen.append(all(step >= result["steps"] for step in behind) and len(set(behind)) <= 1)
+        write(self)
+
+    monkeypatch.setattr(Cohort, "write_left", watched)
+    results = train_together(cfgs, console=False)
+    assert seen and all(seen) and len(seen) == sum(result["status"] == "diverged" for result in results)
+    assert all(read_result(run_folder(cfg)) == result for cfg, result in zip(cfgs, results, strict=True))
