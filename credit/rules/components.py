@@ -1,11 +1,27 @@
 """Components of rules: the options of a rule's families, and those that nothing chosen reads."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from credit.errors import UserError
 from credit.options import written
 from credit.rules.registry import FAMILIES, fields
+
+RENAMED = {
+    (
+        "loss",
+        "mse",
+    ): "half the sum over outputs, 1/2 sum_j (o_j - y_j)^2, is rule.loss=half_sse, with the same numbers as before; mse "
+    "is the mean over outputs of (o_j - y_j)^2 (rule=bp rule.signal=mse)"
+}
+"""By (option, value): where a value that an option had is found now."""
+
+
+def refuse_renamed(option: str, value: object, hint: Any) -> None:
+    """Refuse a value that an option had under a name that is another's now."""
+    words = RENAMED.get((option, value)) if isinstance(value, str) else None
+    if words is not None and get_origin(hint) is Literal and value not in get_args(hint):
+        raise UserError(f"rule.{option}={value}: {words}")
 
 
 def chosen_options(families: Iterable[str]) -> dict[str, tuple[Any, Any]]:

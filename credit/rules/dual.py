@@ -64,7 +64,7 @@ class DualRule(Rule):
         refuse_damping(self.choices, self.segments, type(self.model).__name__)
         self.transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
-        self._signal = lookup("signal", states.SIGNALS[self.choices.loss])()
+        self._signal = lookup("signal", self.choices.loss)()
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
 

@@ -24,7 +24,7 @@ class DualOptions(SharedOptions):
         variant: ``original`` (Eq. 2, 3), ``adjoint`` (DP^T, Eq. 19, 22) or ``lpom`` (alpha = 1, Eq. 45).
         alpha: weight of s+ in a unit's value, in [0, 1]; a list gives one to each layer, the output's last.
         beta: strength of the nudge, above 0; a list likewise (Eq. 12).
-        loss: ``ce``, or ``mse``: 1/2 |s - y|^2.
+        loss: ``ce``, or ``half_sse``: 1/2 sum over outputs of (s - y)^2.
         schedule: order of the states' updates: ``fwbw``, ``fw`` or ``random`` (see `order`).
         passes: how often it is gone through.
         nudge: the loss's gradient at the output's ``current`` prediction or at the one before any nudge (``frozen``), or the
@@ -41,7 +41,7 @@ class DualOptions(SharedOptions):
     variant: Literal["original", "adjoint", "lpom"] = "original"
     alpha: float | Sequence[float] = 0.5
     beta: float | Sequence[float] = 0.01
-    loss: Literal["ce", "mse"] = "ce"
+    loss: Literal["ce", "half_sse"] = "ce"
     schedule: Literal["fwbw", "fw", "random"] = "fwbw"
     passes: int = 1
     nudge: Literal["current", "frozen", "prox"] = "current"
@@ -153,10 +153,10 @@ def refuse_nudge(chosen: DualOptions, output: Dyad) -> None:
             "rule.nudge=prox belongs to the original dual propagation (Eq. 3); DP^T's output is its loss's gradient (Eq. 22): "
             "write rule.nudge=current or frozen, or rule=dp"
         )
-    if chosen.loss != "mse":
+    if chosen.loss != "half_sse":
         raise UserError(
             f"rule.nudge=prox is the exact minimiser of least squares, and rule.loss={chosen.loss} has none in closed "
-            "form; write rule.loss=mse, or rule.nudge=current, which is linear in the loss"
+            "form; write rule.loss=half_sse, or rule.nudge=current, which is linear in the loss"
         )
     if output.down * output.beta >= 1:
         raise UserError(

@@ -76,7 +76,7 @@ class EquilibriumRule(Rule):
         refuse_branches(self.choices, self.segments, type(self.model).__name__)
         self.transport: Transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
-        self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
+        self.signal = lookup("signal", self.choices.loss)()
         self._recorded: dict[str, Program] = {}
 
     @property

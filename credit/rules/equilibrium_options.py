@@ -19,7 +19,7 @@ class EquilibriumOptions(SharedOptions):
         beta: strength of the nudge, above 0.
         clamped: hold the output at the target in the second phase (contrastive Hebbian learning); beta is not read.
         gamma: gain of feedback, in (0, 1]; updates of layer k get the factor ``gamma^(k - L)``, which makes up for it.
-        loss: ``mse``: 1/2 |s - y|^2, or ``ce``.
+        loss: ``half_sse``: 1/2 sum over outputs of (s - y)^2, or ``ce``.
         ceiling: the largest size of a hidden state; with ReLU and 1, the paper's units. None: without bounds, where feedback and
             weights soon amplify each other.
         begin: states before the free phase: ``zeros``, or those of the ``forward`` pass.
@@ -33,7 +33,7 @@ class EquilibriumOptions(SharedOptions):
     beta: float = 0.5
     clamped: bool = False
     gamma: float = 1.0
-    loss: Literal["mse", "ce"] = "mse"
+    loss: Literal["half_sse", "ce"] = "half_sse"
     ceiling: float | None = 1.0
     begin: Literal["zeros", "forward"] = "zeros"
     transport: str = "transpose"

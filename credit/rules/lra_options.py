@@ -28,7 +28,7 @@ class LraOptions(SharedOptions):
         error_lr: learning rate of E; None: the optimizer's.
         kappa: weight of each layer's discrepancy (Eq. 2); a list gives one to each node, the output's last.
         p, q: the discrepancy is ``||z - y||_p ^ q`` (Eq. 2).
-        loss: ``ce`` or ``mse``, 1/2 |logits - y|^2: what the output's error is the gradient of.
+        loss: ``ce`` or ``half_sse``, 1/2 sum over outputs of (logit - y)^2: what the output's error is the gradient of.
         workers: threads that independent blocks are shared among.
     """
 
@@ -45,7 +45,7 @@ class LraOptions(SharedOptions):
     kappa: float | Sequence[float] = 1.0
     p: float = 2.0
     q: float = 2.0
-    loss: Literal["ce", "mse"] = "ce"
+    loss: Literal["ce", "half_sse"] = "ce"
     workers: int = field(default=1, metadata={"result": False})
 
 

@@ -19,6 +19,7 @@ from credit.errors import UserError, nearest
 from credit.options import typed
 from credit.rules import batch_checks, registry
 from credit.rules.buffers import Buffers, copies, places
+from credit.rules.components import refuse_renamed
 from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
@@ -390,6 +391,7 @@ class Rule:
         for option, value in given.items():
             if option not in known:
                 raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
+            refuse_renamed(option, value, known[option][0])
             typed("rule", f"rule '{self.name}'", option, value, *known[option])
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:

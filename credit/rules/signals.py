@@ -78,7 +78,10 @@ class CrossEntropy:
 @register("signal", "mse")
 @dataclass(frozen=True)
 class SquaredError:
-    """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability (torch's MSELoss: mean over outputs)."""
+    """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability.
+
+    The gradient of ``1/B sum_i 1/C sum_j (z_ij - t_ij)^2``, the mean over outputs and samples (torch's MSELoss).
+    """
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
@@ -95,9 +98,10 @@ class SquaredError:
 @register("signal", "half_sse")
 @dataclass(frozen=True)
 class HalfSquaredError(SquaredError):
-    """``z - t`` with t the one-hot target, ``p - y`` of a probability: of 1/2 sum_j (z_j - t_j)^2, averaged over the batch alone.
+    """``z - t`` with t the one-hot target, ``p - y`` of a probability.
 
-    The least squares of dual propagation (paper 3): C/2 times ``mse``.
+    The gradient of ``1/B sum_i 1/2 sum_j (z_ij - t_ij)^2``, half the sum over outputs, averaged over the samples alone: the least
+    squares of dual propagation (paper 3), C/2 times ``mse``.
     """
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

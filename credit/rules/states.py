@@ -15,8 +15,6 @@ from credit.rules.registry import lookup, make
 from credit.rules.rule import Rule
 
 assert signals and transports  # importing them registers their names
-SIGNALS = {"ce": "ce", "mse": "half_sse"}
-"""The registered signal of each loss: its gradient at the output, over B, and its mean."""
 
 
 def before(work: Work, state: State) -> Tensor:
@@ -36,7 +34,7 @@ def activation(state: State, z: Tensor, *, mine: bool = False) -> Tensor:
 
 def reference(loss: str) -> dict[str, Any]:
     """Return the options of `bp` that make it backprop on the same loss."""
-    return {} if loss == "ce" else {"signal": SIGNALS[loss]}
+    return {} if loss == "ce" else {"signal": loss}
 
 
 def refuse_probability(rule: Rule) -> None:

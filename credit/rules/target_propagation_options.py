@@ -29,7 +29,7 @@ class TargetOptions(SharedOptions):
         feedback_steps: steps of gradient descent that each map makes in one step of the rule, on fresh noise each.
         feedback_lr: learning rate of the maps; None: the optimizer's.
         synapses: the maps' weights: ``dense``, ``conv`` between feature maps, ``auto`` either by what they connect.
-        loss: ``ce``, or ``mse``: 1/2 |logits - y|^2.
+        loss: ``ce``, or ``half_sse``: 1/2 sum over outputs of (logit - y)^2.
     """
 
     difference: bool = True
@@ -40,7 +40,7 @@ class TargetOptions(SharedOptions):
     feedback_steps: int = 1
     feedback_lr: float | None = None
     synapses: Kind = "auto"
-    loss: Literal["ce", "mse"] = "ce"
+    loss: Literal["ce", "half_sse"] = "ce"
 
 
 def refuse_numbers(chosen: TargetOptions) -> None:

@@ -51,7 +51,7 @@ class TargetedRule(Rule, Sweeper):
                 f"{type(self.model).__name__}; give that module another name"
             )
         self._keep_errors = getattr(self, "_keep_errors", False)
-        self.signal = lookup("signal", states.SIGNALS[self.choices.loss])()
+        self.signal = lookup("signal", self.choices.loss)()
 
     @property
     def reference(self) -> dict[str, Any]:

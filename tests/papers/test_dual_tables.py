@@ -97,7 +97,7 @@ def test_table_1s_rules_and_network() -> None:
         if column in wanted:
             found = (rule["variant"], rule["damped"], rule["alpha"], rule["passes"], rule["nudge"])
             assert found == wanted[column], column
-            assert (rule["beta"], rule["loss"], rule["schedule"]) == (0.5, "mse", "fwbw")
+            assert (rule["beta"], rule["loss"], rule["schedule"]) == (0.5, "half_sse", "fwbw")
             assert rule["input_robustness"] == (column == "dp_a0_input")
         else:
             assert (rule["signal"], rule.get("fgsm_epsilon")) == ("half_sse", 0.01 if column == "bp_fgsm" else None)

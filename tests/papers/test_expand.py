@@ -44,6 +44,13 @@ def test_every_cell_of_the_budget_runs_once_a_seed(own: Path) -> None:
     assert [(job.row, job.column) for job in smoke.jobs] == [("clean", "bp"), ("clean", "fa"), ("noisy", "bp")]
 
 
+def test_a_column_chooses_the_normalizer_of_lisp_ce(own: Path) -> None:
+    column = "  raw: {set: [rule=lisp_ce, rule.normalizer=none]}\n  fa: {"
+    manifest = expanded(own, SMALL.replace("  fa: {", column, 1), "quick")
+    rule = compose(cell(manifest, "clean", "raw").words).rule
+    assert (rule["name"], rule["gate"], rule["normalizer"]) == ("lisp_ce", "responsive", "none")
+
+
 def test_a_jobs_words_give_credit_train_the_same_run(own: Path) -> None:
     text = SMALL.replace("cells:", "repeat: {data.split_seed: [0, 7]}\ncells:")
     manifest = expanded(own, text, "quick", 2, ("trainer.steps=30", "+logger.tags=[a,b]"))

@@ -171,7 +171,7 @@ def scale(name: str, norm: nn.BatchNorm2d, shape: tuple[int, ...]) -> Part:
 def backprop(model: nn.Module, x: Tensor, y: Tensor, loss: str) -> dict[str, Any]:
     """Autograd's gradient by name of the loss: half the sum of squares or the cross-entropy, mean over samples."""
     z = model(x)
-    if loss == "mse":
+    if loss == "half_sse":
         value = 0.5 * (z - nn.functional.one_hot(y, z.shape[1])).square().sum() / len(x)
     else:
         value = nn.functional.cross_entropy(z, y)

@@ -39,7 +39,7 @@ def layers_of(model: nn.Sequential) -> list[nn.Linear]:
 
 def loss_of(word: str, s: Tensor, y: int) -> Tensor:
     """l(s) of one sample."""
-    if word == "mse":
+    if word == "half_sse":
         return (s - F.one_hot(torch.tensor(y), len(s))).square().sum() / 2
     return -F.log_softmax(s, 0)[y]
 

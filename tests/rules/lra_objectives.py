@@ -90,7 +90,7 @@ def step(
     """
     held = run(model, list(wiring), x)
     onehot = nn.functional.one_hot(y, held.logits.shape[1]).to(x.dtype)
-    out = held.logits.detach() if s.loss == "mse" else torch.softmax(held.logits.detach(), 1)
+    out = held.logits.detach() if s.loss == "half_sse" else torch.softmax(held.logits.detach(), 1)
     kappas = s.kappas([*held.h, "output"])  # hooks ran in order of execution
     errors = {"output": error(out, onehot, kappas["output"], s)}
     targets, objective = {"output": onehot}, (errors["output"] * held.logits).sum()

@@ -42,7 +42,7 @@ def apart(found: dict[str, Any], expected: dict[str, Any]) -> float:
 @pytest.mark.parametrize("schedule", ["fwbw", "fw"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("variant", ["original", "adjoint"])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("name", NETS)
 def test_weak_nudges_give_the_gradient(name: str, loss: str, variant: str, alpha: float, schedule: str) -> None:
     model, net, x, y = case(name)
@@ -57,7 +57,7 @@ def test_weak_nudges_give_the_gradient(name: str, loss: str, variant: str, alpha
 @pytest.mark.parametrize("variant", ["original", "adjoint"])
 def test_the_symmetric_error_is_of_second_order_and_others_of_first(variant: str) -> None:
     model, net, x, y = case("tanh mlp")
-    gradient = backprop(model, x, y, "mse")
+    gradient = backprop(model, x, y, "half_sse")
     for alpha, order in ((0.0, 1), (0.5, 2), (1.0, 1)):
         errors = [
             apart(twins_dual.step(net, x.numpy(), y.tolist(), Settings(variant, alpha, beta)).updates, gradient)
@@ -66,7 +66,7 @@ def test_the_symmetric_error_is_of_second_order_and_others_of_first(variant: str
         assert errors[0] / errors[1] == pytest.approx(10**order, rel=0.2)
 
 
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("name", ["tanh mlp", "relu mlp", "max-act", "average"])
 def test_weakly_nudged_lpom_gives_the_gradient_after_passes(name: str, loss: str) -> None:
     """In one forward-backward pass it does not: s^- = f(W s^+) moves with every s^+ below it."""
@@ -212,7 +212,7 @@ def test_damping_as_printed_moves_the_resting_point_of_other_activations() -> No
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 def test_equilibrium_propagation_rests_where_its_energy_does(loss: str, activation: str) -> None:
     model = dual_nets.mlp(activation, spread=0.4)
     x, y = nets.batch(model, (7,), 2)
@@ -241,7 +241,7 @@ def equilibrium_loss(model: nn.Sequential, x: Tensor, y: Tensor, loss: str, gain
 
 
 @pytest.mark.parametrize("phases", [2, 3])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 def test_weakly_nudged_equilibria_give_the_gradient_of_the_loss_at_rest(loss: str, phases: int) -> None:
     """Not backprop's through an ordinary forward pass: the free phase has the feedback too."""
     model = dual_nets.mlp("tanh", spread=0.6)
@@ -262,7 +262,7 @@ def test_weakly_nudged_equilibria_give_the_gradient_of_the_loss_at_rest(loss: st
 def test_contrastive_hebbian_learning_with_weak_feedback_gives_the_gradient() -> None:
     model = dual_nets.mlp("tanh", spread=1.0)
     x, y = nets.batch(model, (7,), 3)
-    gradient = backprop(model, x, y, "mse")
+    gradient = backprop(model, x, y, "half_sse")
     errors = []
     for gamma in (1e-2, 1e-3):
         made, kept = twins_equilibrium.chl(network_of(model, (7,)), x.numpy(), y.tolist(), gamma=gamma)

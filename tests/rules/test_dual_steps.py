@@ -16,7 +16,7 @@ from tests.rules.test_lfp_twins import close
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "dp": ("dp", {"passes": 3, "beta": 0.1}),
-    "dp fw prox": ("dp", {"schedule": "fw", "passes": 6, "loss": "mse", "nudge": "prox", "alpha": 0.6}),
+    "dp fw prox": ("dp", {"schedule": "fw", "passes": 6, "loss": "half_sse", "nudge": "prox", "alpha": 0.6}),
     "dp random": ("dp", {"schedule": "random", "passes": 6, "beta": 0.1}),
     "dp input": ("dp", {"passes": 2, "input_robustness": True, "alpha": 0.4}),
     "dp random weights": ("dp", {"transport": "fixed_random", "passes": 2}),
@@ -24,7 +24,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "adjoint": ("dp_adjoint", {"alpha": 0.0, "beta": 0.5, "passes": 3}),
     "adjoint frozen": ("dp_adjoint", {"alpha": 1.0, "nudge": "frozen", "schedule": "fw", "passes": 6}),
     "damped": ("dp_damped", {"alpha": 0.0, "beta": 0.1, "passes": 4}),
-    "lpom": ("lpom", {"beta": 0.1, "passes": 4, "loss": "mse"}),
+    "lpom": ("lpom", {"beta": 0.1, "passes": 4, "loss": "half_sse"}),
     "eqprop": ("eqprop", {"phases": 3, "loss": "ce", "free_steps": 5, "nudged_steps": 4}),
     "chl": ("chl", {"free_steps": 5, "nudged_steps": 5, "gamma": 0.3}),
 }

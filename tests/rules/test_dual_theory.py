@@ -43,7 +43,7 @@ def in_one_region(rule: Any, x: Tensor, y: Tensor) -> bool:
     )
 
 
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("net", ["mlp", "act-max", "max-act", "later", "average", "residual"])
 def test_the_adjoint_variant_is_backprop_within_one_linear_region(net: str, loss: str) -> None:
     """At any alpha, beta and number of passes: its mean states are those of the forward pass (Proposition 5.1)."""
@@ -85,9 +85,11 @@ def test_so_it_is_with_these_options(net: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_the_original_variant_is_not_backprop_there_unless_symmetric(alpha: float) -> None:
     model, x, y = firm("mlp")
-    gradient = dual_nets.backprop(model, x, y, "mse")
+    gradient = dual_nets.backprop(model, x, y, "half_sse")
     updates = (
-        credit.rule("dp", model, precision="float64", alpha=alpha, beta=0.5, loss="mse", passes=3).updates(x, y).updates
+        credit.rule("dp", model, precision="float64", alpha=alpha, beta=0.5, loss="half_sse", passes=3)
+        .updates(x, y)
+        .updates
     )
     gap = max(
         float(np.abs(update.numpy() - gradient[key]).max() / np.abs(gradient[key]).max())
@@ -95,14 +97,16 @@ def test_the_original_variant_is_not_backprop_there_unless_symmetric(alpha: floa
     )
     assert gap > 0.01
     symmetric = (
-        credit.rule("dp", model, precision="float64", alpha=0.5, beta=0.5, loss="mse", passes=3).updates(x, y).updates
+        credit.rule("dp", model, precision="float64", alpha=0.5, beta=0.5, loss="half_sse", passes=3)
+        .updates(x, y)
+        .updates
     )
     for key, update in symmetric.items():
         close(update, gradient[key], key)
 
 
 @pytest.mark.parametrize("name", ["dp", "dp_adjoint", "dp_damped", "lpom", "fenchel_bp"])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 def test_weak_nudges_turn_to_the_reference(name: str, loss: str) -> None:
     """``rule.reference`` is backprop on the rule's own loss, and its gradient autograd's."""
     model, _, x, y = made("mlp", "tanh" if name in ("dp", "dp_adjoint") else "relu")
@@ -129,7 +133,7 @@ def test_both_variants_agree_where_they_are_symmetric(net: str, schedule: str) -
         told: dict[str, Any] = {
             "alpha": 0.5,
             "beta": 0.5,
-            "loss": "mse",
+            "loss": "half_sse",
             "schedule": schedule,
             "passes": 7,
             "nudge": nudge,
@@ -155,7 +159,7 @@ def test_alpha_and_its_complement_are_not_mistaken_for_each_other(net: str, alph
            ("dp_adjoint", "adjoint"): [("original", alpha), ("adjoint", 1 - alpha)]}  # fmt: skip
     for (name, variant), others in far.items():
         rule: Any = credit.rule(
-            name, model, precision="float64", alpha=alpha, beta=0.5, loss="mse", passes=2, pool_first=False
+            name, model, precision="float64", alpha=alpha, beta=0.5, loss="half_sse", passes=2, pool_first=False
         )
         rule.keep_states = True
         states = rule.updates(x, y).states
@@ -183,7 +187,7 @@ def test_repeated_passes_drive_asymmetric_dp_apart_and_the_adjoint_variant_not(a
         s = Settings(variant, weight, 0.5, passes=6)
         twin = twins_dual.step(net, x.numpy(), y.tolist(), s)
         name = {"original": "dp", "adjoint": "dp_adjoint"}[variant]
-        rule: Any = credit.rule(name, model, precision="float64", alpha=weight, beta=0.5, loss="mse", passes=6)
+        rule: Any = credit.rule(name, model, precision="float64", alpha=weight, beta=0.5, loss="half_sse", passes=6)
         rule.keep_states = True
         done = rule.updates(x, y)
         sizes = [float(torch.linalg.vector_norm(done.states[k][0])) for k in range(3)]
@@ -198,13 +202,15 @@ def test_repeated_passes_drive_asymmetric_dp_apart_and_the_adjoint_variant_not(a
 def test_divergence_is_named(alpha: float) -> None:
     model, x, y = lively()
     with pytest.raises(InferenceDiverged) as found:
-        credit.rule("dp", model, precision="float64", alpha=alpha, beta=0.5, loss="mse", passes=100).step(x, y)
+        credit.rule("dp", model, precision="float64", alpha=alpha, beta=0.5, loss="half_sse", passes=100).step(x, y)
     assert found.value.where == "activation '1'"
     for word in ("its states grew to", "rule.passes=100", "rule.alpha=0.5", "rule=dp_adjoint or rule=dp_damped"):
         assert word in found.value.why
     assert all(p.grad is None for p in model.parameters())
     for name, weight in (("dp_adjoint", alpha), ("dp", 0.5)):
-        step = credit.rule(name, model, precision="float64", alpha=weight, beta=0.5, loss="mse", passes=100).step(x, y)
+        step = credit.rule(name, model, precision="float64", alpha=weight, beta=0.5, loss="half_sse", passes=100).step(
+            x, y
+        )
         assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())
         assert bool(torch.isfinite(step.loss))
 
@@ -213,7 +219,7 @@ def test_divergence_is_named(alpha: float) -> None:
 def test_damping_brings_asymmetric_dp_to_rest(alpha: float, beta: float) -> None:
     """Appendix F, with the paper's five power iterations."""
     model, x, y = lively()
-    told: dict[str, Any] = {"alpha": alpha, "beta": beta, "loss": "mse", "passes": 200, "precision": "float64"}
+    told: dict[str, Any] = {"alpha": alpha, "beta": beta, "loss": "half_sse", "passes": 200, "precision": "float64"}
     damped: Any = credit.rule("dp_damped", model, **told)
     assert damped.residuals(x, y)[-1] < 1e-4 * damped.residuals(x, y)[0]
     plain: Any = credit.rule("dp", model, **told)
@@ -225,7 +231,7 @@ def test_an_adversary_that_is_too_strong_has_no_resting_point() -> None:
     model, x, y = lively()
     three, two = (model.get_parameter(f"{word}.weight").detach() for word in "42")
     assert 0.5 * (1 + torch.linalg.matrix_norm(three, 2) ** 2 + torch.linalg.matrix_norm(three @ two, 2) ** 2) > 10
-    told: dict[str, Any] = {"alpha": 0.0, "beta": 0.5, "loss": "mse", "passes": 20}
+    told: dict[str, Any] = {"alpha": 0.0, "beta": 0.5, "loss": "half_sse", "passes": 20}
     rule: Any = credit.rule("dp_damped", model, precision="float64", **told)
     rule.keep_states = True
     assert rule.residuals(x, y)[-1] > 0.1
@@ -239,7 +245,7 @@ def test_an_adversary_that_is_too_strong_has_no_resting_point() -> None:
 def test_damped_states_rest_where_the_lifted_objective_does(name: str) -> None:
     """At alpha 1 the resting point is Eq. 46's: s_k = f(a_k + W_k^T (s_{k+1} - f(W_k s_k))), the output least squares' minimum."""
     model, x, y = lively()
-    told: dict[str, Any] = {"alpha": 1.0, "beta": 0.5, "loss": "mse", "passes": 1500, "nudge": "prox"}
+    told: dict[str, Any] = {"alpha": 1.0, "beta": 0.5, "loss": "half_sse", "passes": 1500, "nudge": "prox"}
     rule: Any = credit.rule(name, model, precision="float64", **told)
     rule.keep_states = True
     s1, s2, s3 = (plus for plus, _ in rule.updates(x, y).states)

@@ -74,7 +74,7 @@ SCHEDULES = ("fwbw", "fw", "random")
 
 @pytest.mark.parametrize("beta", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("variant", ["original", "adjoint"])
 @pytest.mark.parametrize("net", ["mlp", "act-max", "max-act"])
 def test_states_and_updates(net: str, variant: str, loss: str, alpha: float, beta: float) -> None:
@@ -85,7 +85,7 @@ def test_states_and_updates(net: str, variant: str, loss: str, alpha: float, bet
 
 @pytest.mark.parametrize("nudge", ["frozen", "prox"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("variant", ["original", "adjoint", "lpom"])
 def test_nudges(variant: str, loss: str, alpha: float, nudge: str) -> None:
     if nudge == "prox" and (variant == "adjoint" or loss == "ce") or variant == "lpom" and alpha != 1:
@@ -104,7 +104,7 @@ def test_activations(variant: str, activation: str) -> None:
         check(case, Settings(variant, 1.0, 0.5, "ce", passes=3))
 
 
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("beta", [0.01, 1.0])
 @pytest.mark.parametrize("net", ["mlp", *CONVS, "residual"])
 def test_lpom(net: str, beta: float, loss: str) -> None:
@@ -119,7 +119,7 @@ def test_lpom(net: str, beta: float, loss: str) -> None:
 def test_other_maps_between_states(net: str, variant: str, alpha: float) -> None:
     case = made(net)
     for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 7)):
-        check(case, Settings(variant, alpha, 0.3, "mse", schedule, passes))
+        check(case, Settings(variant, alpha, 0.3, "half_sse", schedule, passes))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -130,7 +130,7 @@ def test_pools_that_change_places_with_activations(net: str, variant: str, alpha
     assert isinstance(model, nn.Sequential)
     case = model, network_of(model, dual_nets.IMAGE, pool_first=True), x, y
     for schedule, passes in reaching(case[1], SCHEDULES, (1, 3)):
-        check(case, Settings(variant, alpha, 0.3, "mse", schedule, passes), pool_first=True)
+        check(case, Settings(variant, alpha, 0.3, "half_sse", schedule, passes), pool_first=True)
 
 
 @pytest.mark.parametrize("variant", ["original", "adjoint", "lpom"])
@@ -141,9 +141,9 @@ def test_alpha_and_beta_of_each_layers_own(net: str, variant: str) -> None:
     alpha = [1.0] * count if variant == "lpom" else [0.2 + 0.1 * k for k in range(count)]
     beta = [0.4 / (k + 1) for k in range(count)]
     for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 7)):
-        check(case, Settings(variant, alpha, beta, "mse", schedule, passes))
+        check(case, Settings(variant, alpha, beta, "half_sse", schedule, passes))
     if variant != "adjoint":
-        check(case, Settings(variant, alpha, beta, "mse", passes=3, nudge="prox"))
+        check(case, Settings(variant, alpha, beta, "half_sse", passes=3, nudge="prox"))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -157,7 +157,7 @@ def test_a_state_of_the_inputs_own(net: str, variant: str, alpha: float) -> None
     for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 8), input_term=True):
         check(case, Settings(variant, alpha, 0.3, "ce", schedule, passes, input_term=True))
     by_layer = [alpha] * count, [0.1 + 0.1 * k for k in range(count)]
-    check(case, Settings(variant, *by_layer, "mse", passes=3, input_term=True))
+    check(case, Settings(variant, *by_layer, "half_sse", passes=3, input_term=True))
 
 
 @pytest.mark.parametrize("input_term", [False, True])
@@ -169,7 +169,7 @@ def test_damped(net: str, variant: str, alpha: float, input_term: bool) -> None:
         return  # refused
     case = made(net, spread=1.2)
     for beta in (0.5, [0.5 / (k + 1) for k in range(len(case[1]))]):
-        s = Settings(variant, alpha, beta, "mse", passes=4, input_term=input_term)
+        s = Settings(variant, alpha, beta, "half_sse", passes=4, input_term=input_term)
         s.damping = started(case, s, 5)
         check(case, s, damped=True)
 
@@ -252,7 +252,7 @@ def test_frozen_statistics_between_states(variant: str, way: str) -> None:
         norm.train(way == "option")
     x, y = nets.batch(model, (2, 5, 5), 3)
     for schedule, passes in (("fwbw", 2), ("fw", 3)):
-        s = Settings(variant, 1.0, 0.3, "mse", schedule, passes)
+        s = Settings(variant, 1.0, 0.3, "half_sse", schedule, passes)
         check((model, net, x, y), s, batchnorm="frozen" if way == "option" else "refuse")
     assert all(bool(torch.equal(value, before[name])) for name, value in model.named_buffers())
 
@@ -261,13 +261,13 @@ def test_frozen_statistics_between_states(variant: str, way: str) -> None:
 @pytest.mark.parametrize("net", ["mlp", "both"])
 def test_feedback_through_fixed_random_weights(name: str, net: str) -> None:
     model, _, x, y = made(net)
-    told: dict[str, Any] = {"alpha": 0.3, "beta": 0.2, "loss": "mse", "passes": 2, "pool_first": False}
+    told: dict[str, Any] = {"alpha": 0.3, "beta": 0.2, "loss": "half_sse", "passes": 2, "pool_first": False}
     rule = credit.rule(name, model, precision="float64", transport="fixed_random", **told)
     made_ = rule.updates(x, y).updates
     feedback = {key.removeprefix("feedback.").removesuffix(".weight"): value for key, value in rule.buffers.items()}
     assert len(feedback) == 2
     assert isinstance(model, nn.Sequential)
     twin = network_of(model, (7,) if net == "mlp" else dual_nets.IMAGE, feedback)
-    s = Settings("original" if name == "dp" else "adjoint", 0.3, 0.2, "mse", passes=2)
+    s = Settings("original" if name == "dp" else "adjoint", 0.3, 0.2, "half_sse", passes=2)
     for key, update in twins_dual.step(twin, x.numpy(), y.tolist(), s).updates.items():
         close(made_[key], update, key)

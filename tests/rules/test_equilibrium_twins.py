@@ -34,7 +34,7 @@ def check(
 
 
 @pytest.mark.parametrize("phases", [2, 3])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("net", [*NETS, "residual"])
 def test_equilibrium_propagation(net: str, activation: str, loss: str, phases: int) -> None:
@@ -72,7 +72,7 @@ def named(updates: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("phases", [2, 3])
 @pytest.mark.parametrize(
-    ("net", "activation", "loss"), [("mlp", "tanh", "mse"), ("mlp", "relu", "ce"), ("both", "relu", "mse")]
+    ("net", "activation", "loss"), [("mlp", "tanh", "half_sse"), ("mlp", "relu", "ce"), ("both", "relu", "half_sse")]
 )
 @pytest.mark.parametrize("last", ["sigmoid", "tanh", "relu"])
 def test_equilibrium_propagation_with_an_activation_last(
@@ -131,13 +131,13 @@ def test_an_output_that_is_a_reshaped_activation_is_refused(rule: str) -> None:
     ],
 )
 @pytest.mark.parametrize("last", ["sigmoid", "tanh"])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 def test_dual_propagation_with_an_activation_last_is_backprop_for_weak_nudges(
     loss: str, last: str, options: dict[str, Any]
 ) -> None:
     """There the copy does no harm: feedback is a difference of states, which is 0 without a nudge."""
     model, _, x, y = ending("mlp", "tanh", last)
-    same: dict[str, Any] = {"signal": "half_sse"} if loss == "mse" else {}
+    same: dict[str, Any] = {"signal": "half_sse"} if loss == "half_sse" else {}
     reference = credit.rule("bp", model, precision="float64", **same)
     expected = {name: update.numpy() for name, update in reference.updates(x, y).updates.items()}
     assert angle(model, "dp", expected, x, y, loss=loss, beta=1e-5, **options) < 0.01
@@ -151,7 +151,7 @@ def angle(model: nn.Module, name: str, expected: dict[str, Any], x: Tensor, y: T
 
 
 @pytest.mark.parametrize("phases", [2, 3])
-@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("loss", ["half_sse", "ce"])
 def test_weak_nudges_turn_to_the_gradient_at_rest(loss: str, phases: int) -> None:
     """The gradient of the loss where the network settles; backprop's through one forward pass is another, at any beta."""
     model = dual_nets.mlp("tanh", spread=0.5)
@@ -173,7 +173,7 @@ def test_weak_nudges_turn_to_the_gradient_at_rest(loss: str, phases: int) -> Non
 def test_weak_feedback_turns_contrastive_hebbian_learning_to_backprop() -> None:
     model = dual_nets.mlp("tanh", spread=1.0)
     x, y = nets.batch(model, (7,), 3)
-    backprop = dual_nets.backprop(model, x, y, "mse")
+    backprop = dual_nets.backprop(model, x, y, "half_sse")
     angles = [angle(model, "chl", backprop, x, y, gamma=gamma) for gamma in (0.3, 0.03, 0.003)]
     assert angles[0] > 3 * angles[1] > 9 * angles[2]
     assert angles[2] < 0.5

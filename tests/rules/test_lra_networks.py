@@ -112,7 +112,7 @@ def test_perturbative_networks(layers: Any, inner: str) -> None:
 def test_batch_norm_between_dense_layers() -> None:
     torch.manual_seed(1)
     model = mlp((6,), 5, widths=(8, 7, 6), activation="elu", norm="batch").double()
-    check(model, *nets.batch(model, (6,), 6), Settings(0.5, loss="mse"))
+    check(model, *nets.batch(model, (6,), 6), Settings(0.5, loss="half_sse"))
 
 
 def test_running_statistics_move_as_in_any_step() -> None:

@@ -62,7 +62,7 @@ def check(model: nn.Module, net: Network, names: dict[int, str], x: Tensor, y: T
             close(found.error_updates[names[pair[0]], names[pair[1]]], update, f"E of {pair}")
 
 
-@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("loss", ["ce", "half_sse"])
 @pytest.mark.parametrize("activation", ACTS)
 @pytest.mark.parametrize("residual", [0, 2, 3])
 @pytest.mark.parametrize("gap", [0, 1, 2, 3])
@@ -140,7 +140,7 @@ def test_synapses_between_maps(size: int, steps: tuple[int, int]) -> None:
 # --- what it comes close to ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("loss", ["ce", "half_sse"])
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "elu"])
 def test_small_steps_along_the_transpose_are_backprop_s_of_one_hidden_layer(activation: str, loss: str) -> None:
     """e = z - f(h - beta d) is beta f'(h) d to first order, with d = W^T e_L."""

@@ -54,7 +54,7 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"reproject": -1.0}, ("rule.reproject=-1 must be above 0",)),
     ({"workers": 0}, ("rule.workers=0", "write 1 or more")),
     ({"workers": 2, "compile": True}, ("rule.workers=2", "a compiled step is one program", "rule.workers=1")),
-    ({"loss": "hinge"}, ("rule.loss='hinge'", "ce, mse")),
+    ({"loss": "hinge"}, ("rule.loss='hinge'", "ce, half_sse")),
     ({"inner": "back"}, ("rule.inner='back'", "did you mean 'backprop'")),
     ({"synapses": "convolution"}, ("rule.synapses='convolution'", "auto, conv, dense")),
     ({"bta": 0.1}, ("rule.bta: rule 'rec_lra' has no such option", "did you mean 'beta'")),

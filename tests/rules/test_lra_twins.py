@@ -119,7 +119,7 @@ def made(order: str, activation: str = "tanh") -> tuple[nn.Module, Network, Tens
 @pytest.mark.parametrize("gap", [0, 1, 2, 3])
 def test_gaps_sums_and_activations(gap: int, residual: int, activation: str) -> None:
     case = stacked(activation, residual)
-    for loss in ("ce", "mse") if activation in ("tanh", "sign") else ("ce",):
+    for loss in ("ce", "half_sse") if activation in ("tanh", "sign") else ("ce",):
         check(case, Settings(FAR.get(activation, 0.7), 0.6, gap, loss=loss))
 
 
@@ -149,7 +149,7 @@ def test_the_mlp_of_configs(activation: str, residual: int) -> None:
 @pytest.mark.parametrize("activation", ["tanh", "sign"])
 def test_norms(activation: str, p: float, q: float) -> None:
     case, far = stacked(activation, 2), FAR.get(activation, 0.7)
-    for loss in ("ce", "mse"):
+    for loss in ("ce", "half_sse"):
         check(case, Settings(far, gap=2, kappa=[0.5, 1.0, 2.0, 0.3, 1.7], p=p, q=q, loss=loss))
     if activation == "tanh":
         check(case, Settings(0.7, gap=2, kappa=[0.5, 2.0, 1.7], p=p, q=q, depth=1))

@@ -1,7 +1,7 @@
 """What cannot work is refused by words that teach: what was given, why it cannot work, what to write instead."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.errors import UserError
+from credit.rules.registry import FAMILIES, lookup
 
 
 def small(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -127,6 +128,20 @@ class TwoOutputs(Unused):
 class Branching(Unused):
     def forward(self, x: Tensor) -> Tensor:
         return self.used(x) if x.sum() > 0 else self.spare(x)
+
+
+@pytest.mark.parametrize("name", ["dp", "dp_adjoint", "lpom", "eqprop", "chl", "rec_lra", "lra_e", "dtp", "tp"])
+def test_a_squared_error_that_is_half_a_sum_is_not_called_mse(name: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        credit.rule(name, small(), loss="mse")
+    for word in ("rule.loss=mse: half the sum over outputs", "is rule.loss=half_sse", "mse is the mean over outputs"):
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["dual", "equilibrium", "lra", "target_propagation"])
+def test_a_loss_has_the_name_of_the_signal_that_is_its_gradient(kind: str) -> None:
+    hint, _ = lookup("rule", kind).options()["loss"]
+    assert set(get_args(hint)) == {"ce", "half_sse"} <= set(FAMILIES["signal"])
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ ACTS = ("tanh", "leaky_relu", "elu", "sigmoid", "relu")
 @pytest.mark.parametrize("feedback", ["reconstruction", "l_drl"])
 @pytest.mark.parametrize("difference", [True, False])
 @pytest.mark.parametrize("first", ["penultimate", "logits"])
-@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("loss", ["ce", "half_sse"])
 @pytest.mark.parametrize("activation", ACTS)
 def test_dense_networks(activation: str, loss: str, first: str, difference: bool, feedback: str) -> None:
     model = Stacked(activation, (6, 8, 7, 9, 5))
@@ -157,7 +157,7 @@ def test_exact_inverses_give_gauss_newton_targets(difference: bool) -> None:
     model = linear()
     x, y = nets.batch(model, (5,), 4)
     net = model.network()
-    s = Settings(difference, "logits", 0.5, loss="mse")
+    s = Settings(difference, "logits", 0.5, loss="half_sse")
     made = twins_target.step(net, exact(net, model), x.numpy(), y.tolist(), s, lambda *at: np.zeros((4, 5)))
     pull = made.logits - np.eye(5)[y.numpy()]
     w2, w3 = (model.get_parameter(f"{name}.weight").detach().numpy() for name in ("fc2", "head"))
@@ -170,7 +170,7 @@ def test_exact_inverses_have_nothing_to_learn() -> None:
     model = linear()
     x, y = nets.batch(model, (5,), 4)
     net = model.network()
-    s = Settings(first_target="logits", loss="mse")
+    s = Settings(first_target="logits", loss="half_sse")
 
     def some(word: str, low: int, at: int) -> Array:
         return np.asarray(noise(word, low, at, (4, 5)))

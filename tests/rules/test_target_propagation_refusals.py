@@ -40,7 +40,7 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"feedback_lr": 0.0}, ("rule.feedback_lr=0 must be above 0", "learning rate of the feedback maps", "null")),
     ({"first_target": "output"}, ("rule.first_target='output'", "logits, penultimate")),
     ({"synapses": "convolutional"}, ("rule.synapses='convolutional'", "auto, conv, dense")),
-    ({"loss": "hinge"}, ("rule.loss='hinge'", "ce, mse")),
+    ({"loss": "hinge"}, ("rule.loss='hinge'", "ce, half_sse")),
     ({"reproject": 0.0}, ("rule.reproject=0 must be above 0",)),
     ({"beta": 0.1}, ("rule.beta: rule 'dtp' has no such option",)),
 ]  # fmt: skip

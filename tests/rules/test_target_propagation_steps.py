@@ -99,7 +99,7 @@ def test_layers_below_batch_norm_learn_from_their_distance(first: str) -> None:
         close(done.updates[name], grad, name)
 
 
-@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("loss", ["ce", "half_sse"])
 def test_the_first_target_is_a_step_down_the_loss(loss: str) -> None:
     """And its layer's update is backprop's, twice target_step times as long; the head's is backprop's own."""
     model = Stacked("tanh", (6, 9, 8, 5))

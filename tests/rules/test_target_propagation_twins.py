@@ -110,7 +110,7 @@ THREE = {1: "act1", 2: "act2", 3: "act3"}
 def test_dense_networks(activation: str, first: str, difference: bool, feedback: str) -> None:
     if feedback == "l_drl" and not difference:
         return  # refused
-    for loss in ("ce", "mse"):
+    for loss in ("ce", "half_sse"):
         for steps in (1, 3):
             check(dense(activation), THREE, Settings(difference, first, 0.7, feedback, steps, 0.02, loss))
 
@@ -201,7 +201,7 @@ def test_residual_networks(norm: Any, first: str, feedback: str) -> None:
 def test_lenet(first: str, pool: Any) -> None:
     torch.manual_seed(1)
     model = lenet5((1, 16, 16), 5, pool=pool, activation="tanh").double()
-    s = Settings(first_target=first, feedback_loss="l_drl", feedback_steps=2, feedback_lr=0.01, loss="mse")
+    s = Settings(first_target=first, feedback_loss="l_drl", feedback_steps=2, feedback_lr=0.01, loss="half_sse")
     by_autograd(model, ["act1", "act2", "act3", "act4"], *nets.batch(model, (1, 16, 16), 2), s)
 
 
@@ -214,7 +214,7 @@ def inverted(widths: tuple[int, ...] = (5, 5, 5, 5)) -> tuple[Any, Stacked, Tens
     model.act1, model.act2 = Identity(), Identity()  # torch's would be none
     x, y = nets.batch(model, (5,), 4)
     rule: Any = credit.rule(
-        "dtp", model, precision="float64", example=x, first_target="logits", target_step=0.5, loss="mse"
+        "dtp", model, precision="float64", example=x, first_target="logits", target_step=0.5, loss="half_sse"
     )
     rule.keep_errors = True
     held = dict(rule.named_parameters())

@@ -52,10 +52,22 @@ def assert_gradient(model: nn.Module, rule: credit.Rule, x: Tensor, y: Tensor, l
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_theorem_3_raw_lisp_ce_is_backprop_on_relu_networks(net: str) -> None:
+@pytest.mark.parametrize(("name", "options"), [("lisp_raw", {"signal": "ce"}), ("lisp_ce", {"normalizer": "none"})])
+def test_theorem_3_raw_lisp_ce_is_backprop_on_relu_networks(net: str, name: str, options: dict[str, Any]) -> None:
     """The paper leaves BatchNorm out; with its full Jacobian (D2) and no D1 the equality holds there too."""
     model, x, y = made(net)
-    assert_gradient(model, credit.rule("lisp_raw", model, signal="ce"), x, y, F.cross_entropy)
+    assert_gradient(model, credit.rule(name, model, **options), x, y, F.cross_entropy)
+
+
+def test_lisp_ce_without_a_normalizer_points_where_backprop_does() -> None:
+    model, x, y = made("dense")
+    twin = copy.deepcopy(model)
+    credit.rule("bp", twin, precision="float64").step(x, y)
+    credit.rule("lisp_ce", model, precision="float64", normalizer="none").step(x, y)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None and q.grad is not None
+        assert 1 - float(torch.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0)) < 1e-12
+        assert float((p.grad - q.grad).norm() / q.grad.norm()) < 1e-12
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -27,14 +27,14 @@ class Settings:
         variant: original (Eqs. 2, 3), adjoint (Eqs. 19, 22) or lpom (Eq. 45).
         damping: L_k of each hidden state by its number (Eq. 50), of all samples or a list of one each; none: undamped.
         schedule: fw, fwbw, or ``orders``: the numbers of the states to visit, a list a pass.
-        nudge: current, frozen or prox: l' at the current a_L, at the first one, or (mse) the exact minimiser.
+        nudge: current, frozen or prox: l' at the current a_L, at the first one, or (half_sse) the exact minimiser.
         input_term: add E_0.
     """
 
     variant: str = "original"
     alpha: float | Sequence[float] = 0.5
     beta: float | Sequence[float] = 0.1
-    loss: str = "mse"
+    loss: str = "half_sse"
     schedule: str = "fwbw"
     passes: int = 1
     orders: Sequence[Sequence[int]] = ()
@@ -151,7 +151,7 @@ def _one(value: float | Sequence[float]) -> float:
 def _nudged(a: Array, y: int, q: float, s: Settings, first_pull: Array) -> Array:
     """argmin of q l(s) + |s - a|^2 / 2, exactly or with l linearised."""
     if s.nudge == "prox":
-        assert s.loss == "mse" and q > -1
+        assert s.loss == "half_sse" and q > -1
         target = np.zeros_like(a)
         target[y] = 1.0
         return (a + q * target) / (1 + q)

@@ -51,7 +51,7 @@ def start_of(net: Network, x: Array, start: str) -> list[Array]:
 
 
 def eqprop(
-    net: Network, x: Array, y: Sequence[int], *, loss: str = "mse", beta: float = 0.5, phases: int = 2,
+    net: Network, x: Array, y: Sequence[int], *, loss: str = "half_sse", beta: float = 0.5, phases: int = 2,
     free_steps: int = 30, nudged_steps: int = 10, start: str = "zeros",
 ) -> tuple[dict[str, Array], list[list[list[Array]]]]:  # fmt: skip
     """Updates by name (descent, mean of samples) and, for each sample, the states of every phase.

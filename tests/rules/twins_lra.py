@@ -4,7 +4,7 @@ Ororbia et al., "Reducing the computational burden of deep learning with recursi
 h_i, z_i = f_i(h_i) before and behind the activation of node i, y_i its target, e_i its error neurons, d_i what the error
 synapses E_{j->i} bring it, L the output, B samples. Nodes are the states of ``twins_states``: 1..L-1, the output L.
 
-    e_L = z_L - y_L, z_L the softmax of the logits (ce) or the logits (mse)          (Alg. 2, line 14)
+    e_L = z_L - y_L, z_L the softmax of the logits (ce) or the logits (half_sse)          (Alg. 2, line 14)
     d_i = sum over sources j of E_{j->i} e_j                                         (Eq. 3)
     y_i = f_i(h_i - beta d_i), e_i = z_i - y_i                                       (Eq. 3; Alg. 2, line 20)
     grad W = e z^T, of the layer below each node                                     (Alg. 2, line 25)

@@ -190,7 +190,7 @@ def residual_of(loss: str, s: Array, y: int) -> Array:
     """l'(s) of one sample: s - onehot(y) of half the sum of squares, softmax(s) - onehot(y) of the cross-entropy."""
     target = np.zeros_like(s)
     target[y] = 1.0
-    if loss == "mse":
+    if loss == "half_sse":
         return s - target
     powers = np.exp(s - s.max())
     return powers / powers.sum() - target
@@ -198,7 +198,7 @@ def residual_of(loss: str, s: Array, y: int) -> Array:
 
 def value_of(loss: str, s: Array, y: int) -> float:
     """l(s) of one sample."""
-    if loss == "mse":
+    if loss == "half_sse":
         return 0.5 * float((residual_of(loss, s, y) ** 2).sum())
     return float(np.log(np.exp(s - s.max()).sum()) + s.max() - s[y])
 

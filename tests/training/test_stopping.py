@@ -209,7 +209,7 @@ def test_states_that_are_no_numbers_are_told_as_the_inference_though_they_spoil_
 
 def test_a_replica_whose_inference_diverges_is_told_in_the_words_of_its_rule(config, monkeypatch, tmp_path):
     """At thirty passes and alpha 0 the original variant diverges (paper 3, Table 2)."""
-    rule = {"alpha": 0, "beta": 0.5, "loss": "mse", "schedule": "fwbw", "passes": 30}
+    rule = {"alpha": 0, "beta": 0.5, "loss": "half_sse", "schedule": "fwbw", "passes": 30}
     arch = {"widths": [32, 32, 32], "init": "glorot"}
     trainer = {"epochs": 2, "precision": "float64"}
     cfgs = [

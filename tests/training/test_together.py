@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "trainer": FLOAT64 | {"bn_batches": 2},
         },
     ),
+    "cross-entropy without a normalizer": ("lisp_ce", {"rule": {"normalizer": "none"}, "trainer": FLOAT64}),
     "direct feedback, adam": ("dfa", {"optimizer": {"kind": "adam", "lr": 0.003}, "trainer": FLOAT64}),
 }
 
