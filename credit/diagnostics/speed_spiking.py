@@ -29,7 +29,9 @@ class InSnnTorch(nn.Module):
         self.layers = nn.ModuleList()
         for layer in model:
             if isinstance(layer, LIF):
-                surrogate = snntorch.surrogate.fast_sigmoid(slope=layer.surrogate_slope)
+                word = "straight_through_estimator" if layer.surrogate == "straight_through" else layer.surrogate
+                slope = [] if layer.surrogate_slope is None else [layer.surrogate_slope]
+                surrogate = getattr(snntorch.surrogate, word)(*slope)
                 options: dict[str, Any] = {"reset_mechanism": layer.reset, "reset_delay": layer.reset_delay}
                 self.layers.append(snntorch.Leaky(layer.beta, layer.threshold, spike_grad=surrogate, **options))
             elif not isinstance(layer, SpikeCount):

@@ -16,7 +16,7 @@ from credit.errors import UserError
 def lif(b: Builder, m: Any, x: Val) -> Val:
     return b.emit(
         Lif, x, steps=m.steps, beta=m.beta, threshold=m.threshold, reset=m.reset, reset_delay=m.reset_delay,
-        constant=m.constant, slope=m.surrogate_slope,
+        constant=m.constant, surrogate=m.surrogate, slope=m.surrogate_slope,
     )  # fmt: skip
 
 

@@ -7,35 +7,37 @@ below the first `LIF` depends on time: those layers run once an image, (B, ...),
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
-from credit.errors import UserError
+from credit.errors import UserError, nearest
 from credit.models import checks
+from credit.surrogates import SLOPES, Surrogate, divisor
 
-Reset = Literal["subtract", "zero"]
+Reset = Literal["subtract", "zero", "none"]
 
 
 class _Spike(torch.autograd.Function):
-    """1 where U > theta, else 0; backwards the derivative of the fast sigmoid, 1 / (1 + slope |U - theta|)^2."""
+    """1 where U > theta, else 0; backwards a surrogate derivative (see `credit.surrogates`)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(membrane: Tensor, threshold: float, slope: float) -> Tensor:
+    def forward(membrane: Tensor, threshold: float, surrogate: str, slope: float | None) -> Tensor:
         return (membrane > threshold).to(membrane.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        membrane, ctx.threshold, ctx.slope = inputs
+        membrane, ctx.threshold, ctx.surrogate, ctx.slope = inputs
         ctx.save_for_backward(membrane)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors
-        return grad / (1 + ctx.slope * (membrane - ctx.threshold).abs()) ** 2, None, None
+        return grad / divisor(ctx.surrogate, membrane - ctx.threshold, ctx.slope), None, None, None
 
 
 def in_steps(x: Tensor, steps: int, name: str) -> Tensor:
@@ -58,7 +60,7 @@ def _integrate(current: Tensor, lif: "LIF") -> tuple[Tensor, Tensor]:
     if lif.constant and _images(current):
         current = current.contiguous(memory_format=torch.channels_last)
     given = [current] * lif.steps if lif.constant else in_steps(current, lif.steps, "LIF").unbind()
-    beta, theta = lif.beta, lif.threshold
+    beta, theta, taken = lif.beta, lif.threshold, lif.threshold if lif.reset == "subtract" else 0.0
     u = torch.zeros_like(given[0])
     spikes, potentials = [], []
     for now in given:
@@ -66,14 +68,14 @@ def _integrate(current: Tensor, lif: "LIF") -> tuple[Tensor, Tensor]:
         if lif.reset == "zero":
             v = torch.add(now, u * (1 - reset), alpha=beta)
         else:
-            v = torch.add(now, u, alpha=beta).sub(reset, alpha=theta)
-        spike = _Spike.apply(v, theta, lif.surrogate_slope)
+            v = torch.add(now, u, alpha=beta).sub(reset, alpha=taken)
+        spike = _Spike.apply(v, theta, lif.surrogate, lif.surrogate_slope)
         if lif.reset_delay:
             u = v
         elif lif.reset == "zero":
             u = v * (1 - spike.detach())
         else:
-            u = v.sub(spike.detach() - reset, alpha=theta)
+            u = v.sub(spike.detach() - reset, alpha=taken)
         spikes.append(spike)
         potentials.append(v)
     # Joined along the batch, they lie in memory as each of them does.
@@ -93,24 +95,27 @@ class LIF(nn.Module):
         R[t] = H(U[t-1] - theta)
         V[t] = beta U[t-1] + I[t] - theta R[t]           reset 'subtract': theta is taken off, not beta theta
         V[t] = beta (1 - R[t]) U[t-1] + I[t]             reset 'zero'
+        V[t] = beta U[t-1] + I[t]                        reset 'none': a unit above threshold fires at every step
         S[t] = H(V[t] - theta)
         U[t] = V[t]                                      reset_delay: a spike resets the step after it
         U[t] = V[t] - theta (S[t] - R[t])                no reset_delay, 'subtract': at once; what R took off comes back
         U[t] = (1 - S[t]) V[t]                           no reset_delay, 'zero'
 
-    This is snnTorch's ``Leaky`` (its ``reset_mechanism`` and ``reset_delay``). Backwards dS/dV is the derivative of the fast
-    sigmoid, 1 / (1 + slope |V - theta|)^2, and no reset carries a gradient: backpropagation through time as in snnTorch
-    with a delay; without one snnTorch's own lets the spike's gradient pass the reset, which this does not.
+    This is snnTorch's ``Leaky`` (its ``reset_mechanism`` and ``reset_delay``). Backwards dS/dV is a surrogate derivative
+    (`credit.surrogates.divisor` has the formulas), and no reset carries a gradient: backpropagation through time as in
+    snnTorch with a delay; without one snnTorch's own lets the spike's gradient pass the reset, which this does not.
     Paper 2 (LFP), Eqs. A.14 and A.15, has ``subtract`` with a delay.
 
     Args:
         steps: T, at least 1.
         beta: share of the membrane potential kept from step to step, in (0, 1].
         threshold: theta, above 0.
-        reset: ``subtract`` or ``zero``.
+        reset: ``subtract``, ``zero`` or ``none``.
         reset_delay: see above.
         constant: the input is one current an image, (B, ...), the same at every step; the output is (T*B, ...).
-        surrogate_slope: of the fast sigmoid, 0 or above.
+        surrogate: ``fast_sigmoid``, ``sigmoid``, ``atan`` or ``straight_through`` (derivative 1).
+        surrogate_slope: the surrogate's k, above 0 (``fast_sigmoid``: 0 or above); None: snnTorch's, 25, 25 and 2;
+            ``straight_through`` has none.
 
     Raises:
         UserError: an option outside its range, or (at the call) rows that are no multiple of the steps.
@@ -119,13 +124,14 @@ class LIF(nn.Module):
     spiking_kind = "lif"  # the engine's name for it
 
     def __init__(self, steps: int, beta: float, threshold: float = 1.0, reset: Reset = "subtract", reset_delay: bool = True,
-                 constant: bool = False, surrogate_slope: float = 25.0) -> None:  # fmt: skip
+                 constant: bool = False, surrogate: Surrogate = "fast_sigmoid",
+                 surrogate_slope: float | None = None) -> None:  # fmt: skip
         super().__init__()
-        _refuse("", steps=steps, beta=beta, threshold=threshold, surrogate_slope=surrogate_slope)
-        if reset not in ("subtract", "zero"):
-            raise UserError(f"LIF(reset={reset!r}): there is no such reset; write reset='subtract' or reset='zero'")
+        _refuse("", steps=steps, beta=beta, threshold=threshold)
+        _refuse_words("", reset, reset_delay, surrogate, surrogate_slope)
         self.steps, self.beta, self.threshold, self.reset = steps, float(beta), float(threshold), reset
-        self.reset_delay, self.constant, self.surrogate_slope = reset_delay, constant, float(surrogate_slope)
+        self.reset_delay, self.constant, self.surrogate = reset_delay, constant, surrogate
+        self.surrogate_slope = SLOPES[surrogate] if surrogate_slope is None else float(surrogate_slope)
 
     def forward(self, current: Tensor) -> Tensor:
         return _integrate(current, self)[0]
@@ -137,7 +143,8 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"steps={self.steps}, beta={self.beta:g}, threshold={self.threshold:g}, reset={self.reset}, "
-            f"reset_delay={self.reset_delay}, constant={self.constant}"
+            f"reset_delay={self.reset_delay}, constant={self.constant}, surrogate={self.surrogate}, "
+            f"surrogate_slope={self.surrogate_slope}"
         )
 
 
@@ -175,7 +182,6 @@ def _refuse(group: str, **values: float) -> None:
         "steps": (lambda v: v >= 1, "a spiking network runs over time, one step at least", 25),
         "beta": (lambda v: 0 < v <= 1, "the membrane keeps this share of its potential a step, so it lies in (0, 1]", 0.9),
         "threshold": (lambda v: v > 0, "a unit at rest, with potential 0, must not fire, so it is above 0", 1.0),
-        "surrogate_slope": (lambda v: v >= 0, "it is how fast the surrogate derivative falls, 0 or above", 25.0),
     }  # fmt: skip
     for option, value in values.items():
         fits, why, good = needs[option]
@@ -183,6 +189,31 @@ def _refuse(group: str, **values: float) -> None:
             raise UserError(f"{group}steps={value!r}: give a whole number of time steps, for example {group}steps=25")
         if not fits(value):
             raise UserError(f"{group}{option}={value:g}: {why}; for example {group}{option}={good:g}")
+
+
+def _refuse_words(group: str, reset: str, reset_delay: bool, surrogate: str, slope: float | None) -> None:
+    """Refuse resets and surrogate derivatives that there are not, or whose other options would change nothing."""
+    for option, value, known in (("reset", reset, get_args(Reset)), ("surrogate", surrogate, get_args(Surrogate))):
+        if value not in known:
+            raise UserError(f"{group}{option}={value!r}: there is no such {option}; {nearest(value, known)}")
+    if reset == "none" and not reset_delay:
+        raise UserError(
+            f"{group}reset_delay=false would change nothing with {group}reset=none: no spike resets the membrane; leave it out"
+        )
+    usual = SLOPES[surrogate]
+    if slope is None:
+        return
+    if usual is None:
+        raise UserError(
+            f"{group}surrogate_slope={slope:g} would change nothing with {group}surrogate={surrogate}, whose derivative is 1 "
+            "everywhere; leave it out"
+        )
+    if not (slope > 0 or (slope == 0 and surrogate == "fast_sigmoid")):
+        least = "0 or above" if surrogate == "fast_sigmoid" else "above 0"
+        raise UserError(
+            f"{group}surrogate_slope={slope:g}: it is how fast the surrogate derivative falls, {least}; for example "
+            f"{group}surrogate_slope={usual:g}"
+        )
 
 
 def spiking_lenet(
@@ -194,7 +225,8 @@ def spiking_lenet(
     threshold: float = 1.0,
     reset: Reset = "subtract",
     reset_delay: bool = True,
-    surrogate_slope: float = 25.0,
+    surrogate: Surrogate = "fast_sigmoid",
+    surrogate_slope: float | None = None,
 ) -> nn.Module:
     """Build conv 12 5x5 - max pool 2 - LIF - conv 64 5x5 - max pool 2 - LIF - linear - LIF - spike count, torch's default init.
 
@@ -205,32 +237,34 @@ def spiking_lenet(
     Args:
         shape: (channels, height, width), at least 16x16 pixels.
         classes: number of logits.
-        steps, beta, threshold, reset, reset_delay, surrogate_slope: see `LIF`; best in the paper for LFP-epsilon and
+        steps, beta, threshold, reset, reset_delay, surrogate, surrogate_slope: see `LIF`; best in the paper for LFP-epsilon and
             z+z- were ``steps`` 25 and ``beta`` 0.9.
 
     Raises:
         UserError: images too small, or an option outside its range.
     """
-    _refuse("arch.", steps=steps, beta=beta, threshold=threshold, surrogate_slope=surrogate_slope)
+    _refuse("arch.", steps=steps, beta=beta, threshold=threshold)
+    _refuse_words("arch.", reset, reset_delay, surrogate, surrogate_slope)
     channels, height, width = checks.image(
         "spiking_lenet",
         shape,
         smallest=16,
         why="two 5x5 convolutions, each followed by a pooling that halves the image, leave nothing of a smaller one",
     )
-    unit = (steps, beta, threshold, reset, reset_delay)
+    words: Any = {"surrogate": surrogate, "surrogate_slope": surrogate_slope}
+    unit = partial(LIF, steps, beta, threshold, reset, reset_delay, **words)
     rows, columns = ((((side - 4) // 2) - 4) // 2 for side in (height, width))
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 12, 5),
             pool1=nn.MaxPool2d(2),
-            lif1=LIF(*unit, constant=True, surrogate_slope=surrogate_slope),
+            lif1=unit(constant=True),
             conv2=nn.Conv2d(12, 64, 5),
             pool2=nn.MaxPool2d(2),
-            lif2=LIF(*unit, surrogate_slope=surrogate_slope),
+            lif2=unit(),
             flatten=nn.Flatten(),
             head=nn.Linear(64 * rows * columns, classes),
-            lif3=LIF(*unit, surrogate_slope=surrogate_slope),
+            lif3=unit(),
             count=SpikeCount(steps),
         )
     )
@@ -246,7 +280,8 @@ def spiking_mlp(
     threshold: float = 1.0,
     reset: Reset = "subtract",
     reset_delay: bool = True,
-    surrogate_slope: float = 25.0,
+    surrogate: Surrogate = "fast_sigmoid",
+    surrogate_slope: float | None = None,
 ) -> nn.Module:
     """Build flatten - (linear - LIF) per width - linear - LIF - spike count, torch's default init (paper 2, A.6.3).
 
@@ -257,21 +292,23 @@ def spiking_mlp(
         shape: any; one example is flattened.
         classes: number of logits.
         widths: hidden layers' sizes.
-        steps, beta, threshold, reset, reset_delay, surrogate_slope: see `LIF`.
+        steps, beta, threshold, reset, reset_delay, surrogate, surrogate_slope: see `LIF`.
 
     Raises:
         UserError: a size below 1, or an option outside its range.
     """
     checks.positive("spiking_mlp", widths=widths)
-    _refuse("arch.", steps=steps, beta=beta, threshold=threshold, surrogate_slope=surrogate_slope)
-    unit = (steps, beta, threshold, reset, reset_delay)
+    _refuse("arch.", steps=steps, beta=beta, threshold=threshold)
+    _refuse_words("arch.", reset, reset_delay, surrogate, surrogate_slope)
+    words: Any = {"surrogate": surrogate, "surrogate_slope": surrogate_slope}
+    unit = partial(LIF, steps, beta, threshold, reset, reset_delay, **words)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     fan_in = 1
     for size in shape:
         fan_in *= size
     for index, (name, width) in enumerate([*((f"fc{n}", w) for n, w in enumerate(widths, 1)), ("head", classes)], 1):
         layers[name] = nn.Linear(fan_in, width)
-        layers[f"lif{index}"] = LIF(*unit, constant=index == 1, surrogate_slope=surrogate_slope)
+        layers[f"lif{index}"] = unit(constant=index == 1)
         fan_in = width
     layers["count"] = SpikeCount(steps)
     return nn.Sequential(layers)

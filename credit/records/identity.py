@@ -48,8 +48,10 @@ def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
     plain["arch"] = _settled("arch", plain["arch"], speed)
     for group in SECTIONS.keys() & plain.keys():
         plain[group] = _settled(group, plain[group], speed)
+    _write_older(plain["rule"], plain["arch"])
     if settings is not None:  # the options that its name stands for decide, not the name
         plain["trainer"]["warm_rule"] = _settled("rule", settings, speed, more=("clip_unit",))
+        _write_older(plain["trainer"]["warm_rule"], {})
     if is_clean(plain):
         plain["noise"] = {"kind": "none"}
     if changed:
@@ -106,6 +108,19 @@ def _settled(group: str, section: dict[str, Any], speed: bool, more: tuple[str, 
         if option is None or name in named or value != option.default:
             settled[name] = value
     return settled
+
+
+def _write_older(rule: dict[str, Any], arch: dict[str, Any]) -> None:
+    """Write settled options that have other names or defaults now, and do what they did, as the names of older runs do."""
+    if rule.get("loss") == "half_sse":
+        rule["loss"] = "mse"
+    if rule["kind"] == "sweep" and "low" in rule:
+        ends = [rule["low"], rule["high"]]
+        rule |= {"low": rule.pop("noise_low", 0.0), "high": rule.pop("noise_high", 1.0)}
+        if ends != [None, None]:
+            rule["ends"] = ends
+    if "surrogate_slope" in arch and arch["surrogate_slope"] is None and "surrogate" not in arch:
+        arch["surrogate_slope"] = 25.0
 
 
 def _settle_weights(arch: dict[str, Any]) -> None:

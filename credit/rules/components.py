@@ -47,6 +47,12 @@ def refuse_unread(options: Mapping[str, Any], rule: Any, own: type, chosen: Mapp
     for option, value in options.items():
         if option in read or value == defaults[option][1]:
             continue
+        moved = next((part.MOVED[option] for parts in chosen.values() for part in parts.values()
+                      if option in getattr(part, "MOVED", {})), None)  # fmt: skip
+        if moved is not None:
+            raise UserError(
+                f"rule.{option}={written(value)}: rule '{rule.name}' has that option under the name rule.{moved}"
+            )
         owners = [
             f"rule.{family}={name}"
             for family in chosen

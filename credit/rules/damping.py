@@ -19,6 +19,14 @@ from credit.engine.program import Actor, Work
 from credit.engine.segments import Segments, State
 
 
+def strength(form: str, eigenvalue: Tensor) -> Tensor:
+    """Return L of Eq. 50 from the largest eigenvalue gamma^2 of ``W^T W``, gamma the spectral norm of W.
+
+    ``norm``: gamma^2, the paper's. ``half_excess``: max(0, (gamma^2 - 1) / 2), the authors' JAX code.
+    """
+    return eigenvalue if form == "norm" else ((eigenvalue - 1) / 2).clamp_(min=0)
+
+
 def spectral(
     work: Work, segments: Segments, state: State, ratios: Mapping[int, float], actor: Actor, iterations: int
 ) -> Tensor:

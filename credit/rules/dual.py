@@ -175,10 +175,10 @@ class DualRule(Rule):
 
     def _inference(self, *, keep: bool) -> Inference:
         chosen = self.choices
-        damping = chosen.power_iterations if chosen.damped else 0
+        iterations = chosen.power_iterations if chosen.damped else 0
         grown = chosen.passes > 1
         return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, chosen.variant == "lpom",
-                         damping, keep, grown, self.watch)  # fmt: skip
+                         iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
 
     def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
         run = self.plan.run(params, buffers, draws, self.dtype)

@@ -30,6 +30,8 @@ class DualOptions(SharedOptions):
         nudge: the loss's gradient at the output's ``current`` prediction or at the one before any nudge (``frozen``), or the
             exact ``prox`` of least squares (Eq. 3).
         damped: stabilise the iterations (Eq. 50).
+        damping: how strongly, L by gamma = ``|W|``: ``norm``, gamma^2 (the paper), or ``half_excess``, (gamma^2 - 1) / 2 and not
+            below 0 (the authors' JAX code).
         power_iterations: of the damping's ``|W^T W|``.
         transport: what differences cross weights by.
         input_robustness: give the input a state too, ``E_0 = 1/2 |s_0 - x|^2``.
@@ -46,6 +48,7 @@ class DualOptions(SharedOptions):
     passes: int = 1
     nudge: Literal["current", "frozen", "prox"] = "current"
     damped: bool = False
+    damping: Literal["norm", "half_excess"] = "norm"
     power_iterations: int = 5
     transport: str = "transpose"
     input_robustness: bool = False
@@ -77,6 +80,11 @@ def refuse_numbers(chosen: DualOptions, *, compiled: bool) -> None:
     if chosen.passes < 1:
         raise UserError(
             f"rule.passes={chosen.passes}: without a pass no state is nudged and nothing is learnt; write rule.passes=1 or more"
+        )
+    if not chosen.damped and chosen.damping != DualOptions.damping:
+        raise UserError(
+            f"rule.damping={chosen.damping} would change nothing: it is how strong the damping is, and rule.damped is false; "
+            "leave it out, or write rule.damped=true (rule=dp_damped)"
         )
     if not chosen.damped and chosen.power_iterations != DualOptions.power_iterations:
         raise UserError(

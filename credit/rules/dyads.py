@@ -17,7 +17,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.program import Work
 from credit.engine.segments import Segments, State
 from credit.rules import states
-from credit.rules.damping import spectral
+from credit.rules.damping import spectral, strength
 from credit.rules.transports import Transport
 
 Pair = tuple[Tensor, Tensor]
@@ -56,6 +56,7 @@ class Inference:
         transport: what feedback crosses weights by.
         closed: LPOM: only s+ is a state, s- is the prediction of those below.
         iterations: power iterations of the damping (Eq. 50); 0: no damping.
+        damping: its form, ``norm`` or ``half_excess``.
         keep: whether both states of every unit are kept.
         grown: whether growth is measured, as iterated inference asks for.
         watch: whether signals are measured at the weights.
@@ -68,6 +69,7 @@ class Inference:
     transport: Transport
     closed: bool
     iterations: int
+    damping: str
     keep: bool
     grown: bool
     watch: bool
@@ -225,14 +227,15 @@ class Dyads:
         self.pairs[state.index] = plus, predicted
 
     def damp(self, work: Work, state: State, live: bool) -> None:
-        """Find every state's damping, ``|W_k^T W_k|`` of the maps above it (Appendix F)."""
+        """Find every state's damping, by ``|W_k^T W_k|`` of the maps above it (Appendix F)."""
         inference = self.inference
         for one in inference.segments.states[:-1]:
             ratios = {
                 child: inference.dyads[one.index].beta / inference.dyads[child].beta
                 for child in inference.segments.by_number[one.index].children
             }
-            self._damping[one.index] = spectral(work, inference.segments, one, ratios, self, inference.iterations)
+            eigenvalue = spectral(work, inference.segments, one, ratios, self, inference.iterations)
+            self._damping[one.index] = strength(inference.damping, eigenvalue)
 
     # ------------------------------------------------------------ weights
 

@@ -27,6 +27,7 @@ from credit.rules.registry import fields, lookup, make, register
 from credit.rules.relevance import Relevance
 from credit.rules.rule import Computed, Rule
 from credit.rules.shared import SharedOptions
+from credit.surrogates import SLOPES
 
 assert feedbacks and normalizers and relevance  # importing them registers their names
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
@@ -114,6 +115,7 @@ class LfpRule(Rule, Sweeper):
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
         self._refuse_unread_epsilon(options)
         self._note_frozen()
+        self._note_surrogate()
 
     def _choose(self, options: Mapping[str, Any]) -> None:
         """Make the relevance rules, the feedback function and the normalizer that the options name."""
@@ -162,6 +164,18 @@ class LfpRule(Rule, Sweeper):
         if self.choices.feedback != "auto":
             return self.choices.feedback
         return "spiking" if counts_spikes(self.plan) else "sigmoid"
+
+    def _note_surrogate(self) -> None:
+        """Note a surrogate derivative that was chosen for the network and that feedback does not read."""
+        usual = ("fast_sigmoid", SLOPES["fast_sigmoid"])
+        units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
+        if units is None or (units.args["surrogate"], units.args["slope"]) == usual:
+            return
+        note = (
+            f"unread: {units.describe()} has the surrogate derivative {units.args['surrogate']}, which LFP does not use"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _note_frozen(self) -> None:
         params = {name: self._params[name] for name in self.plan.trainable}

@@ -3,7 +3,8 @@
 Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. One that leaves
 satisfied samples without any signal says so, ``skips = True``: where it pays, the sweep looks for them and leaves them out.
 One that also scores a network whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with (p, y)
-in its place, and ``unfit``, which says why the probabilities that an op makes cannot be scored.
+in its place, and ``unfit``, which says why the probabilities that an op makes cannot be scored. One with ``over_time = True``
+scores a spiking network's output at every time step: it is given (steps * batch, classes), and the labels as often.
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -73,6 +74,20 @@ class CrossEntropy:
         if name == "step":
             return "a step answers 0 or 1, of which the cross-entropy is infinite where it is wrong"
         return None if name in _PROBABILITIES else f"cross-entropy needs a number in [0, 1], and {name} gives any"
+
+
+@register("signal", "ce_rate")
+@dataclass(frozen=True)
+class CrossEntropyRate:
+    """``softmax(o[t]) - target`` at each time step t of what a spiking network's readout sums, o (its last spikes).
+
+    The gradient of ``1/T sum_t CE(o[t], y)``: snnTorch's ``ce_rate_loss``; ``ce`` of the counts is its ``ce_count_loss``.
+    """
+
+    over_time = True
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return CrossEntropy()(z, y)
 
 
 @register("signal", "mse")

@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Rows, Run
-from credit.engine.ops.spiking import Lif
+from credit.engine.ops.base import Op, Rows, Run, Signals
+from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
@@ -86,6 +86,7 @@ class SweepRule(Rule, Sweeper):
         self.signal, self.gating, self.transport, self.normalizer = (made[family] for family in _COMPONENTS)
         self._refuse_output()
         self._refuse_spiking()
+        self.readout = self._summed_output()
         self._refuse_activations()
         reach.check(self, self.transport)
         self.attack = adversarial.make(self.plan, self.choices.fgsm_epsilon, self.choices.adversarial_share)
@@ -143,6 +144,24 @@ class SweepRule(Rule, Sweeper):
                 "derivatives pass on what was not normalised. Write rule.normalizer=none, or use an LFP rule, whose max_abs "
                 "divides inside the units' recursion"
             )
+
+    def _summed_output(self) -> Readout | None:
+        """Return the readout whose steps the signal scores, where it scores steps; refuse a network without one."""
+        if not getattr(self.signal, "over_time", False):
+            return None
+        readout = next((op for op in self.plan.ops if isinstance(op, Readout) and op.out == self.plan.exit), None)
+        model, word = type(self.model).__name__, self.choices.signal
+        if readout is None:
+            raise UserError(
+                f"rule.signal={word} scores the output at each time step, but the logits of {model} are not a sum over time steps: "
+                "end the network with SpikeCount (arch=spiking_lenet, spiking_mlp), or write rule.signal=ce"
+            )
+        if self.choices.fgsm_epsilon is not None:
+            raise UserError(
+                f"rule.fgsm_epsilon={self.choices.fgsm_epsilon:g} follows the gradient of one score an image, but "
+                f"rule.signal={word} scores every time step: write rule.signal=ce, or rule.fgsm_epsilon=null"
+            )
+        return readout
 
     def _refuse_activations(self) -> None:
         gated = [op for op in self.plan.ops if isinstance(op, Activate) and any(op.wants)]
@@ -298,12 +317,19 @@ class SweepRule(Rule, Sweeper):
             if logits.shape[1:] != (1,):
                 raise ValueError("a probability is one column")  # told better by batch_checks.explain
             score = self.signal.of_probability
+        if self.readout is not None:
+            spikes = self.readout.spikes(run)
+            logits, y = spikes.flatten(0, 1), y.repeat(len(spikes))
         signal: Tensor
         signal, run.stats["loss"] = score(logits if self.dtype is None else logits.float(), y)
-        run.stats["sizes"] = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        run.stats["sizes"] = torch.linalg.vector_norm(signal.unflatten(0, (-1, run.batch)), dim=(0, 2)) * run.batch
         if self.keeps_output:
             run.error = signal
         return signal
+
+    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
+        # A signal that scores steps begins at the readout's input.
+        return (signal,) if op is self.readout else super().visit(op, run, signal, add)
 
     def keeps(self, op: Activate) -> set[str]:
         kept: set[str] = self.gating.keeps(op)

@@ -50,9 +50,26 @@ def _check_width(gate: str, width: float) -> None:
         )
 
 
-def _beyond(half: float) -> dict[torch.dtype, float]:
-    """The next number above ``half`` of each type, so that an open interval up to it is the closed one up to ``half``."""
-    return {d: float(torch.nextafter(torch.tensor(half, dtype=d), torch.tensor(torch.inf, dtype=d))) for d in _DTYPES}
+class _Interval:
+    """A closed interval of z, [low, high], its ends rounded to z's type."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._ends: dict[torch.dtype, tuple[float, float, float, float]] = {}
+        for d in _DTYPES:
+            first, last = torch.tensor(low, dtype=d), torch.tensor(high, dtype=d)
+            # The open interval between the next numbers outside is the closed one.
+            below = torch.nextafter(first, torch.tensor(-torch.inf, dtype=d))
+            above = torch.nextafter(last, torch.tensor(torch.inf, dtype=d))
+            self._ends[d] = (float(first), float(last), float(below), float(above))
+
+    def only(self, signal: Tensor, z: Tensor, own: bool) -> Tensor:
+        """Return ``signal`` where z lies inside, else 0; ``own``: in place, in one pass."""
+        low, high, below, above = self._ends[z.dtype]
+        if own:
+            aten.hardtanh_backward.grad_input(signal, z, below, above, grad_input=signal)
+            return signal
+        # Compiled code may treat the smallest numbers as zeros, so it compares with the ends themselves.
+        return torch.where((z >= low) & (z <= high), signal, 0.0)
 
 
 def _spare(op: Activate, run: Run) -> bool:
@@ -64,15 +81,6 @@ def _scaled(signal: Tensor, factor: float, own: bool) -> Tensor:
     if factor == 1:
         return signal
     return signal.mul_(factor) if own else signal * factor
-
-
-def _inside(signal: Tensor, z: Tensor, edge: float, own: bool) -> Tensor:
-    """``signal`` where |z| < edge, else 0, in one pass."""
-    if own:
-        aten.hardtanh_backward.grad_input(signal, z, -edge, edge, grad_input=signal)
-        return signal
-    passed: Tensor = aten.hardtanh_backward(signal, z, -edge, edge)
-    return passed
 
 
 @register("gate", "untied_constant")
@@ -101,27 +109,47 @@ class Constant(Untied):
 @register("gate", "untied_rectangle")
 @dataclass(frozen=True)
 class Rectangle(Untied):
-    """``g = height`` where ``|z| <= width/2``, both ends included, else 0 (Figure 6c; its size there is unreadable).
+    """``g = height`` where ``low <= z <= high``, else 0 (Figure 6c; its size there is unreadable).
 
-    ``height`` 1 and ``width`` 1 by default, those of the authors' package.
+    ``width`` stands for the ends -width/2 and width/2. ``height`` 1 and ``width`` 1 by default, those of the authors' package.
     """
 
     skips = True
 
     height: float | None = None
     width: float | None = None
-    _size: tuple[float, dict[torch.dtype, float]] = field(init=False, repr=False, compare=False)
+    low: float | None = None
+    high: float | None = None
+    _size: tuple[float, _Interval] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        height, width = (1.0 if value is None else value for value in (self.height, self.width))
+        height = 1.0 if self.height is None else self.height
         _check_height("untied_rectangle", height)
-        _check_width("untied_rectangle", width)
-        object.__setattr__(self, "_size", (height, _beyond(width / 2)))
+        object.__setattr__(self, "_size", (height, _Interval(*self._chosen_ends())))
+
+    def _chosen_ends(self) -> tuple[float, float]:
+        if self.low is None and self.high is None:
+            width = 1.0 if self.width is None else self.width
+            _check_width("untied_rectangle", width)
+            return -width / 2, width / 2
+        given = " ".join(f"rule.{name}={getattr(self, name):g}" for name in ("low", "high", "width")
+                         if getattr(self, name) is not None)  # fmt: skip
+        if self.low is None or self.high is None or self.width is not None:
+            raise UserError(
+                f"{given}: untied_rectangle passes signals where low <= z <= high, so it needs both ends and no width (which is "
+                "the interval from -width/2 to width/2), for example rule.low=-0.2 rule.high=1"
+            )
+        if self.low >= self.high:
+            raise UserError(
+                f"{given} leaves untied_rectangle no interval to pass signals in: low must be below high, for example "
+                "rule.low=-0.2 rule.high=1"
+            )
+        return self.low, self.high
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
-        height, beyond = self._size
-        z, own = op.pre(run), op.exclusive and run.overwrite
-        return _scaled(_inside(signal, z, beyond[z.dtype], own), height, True)
+        height, interval = self._size
+        passed = interval.only(signal, op.pre(run), op.exclusive and run.overwrite)
+        return _scaled(passed, height, True)
 
 
 @register("gate", "untied_triangle")
@@ -188,23 +216,24 @@ class Logistic(Untied):
 
 
 class Jam(Untied):
-    """``g = U``, noise on (low, high), in part of z's range. A subclass names itself and says where, in ``_mask``.
+    """``g = U``, noise on (noise_low, noise_high), in part of z's range. A subclass names itself and says where, in ``_mask``.
 
     The noise has 16 bits on a CPU (``credit.engine.draws.uniform16``). ``match_mean`` scales it, layer by layer, so that the mean
     of g over the batch is that of f'(z), as the paper's text says and the authors' package does not; where f falls more
     than it rises (some non-monotone f) that mean is below 0 and g is 0.
     """
 
+    MOVED: ClassVar[dict[str, str]] = {"low": "noise_low", "high": "noise_high"}
     name: ClassVar[str]
-    low: float
-    high: float
+    noise_low: float
+    noise_high: float
     match_mean: bool
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 1:
+        if not 0 <= self.noise_low < self.noise_high <= 1:
             raise UserError(
-                f"rule.low={self.low:g} rule.high={self.high:g}: {self.name} draws its noise between them, so they must "
-                "satisfy 0 <= low < high <= 1; the paper's are rule.low=0 rule.high=1"
+                f"rule.noise_low={self.noise_low:g} rule.noise_high={self.noise_high:g}: {self.name} draws its noise between "
+                "them, so they must satisfy 0 <= noise_low < noise_high <= 1; the paper's are rule.noise_low=0 rule.noise_high=1"
             )
 
     @property
@@ -240,11 +269,15 @@ class Jam(Untied):
         noise: Tensor = run.draws.get(f"{self.name}.{op.name}", "uniform16", shape, signal.dtype)
         if run.rows is not None:
             noise = noise[run.rows.index]
-        if (self.low, self.high) == (0, 1):
+        if (self.noise_low, self.noise_high) == (0, 1):
             return noise
         # A drawn tensor that is an argument of the step is not ours to change.
-        scaled = noise.mul_(self.high - self.low) if run.overwrite else noise * (self.high - self.low)
-        return scaled.add_(self.low)
+        scaled = (
+            noise.mul_(self.noise_high - self.noise_low)
+            if run.overwrite
+            else noise * (self.noise_high - self.noise_low)
+        )
+        return scaled.add_(self.noise_low)
 
     def _mask(self, op: Activate, run: Run, value: Tensor, own: bool) -> Tensor:
         """``value`` where the gate is open, else 0; in place where it is ours (``own``)."""
@@ -259,8 +292,8 @@ class FullJam(Jam):
     skips = Jam.separate
     name = "jam_full"
 
-    low: float = 0.0
-    high: float = 1.0
+    noise_low: float = 0.0
+    noise_high: float = 1.0
     match_mean: bool = False
 
 
@@ -272,8 +305,8 @@ class PositiveJam(Jam):
     skips = Jam.separate
     name = "jam_positive"
 
-    low: float = 0.0
-    high: float = 1.0
+    noise_low: float = 0.0
+    noise_high: float = 1.0
     match_mean: bool = False
 
     def keeps(self, op: Activate) -> set[str]:
@@ -296,21 +329,20 @@ class RectangleJam(Jam):
     skips = Jam.separate
     name = "jam_rectangle"
 
-    low: float = 0.0
-    high: float = 1.0
+    noise_low: float = 0.0
+    noise_high: float = 1.0
     match_mean: bool = False
     width: float | None = None
-    _beyond: dict[torch.dtype, float] = field(init=False, repr=False, compare=False)
+    _interval: _Interval = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         width = 10.0 if self.width is None else self.width
         _check_width(self.name, width)
-        object.__setattr__(self, "_beyond", _beyond(width / 2))
+        object.__setattr__(self, "_interval", _Interval(-width / 2, width / 2))
 
     def keeps(self, op: Activate) -> set[str]:
         return {"input"} | super().keeps(op)
 
     def _mask(self, op: Activate, run: Run, value: Tensor, own: bool) -> Tensor:
-        z = op.pre(run)
-        return _inside(value, z, self._beyond[z.dtype], own)
+        return self._interval.only(value, op.pre(run), own)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import credit
@@ -17,7 +18,7 @@ from credit.models import build
 from credit.models.spiking import LIF, SpikeCount
 from tests.engine.harness import assert_equal
 
-RESETS: list[Any] = list(itertools.product(("subtract", "zero"), (True, False)))
+RESETS: list[Any] = [*itertools.product(("subtract", "zero"), (True, False)), ("none", True)]
 SHAPES = {"spiking_lenet": (2, 16, 17), "spiking_mlp": (7,)}
 
 
@@ -93,11 +94,23 @@ def test_compiled_is_eager(reset: str, delay: bool) -> None:
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("reset", "delay"), RESETS)
-def test_mapped_over_seeds_is_one_step_a_seed(reset: str, delay: bool) -> None:
+@pytest.mark.parametrize(
+    ("reset", "delay", "surrogate", "name", "options"),
+    [
+        ("subtract", True, "fast_sigmoid", "bp", {}),
+        ("subtract", False, "sigmoid", "bp", {}),
+        ("zero", True, "atan", "bp", {"signal": "ce_rate"}),
+        ("zero", False, "straight_through", "bp", {}),
+        ("none", True, "atan", "lfp_epsilon", {}),
+    ],
+)
+def test_mapped_over_seeds_is_one_step_a_seed(
+    reset: str, delay: bool, surrogate: str, name: str, options: dict[str, Any]
+) -> None:
     x, y = batch("spiking_lenet")
-    models = [network("spiking_lenet", reset, delay, seed) for seed in (1, 2)]
-    rules = [credit.rule("bp", model, precision="float64") for model in models]
+    own = {"surrogate": surrogate, "surrogate_slope": None}
+    models = [network("spiking_lenet", reset, delay, seed, **own) for seed in (1, 2)]
+    rules = [credit.rule(name, model, precision="float64", clip_unit=None, **options) for model in models]
     parts = [rule.functional(x, y) for rule in rules]
 
     def stack(at: int) -> dict[str, Tensor]:
@@ -107,8 +120,8 @@ def test_mapped_over_seeds_is_one_step_a_seed(reset: str, delay: bool) -> None:
     logits, _, updates, *_ = step(stack(0), stack(1), x, y, stack(4))
     for at, (rule, model) in enumerate(zip(rules, models, strict=True)):
         assert torch.equal(rule.step(x, y).logits, logits[at])
-        for name, parameter in model.named_parameters():
-            torch.testing.assert_close(updates[name][at], parameter.grad, rtol=1e-9, atol=1e-12)
+        for key, parameter in model.named_parameters():
+            torch.testing.assert_close(updates[key][at], parameter.grad, rtol=1e-9, atol=1e-12)
 
 
 def test_bfloat16_keeps_membranes_in_float32() -> None:
@@ -233,6 +246,50 @@ def test_rules_without_a_meaning_over_time_are_refused(name: str, options: dict[
     with pytest.raises(UserError) as caught:
         credit.rule(name, network("spiking_mlp"), precision="float64", **options)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("surrogate", ["sigmoid", "atan", "straight_through"])
+def test_other_surrogates_equal_autograd_through_time(surrogate: str) -> None:
+    model, (x, _) = network("spiking_lenet", surrogate=surrogate, surrogate_slope=None), batch("spiking_lenet")
+    assert_equal(model, x)
+
+
+@pytest.mark.parametrize("arch", SHAPES)
+def test_the_cross_entropy_of_each_step_is_snntorchs(arch: str) -> None:
+    losses = pytest.importorskip("snntorch.functional", reason="snntorch is not installed (it is in the extra 'dev')")
+    model, (x, y) = network(arch), batch(arch)
+    assert isinstance(model, nn.Sequential)
+    twin = copy.deepcopy(model)
+    spikes = twin[:-1](x).unflatten(0, (5, -1))
+    wanted = losses.ce_rate_loss()(spikes, y)
+    wanted.backward()
+    rule = credit.rule("bp", model, signal="ce_rate", precision="float64")
+    computed = rule.updates(x, y)
+    step = rule.step(x, y)
+    torch.testing.assert_close(step.loss, wanted.detach().squeeze(), rtol=1e-6, atol=0, check_dtype=False)
+    by_step = torch.stack([F.cross_entropy(one, y) for one in spikes.detach()]).mean()
+    torch.testing.assert_close(step.loss, by_step, rtol=1e-12, atol=0)
+    sizes = (torch.softmax(spikes.detach(), 2) - F.one_hot(y, 4)).square().sum((0, 2)).sqrt() / 5
+    torch.testing.assert_close(computed.sizes, sizes, rtol=1e-12, atol=0)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None and p.grad.any()
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-9)
+    other = copy.deepcopy(twin)
+    credit.rule("bp", other, signal="ce", precision="float64").step(x, y)
+    assert all(not torch.allclose(p.grad, q.grad) for p, q in zip(model.parameters(), other.parameters(), strict=True)
+               if p.grad is not None and q.grad is not None)  # fmt: skip
+
+
+def test_the_cross_entropy_of_each_step_needs_steps() -> None:
+    plain = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    behind = nn.Sequential(nn.Linear(4, 5), LIF(3, 0.9, constant=True), SpikeCount(3), nn.Linear(5, 3))
+    for model in (plain, behind):
+        with pytest.raises(
+            UserError, match="scores the output at each time step, but the logits of Sequential are not a sum"
+        ):
+            credit.rule("bp", model, signal="ce_rate")
+    with pytest.raises(UserError, match=r"rule.fgsm_epsilon=0.1 .* rule.signal=ce_rate scores every time step"):
+        credit.rule("bp", network("spiking_mlp").float(), signal="ce_rate", fgsm_epsilon=0.1)
 
 
 @pytest.mark.parametrize("name", ["fa", "usf", "frsf", "brsf", "bp_hinge"])

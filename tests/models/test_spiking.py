@@ -13,9 +13,17 @@ from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
 from credit.errors import UserError
 from credit.models.spiking import LIF, SpikeCount
+from credit.surrogates import divisor
 
 STEPS, BATCH, UNITS = 9, 3, 5
-OPTIONS: list[Any] = list(itertools.product(("subtract", "zero"), (True, False), (0.3, 0.9, 1.0), (0.5, 1.0)))
+WRONG: Any = LIF
+"""`LIF` for arguments that its types would not let pass."""
+OPTIONS: list[Any] = [
+    *itertools.product(("subtract", "zero"), (True, False), (0.3, 0.9, 1.0), (0.5, 1.0)),
+    *itertools.product(("none",), (True,), (0.3, 0.9), (0.5, 1.0)),
+]
+SURROGATES = {"fast_sigmoid": "fast_sigmoid", "sigmoid": "sigmoid", "atan": "atan",
+              "straight_through": "straight_through_estimator"}  # fmt: skip
 
 
 def currents(seed: int = 0) -> Tensor:
@@ -44,6 +52,19 @@ def numbers(given: Tensor, reset: str, delay: bool, beta: float, theta: float) -
             for name, value in zip(names, (v, s, u, carried, drive), strict=True):
                 told[name][t, b, n] = value
     return told
+
+
+class Own(nn.Module):
+    """A weight for a plan to train, and with ``constant`` false units that begin the time of those behind it."""
+
+    def __init__(self, constant: bool) -> None:
+        super().__init__()
+        self.scale = nn.Linear(UNITS, UNITS).double()
+        self.first = nn.Identity() if constant else LIF(STEPS, 1.0, constant=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.first(self.scale(x))
+        return out
 
 
 class Counted(nn.Module):
@@ -110,7 +131,45 @@ def test_traces_are_those_of_snntorch(reset: Any, delay: bool, beta: float, thet
     assert not carried[0].any()
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("slope", [None, 4.0])
+def test_surrogates_are_those_of_snntorch(surrogate: Any, slope: float | None) -> None:
+    """At its own slope and at another; far from the threshold snnTorch's sigmoid has no numbers any more, and ours is 0."""
+    if surrogate == "straight_through" and slope is not None:
+        return  # refused
+    snntorch = pytest.importorskip("snntorch", reason="snntorch is not installed (it is in the extra 'dev')")
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
+    given = [] if slope is None else [slope]
+    getattr(snntorch.surrogate, SURROGATES[surrogate])(*given)(x).sum().backward()
+    unit = LIF(1, 1.0, surrogate=surrogate, surrogate_slope=slope)
+    inverse = divisor(surrogate, x.detach().clone(), unit.surrogate_slope)
+    assert x.grad is not None
+    torch.testing.assert_close(1 / inverse, x.grad, rtol=1e-6, atol=1e-12)
+    far = divisor(surrogate, torch.tensor([-1e3, 1e3]), unit.surrogate_slope)
+    assert bool((1 / far).isfinite().all())
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_the_engine_sends_back_what_autograd_does(surrogate: Any) -> None:
+    """In place, mapped and with the same current at every step alike."""
+    resets: list[Any] = ["subtract", "zero", "none"]
+    for reset, constant in itertools.product(resets, (True, False)):
+        units = LIF(STEPS, 0.8, 0.5, reset, constant=constant, surrogate=surrogate)
+        x = (currents(3)[0] if constant else currents(3).flatten(0, 1)).requires_grad_()
+        sent = torch.randn(STEPS * BATCH, UNITS, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+        units(x).backward(sent)
+        plan = Plan(nn.Sequential(Own(constant), units, SpikeCount(STEPS)))
+        op = next(op for op in plan.ops if isinstance(op, Lif) and op.name == "1")
+        for overwrite in (True, False):
+            run = plan.run({}, {}, Draws(0, 0, x.device))
+            run.overwrite = overwrite
+            op.forward(run, x.detach().clone())
+            (found,) = op.adjoint(run, sent.clone())
+            assert found is not None and x.grad is not None
+            torch.testing.assert_close(found, x.grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 @pytest.mark.parametrize("constant", [False, True])
 def test_gradients_are_those_of_snntorch(reset: Any, constant: bool) -> None:
     snntorch = pytest.importorskip("snntorch", reason="snntorch is not installed (it is in the extra 'dev')")
@@ -149,12 +208,20 @@ def test_a_spike_needs_more_than_the_threshold() -> None:
     ("make", "words"),
     [
         (lambda: LIF(0, 0.9), ("steps=0", "one step at least")),
-        (lambda: LIF(2.5, 0.9), ("steps=2.5: give a whole number",)),  # type: ignore[arg-type]
+        (lambda: WRONG(2.5, 0.9), ("steps=2.5: give a whole number",)),
         (lambda: LIF(5, 0.0), ("beta=0:", "(0, 1]", "beta=0.9")),
         (lambda: LIF(5, 1.5), ("beta=1.5", "(0, 1]")),
         (lambda: LIF(5, float("nan")), ("beta=nan", "(0, 1]")),
         (lambda: LIF(5, 0.9, threshold=-1), ("threshold=-1", "must not fire")),
-        (lambda: LIF(5, 0.9, reset="none"), ("reset='none'", "reset='subtract'")),  # type: ignore[arg-type]
+        (lambda: WRONG(5, 0.9, reset="hard"), ("reset='hard'", "none, subtract, zero")),
+        (
+            lambda: LIF(5, 0.9, reset="none", reset_delay=False),
+            ("reset_delay=false would change nothing", "reset=none"),
+        ),
+        (
+            lambda: LIF(5, 0.9, surrogate="straight_through", surrogate_slope=1),
+            ("surrogate_slope=1 would change nothing",),
+        ),
         (lambda: SpikeCount(-2), ("steps=-2", "one step at least")),
         (lambda: LIF(5, 0.9)(torch.zeros(7, 2)), ("LIF of 5 steps", "7 rows", "constant=True")),
         (lambda: SpikeCount(5)(torch.zeros(7, 2)), ("SpikeCount of 5 steps", "7 rows", "time-major")),

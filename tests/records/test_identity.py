@@ -48,6 +48,21 @@ def test_what_decides_the_result_changes_the_hash(changes):
     assert run_hash(run(**changes)) != run_hash(run())
 
 
+def test_options_that_have_other_names_now_keep_a_runs_name():
+    sweep = {"kind": "sweep", "gate": "untied_rectangle"}
+    older = decisive(run(rule=sweep))["rule"]
+    assert (older["low"], older["high"]) == (0, 1) and not {"noise_low", "noise_high", "ends"} & set(older)
+    assert decisive(run(rule={**sweep, "noise_low": 0.5}))["rule"]["low"] == 0.5
+    hashes = {run_hash(run(rule={**sweep, **more})) for more in ({}, {"low": 0.0, "high": 1.0}, {"noise_low": 0.5})}
+    assert len(hashes) == 3
+    assert decisive(run(rule={"kind": "dual", "loss": "half_sse"}))["rule"]["loss"] == "mse"
+    assert decisive(run(rule={"kind": "equilibrium"}))["rule"]["loss"] == "mse"
+    spiking = {"kind": "spiking_mlp"}
+    assert decisive(run(arch=spiking))["arch"]["surrogate_slope"] == 25
+    words = ({}, {"surrogate": "sigmoid"}, {"surrogate": "atan"}, {"surrogate_slope": 2.0})
+    assert len({run_hash(run(arch={**spiking, **more})) for more in words}) == 4
+
+
 def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
     table = {"kind": "tabular", "name": "credit-g"}
     assert run_name(run(data=table)).startswith("lisp_margin-mlp-tabular_credit-g-f0-s0-")

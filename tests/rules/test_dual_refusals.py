@@ -77,6 +77,8 @@ NUMBERS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("dp_damped", {"power_iterations": 0}, ("rule.power_iterations=0", "the paper's is 5")),
     ("lpom", {"alpha": 0.5}, ("rule.alpha=0.5 is not lpom", "rule.alpha=1, or rule=dp")),
     ("dp", {"variant": "adjont"}, ("rule.variant='adjont'", "did you mean 'adjoint'")),
+    ("dp", {"damping": "half_excess"}, ("rule.damping=half_excess would change nothing", "rule=dp_damped")),
+    ("dp_damped", {"damping": "jax"}, ("rule.damping='jax'", "half_excess, norm")),
     ("dp", {"loss": "hinge"}, ("rule.loss='hinge'", "ce, half_sse")),
     ("dp", {"schedule": "bwfw"}, ("rule.schedule='bwfw'",)),
     ("dp", {"nudge": "exact"}, ("rule.nudge='exact'",)),

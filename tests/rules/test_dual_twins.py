@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.rules.damping import strength
 from credit.rules.dual import order
 from tests.rules import dual_nets, nets, twins_dual
 from tests.rules.dual_nets import network_of
@@ -172,6 +173,24 @@ def test_damped(net: str, variant: str, alpha: float, input_term: bool) -> None:
         s = Settings(variant, alpha, beta, "half_sse", passes=4, input_term=input_term)
         s.damping = started(case, s, 5)
         check(case, s, damped=True)
+
+
+@pytest.mark.parametrize("net", ["mlp", "act-max"])
+def test_damped_as_in_the_authors_code(net: str) -> None:
+    """L = max(0, (gamma^2 - 1) / 2), gamma the spectral norm: some layers here are damped, some are not."""
+    case = made(net, spread=1.2)
+    s = Settings("original", 0.3, [0.5 / (k + 1) for k in range(len(case[1]))], "half_sse", passes=4)
+    norms = started(case, s, 5)
+    excess = {k: [max(0.0, (eigenvalue - 1) / 2) for eigenvalue in found] for k, found in norms.items()}
+    assert any(L > 0 for found in excess.values() for L in found)
+    s.damping = excess
+    check(case, s, damped=True, damping="half_excess")
+
+
+def test_the_damping_of_the_authors_code_is_never_negative() -> None:
+    gammas = torch.tensor([0.0, 0.5, 1.0, 3.0], dtype=torch.float64)
+    assert strength("half_excess", gammas.square()).tolist() == [0.0, 0.0, 0.0, 4.0]
+    assert strength("norm", gammas.square()).tolist() == [0.0, 0.25, 1.0, 9.0]
 
 
 def started(case: tuple[nn.Module, Network, Tensor, Tensor], s: Settings, iterations: int) -> dict[int, list[float]]:

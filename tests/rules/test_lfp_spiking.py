@@ -123,7 +123,7 @@ def _twin(net: nn.Sequential, x: Tensor, y: Tensor, relevance: str, peak: bool) 
 @pytest.mark.parametrize("relevance", ["epsilon", "zpm"])
 @pytest.mark.parametrize(
     ("reset", "delay", "beta"),
-    [("subtract", True, 0.9), ("subtract", False, 0.5), ("zero", True, 0.8), ("zero", False, 1.0)],
+    [("subtract", True, 0.9), ("subtract", False, 0.5), ("zero", True, 0.8), ("zero", False, 1.0), ("none", True, 0.7)],
 )
 @pytest.mark.parametrize("normalizer", ["none", "max_abs"])
 def test_equals_the_recursion(relevance: str, reset: Any, delay: bool, beta: float, normalizer: str) -> None:
@@ -209,6 +209,14 @@ def test_the_spiking_feedback_is_for_counts_of_spikes(after: bool) -> None:
     loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(y, 3).double(), reduction="sum") / len(x)
     (gradient,) = torch.autograd.grad(loss, head.weight)
     torch.testing.assert_close(head.weight.grad, head.weight.detach().abs() * gradient, rtol=1e-6, atol=1e-12)
+
+
+def test_a_surrogate_that_feedback_does_not_use_is_noted() -> None:
+    for surrogate in ("fast_sigmoid", "atan"):
+        unit: Any = LIF(STEPS, 0.9, constant=True, surrogate=surrogate)
+        rule = credit.rule("lfp_epsilon", nn.Sequential(nn.Linear(5, 3), unit, SpikeCount(STEPS)))
+        noted = [note for note in rule.notes if "surrogate derivative atan, which LFP does not use" in note]
+        assert len(noted) == (surrogate == "atan")
 
 
 @pytest.mark.parametrize("relevance", ["alphabeta", "gamma"])

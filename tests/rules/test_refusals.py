@@ -22,7 +22,7 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("", {}, ("rule=: there is no rule of this name", "valid: bp, bp_fgsm, bp_hinge")),
     ("lisp_margin", {"margn": 1}, ("rule.margn", "'lisp_margin' has no such option", "did you mean 'margin'?")),
     ("bp", {"gate": "responsiv"}, ("rule.gate=responsiv", "did you mean 'responsive'?")),
-    ("bp", {"signal": "crossentropy"}, ("rule.signal=crossentropy", "ce, half_sse, mse, violations, worst_violation")),
+    ("bp", {"signal": "crossentropy"}, ("rule.signal=crossentropy", "ce, ce_rate, half_sse, mse, violations, worst_violation")),
     ("bp", {"transport": "transposed"}, ("rule.transport=transposed", "did you mean 'transpose'?")),
     ("bp", {"normalizer": "rmsnorm"}, ("rule.normalizer=rmsnorm", "did you mean 'rms'?")),
     ("ste", {"ste_window": "clip"}, ("rule.ste_window='clip'", "did you mean 'clipped'?")),

@@ -12,17 +12,23 @@ from torch import Tensor
 
 from credit.engine.ops.base import Op, Run, Signals
 from credit.errors import UserError
+from credit.surrogates import divisor
 
 
 class Lif(Op):
-    """Leaky integrate-and-fire units; ``args``: ``steps beta threshold reset reset_delay constant slope``.
+    """Leaky integrate-and-fire units; ``args``: ``steps beta threshold reset reset_delay constant surrogate slope``.
 
     Saved is V alone, the rest follows from it. The adjoint is backpropagation through time,
-    ``g[t] = s[t] / (1 + slope |V[t] - theta|)^2 + beta g[t+1]``, with the resets detached: 'zero' lets g[t+1] pass where there
-    was no spike. Half precision is computed in float32: membranes add up small currents.
+    ``g[t] = s[t] dS/dV[t] + beta g[t+1]``, dS/dV the surrogate derivative (`credit.surrogates`), with the resets detached: 'zero'
+    lets g[t+1] pass where there was no spike. Half precision is computed in float32: membranes add up small currents.
     """
 
     kind: ClassVar[str] = "lif"
+
+    @property
+    def _taken(self) -> float:
+        """What a reset subtracts."""
+        return float(self.args["threshold"]) if self.args["reset"] == "subtract" else 0.0
 
     # ------------------------------------------------------------ forwards
 
@@ -50,7 +56,7 @@ class Lif(Op):
 
     def _fill(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return (V, S), both (T, B, ...); the currents' memory becomes V's where nothing else needs it."""
-        steps, beta, theta = (self.args[name] for name in ("steps", "beta", "threshold"))
+        steps, beta, theta, taken = *(self.args[name] for name in ("steps", "beta", "threshold")), self._taken
         constant, zero, delay = self.args["constant"], self.args["reset"] == "zero", self.args["reset_delay"]
         one = given if constant else given[0]
         v = given if self.overwrite and not constant else _room(one, steps)
@@ -64,14 +70,14 @@ class Lif(Op):
             elif zero:
                 torch.add(now, u, alpha=beta, out=here)
             elif delay:
-                torch.add(now, v[t - 1], alpha=beta, out=here).sub_(spikes[t - 1], alpha=theta)
+                torch.add(now, v[t - 1], alpha=beta, out=here).sub_(spikes[t - 1], alpha=taken)
             else:
-                torch.add(now, u, alpha=beta, out=here).sub_(r, alpha=theta)
+                torch.add(now, u, alpha=beta, out=here).sub_(r, alpha=taken)
             spike = torch.gt(here, theta, out=spikes[t])
             if zero:
                 torch.addcmul(here, here, spike, value=-1, out=u)
             elif not delay:
-                torch.sub(here, torch.sub(spike, r, out=r), alpha=theta, out=u)
+                torch.sub(here, torch.sub(spike, r, out=r), alpha=taken, out=u)
                 torch.gt(u, theta, out=r)
         return v, spikes
 
@@ -84,7 +90,7 @@ class Lif(Op):
         for now in given:
             v = now if u is None else torch.add(now, u, alpha=beta)
             if r is not None and not zero:
-                v = v.sub(r, alpha=theta)
+                v = v.sub(r, alpha=self._taken)
             spike = (v > theta).to(v.dtype)
             u, r = self._after(v, spike, r)
             potentials.append(v)
@@ -97,7 +103,7 @@ class Lif(Op):
             return v - v * spike, spike
         if self.args["reset_delay"]:
             return v, spike
-        u = v.sub(spike if r is None else spike - r, alpha=self.args["threshold"])
+        u = v.sub(spike if r is None else spike - r, alpha=self._taken)
         return u, (u > self.args["threshold"]).to(v.dtype)
 
     # ------------------------------------------------------------ backwards
@@ -111,16 +117,15 @@ class Lif(Op):
             return (self._summed(v, signal),)
         return (self._scan(v, signal).flatten(0, 1),)
 
-    def _slope(self, v: Tensor, one: Tensor, out: Tensor) -> Tensor:
-        """Return (1 + slope |V - theta|)^2, the inverse of the surrogate derivative, in ``out``."""
-        torch.sub(v, self.args["threshold"], out=out).abs_()
-        torch.add(one, out, alpha=self.args["slope"], out=out)
-        return out.mul_(out)
+    def _divisor(self, v: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the inverse of the surrogate derivative at V, in ``out`` where it is given."""
+        distance = torch.sub(v, self.args["threshold"], out=out)
+        return divisor(self.args["surrogate"], distance, self.args["slope"], out is not None)
 
     def _scan(self, v: Tensor, signal: Tensor) -> Tensor:
         """Return g (T, B, ...), in V's memory."""
         beta, theta, zero = self.args["beta"], self.args["threshold"], self.args["reset"] == "zero"
-        scratch, one = torch.empty_like(v[0]), torch.ones((), dtype=v.dtype, device=v.device)
+        scratch = torch.empty_like(v[0])
         fired = torch.empty_like(scratch) if zero else None
         later: Tensor | None = None
         for t in reversed(range(v.shape[0])):
@@ -128,7 +133,7 @@ class Lif(Op):
             if fired is not None and later is not None:
                 torch.gt(here, theta, out=fired)
                 later = torch.addcmul(later, later, fired, value=-1, out=fired)
-            torch.div(signal[t], self._slope(here, one, scratch), out=here)
+            torch.div(signal[t], self._divisor(here, scratch), out=here)
             if later is not None:
                 here.add_(later, alpha=beta)
             later = here
@@ -137,26 +142,26 @@ class Lif(Op):
     def _summed(self, v: Tensor, signal: Tensor) -> Tensor:
         """Return the sum of g over time (B, ...)."""
         beta, theta, zero = self.args["beta"], self.args["threshold"], self.args["reset"] == "zero"
-        scratch, one = torch.empty_like(v[0]), torch.ones((), dtype=v.dtype, device=v.device)
+        scratch = torch.empty_like(v[0])
         total = torch.zeros_like(v[0])
         if zero:
             carried, fired = torch.zeros_like(total), torch.empty_like(total)
             for t in reversed(range(v.shape[0])):
                 torch.gt(v[t], theta, out=fired)
                 carried.addcmul_(carried, fired, value=-1).mul_(beta)
-                total.add_(carried.addcdiv_(signal[t], self._slope(v[t], one, scratch)))
+                total.add_(carried.addcdiv_(signal[t], self._divisor(v[t], scratch)))
             return total
         # Nothing stops what a step sends to the past: step t reaches t + 1 currents, with 1 + beta + ... + beta^t in all.
         reach = 0.0
         for t in range(v.shape[0]):
             reach = 1 + beta * reach
-            total.addcdiv_(signal[t], self._slope(v[t], one, scratch), value=reach)
+            total.addcdiv_(signal[t], self._divisor(v[t], scratch), value=reach)
         return total
 
     def _mapped(self, v: Tensor, signal: Tensor) -> Tensor:
         """Return what ``_scan`` does, writing to no tensor."""
         beta, theta, zero = self.args["beta"], self.args["threshold"], self.args["reset"] == "zero"
-        own = signal / (1 + self.args["slope"] * (v - theta).abs()).square()
+        own = signal / self._divisor(v)
         sent: list[Tensor] = []
         for t in reversed(range(v.shape[0])):
             if not sent:
@@ -195,7 +200,7 @@ class Lif(Op):
                 left.append((u, r))
         for t in reversed(range(1, v.shape[0])):
             u, r = left.pop() if left else self._after(v[t - 1], (v[t - 1] > theta).to(v.dtype), None)
-            yield (v[t].clone() if zero else torch.add(v[t], r, alpha=theta)), u * beta
+            yield (v[t].clone() if zero else torch.add(v[t], r, alpha=self._taken)), u * beta
         yield v[0].clone(), torch.zeros_like(v[0])
 
     def attribute(
