@@ -59,7 +59,7 @@ def test_options_that_have_other_names_now_keep_a_runs_name():
     assert decisive(run(rule={"kind": "equilibrium"}))["rule"]["loss"] == "mse"
     spiking = {"kind": "spiking_mlp"}
     assert decisive(run(arch=spiking))["arch"]["surrogate_slope"] == 25
-    words = ({}, {"surrogate": "sigmoid"}, {"surrogate": "atan"}, {"surrogate_slope": 2.0})
+    words: list[dict[str, object]] = [{}, {"surrogate": "sigmoid"}, {"surrogate": "atan"}, {"surrogate_slope": 2.0}]
     assert len({run_hash(run(arch={**spiking, **more})) for more in words}) == 4
 
 
