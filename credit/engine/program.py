@@ -1,13 +1,17 @@
 """A program: inference as a list of instructions, and what carries them out. A `credit.engine.recorder.Recorder` writes it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from credit.engine.ops.base import Op, Run, has_ref, resolve
+from credit.engine.ops.pools import AdaptivePool, MaxPool
 from credit.engine.ops.weighted import Weighted
 from credit.engine.segments import Segments, State
+
+SWITCHES = (MaxPool, AdaptivePool)
+"""Ops whose adjoint depends on their last evaluation."""
 
 
 class Work:
@@ -19,10 +23,14 @@ class Work:
         arriving: by slot, the sum of the signals that its readers sent back.
         sent: by (op's index, which input), the signal sent there; a state's own is (its op's index, 0), the output's (-1, 0).
         updates: by parameter name.
+        plus: by slot, values at the states' s+, where feedback takes the switches of max pools from there (see `Recorder`).
+        switches: by the op's index, what a max pool kept of its evaluation at s+.
     """
 
     def __init__(self, run: Run, slots: int) -> None:
         self.run = run
+        self.plus: dict[int, Tensor] = {}
+        self.switches: dict[int, Any] = {}
         self.values: list[Any] = [None] * slots
         self.arriving: list[Tensor | None] = [None] * slots
         self.sent: dict[tuple[int, int], Tensor] = {}
@@ -68,10 +76,12 @@ class Instruction:
     """One thing to do.
 
     Attributes:
-        do: ``forward``, ``adjoint``, ``gather``, ``call`` or ``updates``.
+        do: ``forward``, ``plus`` (an evaluation at s+), ``adjoint``, ``gather``, ``call`` or ``updates``.
         target: an op; of ``gather`` a slot; of ``call`` a state.
-        rest: of ``gather`` the edges; of ``call`` (method, live); of ``updates`` their factor.
-        reads: registers read: ("values", slot), ("arriving", slot), ("sent", edge), ("saved", op's index).
+        rest: of ``adjoint`` whether by the switches at s+; of ``gather`` the edges; of ``call`` (method, live); of ``updates``
+            their factor.
+        reads: registers read: ("values", slot), ("plus", slot), ("arriving", slot), ("sent", edge), ("saved", op's index),
+            ("switches", op's index).
         drops: registers whose last reader this is.
     """
 
@@ -105,8 +115,10 @@ class Program:
         for step in self.instructions:
             if step.do == "forward":
                 self._forward(work, step.target)
+            elif step.do == "plus":
+                self._plus(work, step.target)
             elif step.do == "adjoint":
-                self._adjoint(work, step.target, actor)
+                self._adjoint(work, step.target, actor, at_plus=bool(step.rest))
             elif step.do == "gather":
                 self._gather(work, step.target, step.rest)
             elif step.do == "call":
@@ -128,13 +140,23 @@ class Program:
         if work.run.dtype is not None and isinstance(out, Tensor):
             work.run.dtypes[op.out] = out.dtype
 
-    def _adjoint(self, work: Work, op: Op, actor: Actor) -> None:
+    def _plus(self, work: Work, op: Op) -> None:
+        """Evaluate an op at s+, leaving what the others keep as it is."""
+        aside = replace(work.run, saved=list(work.run.saved))
+        rest = resolve(op.extra, work.values) if has_ref(op.extra) else op.extra
+        work.plus[op.out] = op.forward(aside, *[work.plus.get(slot, work.values[slot]) for slot in op.inputs], *rest)
+        if isinstance(op, SWITCHES):
+            work.switches[op.index] = aside.saved[op.index]
+
+    def _adjoint(self, work: Work, op: Op, actor: Actor, *, at_plus: bool) -> None:
         signal = work.arriving[op.out]
         assert signal is not None
         if isinstance(op, Weighted):
             work.sent[op.index, 0] = actor.cross(op, work.run, signal)
             return
         kept = work.run.saved[op.index]
+        if at_plus:
+            work.run.saved[op.index] = work.switches[op.index]
         for at, sent in enumerate(op.adjoint(work.run, signal)):
             if sent is not None:
                 work.sent[op.index, at] = sent
@@ -175,5 +197,9 @@ def _drop(work: Work, register: Register) -> None:
         work.arriving[key] = None
     elif kind == "sent":
         work.sent.pop(key, None)
+    elif kind == "plus":
+        work.plus.pop(key, None)
+    elif kind == "switches":
+        work.switches.pop(key, None)
     else:
         work.run.saved[key] = None

@@ -16,13 +16,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from credit.engine.ops.base import Op, slots_in
-from credit.engine.ops.pools import AdaptivePool, MaxPool
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
-from credit.engine.program import Instruction, Program, Register
+from credit.engine.program import SWITCHES, Instruction, Program, Register
 from credit.engine.segments import Segments
 
-_SWITCHES = (MaxPool, AdaptivePool)  # whose adjoint depends on their last evaluation
 _DEAD = -1  # the stamp of a signal that no state has sent yet
 
 
@@ -32,16 +30,22 @@ class Recorder:
     Args:
         segments: the states and the maps between them.
         to_input: whether the signal at the network's input is asked for at the end.
+        at_plus: whether feedback into a state takes the switches of max pools at the states' s+, which the actor leaves in
+            ``work.plus``; else, and for weights' updates always, those of the last evaluation.
     """
 
-    def __init__(self, segments: Segments, *, to_input: bool = False) -> None:
+    def __init__(self, segments: Segments, *, to_input: bool = False, at_plus: bool = False) -> None:
+        self._at_plus, self._feeding = at_plus, False
+        self._plus_moved = dict.fromkeys(segments.by_number, 0)  # when a state's s+ changed
+        self._plus_evaluated: dict[int, int] = {op.index: _DEAD for op in segments.maker.values()}
         self._segments, self._plan, self._to_input = segments, segments.plan, to_input
         self._notes: list[Instruction] = []
         self._clock = 0
         self._moved = dict.fromkeys(segments.by_number, 0)  # when a state's value changed
         self._spoke = dict.fromkeys(segments.by_number, _DEAD)  # when its signal did
         self._evaluated: dict[int, int] = {op.index: 0 for op in segments.maker.values()}
-        self._crossed: dict[int, int] = {}
+        self._crossed: dict[int, tuple[int, bool]] = {}
+        self._pooled = self._below_switches()
         self._gathered: dict[int, Any] = {}
         self._seen: dict[int, Any] = {}
         self._compared: dict[int, tuple[int, int]] = {}
@@ -79,7 +83,10 @@ class Recorder:
         """Bring all that a state is a function of up to date; return whether a signal reaches it."""
         self.evaluate(number)
         state = self._segments.by_number[number]
-        return state.out >= 0 and self._signal(state.out) != _DEAD
+        self._feeding = self._at_plus
+        live = state.out >= 0 and self._signal(state.out) != _DEAD
+        self._feeding = False
+        return live
 
     def renew(
         self, number: int, live: bool, *, always: bool = False, once: bool = False, still: bool = False,
@@ -96,7 +103,7 @@ class Recorder:
             return
         self._seen[number] = seen
         self.call(method, number, live=live)
-        self._spoke[number] = self._clock = self._clock + 1
+        self._spoke[number] = self._plus_moved[number] = self._clock = self._clock + 1
         if not still or below > self._moved[number]:
             self._moved[number] = self._clock
         if not live and state.out >= 0:
@@ -170,7 +177,7 @@ class Recorder:
         """Bring the switches up to date that stand between a slot and the states above it."""
         for op, _ in self._segments.readers.get(slot, ()):
             if op.index not in self._segments.of_op:
-                if isinstance(op, _SWITCHES):
+                if isinstance(op, SWITCHES):
                     self._value(op.out)
                 self._switch(op.out)
 
@@ -220,8 +227,9 @@ class Recorder:
             if stamp != _DEAD:
                 edges.append(((op.index, at), stamp))
                 newest = max(newest, stamp)
-        if edges and self._gathered.get(slot) != tuple(edges):
-            self._gathered[slot] = tuple(edges)
+        by_plus = self._feeding and slot in self._pooled
+        if edges and self._gathered.get(slot) != (*edges, by_plus):
+            self._gathered[slot] = (*edges, by_plus)
             names = tuple(edge for edge, _ in edges)
             self._note("gather", slot, names, [("sent", edge) for edge in names])
         return newest
@@ -231,9 +239,34 @@ class Recorder:
         stamp = self._signal(op.out)
         if stamp == _DEAD:
             return _DEAD
-        if isinstance(op, _SWITCHES):
-            stamp = max(stamp, self._evaluated[op.index])
-        if stamp > self._crossed.get(op.index, _DEAD):
-            self._note("adjoint", op, None, [("arriving", op.out), ("saved", op.index)])
-            self._crossed[op.index] = stamp
+        own = isinstance(op, SWITCHES)
+        by_plus = self._feeding and any(slot in self._pooled for slot in op.inputs)
+        if own:
+            stamp = max(stamp, self._plus(op.out) if by_plus else self._evaluated[op.index])
+        if self._crossed.get(op.index) != (stamp, by_plus):
+            kept = ("switches" if own and by_plus else "saved", op.index)
+            self._note("adjoint", op, own and by_plus, [("arriving", op.out), ("saved", op.index), kept])
+            self._crossed[op.index] = stamp, by_plus
+        return stamp
+
+    def _below_switches(self) -> set[int]:
+        """Return the slots whose signals have come through a max pool since the states above."""
+        found: set[int] = set()
+        for op in self._plan.back:
+            if op.index not in self._segments.of_op and (isinstance(op, SWITCHES) or op.out in found):
+                found.update(op.inputs)
+        return found
+
+    def _plus(self, slot: int) -> int:
+        """Bring a slot's value at s+ up to date; return its stamp."""
+        if slot in self._segments.at_slot:
+            return self._plus_moved[self._segments.at_slot[slot].index]
+        op = self._segments.maker.get(slot)
+        if op is None:
+            return 0
+        stamp = max((self._plus(below) for below in op.inputs), default=0)
+        if stamp > self._plus_evaluated[op.index]:
+            reads = [*self._inputs(op), *(("plus", below) for below in op.inputs)]
+            self._note("plus", op, None, reads)
+            self._plus_evaluated[op.index] = stamp
         return stamp

@@ -22,7 +22,15 @@ from credit.rules import states
 from credit.rules.buffers import copies
 from credit.rules.components import chosen_options
 from credit.rules.divergence import InferenceDiverged
-from credit.rules.dual_options import DualOptions, constants, order, refuse_damping, refuse_nudge, refuse_numbers
+from credit.rules.dual_options import (
+    DualOptions,
+    constants,
+    order,
+    refuse_damping,
+    refuse_nudge,
+    refuse_numbers,
+    refuse_switches,
+)
 from credit.rules.dyads import Dyads, Inference
 from credit.rules.registry import lookup, make, register
 from credit.rules.rule import Computed, Rule
@@ -62,6 +70,7 @@ class DualRule(Rule):
         self.dyads = constants(self.choices, self.segments, type(self.model).__name__)
         refuse_nudge(self.choices, self.dyads[self.segments.last])
         refuse_damping(self.choices, self.segments, type(self.model).__name__)
+        refuse_switches(self.choices, self.segments, type(self.model).__name__)
         self.transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
         self._signal = lookup("signal", self.choices.loss)()
@@ -106,6 +115,10 @@ class DualRule(Rule):
         if not self.choices.input_robustness:
             Rule.keep_input_signal.fset(self, wanted)  # type: ignore[attr-defined]  # mypy knows no setter of a property
 
+    @property
+    def _at_plus(self) -> bool:
+        return self.choices.switches == "plus"
+
     # ------------------------------------------------------------ schedules
 
     def _refuse_schedule(self) -> None:
@@ -132,7 +145,7 @@ class DualRule(Rule):
         """Return the program of the schedule's updates, with a mark after each pass where asked for."""
         chosen, last = self.choices, self.segments.last
         rounds = order(chosen.schedule, passes or chosen.passes, self.segments.first, last, seeds=(self.seed, position))
-        recorder = Recorder(self.segments, to_input=self.keep_input_signal)
+        recorder = Recorder(self.segments, to_input=self.keep_input_signal, at_plus=self._at_plus)
         recorder.begin()
         closed = chosen.variant == "lpom"
         if chosen.damped:
@@ -177,8 +190,8 @@ class DualRule(Rule):
         chosen = self.choices
         iterations = chosen.power_iterations if chosen.damped else 0
         grown = chosen.passes > 1
-        return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, chosen.variant == "lpom",
-                         iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
+        return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, self._at_plus,
+                         chosen.variant == "lpom", iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
 
     def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
         run = self.plan.run(params, buffers, draws, self.dtype)

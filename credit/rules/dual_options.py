@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from credit.engine.ops.pools import AdaptivePool, MaxPool
 from credit.engine.segments import Segments
 from credit.errors import UserError
 from credit.rules.dyads import Dyad
@@ -37,6 +38,9 @@ class DualOptions(SharedOptions):
         input_robustness: give the input a state too, ``E_0 = 1/2 |s_0 - x|^2``.
         pool_first: let max pools change places with the activation before them, which leaves the network as it is: the authors'
             order, in which a state stands for a window and not for each of its units.
+        switches: which inputs of a max pool the feedback into a state goes to: those that were largest when the pool was last
+            evaluated, at the states' values (``mean``), or those that are largest at the states' current s+ (``plus``, as in the
+            authors' code). The same in a single pass of ``fwbw``. Weights' updates always take those at the values.
         batchnorm: ``refuse``, or ``frozen``: in its running statistics, which steps then never move.
     """
 
@@ -53,6 +57,7 @@ class DualOptions(SharedOptions):
     transport: str = "transpose"
     input_robustness: bool = False
     pool_first: bool = True
+    switches: Literal["mean", "plus"] = "mean"
     batchnorm: Literal["refuse", "frozen"] = "refuse"
 
 
@@ -139,6 +144,18 @@ def refuse_damping(chosen: DualOptions, segments: Segments, model: str) -> None:
                 "its activation's input, which leaves the resting point where it is only if the activation leaves its own "
                 f"values as they are. Those that do: {', '.join(PROJECTIONS)}. Write arch.activation=relu, or rule.damped=false"
             )
+
+
+def refuse_switches(chosen: DualOptions, segments: Segments, model: str) -> None:
+    """Refuse a choice of switches where no max pool stands between states."""
+    if chosen.switches == "plus" and not any(
+        (isinstance(op, MaxPool) or (isinstance(op, AdaptivePool) and op.args["mode"] == "max"))
+        and segments.numbers(op.out)
+        for op in segments.plan.back
+    ):
+        raise UserError(
+            f"rule.switches=plus would change nothing: no max pool of {model} stands between states; leave it out"
+        )
 
 
 def _each(name: str, given: float | Sequence[float], count: int, model: str) -> list[float]:

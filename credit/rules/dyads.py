@@ -54,6 +54,7 @@ class Inference:
         signal: the loss: (logits, labels) -> (its gradient over B, its mean).
         nudge: ``current``, ``frozen`` or ``prox``.
         transport: what feedback crosses weights by.
+        at_plus: feedback takes the switches of max pools at s+, not at the value.
         closed: LPOM: only s+ is a state, s- is the prediction of those below.
         iterations: power iterations of the damping (Eq. 50); 0: no damping.
         damping: its form, ``norm`` or ``half_excess``.
@@ -67,6 +68,7 @@ class Inference:
     signal: Any
     nudge: str
     transport: Transport
+    at_plus: bool
     closed: bool
     iterations: int
     damping: str
@@ -103,7 +105,7 @@ class Dyads:
         self._damping: dict[int, Tensor] = {}
         self._last: dict[int, Pair] = {}
         self._gaps: dict[int, Tensor] = {}  # s- - s+ of damped states
-        self._keeps = inference.keep or inference.iterations > 0 or inference.closed
+        self._keeps = inference.keep or inference.iterations > 0 or inference.closed or inference.at_plus
         self._nudged = False
         # f(a) by state, with the a it was made of: of states that one side's nudge leaves as they are.
         self._still: dict[int, tuple[Tensor, Tensor]] = {}
@@ -144,6 +146,8 @@ class Dyads:
                 value, gap = self._parted(state, plus, minus, shift)
                 work.send(state, gap if scale == 1 else gap * (1 / scale))
         work.values[state.out] = value
+        if self.inference.at_plus:
+            work.plus[state.out] = plus
         if self._keeps:
             self.pairs[state.index] = plus, minus
         if self.inference.grown:

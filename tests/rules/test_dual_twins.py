@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.errors import UserError
 from credit.rules.damping import strength
 from credit.rules.dual import order
 from tests.rules import dual_nets, nets, twins_dual
@@ -33,7 +34,7 @@ def made(net: str, activation: str = "relu", spread: float = 0.8) -> tuple[nn.Mo
 def check(case: tuple[nn.Module, Network, Tensor, Tensor], s: Settings, **options: Any) -> None:
     """Compare a rule's step with its twin's."""
     model, net, x, y = case
-    shared = ("alpha", "beta", "loss", "schedule", "passes", "nudge")
+    shared = ("alpha", "beta", "loss", "schedule", "passes", "nudge", "switches")
     told: dict[str, Any] = {word: getattr(s, word) for word in shared}
     told |= {"damped": False, "input_robustness": s.input_term, "pool_first": False} | options
     rule: Any = credit.rule(NAMES[s.variant], model, precision="float64", seed=7, **told)
@@ -290,3 +291,45 @@ def test_feedback_through_fixed_random_weights(name: str, net: str) -> None:
     s = Settings("original" if name == "dp" else "adjoint", 0.3, 0.2, "half_sse", passes=2)
     for key, update in twins_dual.step(twin, x.numpy(), y.tolist(), s).updates.items():
         close(made_[key], update, key)
+
+
+POOLED = ("act-max", "both", "later", "quarters")
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("variant", ["original", "adjoint"])
+@pytest.mark.parametrize("net", POOLED)
+def test_switches_at_the_positive_state(net: str, variant: str, alpha: float) -> None:
+    case = made(net)
+    for schedule, passes in reaching(case[1], SCHEDULES, (4,)):
+        check(case, Settings(variant, alpha, 1.0, "half_sse", schedule, passes, switches="plus"))
+
+
+@pytest.mark.parametrize("net", ["act-max", "later"])
+def test_switches_at_the_positive_state_under_lpom_and_with_an_input_state(net: str) -> None:
+    case = made(net)
+    check(case, Settings("lpom", 1.0, 0.5, "half_sse", "fwbw", 4, switches="plus"))
+    check(case, Settings("adjoint", 0.0, 0.5, "half_sse", "fwbw", 3, input_term=True, switches="plus"))
+
+
+@pytest.mark.parametrize("pool_first", [True, False])
+def test_switches_differ_from_the_second_pass_on_and_where_s_plus_is_not_the_value(pool_first: bool) -> None:
+    model, _, x, y = made("later", spread=1.2)
+
+    def updates_by(switches: str, alpha: float, passes: int) -> Tensor:
+        rule = credit.rule(
+            "dp_adjoint", model, precision="float64", alpha=alpha, beta=3.0, loss="half_sse", passes=passes, switches=switches,
+            pool_first=pool_first,
+        )  # fmt: skip
+        return torch.cat([update.flatten() for update in rule.updates(x, y).updates.values()])
+
+    for alpha, passes, same in ((1.0, 5, True), (0.0, 1, True), (0.5, 1, True), (0.0, 5, False), (0.5, 5, False)):
+        mean, plus = (updates_by(switches, alpha, passes) for switches in ("mean", "plus"))
+        assert torch.allclose(mean, plus, rtol=1e-9, atol=1e-12) == same, (alpha, passes)
+
+
+def test_switches_without_a_max_pool_would_change_nothing() -> None:
+    with pytest.raises(
+        UserError, match="rule.switches=plus would change nothing: no max pool of Sequential stands between"
+    ):
+        credit.rule("dp", made("mlp")[0], precision="float64", switches="plus")

@@ -5,8 +5,9 @@ sbar_k = alpha_k s_k^+ + abar_k s_k^-, delta_k = s_k^+ - s_k^-, a_k = W_{k-1} sb
 strength (1 / beta_k stands before E_k in Eqs. 12 and 44, so that feedback crosses to state k as (beta_k / beta_{k+1}) W_k^T
 delta_{k+1}), L_k the damping of Eq. 50. One sample after the other: no sample knows of another.
 
-Readings that the equations leave open. Max-pool switches are those of the last evaluation of a_k, at the sbar of that time;
-updates evaluate every layer once more, at the final sbar. The input's term E_0 = |s_0 - x|^2 / 2 makes the input one more
+Readings that the equations leave open. Max-pool switches are those of the last evaluation of a_k, at the sbar of that time
+(``switches`` mean), or, for feedback into a state, those at the state's own current s^+ (plus: the authors' code).
+Updates evaluate every layer once more, at the final sbar. The input's term E_0 = |s_0 - x|^2 / 2 makes the input one more
 state: its activation is the identity, a_0 = x, alpha_0 = alpha_1, beta_0 = beta_1; it counts as one more layer below the
 first in every schedule. One visit of a state is one fixed-point iteration, its two halves from the same feedback.
 """
@@ -29,6 +30,7 @@ class Settings:
         schedule: fw, fwbw, or ``orders``: the numbers of the states to visit, a list a pass.
         nudge: current, frozen or prox: l' at the current a_L, at the first one, or (half_sse) the exact minimiser.
         input_term: add E_0.
+        switches: of max-pools on the way of feedback: mean or plus.
     """
 
     variant: str = "original"
@@ -41,6 +43,7 @@ class Settings:
     nudge: str = "current"
     damping: Mapping[int, float | Sequence[float]] = field(default_factory=dict)
     input_term: bool = False
+    switches: str = "mean"
 
     def of(self, values: float | Sequence[float], k: int) -> float:
         return float(values) if isinstance(values, int | float) else float(values[max(k, 1) - 1])
@@ -116,6 +119,8 @@ def _visit(net: Network, states: States, k: int, x: Array, y: int, s: Settings, 
         return
     fed = np.zeros_like(a)
     for j, branch in above(net, k):
+        if s.switches == "plus":
+            branch.forward(states.plus[k])
         fed += s.beta_of(k) / s.beta_of(j) * branch.back(states.plus[j] - states.minus[j])
     f = (lambda v: v) if k == 0 else net[k - 1].f
     damping = _one(s.damping.get(k, 0.0))
@@ -137,6 +142,8 @@ def _visit_lpom(net: Network, states: States, k: int, x: Array, y: int, s: Setti
             gap = below[j] - node.f(node.below(below))
             for branch in node.branches:
                 if branch.source == k:
+                    if s.switches == "plus":
+                        branch.forward(below[k])
                     fed += s.beta_of(k) / s.beta_of(j) * branch.back(gap)
     f = (lambda v: v) if k == 0 else net[k - 1].f
     damping = _one(s.damping.get(k, 0.0))
