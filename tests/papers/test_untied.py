@@ -185,7 +185,7 @@ def test_what_shows_no_gate_is_refused(options: dict[str, int], words: list[str]
 def test_figure_8_by_the_real_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert credit(["table", "untied/fig8", "budget=smoke"]) == 0
     shown = capsys.readouterr().out
-    assert "held        Rectangular-Jamming begins at -5: -5.000 in every repeat (n = 3)" in shown
+    assert "held             Rectangular-Jamming begins at -5: -5.000 in every repeat (n = 3)" in shown
     folder = own.parent / "runs" / "tables" / "untied-fig8-smoke"
     page = (folder / "report.md").read_text()
     assert "Where the paper contradicts itself" in page and (folder / "figure1.png").stat().st_size > 5000
