@@ -52,7 +52,8 @@ class Local(Op):
         if any(value._version != version for value, version in zip(given, versions, strict=True)):
             raise UserError(
                 f"{self.describe()} changes one of its inputs in place, and local autograd runs it twice a step. Use a module "
-                "that has the changed tensor as a buffer of its own (nn.BatchNorm2d for F.batch_norm), or an op that returns a new tensor"
+                "that has the changed tensor as a buffer of its own (nn.BatchNorm2d for F.batch_norm), or an op that returns a "
+                "new tensor"
             )
         return out
 
