@@ -106,11 +106,13 @@ def headline(result: dict[str, Any]) -> str:
         last = result["last"]
         return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
     best, last = result["best"], result["last"]
-    unchanged = "; no weight changed" * (UNCHANGED in result.get("notes", ()))
+    warned = "; no weight changed" * (UNCHANGED in result.get("notes", ()))
+    if large := result.get("large_loss"):
+        warned += f"; the training loss reached {large['loss']:.3g} (100 log(classes) is {large['limit']:.3g})"
     if result["selected_by"] == "last":
-        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g}){unchanged}"
+        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g}){warned}"
     chosen = f"{_percent(best)} (best by validation, epoch {best['epoch']:g})"
-    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last){unchanged}"
+    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last){warned}"
     if stopped := result.get("stopped"):
         told += (
             f"; given up at epoch {stopped['epoch']:g}: validation accuracy {stopped['val_top1']:.2%}, at best it was "

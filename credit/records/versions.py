@@ -55,6 +55,8 @@ _NO_SPIKES = (
 _OF_MODULES = (*(kind for kind in _NO_SPIKES if kind != "timm"), "spiking_lenet", "spiking_mlp")
 _NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
+_FEEDBACK = ("fixed_random", "direct", "sign", "sign_fixed_random", "sign_random", "kolen_pollack")
+
 VERSIONS: tuple[Version, ...] = (
     Version(
         "rule.equilibrium.output",
@@ -101,6 +103,12 @@ VERSIONS: tuple[Version, ...] = (
         2,
         "val/ beside test/, and x_val of an .npz, are the validation part; hidden folders are no classes",
         {"data.kind": one_of("image_folder", "npz")},
+    ),
+    Version(
+        "rule.transport.feedback",
+        2,
+        "feedback weights begin at the size of what they replace (rule.feedback_scale=matched) and no longer at Xavier's",
+        {"rule.transport": one_of(*_FEEDBACK), "rule.feedback_scale": not_one_of("xavier")},
     ),
 )
 """The changes, oldest first. An entry stays for as long as its component exists."""

@@ -71,6 +71,7 @@ class DualRule(Rule):
         refuse_nudge(self.choices, self.dyads[self.segments.last])
         refuse_damping(self.choices, self.segments, type(self.model).__name__)
         refuse_switches(self.choices, self.segments, type(self.model).__name__)
+        states.note_no_hidden(self)
         self.transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
         self._signal = lookup("signal", self.choices.loss)()

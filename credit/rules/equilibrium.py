@@ -74,6 +74,7 @@ class EquilibriumRule(Rule):
             pool_first(self.plan, never_falls)
         self.segments = Segments(self.plan, self.model, self.name, own_output=True)
         refuse_branches(self.choices, self.segments, type(self.model).__name__)
+        states.note_no_hidden(self)
         self.transport: Transport = states.transport(self, options)
         self.learnt = states.feedback(self, self.transport)
         self.signal = lookup("signal", self.choices.loss)()

@@ -46,8 +46,11 @@ def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> Feedbac
         ops: those that a signal crosses. B of a frozen W is frozen too.
 
     Raises:
-        UserError: the model has a parameter or buffer of the same name.
+        UserError: the transport has nothing to act on, or the model has a parameter or buffer of the same name.
     """
+    ops = list(ops)
+    if why := transport.refusal(ops):
+        raise UserError(f"{why} (rule '{rule.name}' on {type(rule.model).__name__})")
     held = next((one for one in rule.transforms if isinstance(one, FeedbackWeights)), None)
     if held is None:
         held = FeedbackWeights()

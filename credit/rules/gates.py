@@ -139,6 +139,7 @@ class StraightThrough:
     """
 
     skips = True
+    needs_activations = True
 
     ste_window: Literal["none", "clipped"] = "none"
 

@@ -79,6 +79,16 @@ def transport(rule: Any, options: Mapping[str, Any]) -> transports.Transport:
     return made
 
 
+def note_no_hidden(rule: Any) -> None:
+    """Add a note where the rule has no hidden state to settle (one layer, or frozen layers below the output's)."""
+    note = (
+        f"no hidden state: rule '{rule.name}' settles states of hidden units, and {type(rule.model).__name__} has none above a "
+        "trained layer, so that its output layer alone learns, by the error at the output"
+    )
+    if all(state.op is None for state in rule.segments.states) and note not in rule.notes:
+        rule.notes.append(note)
+
+
 def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.FeedbackWeights:
     """Make the feedback weights that a transport needs: the rule's buffers, or parameters where they learn (returned)."""
     reach.check(rule, chosen)

@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
 from credit.engine.rows import Separation, batch_norm, separation
 from credit.errors import UserError
-from credit.rules import adversarial, feedback_weights, gates, normalizers, reach, signals, transports, untied
+from credit.rules import adversarial, feedback_weights, gains, gates, normalizers, reach, signals, transports, untied
 from credit.rules.buffers import copies
 from credit.rules.components import chosen_options, refuse_unread
 from credit.rules.registry import FAMILIES, fields, lookup, make, register
@@ -267,24 +267,28 @@ class SweepRule(Rule, Sweeper):
         if self.transport.replaces and crossed:
             run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
             with torch.no_grad():
-                logits = self.plan.forward(run, x)
-            self._make_feedback(crossed, run, logits.shape[1])
+                logits = self.plan.forward(run, gains.inputs(x, self.seed))
+                self._make_feedback(crossed, run, logits)
         super().prepare(x)
 
     def _crossed(self) -> list[Weighted]:
         return [op for op in self.plan.back if isinstance(op, Weighted) and op.wants[0]]
 
-    def _make_feedback(self, ops: Iterable[Weighted], run: Run | None = None, classes: int = 0) -> None:
+    def _make_feedback(self, ops: Sequence[Weighted], run: Run | None = None, logits: Tensor | None = None) -> None:
         """Make the matrices of some ops; those that need shapes, or whose weight is computed, after a forward pass (``run``)."""
+        classes, needed = 0 if logits is None else logits.shape[1], []
         for op in ops:
             if "weight" in op.params:
                 weight = self._params[op.params["weight"]].detach()
             else:
                 assert run is not None
                 weight = op.weight(run).to(next(iter(self._params.values())).dtype)
-            shape = None if run is None else op.input_shape(run)
+            needed.append((op, weight, None if run is None else op.input_shape(run)))
+        found = gains.Gains(self).measure(run, logits) if self.transport.direct and run and logits is not None else {}
+        for op, weight, shape in needed:
             for name, value in self.transport.feedback(op, weight, shape, classes, self.seed).items():
-                self.buffers.make(name, value)
+                gain = found.get(op.name)
+                self.buffers.make(name, value if gain is None else self.transport.rescaled(value, gain, classes))
 
     # ------------------------------------------------------------ the step
 

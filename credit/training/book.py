@@ -12,7 +12,7 @@ from credit.records.metrics import MetricsFile
 from credit.records.mirror import Mirror
 from credit.records.screen import Screen
 from credit.rules.rule import Step
-from credit.training import checkpoint
+from credit.training import checkpoint, large_loss
 from credit.training.evaluate import evaluate
 from credit.training.fingerprint import note_differences
 from credit.training.finite import DivergedError, check_parameters
@@ -68,6 +68,11 @@ class Book:
         between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
         return run.ended or between or measured or bool(stop.signal)
 
+    def first(self, outcome: Step) -> None:
+        """Look at the loss of the run's first step, before its update."""
+        if self.run.step == 0:
+            self._see_loss(float(outcome.loss), 1)
+
     def write(
         self,
         outcome: Step,
@@ -99,6 +104,7 @@ class Book:
         better, evaluated = False, run.ended or self._due(trainer.eval_every)
         if evaluated:
             row |= running | self._evaluation(outcome, x)
+            self._see_loss(max(running["train_loss"], float(outcome.loss)), run.step)
             better = self._note(row)
             run.stopped = collapse(trainer, run.best, row)
             if run.stopped:
@@ -117,6 +123,10 @@ class Book:
     def prune(self, common: int | None = None) -> None:
         """Drop the checkpoints that nothing needs any more: not the last two, the best, or that of step `common`."""
         checkpoint.prune(self.folder, self.run.best["step"] if self.run.best else None, common)
+
+    def _see_loss(self, loss: float, step: int) -> None:
+        if self.run.see_loss(loss, step) and self.run.large_loss:
+            self.screen.warn(large_loss.words(self.run.large_loss))
 
     def _due(self, period: float) -> bool:
         """Say whether a period of so many epochs ends here."""

@@ -136,6 +136,7 @@ def fit(book: Book, stop: StopRequest) -> None:
         outcome = rule.step(x, batch.y)
         dead.see(run.step, outcome)
         watch.see(run.step + 1, x, batch.y, outcome)
+        book.first(outcome)
         run.running.add(outcome.logits, outcome.loss, batch.y)
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.

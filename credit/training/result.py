@@ -35,6 +35,7 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "status": status,
         **more,
         **({"stopped": run.stopped} if run.stopped is not None else {}),
+        **({"large_loss": run.large_loss} if run.large_loss is not None else {}),
         "name": run_name(run.cfg),
         "group": group_name(run.cfg),
         # Without a validation split nothing may choose an epoch: test accuracy never does.

@@ -16,6 +16,7 @@ from credit.data import Batches, Data
 from credit.errors import UserError
 from credit.records.made_from import made_from
 from credit.rules.rule import Rule
+from credit.training import large_loss
 from credit.training.evaluate import Running, float_dtype, with_fresh_statistics
 from credit.training.fingerprint import check_checkpoint, fingerprint
 from credit.training.prepare import Prepared, total_steps
@@ -29,7 +30,8 @@ class Training:
     """One run under way. `step` counts steps done; everything random is a function of it and the seed.
 
     `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `stopped`
-    says why the run was given up (`credit.training.stopping.collapse`). `made_from` is `credit.records.made_from.made_from`'s
+    says why the run was given up (`credit.training.stopping.collapse`), `large_loss` is the largest training loss where it was
+    large (`credit.training.large_loss`). `made_from` is `credit.records.made_from.made_from`'s
     record, `resumed` what differed where the run went on from a checkpoint (`credit.training.fingerprint`), `together` the
     seeds of the pass that it is trained in, itself among them. `kept` is what the last checkpoint held for each
     diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
@@ -57,6 +59,7 @@ class Training:
     made_from: dict[str, Any] = field(default_factory=dict)
     resumed: list[dict[str, Any]] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
+    large_loss: dict[str, Any] | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     keepers: dict[str, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
@@ -79,7 +82,15 @@ class Training:
     def notes(self) -> list[str]:
         """What a user must know of the run's rules on this network."""
         weights = getattr(self.model, "weights_note", None)  # of a network that began with pretrained ones
-        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *self.data.notes, *self.rule.notes]
+        own = [*self.data.notes, *self.rule.notes, *([large_loss.words(self.large_loss)] if self.large_loss else [])]
+        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *own]
+
+    def see_loss(self, loss: float, step: int) -> bool:
+        """Remember a training loss where it is large; say whether it is the first such one."""
+        known = self.large_loss is not None
+        classes, epoch = len(self.data.names), step / self.steps_per_epoch
+        self.large_loss = large_loss.larger(self.large_loss, loss, classes, step, epoch)
+        return self.large_loss is not None and not known
 
     @property
     def epoch(self) -> float:
@@ -125,6 +136,7 @@ class Training:
             "best": self.best,
             "last": self.last,
             "stopped": self.stopped,
+            "large_loss": self.large_loss,
             "seconds": self.seconds,
             "metrics_size": metrics_size,
             "data_digest": self.data.digest,
@@ -166,6 +178,7 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
         self.best, self.last = state["best"], state["last"]
         self.stopped, self.resumed = state.get("stopped"), list(state.get("resumed", []))
+        self.large_loss = state.get("large_loss")
         self.kept = state.get("diagnostics", {})
         return differences
 

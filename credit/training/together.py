@@ -188,6 +188,8 @@ def fit_together(books: Sequence[Book], stop: StopRequest, screen: Screen, resul
         x, y, outcome = without(cohort, lost, watch, x, y, outcome, results, ends)
         if not cohort.books:
             break
+        for at, book in enumerate(cohort.books if run.step == 0 else ()):
+            book.first(cohort.outcome(outcome, at))
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.
         run = cohort.first

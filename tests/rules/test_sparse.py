@@ -102,7 +102,11 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "dropped": ("lisp_margin", {"signal_dropout": 0.3}),
     "clipped": ("lisp_margin", {"clip": 0.01}),
 }
-GATES = {"step": {"bp_hinge", "bp_normhinge", "direct", "inverse", "largest"}}  # no derivative, no inverse
+GATES = {
+    "step": {"bp_hinge", "bp_normhinge", "direct", "inverse", "largest", "channels"},  # no derivative, no inverse
+    "mlp": {"channels"},
+    "smooth": {"channels"},
+}  # no convolution
 
 
 def looks(rule: Rule) -> bool:

@@ -70,29 +70,36 @@ def test_direct_feedback_alignment_brings_the_output_error_to_every_layer(activa
 
 
 @pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("scale", ["matched", "xavier"])
 @pytest.mark.parametrize("name", ["usf", "frsf"])
-def test_sign_concordant_feedback(name: str, activation: str) -> None:
+def test_sign_concordant_feedback(name: str, scale: str, activation: str) -> None:
     model = nets.mlp(activation)
     x, y = nets.batch(model, (7,))
-    rule = credit.rule(name, model)
+    rule = credit.rule(name, model, feedback_scale=scale)
     rule.step(x, y)
     p, feedback = nets.parameters(model), []
     for at in (0, 2, 4):
         W = p[f"{at}.weight"]
         if name == "usf":
-            size = np.full_like(W, np.sqrt(2 / (W.shape[0] + W.shape[1])))
+            matched = np.sqrt(np.mean(W**2))
+            size = np.full_like(W, matched if scale == "matched" else np.sqrt(2 / (W.shape[0] + W.shape[1])))
         else:
             size = np.abs(rule.buffers[f"feedback.{at}.weight"].numpy()) if at else np.zeros_like(W)
         feedback.append(np.sign(W) * size)
     assert_equal(nets.gradients(model), dense_twin(model, activation, x, y, CE, feedback=feedback))
 
 
-def test_brsf_draws_new_magnitudes_under_the_weights_signs_each_step() -> None:
+@pytest.mark.parametrize("scale", ["matched", "xavier"])
+def test_brsf_draws_new_magnitudes_under_the_weights_signs_each_step(scale: str) -> None:
     """The matrix of a step is found from what it does: on a linear network one sample's bias updates are its signals."""
     model = nets.mlp("identity", (7, 6, 3, 5))
     x, y = nets.batch(model, (7,), n=8)
-    rule = credit.rule("brsf", model)
-    bound, found = (6 / (6 + 3)) ** 0.5, []
+    rule = credit.rule("brsf", model, feedback_scale=scale)
+    xavier = (6 / (6 + 3)) ** 0.5
+    bound = (
+        xavier if scale == "xavier" else float(model.get_parameter("2.weight").detach().square().mean().mul(3).sqrt())
+    )
+    found = []
     for position in (0, 1):
         above, below = [], []
         for i in range(len(x)):

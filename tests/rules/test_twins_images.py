@@ -28,20 +28,24 @@ def test_rule_equals_its_twin(name: str, activation: str, norm: bool) -> None:
 
 
 @pytest.mark.parametrize("norm", [False, True], ids=["plain", "batchnorm"])
+@pytest.mark.parametrize("scale", ["matched", "xavier"])
 @pytest.mark.parametrize("name", ["fa", "usf", "frsf"])
-def test_feedback_that_is_not_the_weights(name: str, norm: bool) -> None:
+def test_feedback_that_is_not_the_weights(name: str, scale: str, norm: bool) -> None:
     model = nets.Residual("tanh", norm)
     x, y = nets.batch(model, SHAPE)
-    rule = credit.rule(name, model)
+    rule = credit.rule(name, model, feedback_scale=scale)
     rule.step(x, y)
     feedback = {}
     for layer in ("block", "last", "head"):
         W = nets.parameters(model)[f"{layer}.weight"]
         fans = (W.shape[0] + W.shape[1]) * int(np.prod(W.shape[2:]))
-        held = rule.buffers.get(f"feedback.{layer}.weight")
-        B = np.full_like(W, np.sqrt(2 / fans)) if held is None else held.numpy()
-        assert B.shape == W.shape and (held is None) == (name == "usf")
-        assert np.abs(B).max() <= np.sqrt(6 / fans)
+        B = np.broadcast_to(rule.buffers[f"feedback.{layer}.weight"].numpy(), W.shape)
+        if scale == "matched":
+            np.testing.assert_allclose(np.sum(B**2), np.sum(W**2), rtol=1e-12)
+        elif name == "usf":
+            np.testing.assert_allclose(B, np.sqrt(2 / fans), rtol=1e-12)
+        else:
+            assert 0.5 * np.sqrt(6 / fans) < np.abs(B).max() <= np.sqrt(6 / fans)
         feedback[layer] = B if name == "fa" else np.sign(W) * np.abs(B)
     assert_equal(nets.gradients(model), image_twin(model, "tanh", x, y, CE, feedback=feedback))
 
