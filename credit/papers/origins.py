@@ -10,7 +10,7 @@ from credit.papers.blocks import Block, Code, Fold, Heading, Table, Text
 from credit.papers.collect import Collection, Run
 from credit.papers.measures import MEASURES, measure
 from credit.papers.words import NOTHING, measured, number, plural
-from credit.records.made_from import changes
+from credit.records.made_from import MADE_FROM, changes
 from credit.records.summary import SHORTEST_PACE
 
 
@@ -112,6 +112,8 @@ def changed_words(held: Collection) -> list[str]:
     package: list[str] = []
     over = [run for run in (*held.all(), *held.beside()) if run.result is not None]
     for run in over:
+        if not (run.job.path() / MADE_FROM).exists():  # made before runs recorded it
+            continue
         found = changes(run.job.path(), check(run.job.config), seen)
         for words in found.decisive:
             stale.setdefault(words, []).append(f"{run.job.row}/{run.job.column}")

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from credit.config.plugins import use_folders
+from credit.papers.claims import judge
 from credit.papers.collect import Collection, collect
+from credit.papers.inference import Estimate
 from credit.papers.job import Job, Manifest
 from credit.papers.load import load
 from credit.papers.spec import Spec
+from credit.papers.verdicts import Judgement
 from credit.records.folder import runs_root
 from tests.papers.written import write
 
+HIGH, LOW, NEAR = [91.2, 91.9, 90.8], [88.1, 87.2, 88.4], [90.9, 92.1, 91.2, 91.5]
 ACCURACIES = dict[tuple[str, str], Sequence[float | None | str]]
 """Per cents of a cell's seeds 0, 1, ...; a status instead of a number for a run that has none; None for one not run."""
 
@@ -74,3 +78,16 @@ def change_result(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     result = json.loads((path / "result.json").read_text())
     change(result)
     (path / "result.json").write_text(json.dumps(result))
+
+
+def verdict(own: Path, claim: str, accuracies: ACCURACIES, test: str = "welch") -> Judgement:
+    """Return the judgement of one claim about runs with these accuracies."""
+    spec = table(own, claim, test)
+    return judge(spec.claims[0], held(spec, accuracies))
+
+
+def estimate(judgement: Judgement) -> Estimate:
+    """Return the estimate of a judgement's first finding."""
+    found = judgement.findings[0].estimate
+    assert found is not None
+    return found
