@@ -302,7 +302,7 @@ class Rule:
         """
         if not self._agreed:
             weight = next(iter(self._params.values()))
-            agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype), self.freezes_norms)
+            agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype))
             self._agreed = True
 
     def _functional(

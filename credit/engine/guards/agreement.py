@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
+from credit.engine.ops.norms import BatchNorm
 from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
 from credit.errors import UserError
@@ -30,9 +30,7 @@ class _NoDropout(TorchFunctionMode):
         return args[0] if func in _DROPOUT else func(*args, **(kwargs or {}))
 
 
-def check(
-    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
-) -> None:
+def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> None:
     """Refuse a plan whose outputs are not its module's, dropout off on both sides; the module is left as it is.
 
     Rounding is told apart from a fault by a second comparison in float64. Where the network has steps (``sign``, spikes), rounding
@@ -42,7 +40,6 @@ def check(
         plan: the plan; its ops may be rearranged, but not cut.
         params, buffers: the module's, by name.
         x: a batch (B, ...), of the parameters' type.
-        frozen_norms: whether the plan's batch norms use their running statistics whatever the module's mode.
 
     Raises:
         UserError: the outputs differ.
@@ -50,14 +47,14 @@ def check(
     if isinstance(x, FakeTensor) or x.is_meta:
         return
     x = x[:SAMPLES]
-    off = _differing(plan, params, buffers, x, frozen_norms)
+    off = _differing(plan, params, buffers, x)
     if off is None:
         return
     try:
         doubled = [
             {k: v.double() if v.is_floating_point() else v for k, v in part.items()} for part in (params, buffers)
         ]
-        off = _differing(plan, doubled[0], doubled[1], x.double(), frozen_norms)
+        off = _differing(plan, doubled[0], doubled[1], x.double())
     except RuntimeError:  # the module's own code fixes a type
         pass
     if off is None:
@@ -75,13 +72,13 @@ def check(
 
 
 def _differing(
-    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
+    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor
 ) -> tuple[float, float, float] | None:
     """Return the share of samples that differ, the largest difference and the outputs' size; None where none differs."""
     with torch.no_grad():
         run = plan.run(dict(params), {name: value.clone() for name, value in buffers.items()}, None)
         ours = plan.forward(run, x)
-        theirs = _own_output(plan, params, buffers, x, frozen_norms)
+        theirs = _own_output(plan, params, buffers, x)
         if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:
             return 1.0, float("inf"), float("inf")
         theirs = theirs.detach()  # forward() may have switched gradients on
@@ -94,16 +91,14 @@ def _differing(
         return float(wrong.double().mean()), float(difference), size
 
 
-def _own_output(
-    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor, frozen_norms: bool
-) -> Any:
-    """Call the module itself, on copies of its buffers and with dropout off."""
-    still = {op.name.partition("#")[0] for op in plan.ops if isinstance(op, Dropout)}
-    quiet = [
-        module
-        for name, module in plan.model.named_modules()
-        if name in still or frozen_norms and isinstance(module, _BatchNorm)
-    ]
+def _own_output(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Any:
+    """Call the module itself, on copies of its buffers, with dropout off and the plan's frozen norms in eval mode."""
+    still = {
+        op.name.partition("#")[0]
+        for op in plan.ops
+        if isinstance(op, Dropout) or isinstance(op, BatchNorm) and op.args["frozen"]
+    }
+    quiet = [module for name, module in plan.model.named_modules() if name in still]
     modes = [module.training for module in quiet]
     state = dict(params) | {name: value.clone() for name, value in buffers.items()}
     try:
