@@ -43,7 +43,7 @@ class Group:
     Attributes:
         jobs: two or more.
         chunk: how many go into one pass at most; 1: processes are better, or there is no other way.
-        why: the reason, in words.
+        why: the reason, for the result.
         speedup: the time of a process a seed over that of passes on as many cores; None where it was not measured.
         room: how many of them memory holds, in all the passes that run at the same time; None where nobody says.
     """

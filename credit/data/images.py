@@ -39,7 +39,7 @@ def decode(path: Path, size: tuple[int, int], shorter: int | None, alpha: str = 
         path: the file.
         size: (height, width) of the result, the centre of what is resized.
         shorter: pixels of the shorter side after resizing (bilinear, antialiased); None: the image must have `size`.
-        alpha: what becomes of transparent pixels: ``refuse``; ``drop`` (the stored colour, as torchvision's loader);
+        alpha: treatment of transparent pixels: ``refuse``; ``drop`` (the stored colour, as torchvision's loader);
             ``white`` or ``black`` (composited over that colour). An alpha channel that is opaque everywhere is no matter.
 
     Raises:
@@ -94,7 +94,7 @@ def _refuse_unfit(path: Path, image: ImageFile.ImageFile) -> None:
 
 
 def _bits(image: ImageFile.ImageFile) -> int:
-    """Return the bits a channel that the file has, which Pillow's mode does not always tell: RGB of 16 bits is opened as 8."""
+    """Return the file's bits a channel. Pillow's mode does not always show them: RGB of 16 bits is opened as 8."""
     if image.mode in ("I", "F"):
         return 32
     if image.mode.startswith("I;16"):

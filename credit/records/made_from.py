@@ -36,7 +36,7 @@ Group = dict[str, Any]
 
 @dataclasses.dataclass
 class Changes:
-    """Differences between a run's record and what is there now, in words.
+    """Descriptions of the differences between a run's record and what is there now.
 
     Attributes:
         data, code, package: changes of the data, of the user's code, of this package's.

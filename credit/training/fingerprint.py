@@ -37,7 +37,7 @@ def fingerprint(cfg: RunConfig, made_from: dict[str, Any], device: torch.device)
 def check_checkpoint(
     state: dict[str, Any], now: dict[str, Any], cfg: RunConfig, total_steps: int, path: Path
 ) -> list[str]:
-    """Refuse a checkpoint of another run; return what else differs, in words.
+    """Refuse a checkpoint of another run; return descriptions of what else differs.
 
     Args:
         state: the checkpoint's content.

@@ -151,7 +151,7 @@ class Training:
         return fingerprint(self.cfg, self.made_from, self.device)
 
     def restore(self, state: dict[str, Any], folder: Path) -> list[str]:
-        """Go on from what `state` returned; return what differs from then and is no reason to stop, in words.
+        """Go on from what `state` returned; return descriptions of differences that are no reason to stop.
 
         Args:
             state: a checkpoint's content.

@@ -37,7 +37,7 @@ class Threads:
 
     Attributes:
         count: how many; None: torch's own number.
-        why: the reason, in words.
+        why: the reason, for the result.
     """
 
     count: int | None

@@ -1,4 +1,4 @@
-"""What a run was made from: edited code and changed data refuse its reuse and its resumption, in words that name the file."""
+"""What a run was made from: edited code and changed data refuse its reuse and its resumption, naming the file."""
 
 import json
 import os

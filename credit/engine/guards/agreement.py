@@ -33,7 +33,7 @@ class _NoDropout(TorchFunctionMode):
 def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> None:
     """Refuse a plan whose outputs are not its module's, dropout off on both sides; the module is left as it is.
 
-    Rounding is told apart from a fault by a second comparison in float64. Where the network has steps (``sign``, spikes), rounding
+    A second comparison in float64 separates rounding from a fault. Where the network has steps (``sign``, spikes), rounding
     may move single samples across one, so that only a difference in most samples is refused.
 
     Args:

@@ -199,7 +199,7 @@ class _Generators:
                     self._own.append((value, _state(value)))
 
     def restore(self) -> str | None:
-        """Put every generator back and return the first that was drawn from, in words; None where none was."""
+        """Put every generator back and return the name of the first that was drawn from; None where none was."""
         found = None
         if not torch.equal(torch.get_rng_state(), self._torch):
             found = "the global generator"

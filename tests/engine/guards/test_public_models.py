@@ -1,4 +1,4 @@
-"""Models as people write them: each equals autograd under `bp`, or is refused in words before the first step."""
+"""Models as people write them: each equals autograd under `bp`, or is refused before the first step."""
 
 import copy
 import random
