@@ -13,10 +13,11 @@ The rules (`credit.papers.verdicts.LEGEND` is what the report prints of them):
     grows       the slope against the rows' x within each repeat, its mean over repeats tested against 0
 
 "Significantly": one-sided p < 0.05 of Welch's t test, or of the paired t test over shared repeats where the spec says so.
-Below three repeats nothing is decided; the sign of the difference is shown. Nor is it where all repeats are equal (of each cell, or the paired
-differences), for there is no spread to judge by: 30, 30, 30 against 31, 31, 31 may be chance as much as 30 against 31. One thing
-alone such repeats show, an identity: `>=`, `<=` and `~` hold where every repeat gives exactly the number asked for, or both sides
-the same. Two sides that are the same runs, by their weights, are no evidence at all: the verdict is "identical".
+Below three repeats nothing is decided, and the sign of the difference is shown. Nothing is decided either where all
+repeats are equal (of each cell, or the paired differences), because there is no spread to judge by: 30, 30, 30
+against 31, 31, 31 may be chance as much as 30 against 31. Such repeats show an identity alone: `>=`, `<=` and `~`
+hold where every repeat gives exactly the number asked for, or both sides the same. Two sides that are the same runs,
+by their weights, are no evidence at all: the verdict is "identical".
 """
 
 from collections.abc import Iterator
