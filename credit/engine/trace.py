@@ -57,7 +57,7 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, *args, **kwargs)
-        if kind.startswith("call") or kind == "get_attr":
+        if kind.startswith("call"):  # what is read (get_attr) is the parameter itself, wherever forward reads it
             node.meta[STOPPED] = gradient_stopped(self.root)
         return node
 
@@ -234,6 +234,12 @@ def _refuse_mutation(model: nn.Module, node: fx.Node, env: dict[fx.Node, Any]) -
     base = source
     while base.op != "call_module" and _name(base) in _VIEWS and isinstance(base.args[0], fx.Node):
         base = base.args[0]
+    if base.op == "get_attr":
+        raise UserError(
+            f"{type(model).__name__}.forward changes '{base.target}' in place ('{node.name}'), which a traced forward would "
+            "not repeat at each step. Change parameters and running statistics outside forward(), or use a module that keeps "
+            "statistics of its own, such as nn.BatchNorm2d"
+        )
     order = {n: at for at, n in enumerate(node.graph.nodes)}
     same, later = [base], []
     for held in same:  # grows while it is walked
@@ -286,6 +292,11 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
 
 
 def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Val:
+    if not node.users:
+        raise UserError(
+            f"{type(builder.model).__name__}.forward does not use the result of '{builder.name}' ({target}), and what else the "
+            "call does is not known, so that a plan would leave it out. Remove the call, or use its result"
+        )
     if node.op != "call_module":
         function = getattr(torch.Tensor, target) if node.op == "call_method" else target
         return local_call(builder, function, args, {key: value for key, value in kwargs.items() if key != "inplace"})

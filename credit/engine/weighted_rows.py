@@ -18,7 +18,7 @@ from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Permute, Value
 from credit.engine.ops.weighted import Conv, Linear, Weighted
 from credit.engine.reach import constants
-from credit.engine.value_rows import add, transpose
+from credit.engine.value_rows import add, transpose, view
 
 
 def _maker(b: Builder, value: Val) -> Op | None:
@@ -63,7 +63,18 @@ def _emit(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | Non
 def linear(b: Builder, input: Val, weight: Val, bias: Val | None = None) -> Val:
     if not _sources(b, weight):
         return local_call(b, F.linear, (input, weight, bias), {})
+    if bias is None and _of_dims(b, weight, 1):
+        return _vector(b, input, weight)
+    if bias is not None and _moves(b, bias):
+        return add(b, _emit(b, Linear, input, weight), bias)
     return _emit(b, Linear, input, weight, bias)
+
+
+def _vector(b: Builder, x: Val, weight: Val) -> Val:
+    """``x @ weight`` with a vector of parameters: a linear layer with one output, without its dimension."""
+    row: Val = view(torch.unsqueeze)(b, weight, 0)
+    made: Val = view(torch.squeeze)(b, _emit(b, Linear, x, row), -1)
+    return made
 
 
 def conv(call: Callable[..., Any], dims: int) -> Row:
@@ -81,6 +92,8 @@ def conv(call: Callable[..., Any], dims: int) -> Row:
 
 def matmul(b: Builder, input: Val, other: Val) -> Val:
     """A product with a matrix that is a parameter is a linear layer, from the right and, transposed, from the left."""
+    if _moves(b, input) and _of_dims(b, other, 1):
+        return _vector(b, input, other)
     if _moves(b, input) and (weight := _transposed(b, other)) is not None:
         return _emit(b, Linear, input, weight)
     if _moves(b, other) and _of_dims(b, input, 2):

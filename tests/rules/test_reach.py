@@ -300,3 +300,40 @@ def test_standardised_convolutions_of_timm_are_reached() -> None:
     exact = credit.rule("bp", model, local_autograd=True).updates(x, y).updates
     name = "stages.1.0.conv2.weight"
     assert abs(float(F.cosine_similarity(updates[name].flatten(), exact[name].flatten(), dim=0))) < 0.9
+
+
+def _pooled(product: Callable[[Any, Tensor], Tensor]) -> nn.Module:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.c, self.v = nn.Linear(6, 6), nn.Linear(6, 4), nn.Parameter(torch.randn(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.relu(self.a(x))
+            out: Tensor = self.c(h * product(self, h).unsqueeze(1))
+            return out
+
+    return Pooled().double()
+
+
+@pytest.mark.parametrize(
+    "product", [lambda m, h: h @ m.v, lambda m, h: torch.mv(h, m.v), lambda m, h: F.linear(h, m.v)]
+)
+def test_a_vector_of_weights_gets_feedback(product: Callable[[Any, Tensor], Tensor]) -> None:
+    x, y = batch()
+    rule = credit.rule("fa", _pooled(product), precision="float64", example=x)
+    (name,) = (key for key in rule.buffers if key != "feedback.c.weight")
+    assert rule.buffers[name].shape == (1, 6)
+    before = rule.updates(x, y).updates
+    rule.buffers[name] = -rule.buffers[name]
+    after = rule.updates(x, y).updates
+    assert torch.equal(before["v"], after["v"]) and not torch.equal(before["a.weight"], after["a.weight"])
+
+
+@pytest.mark.parametrize(
+    "product", [lambda m, h: h @ (2 * m.v), lambda m, h: m.v @ h.t(), lambda m, h: F.linear(h, 2 * m.v)]
+)
+def test_other_products_with_vectors_are_refused_in_words(product: Callable[[Any, Tensor], Tensor]) -> None:
+    with pytest.raises(UserError, match="vector: give it a second dimension"):
+        credit.rule("bp", _pooled(product), precision="float64").step(*batch())

@@ -42,19 +42,22 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
         x: a batch (B, ...), of the parameters' type.
 
     Raises:
-        UserError: the outputs differ.
+        UserError: the outputs differ, or the module changes a buffer that the plan leaves as it is.
     """
     if isinstance(x, FakeTensor) or x.is_meta:
         return
     x = x[:SAMPLES]
-    off = _differing(plan, params, buffers, x)
+    ours, theirs = ({name: value.clone() for name, value in buffers.items()} for _ in range(2))
+    off = _differing(plan, params, ours, theirs, x)
+    _refuse_unmoved(plan, buffers, ours, theirs)
     if off is None:
         return
     try:
         doubled = [
-            {k: v.double() if v.is_floating_point() else v for k, v in part.items()} for part in (params, buffers)
+            {name: value.double() if value.is_floating_point() else value.clone() for name, value in part.items()}
+            for part in (params, buffers, buffers)
         ]
-        off = _differing(plan, doubled[0], doubled[1], x.double())
+        off = _differing(plan, *doubled, x.double())
     except RuntimeError:  # the module's own code fixes a type
         pass
     if off is None:
@@ -71,14 +74,37 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
     )
 
 
+def _refuse_unmoved(
+    plan: Plan, before: Mapping[str, Tensor], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+) -> None:
+    """Refuse a plan that leaves a buffer as it was where the module changed it: by a call whose result nothing uses."""
+    left = [
+        name
+        for name, value in before.items()
+        if torch.equal(ours[name], value) and not torch.equal(theirs[name], value)
+    ]
+    if left:
+        raise UserError(
+            f"{type(plan.model).__name__}.forward changes the buffer '{left[0]}', but the output does not depend on the call that "
+            "changes it, so that a step would leave it as it is. Use the call's result, or change the buffer outside forward()"
+        )
+
+
 def _differing(
-    plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor
+    plan: Plan,
+    params: Mapping[str, Tensor],
+    our_buffers: dict[str, Tensor],
+    their_buffers: dict[str, Tensor],
+    x: Tensor,
 ) -> tuple[float, float, float] | None:
-    """Return the share of samples that differ, the largest difference and the outputs' size; None where none differs."""
+    """Return the share of samples that differ, the largest difference and the outputs' size; None where none differs.
+
+    The plan changes its copies of the buffers, the module the other ones.
+    """
     with torch.no_grad():
-        run = plan.run(dict(params), {name: value.clone() for name, value in buffers.items()}, None)
+        run = plan.run(dict(params), our_buffers, None)
         ours = plan.forward(run, x)
-        theirs = _own_output(plan, params, buffers, x)
+        theirs = _own_output(plan, params, their_buffers, x)
         if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:
             return 1.0, float("inf"), float("inf")
         theirs = theirs.detach()  # forward() may have switched gradients on
@@ -92,7 +118,7 @@ def _differing(
 
 
 def _own_output(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Any:
-    """Call the module itself, on copies of its buffers, with dropout off and the plan's frozen norms in eval mode."""
+    """Call the module itself, with these buffers, with dropout off and the plan's frozen norms in eval mode."""
     still = {
         op.name.partition("#")[0]
         for op in plan.ops
@@ -100,7 +126,7 @@ def _own_output(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, 
     }
     quiet = [module for name, module in plan.model.named_modules() if name in still]
     modes = [module.training for module in quiet]
-    state = dict(params) | {name: value.clone() for name, value in buffers.items()}
+    state = dict(params) | dict(buffers)
     try:
         for module in quiet:
             module.training = False

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, broadcasts, sum_to
+from credit.errors import UserError
 
 aten = torch.ops.aten
 
@@ -179,6 +180,11 @@ class MatMul(Op):
     kind: ClassVar[str] = "matmul"
 
     def forward(self, run: Run, a: Tensor, b: Tensor) -> Tensor:
+        if a.dim() < 2 or b.dim() < 2:
+            raise UserError(
+                f"{self.describe()} multiplies values of shapes {tuple(a.shape)} and {tuple(b.shape)}, one of them a vector: give "
+                "it a second dimension, for example (x @ v.unsqueeze(-1)).squeeze(-1)"
+            )
         self.save(run, (a, b))
         return a @ b
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 from credit.engine.ops.products import linear
+from credit.errors import UserError
 
 
 class Weighted(Op):
@@ -67,6 +68,11 @@ class Weighted(Op):
         return shape
 
     def forward(self, run: Run, x: Tensor, *operands: Tensor) -> Tensor:
+        if "weight" in self.operands and operands[self.operands["weight"] - 1].dim() < 2:
+            raise UserError(
+                f"{self.describe()} has a weight computed in forward() that is a vector: give it a second dimension, for example "
+                "F.linear(x, v.unsqueeze(0)).squeeze(-1)"
+            )
         return self.map(run, self.enter(run, x, *operands), self.weight(run), self.bias(run))
 
     def map(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
