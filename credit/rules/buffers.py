@@ -37,7 +37,8 @@ class Buffers(dict[str, Tensor]):
     def _check(self, name: str, value: Tensor) -> None:
         if name in self.shapes and value.shape != self.shapes[name]:
             raise UserError(
-                f"rule.buffers['{name}']: shape {tuple(value.shape)} given, {tuple(self.shapes[name])} needed"
+                f"rule.buffers['{name}'] has shape {tuple(value.shape)}, but this network needs {tuple(self.shapes[name])}; give "
+                f"one of that shape, or del rule.buffers['{name}'], and the rule draws one"
             )
         if self.settled and name not in self.shapes:
             raise UserError(

@@ -35,8 +35,9 @@ class Learnt(dict[str, nn.Parameter]):
         held = self.setdefault(name, nn.Parameter(value))
         if held.shape != value.shape:
             raise UserError(
-                f"the rule's parameter '{name}' was loaded with shape {tuple(held.shape)}, and this network needs "
-                f"{tuple(value.shape)}: the state belongs to another network"
+                f"the rule's parameter '{name}' has shape {tuple(held.shape)}, and this network needs {tuple(value.shape)}: the "
+                "state that was loaded belongs to another network, or a layer changed its shape; then make the rule and its "
+                "optimizer anew"
             )
 
     def load(self, values: Mapping[str, Tensor]) -> None:

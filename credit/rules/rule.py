@@ -93,7 +93,7 @@ class Rule:
         self.plan = Plan(model, local_autograd=self.shared.local_autograd)
         if to_input:
             self.plan.sweep_to_input(True)
-        self._traced, self._agreed, self._ready = Traced(model), False, False
+        self._agreed = self._ready = False
         auto = self.shared.clip_unit == "auto"
         limits = limiting(self.shared, self.plan, self.usual_clip_unit(self.given) if auto else self.shared.clip_unit)
         self.transforms[: self._limits], self._limits = limits, len(limits)
@@ -103,6 +103,7 @@ class Rule:
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
         self.buffers.settled = False
         self.setup(self.given)
+        self._traced = Traced(model)  # last: a change that was refused is refused at the next step too
 
     def follow_model(self) -> None:
         """Trace the model anew where a submodule, parameter, mode or option of it changed since it was traced.
@@ -120,11 +121,6 @@ class Rule:
                 f"'{self.name}' was compiled for it; make the rule anew"
             )
         self._trace(self.plan.to_input)
-        for parameter in self.model.parameters():
-            if not parameter.requires_grad:
-                parameter.grad = (
-                    None  # the last update of a layer that was frozen since: an optimizer would go on applying it
-                )
 
     # ------------------------------------------------------------ what a rule writes
 
@@ -249,6 +245,11 @@ class Rule:
             for name, update in updates.items():
                 before = owned[name].grad
                 owned[name].grad = before + update if accumulate and before is not None else update
+            for name in (
+                owned.keys() - updates.keys()
+            ):  # of what was frozen since, an optimizer would apply the last update again
+                if not accumulate or not owned[name].requires_grad:
+                    owned[name].grad = None
         self.position += 1
         return Step(
             computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states,

@@ -190,3 +190,64 @@ def test_a_batch_of_one_under_batch_norm_is_refused_where_torch_refuses_it() -> 
         nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)
     ).double()  # fmt: skip
     equals_autograd(images, x=torch.randn(1, 1, 4, 4).double(), y=Y[:1])
+
+
+def chain() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 4)).double()
+
+
+def test_feedback_weights_of_a_frozen_layer_stay_as_they_are() -> None:
+    net = chain()
+    rule = credit.rule("fa", net, precision="float64", transport="kolen_pollack")
+    optimizer = torch.optim.SGD([*net.parameters(), *rule.parameters()], lr=0.1)
+    rule.step(X, Y)
+    optimizer.step()
+    net[2].requires_grad_(False)
+    before = {name: p.detach().clone() for name, p in rule.named_parameters()}
+    rule.step(X, Y)
+    optimizer.step()
+    moved = {name for name, p in rule.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"feedback.4.weight"} and rule.learnt["feedback.2.weight"].grad is None
+    net[2].requires_grad_(True)
+    rule.step(X, Y)
+    assert rule.learnt["feedback.2.weight"].requires_grad and rule.learnt["feedback.2.weight"].grad is not None
+
+
+NARROWER = {
+    "fa": (
+        {},
+        "rule.buffers.'feedback.4.weight'. has shape .4, 5., but this network needs .4, 3.; .* del rule.buffers",
+    ),
+    "dfa": ({}, "rule.buffers.'feedback.4'. has shape .4, 5., but this network needs .4, 3."),
+    "kolen_pollack": ({"transport": "kolen_pollack"}, "'4.weight' of Sequential has another shape .* anew"),
+    "dtp": ({}, "a layer changed its shape; then make the rule and its optimizer anew"),
+}
+
+
+@pytest.mark.parametrize("name", NARROWER)
+def test_a_layer_of_another_shape_is_refused_at_each_step(name: str) -> None:
+    options, words = NARROWER[name]
+    net = chain()
+    rule = credit.rule("fa" if options else name, net, precision="float64", **options)
+    rule.step(X, Y)
+    net[2], net[4] = nn.Linear(7, 3).double(), nn.Linear(3, 4).double()
+    for _ in range(2):
+        with pytest.raises(UserError, match=words):
+            rule.step(X, Y)
+    if name == "fa":
+        del rule.buffers["feedback.4.weight"]
+        rule.buffers.pop("feedback.2.weight")
+        rule.step(X, Y)
+
+
+def test_a_change_that_a_rule_cannot_take_is_refused_at_each_step() -> None:
+    net = chain()
+    rule = credit.rule("lisp_raw", net, precision="float64")
+    rule.step(X, Y)
+    net[1] = nn.GELU()
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot take gelu"):
+            rule.step(X, Y)
+    net[1] = nn.ReLU()
+    rule.step(X, Y)
