@@ -77,8 +77,8 @@ def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> Feedbac
             if held[name].shape != value.shape:
                 raise UserError(
                     f"the weight '{weight}' of {type(rule.model).__name__} has another shape than when rule '{rule.name}' was "
-                    f"made: its feedback weights have {tuple(held[name].shape)}, and {tuple(value.shape)} is needed; make the rule and "
-                    "its optimizer anew"
+                    f"made: its feedback weights have {tuple(held[name].shape)}, and {tuple(value.shape)} is needed; make the "
+                    "rule and its optimizer anew"
                 )
             held[name].requires_grad_(parameter.requires_grad)
     return held

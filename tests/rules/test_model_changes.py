@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,38 @@ def test_a_change_after_the_rule_was_made(name: str, stepped: bool) -> None:
         rule.step(X, Y)
     CHANGES[name](net)
     equals_autograd(net, rule)
+
+
+class Scaled(nn.Sequential):
+    """A network whose output is scaled by a number from a list, a dict and a configuration."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.factors, self.named = [[1.0]], {"factor": 1.0}
+        self.config = SimpleNamespace(factor=1.0, widths=[6])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x)
+        return out * (self.factors[0][0] * self.named["factor"] * self.config.factor)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.factors[0].__setitem__(0, 2.0),
+        lambda net: net.named.update(factor=2.0),
+        lambda net: setattr(net.config, "factor", 2.0),
+    ],
+)
+def test_a_changed_list_dict_or_configuration_is_followed(change: Callable[[Any], Any]) -> None:
+    torch.manual_seed(0)
+    net = Scaled(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4)).double()
+    rule = credit.rule("bp", net, precision="float64")
+    rule.step(X, Y)
+    assert not rule._traced.changed()
+    change(net)
+    equals_autograd(net, rule)
+    assert not rule._traced.changed()
 
 
 def test_a_frozen_layer_keeps_no_update_of_an_earlier_step() -> None:

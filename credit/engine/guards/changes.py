@@ -1,14 +1,17 @@
 """Whether a module is still the one that was traced: its submodules, parameters, modes and options."""
 
+from copy import copy
 from operator import attrgetter, getitem, is_
 
 import torch
 from torch import nn
 
+from credit.engine.guards.contents import containers
 from credit.engine.guards.model import HOOKS, TENSOR_HOOKS
 
 _REQUIRES_GRAD = attrgetter("requires_grad")
 _GRADIENT_HOOKS = [attrgetter(kind) for kind in TENSOR_HOOKS]
+_OF_EVERY_MODULE = set(vars(nn.Module()))
 _COUNTED = ("_modules", "_parameters", "_buffers")
 
 
@@ -16,6 +19,7 @@ class Traced:
     """What a plan was made from.
 
     ``changed`` is asked for at every step, so its comparisons run over whole lists in C: 1 to 2 microseconds a submodule.
+    Lists, dicts, sets and configurations among the modules' attributes are compared too; globals and attributes of classes are not.
 
     Args:
         model: the module, as it is when it is traced.
@@ -25,6 +29,14 @@ class Traced:
         modules = list(model.modules())
         self._now = [vars(module) for module in modules]
         self._then = [dict(attributes) for attributes in self._now]
+        seen: set[int] = set()
+        inside = [
+            one
+            for attributes in self._then
+            for key, value in attributes.items()
+            if key not in _OF_EVERY_MODULE
+            for _, one in containers(value, key, seen)
+        ]
         self._hooks = [attributes[kind] for attributes in self._now for kind in HOOKS]
         # Values by the dict and the name that they are found under, compared by identity.
         tables = [attributes[kind] for attributes in self._now for kind in ("_modules", "_parameters")]
@@ -36,6 +48,8 @@ class Traced:
             (owner, name, value) for owner, table in zip(owners, tables, strict=True) for name, value in table.items()
         ]
         self._owners, self._names, self._values = ([place[at] for place in places] for at in range(3))
+        # Last, as the others count the modules.
+        self._now, self._then = [*self._now, *inside], [*self._then, *map(copy, inside)]
         self._parameters = [value for value in self._values if isinstance(value, nn.Parameter)]
         self._trainable = list(map(_REQUIRES_GRAD, self._parameters))
 

@@ -20,6 +20,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from credit.engine.guards.contents import PLAIN, containers
 from credit.errors import UserError
 
 _FUNCTION = type(torch.autograd.Function)
@@ -118,27 +119,19 @@ class _Snapshot:
     def __init__(self, model: nn.Module) -> None:
         self._modules = list(model.named_modules())
         self._attributes = [dict(vars(module)) for _, module in self._modules]
-        self._containers: dict[int, tuple[Any, Any, str]] = {}
+        self._containers: list[tuple[Any, Any, str]] = []
         self._tensors: list[tuple[str, torch.Tensor, int]] = []
+        seen: set[int] = set()
         for (name, module), attributes in zip(self._modules, self._attributes, strict=True):
-            self._note(attributes, f"{name}." if name else "")
+            prefix = f"{name}." if name else ""
+            for key, value in attributes.items():
+                if isinstance(value, torch.Tensor):
+                    self._tensors.append((prefix + key, value, value._version))
+                found = containers(value, prefix + key, seen)
+                self._containers += [(one, copy.copy(one), where) for where, one in found]
             for key, value in (*module._parameters.items(), *module._buffers.items()):
                 if value is not None:
-                    self._tensors.append((f"{name}.{key}" if name else key, value, value._version))
-
-    def _note(self, attributes: dict[str, Any], prefix: str) -> None:
-        for key, value in attributes.items():
-            self._contents(value, prefix + key)
-
-    def _contents(self, value: Any, name: str) -> None:
-        if isinstance(value, torch.Tensor):
-            self._tensors.append((name, value, value._version))
-        elif isinstance(value, list | dict | set) and id(value) not in self._containers:
-            self._containers[id(value)] = value, copy.copy(value), name
-            inside = value.values() if isinstance(value, dict) else value
-            for item in list(inside):
-                if isinstance(item, list | dict | set):
-                    self._contents(item, name)
+                    self._tensors.append((prefix + key, value, value._version))
 
     def restore(self) -> list[str]:
         """Put everything back and return the quoted names of what had changed."""
@@ -152,7 +145,7 @@ class _Snapshot:
                     now.pop(key, None)
                     if key in then:
                         now[key] = then[key]
-        for value, then, name in self._containers.values():
+        for value, then, name in self._containers:
             if not _same_contents(value, then):
                 changed.append(_entry(value, then, name))
                 value.clear()
@@ -163,8 +156,7 @@ class _Snapshot:
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(_same, one, other))
-    plain = bool | int | float | str | bytes | complex | None
-    return one is other or (isinstance(one, plain) and type(one) is type(other) and one == other)
+    return one is other or (isinstance(one, PLAIN) and type(one) is type(other) and one == other)
 
 
 def _same_contents(one: Any, other: Any) -> bool:

@@ -1,6 +1,7 @@
 """Calls in forward() whose effect is not in their result: buffers moved, weights changed, parameters read under no_grad."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,3 +73,12 @@ def _read_under_no_grad(model: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("run", [_read_first, _read_under_no_grad])
 def test_a_parameter_read_under_no_grad_learns_where_it_is_used_outside(run: Callable[[Any, Tensor], Tensor]) -> None:
     equals_autograd(net(run))
+
+
+def test_a_counter_in_a_configuration_is_refused_and_put_back() -> None:
+    def count(model: Any, x: Tensor) -> Tensor:
+        model.config.calls += 1
+        return _plain(model, x)
+
+    model = net(count, lambda m: setattr(m, "config", SimpleNamespace(calls=0)))
+    assert "assigns or changes 'config'" in refusal(model) and model.config.calls == 0
