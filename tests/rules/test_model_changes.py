@@ -247,7 +247,7 @@ def test_feedback_weights_of_a_frozen_layer_stay_as_they_are() -> None:
     assert rule.learnt["feedback.2.weight"].requires_grad and rule.learnt["feedback.2.weight"].grad is not None
 
 
-NARROWER = {
+NARROWER: dict[str, tuple[dict[str, Any], str]] = {
     "fa": (
         {},
         "rule.buffers.'feedback.4.weight'. has shape .4, 5., but this network needs .4, 3.; .* del rule.buffers",

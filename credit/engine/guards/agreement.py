@@ -53,11 +53,11 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
     if off is None:
         return
     try:
-        doubled = [
+        weights, ours, theirs = (
             {name: value.double() if value.is_floating_point() else value.clone() for name, value in part.items()}
             for part in (params, buffers, buffers)
-        ]
-        off = _differing(plan, *doubled, x.double())
+        )
+        off = _differing(plan, weights, ours, theirs, x.double())
     except RuntimeError:  # the module's own code fixes a type
         pass
     if off is None:

@@ -80,5 +80,6 @@ def test_a_counter_in_a_configuration_is_refused_and_put_back() -> None:
         model.config.calls += 1
         return _plain(model, x)
 
-    model = net(count, lambda m: setattr(m, "config", SimpleNamespace(calls=0)))
-    assert "assigns or changes 'config'" in refusal(model) and model.config.calls == 0
+    config = SimpleNamespace(calls=0)
+    said = refusal(net(count, lambda m: setattr(m, "config", config)))
+    assert "assigns or changes 'config'" in said and config.calls == 0
