@@ -210,7 +210,7 @@ def _output(model: nn.Module, value: Any) -> int:
 
 # Whose result shares its input's memory.
 _VIEWS = {"view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "chunk", "split",
-          "unbind", "expand", "contiguous", "getitem", "getattr"}  # fmt: skip
+          "unbind", "expand", "contiguous", "getitem", "getattr", "t", "swapaxes", "movedim", "select", "narrow"}  # fmt: skip
 
 
 def _name(node: fx.Node) -> str:
