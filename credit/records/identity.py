@@ -129,13 +129,12 @@ def _settle_weights(arch: dict[str, Any]) -> None:
     if isinstance(pretrained, str):
         file = Path(pretrained).expanduser()
         if file.is_file():  # a missing one is refused where the network is built
-            stat = file.stat()
-            arch["pretrained"] = f"sha256:{file_digest(file.resolve(), stat.st_size, stat.st_mtime_ns)}"
+            arch["pretrained"] = f"sha256:{file_digest(file.resolve(), file.stat().st_ctime_ns)}"
 
 
 @functools.lru_cache(maxsize=4096)
-def file_digest(file: Path, size: int, changed: int) -> str:
-    """Return a file's SHA-256; its size and time of change are there to tell a new content from the one that is known."""
+def file_digest(file: Path, changed: int) -> str:
+    """Return a file's SHA-256; `changed`, its time of change, distinguishes a new content from the one that is known."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -14,7 +14,7 @@ records: nothing is compared, and a line says so.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ LARGEST = 4 * 2**30
 """Bytes of a data set up to which its files' contents are digested; of larger ones sizes and times alone are known."""
 
 Group = dict[str, Any]
-"""A file of the data, or a folder's: ``files`` (how many), ``bytes``, ``stat`` (digest of sizes and times) and ``content``."""
+"""A file of the data, or a folder's: ``files`` (how many), ``bytes``, ``stat`` (digest of sizes and times), ``changed`` (digest of
+the times of the last change of any kind, which a copy or an archive cannot bring along as it does the others) and ``content``."""
 
 
 @dataclasses.dataclass
@@ -173,11 +174,16 @@ def _data_changes(then: Mapping[str, Group], files: Mapping[str, list[Path]], no
         before, after = then.get(name), now.get(name)
         if before is None or after is None:
             told.append(f"data {name} is {'new' if before is None else 'gone'}")
-        elif after["stat"] != before["stat"] and (
-            before["content"] is None or _content(files[name]) != before["content"]
-        ):
+        elif _is_changed(before, after, files[name]):
             told.append(f"data {name} changed ({_sizes(before, after)})")
     return told
+
+
+def _is_changed(then: Group, now: Group, files: Sequence[Path]) -> bool:
+    if then["content"] is None:
+        return bool(now["stat"] != then["stat"])
+    same = now["stat"] == then["stat"] and now["changed"] == then.get("changed")
+    return not same and _content(files) != then["content"]
 
 
 def _sizes(then: Group, now: Group) -> str:
@@ -191,19 +197,19 @@ def _bytes(files: Mapping[str, Sequence[Path]]) -> int:
 
 def _group(paths: Sequence[Path], contents: bool) -> Group:
     stats = [(path, path.stat()) for path in paths]
-    lines = "\n".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
     return {
         "files": len(paths),
         "bytes": sum(stat.st_size for _, stat in stats),
-        "stat": hashlib.sha256(lines.encode()).hexdigest()[:16],
+        "stat": _digest(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats),
+        "changed": _digest(str(stat.st_ctime_ns) for _, stat in stats),
         "content": _content(paths) if contents else None,
     }
 
 
 def _content(paths: Sequence[Path]) -> str:
     """Return the digest of files' names and contents."""
-    total = hashlib.sha256()
-    for path in paths:
-        stat = path.stat()
-        total.update(f"{path.name} {file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)}\n".encode())
-    return total.hexdigest()[:16]
+    return _digest(f"{path.name} {file_digest(path.resolve(), path.stat().st_ctime_ns)}" for path in paths)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 Seen are the file of every component that the run names (rule, gate, feedback, diagnostic, ...) and is not of this package, the
 modules that such a file imports, by whatever statement, also inside functions, if they are neither Python's own nor installed,
-and files beside it that its text names (``"table.npy"``). Of a component of an installed package all of that package's modules
+and files beside it that its text names, as data (``"table.npy"``), modules (``import_module("helper")``) or components
+(``gate: str = "soft"``). Of a component of an installed package all of that package's modules
 are seen. Code that is reached in other ways (``eval``, a path put together at run time) is not.
 """
 
@@ -114,7 +115,9 @@ def _named_in(path: Path, text: str) -> tuple[list[Path], list[str]]:
             files += [*_as_files(base), *(file for alias in node.names for file in _as_files(base / alias.name))]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 200:
             files += _beside(path.parent, node.value)
-            names += [node.value] if node.value.replace(".", "").isidentifier() and node.value in sys.modules else []
+            if node.value.replace(".", "").isidentifier():  # of a module, for `import_module`, or of another component
+                files += _as_files(path.parent.joinpath(*node.value.split(".")))
+                names += [node.value] if node.value in sys.modules else []
     whole = [".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 2)]
     return files, list(dict.fromkeys(whole))
 
@@ -143,10 +146,13 @@ def _findable(name: str, importer: Path) -> Path | None:
     if first in sys.stdlib_module_names or first in sys.builtin_module_names:
         return None
     spec = importlib.machinery.PathFinder.find_spec(first, [str(importer.parent), *sys.path])
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
-    origin = Path(spec.origin)
-    places = [origin] if not rest else _as_files(origin.parent.joinpath(*rest.split(".")))
+    if not rest:
+        places = [Path(spec.origin)] if spec.origin is not None else []
+    else:  # a package, with or without __init__.py
+        packages = spec.submodule_search_locations or ()
+        places = [file for package in packages for file in _as_files(Path(package, *rest.split(".")))]
     return places[0].resolve() if places and places[0].is_file() else None
 
 

@@ -82,9 +82,11 @@ def test_a_finished_run_of_an_edited_gate_is_refused_and_run_anew(mine, tmp_path
         ("import helper_of_b", "helper_of_b.py", "x = 1"),
         ("from helper_of_c import x", "helper_of_c/__init__.py", "from helper_of_c.inner import x"),
         ("import importlib; importlib.import_module('helper_of_d')", "helper_of_d.py", "x = 1"),
+        ("def later():\n    from helper_of_e.inner import x", "helper_of_e/inner.py", "x = 1"),
+        ("def later():\n    import importlib; importlib.import_module('helper_of_f')", "rule/helper_of_f.py", "x = 1"),
         ("TABLE = 'rule/../table.txt'; from pathlib import Path", "rule/table.txt", "1"),
     ],
-    ids=["module", "package", "by name", "file"],
+    ids=["module", "package", "by name", "not yet, of a namespace package", "not yet, by name", "file"],
 )
 def test_what_the_users_file_brings_with_it_counts(mine, monkeypatch, capsys, imports, file, content):
     """Modules of the folder, whichever way they are imported and from whatever depth, and files that the text names."""
@@ -179,6 +181,11 @@ def test_data_that_was_replaced_is_refused(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "data s.npz changed (1 file of" in told and "with other contents" in told
     assert run(None, *line, "rerun=changed") == 0 and run(None, *line) == 0
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    write_npz(path, 2)
+    os.utime(path, ns=times)  # as archives and copies do
+    capsys.readouterr()
+    assert run(None, *line) == 2 and "data s.npz changed (1 file of" in capsys.readouterr().err
     path.unlink()  # nothing there speaks against the number
     assert run(None, *line) == 0
 
