@@ -79,10 +79,16 @@ def ignored(name: str) -> bool:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, of whatever kind, without what is `ignored`, in any order."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not ignored(name)]
+    """Yield the files below a folder, of whatever kind, without what is `ignored`, in any order; links are followed."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        folders[:] = [name for name in folders if not ignored(name) and not _leads_back(here, name)]
         yield from (Path(place, name) for name in names if not ignored(name))
+
+
+def _leads_back(place: Path, name: str) -> bool:
+    """Say whether a folder is a link to one that it lies in."""
+    return (place / name).is_symlink() and place.is_relative_to((place / name).resolve())
 
 
 def _images(folder: Path, classes: list[str] | None) -> list[Path]:

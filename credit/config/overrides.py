@@ -71,6 +71,7 @@ def rewrite(words: Iterable[str]) -> list[str]:
         else:
             rewritten.append(f'++{key}="{value}"' if _NESTED.fullmatch(value) else f"++{key}={value}")
             lengths += [key] if key in _LENGTHS and value != "null" else []
+    _refuse_one_rate_of_several(seen)
     if len(lengths) == 1:
         other = _LENGTHS[1 - _LENGTHS.index(lengths[0])]
         rewritten.append(f"++{other}=null")
@@ -130,6 +131,15 @@ def _refuse_underflow(key: str, value: str) -> None:
     for number in _NUMBERS.finditer(value):
         if re.search("[1-9]", re.split("e", number[0], flags=re.IGNORECASE)[0]) and float(number[0]) == 0:
             raise UserError(f"{key}={value}: {number[0]} is 0 as a floating-point number; write 0 where 0 is meant")
+
+
+def _refuse_one_rate_of_several(seen: dict[str, str]) -> None:
+    """Refuse a sweep over rates of noise beside ``noise.rate``, which would replace each of them."""
+    listed = seen.get("noise", "").split(",")
+    if "noise.rate" in seen and len(listed) > 1 and any(NUMBER.fullmatch(item.strip()) for item in listed):
+        raise UserError(
+            f"noise={','.join(listed)} are several rates, and noise.rate={seen['noise.rate']} would replace them all: keep one"
+        )
 
 
 def _deletion(word: str) -> UserError:

@@ -193,15 +193,15 @@ def check_classes(path: Path, labels: Tensor, names: Sequence[str] | None) -> No
     if names is None and len(present) < count:
         first = next(place for place, label in enumerate(present) if place != label)
         lacking = (
-            f"label {first}"
+            f"label {first} has"
             if count - len(present) == 1
-            else f"{count - len(present)} of the labels, {first} the first,"
+            else f"{count - len(present)} of the labels, {first} the first, have"
         )
         renumbered = (
             f"y - {present[0]}" if present[0] + len(present) == count else "np.unique(y, return_inverse=True)[1]"
         )
         raise UserError(
-            f"{path}: labels go up to {count - 1}, but {lacking} has no example, and each would count as a class. Number the "
+            f"{path}: labels go up to {count - 1}, but {lacking} no example, and each would count as a class. Number the "
             f"classes from 0 without gaps ({renumbered}, of all parts together), or, if they are meant, save names=[...] with "
             f"the {count} classes' names"
         )

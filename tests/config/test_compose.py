@@ -207,3 +207,10 @@ def test_an_error_in_a_users_module_is_shown_as_it_is(folder):
 def test_a_key_given_twice_is_refused():
     with pytest.raises(UserError, match=r"optimizer.lr is given twice, as 0.1 and as 0.2: keep one"):
         compose(["optimizer.lr=0.1", "optimizer.lr=0.2"])
+
+
+@pytest.mark.parametrize("words", [["noise=0,0.4", "noise.rate=0.2"], ["noise.rate=0.1,0.2", "noise=none,0.4"]])
+def test_a_rate_beside_a_sweep_over_rates_is_refused(words):
+    with pytest.raises(UserError, match=r"are several rates, and noise.rate=.* would replace them all: keep one"):
+        rewrite(words)
+    assert rewrite(["noise=symmetric,pair_flip", "noise.rate=0.2"])

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from credit.config.compose import compose
+from credit.config.data_files import data_files
 from credit.config.schema import DataConfig, NoiseConfig
 from credit.data import Batches, describe, load
 from credit.data.folder import read_folder
@@ -175,6 +176,15 @@ def test_an_empty_class_folder_is_named(folder, where):
     (folder / where / "bee" / "notes.txt").write_text("no image")
     message = refusal(folder)
     assert f"{folder / where / 'bee'}: holds no image" in message and message.endswith("there, or remove the folder")
+
+
+def test_links_to_folders_of_images_are_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_image(elsewhere / "more.png", seed=99)
+    (folder / "train" / "ant" / "more").symlink_to(elsewhere)
+    (folder / "train" / "ant" / "round").symlink_to(folder / "train")  # leads back, and would go on for ever
+    assert read(folder).y_train.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert any("more.png" in name for name in data_files(config(folder)))
 
 
 def test_one_class_is_refused_at_once(folder):

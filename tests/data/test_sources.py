@@ -166,7 +166,7 @@ def test_unfit_npz_sets_are_refused_before_loading(tmp_path, members, words):
             np.arange(40) % 4 * 2,
             r"labels go up to 6, but 3 of the labels, 1 the first, .*np\.unique\(y, return_inverse=True\)",
         ),
-        (np.arange(40) % 4 + 2**62, "of the labels, 0 the first, has no example, .*save names=.*classes' names"),
+        (np.arange(40) % 4 + 2**62, "of the labels, 0 the first, have no example, .*save names=.*classes' names"),
         (np.zeros(40, int), "every label is 0, and a classifier needs two or more classes"),
     ],
 )
