@@ -83,9 +83,12 @@ def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) ->
         cfg: the run.
         seen: filled with what is seen of the data; runs on the same data that share it look at the files once.
     """
-    record = read_json(folder / MADE_FROM, f"delete {folder} to start this run anew")
+    remedy = f"delete {folder} to start this run anew"
+    record = read_json(folder / MADE_FROM, remedy)
     if record is None:
         return Changes(recorded=False)
+    if missing := [part for part in ("code", "package", "data") if part not in record]:
+        raise UserError(f"{folder / MADE_FROM} is damaged (it has no {', '.join(missing)}); {remedy}")
     code = present_code(record["code"])
     found = compared(record, {"code": {key: {"sha256": now} for key, now in code.items()}, "package": package_code()})
     return dataclasses.replace(

@@ -260,6 +260,7 @@ def test_a_change_of_the_package_warns_and_stops_a_resumption(tmp_path, monkeypa
     assert run(None, *SMALL) == 0
     [folder] = (tmp_path / "runs").iterdir()
     now = dict(user_code.package_code())
+    assert "config/schema.py" in now  # a default is no part of a run's name
     monkeypatch.setattr(made_from, "package_code", lambda: {**now, "rules/sweep.py": "another"})
     capsys.readouterr()
     assert run(None, *SMALL) == 0
@@ -283,6 +284,9 @@ def test_a_run_older_than_records_is_reused_with_a_note(tmp_path, capsys):
     capsys.readouterr()
     assert run(None, *SMALL) == 0
     assert "made before runs recorded their code and data" in capsys.readouterr().err
+    (folder / "made_from.json").write_text('{"code": {}}')
+    assert run(None, *SMALL) == 2
+    assert "made_from.json is damaged (it has no package, data); delete" in capsys.readouterr().err
 
 
 def test_the_record_is_read_without_torch():
