@@ -110,7 +110,8 @@ def _worth_a_column(rows: list[dict[str, Any]], measure: str) -> bool:
 
 
 def _table(rows: list[dict[str, Any]], title: str, names: list[str], shown: list[str], selection: Selection) -> Any:
-    from rich.table import Table  # only where a table is shown
+    from rich.markup import escape  # only where a table is shown
+    from rich.table import Table
 
     table = Table(title=title or None, title_justify="left")
     for name in names:  # a value is broken only where it is long
@@ -120,7 +121,7 @@ def _table(rows: list[dict[str, Any]], title: str, names: list[str], shown: list
     for heading in shown:
         table.add_column(_COLUMNS[heading][0], justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        cells = [row["settings"][name] for name in names] + [_status(row)]
+        cells = [escape(row["settings"][name]) for name in names] + [_status(row)]  # a [value] is no markup
         for heading in shown:
             _, measure, decimals = _COLUMNS[heading]
             text = _percent(row[measure], decimals) if decimals else _pace(row[measure])

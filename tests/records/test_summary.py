@@ -224,3 +224,10 @@ def test_a_narrow_table_keeps_what_tells_rows_apart(width):
     assert [row.split("│")[1].strip() for row in rows] == ["lisp_margin", "lisp_margin", "bp", "bp"]
     assert all("80.00 ± 0.00 %" in row for row in rows)
     assert ("noise=symmetric0.4" in text) == (width < 120) and "s/epoch" in text  # in a column, or in a line below
+
+
+def test_a_value_in_brackets_is_no_markup():
+    table, _ = summary_table(summarise([result("a[x]", 0, 0.9)]))
+    console = Console(file=io.StringIO(), width=140)
+    console.print(table)
+    assert "a[x]" in console.file.getvalue()
