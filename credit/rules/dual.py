@@ -216,17 +216,6 @@ class DualRule(Rule):
         return Computed(dyads.logits, dyads.loss, work.updates, sizes, run.stats,
                         None if reached is None else reached * (dyads.factor * run.batch), states)  # fmt: skip
 
-    def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
-        """Return what ``step`` would use (see `Rule.updates`).
-
-        Raises:
-            InferenceDiverged: the states have left for infinity (on a GPU the trainer looks, from time to time).
-        """
-        computed = super().updates(x, y, buffers)
-        if self.has_grown(computed, x):
-            self.tell_divergence(x, y)
-        return computed
-
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
         """Say which states have grown, unless the forward pass alone is not finite, which is told elsewhere.
 

@@ -169,17 +169,6 @@ class LraRule(TargetedRule):
             for name, synapse in self.synapses.items()
         ])  # fmt: skip
 
-    def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
-        """Return what ``step`` would use (see `Rule.updates`).
-
-        Raises:
-            InferenceDiverged: error synapses have exploded (on a GPU the trainer looks, from time to time).
-        """
-        computed = super().updates(x, y, buffers)
-        if self.has_grown(computed, x):
-            self.tell_divergence(x, y)
-        return computed
-
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
         """Name the error synapses that have exploded.
 

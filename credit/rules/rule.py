@@ -24,9 +24,12 @@ from credit.rules.divergence import GROWN
 from credit.rules.learnt import Learnt
 from credit.rules.outcome import Computed, Step
 from credit.rules.shared import SharedOptions
-from credit.rules.updates import Transform, limiting
+from credit.rules.updates import Transform, limiting, refuse_accumulation
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
+
+_OWN: dict[str, Tensor] = {}
+"""Stands for the model's own buffers, which a step moves."""
 
 
 class Rule:
@@ -78,8 +81,6 @@ class Rule:
         self.position, self.watch = 0, False
         self.buffers, self.learnt = Buffers(), Learnt()
         self.transforms: list[Transform] = []
-        if self.shared.clip is None and not self.shared.clip_output:
-            raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
         backend = compile if isinstance(compile, str) else "inductor"
         self._compiled = torch.compile(self._functional, dynamic=False, backend=backend) if compile else None
         self._limits = 0  # how many of the transforms, the first ones, are the limits that the options ask for
@@ -226,14 +227,9 @@ class Rule:
             UserError: a batch or model that the step cannot take, or ``accumulate`` with limits on updates, which would limit
                 each batch's update instead of the sum.
         """
-        if accumulate and self.transforms[: self._limits]:
-            raise UserError(
-                "step(x, y, accumulate=True): clip, reproject, clip_unit and clip_norm would limit the update of each batch, not "
-                "the sum that the optimizer gets; make the rule without them and limit the sum, for example by "
-                "torch.nn.utils.clip_grad_norm_"
-            )
-        self.follow_model()
-        computed = self._updates(x, y, self._model_buffers())
+        if accumulate and self._limits:
+            refuse_accumulation()
+        computed = self.updates(x, y, _OWN)
         owned = self._all_parameters()
         with torch.no_grad():
             # Computed in bfloat16 under precision="bf16".
@@ -245,9 +241,8 @@ class Rule:
             for name, update in updates.items():
                 before = owned[name].grad
                 owned[name].grad = before + update if accumulate and before is not None else update
-            for name in (
-                owned.keys() - updates.keys()
-            ):  # of what was frozen since, an optimizer would apply the last update again
+            # Of what was frozen since, an optimizer would apply the last update again.
+            for name in owned.keys() - updates.keys():
                 if not accumulate or not owned[name].requires_grad:
                     owned[name].grad = None
         self.position += 1
@@ -266,11 +261,21 @@ class Rule:
         Args:
             x, y: as for ``step``.
             buffers: the model's buffers to read and move; None: copies, so that nothing changes.
+
+        Raises:
+            UserError: a batch or model that the rule cannot take.
+            InferenceDiverged: what the rule infers has left for infinity (on a GPU the trainer looks, from time to time).
         """
         self.follow_model()
-        return self._updates(x, y, copies(self._model_buffers()) if buffers is None else buffers)
+        if buffers is None or buffers is _OWN:
+            own = self._model_buffers()
+            buffers = own if buffers is _OWN else copies(own)
+        computed = self._computed(x, y, buffers)
+        if self.has_grown(computed, x):
+            self.tell_divergence(x, y)
+        return computed
 
-    def _updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
+    def _computed(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
         self._check_batch(x, y)
         self.check_plan(x)
         if not self._ready:
@@ -293,14 +298,7 @@ class Rule:
             raise
 
     def check_plan(self, x: Tensor) -> None:
-        """Compare the plan's outputs with the model's own on the first batch after the model was traced.
-
-        Args:
-            x: batch (B, ...).
-
-        Raises:
-            UserError: they differ (see `credit.engine.guards.agreement`).
-        """
+        """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
         if not self._agreed:
             weight = next(iter(self._params.values()))
             agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype))

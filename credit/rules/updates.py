@@ -7,6 +7,7 @@ called once for all replicas of a mapped step; any other once for each.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -205,6 +206,8 @@ def limiting(options: SharedOptions, plan: Plan, unit_share: float | None) -> li
         plan: the rule's.
         unit_share: what ``clip_unit`` is on this model; None: off.
     """
+    if options.clip is None and not options.clip_output:
+        raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
     limits: list[Transform] = []
     if options.clip is not None:
         limits.append(clip(options.clip, () if options.clip_output else output_layer(plan)))
@@ -215,3 +218,11 @@ def limiting(options: SharedOptions, plan: Plan, unit_share: float | None) -> li
     if options.clip_norm is not None:  # last, so that it limits what the optimizer gets
         limits.append(clip_norm(options.clip_norm))
     return limits
+
+
+def refuse_accumulation() -> NoReturn:
+    """Refuse to add limited updates to each other: the limits are meant for what the optimizer gets."""
+    raise UserError(
+        "step(x, y, accumulate=True): clip, reproject, clip_unit and clip_norm would limit the update of each batch, not the sum "
+        "that the optimizer gets; make the rule without them and limit the sum, for example by torch.nn.utils.clip_grad_norm_"
+    )

@@ -63,8 +63,11 @@ JOINS = [around_an_activation, before_and_after, twice, sum_of_paths, identity_l
 
 
 @pytest.mark.parametrize("join", JOINS, ids=lambda join: join.__name__)
-@pytest.mark.parametrize("activation", ["tanh", "relu", "identity"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    # Without an activation the straight-through rule is refused: it would be backprop.
+    [(n, a) for n in RULES for a in ("tanh", "relu", "identity") if (n, a) != ("ste", "identity")],
+)
 def test_writing_over_signals_changes_nothing(
     name: str, activation: str, join: Callable[[Branches, Tensor], Tensor]
 ) -> None:
