@@ -214,7 +214,7 @@ def read(file: Path) -> Part:
         UserError: it cannot be read as YAML.
     """
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = _composed(file.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         quote = ""
@@ -226,6 +226,15 @@ def read(file: Path) -> Part:
     if node is None:
         raise refusal(file, 1, "the file is empty")
     return Part(file, node, "")
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Return the node of a YAML text, by libyaml where PyYAML has it: all tables are read in a tenth of the time."""
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)  # its errors say more
+    return node
 
 
 def refusal(file: Path, line: int, text: str) -> UserError:
