@@ -164,7 +164,8 @@ class Training:
         if state["data_digest"] != self.data.digest:
             raise UserError(
                 f"the data changed since this run began (digest {state['data_digest'][:12]} then, "
-                f"{self.data.digest[:12]} now): put the old files back, or set CREDIT_RUNS to another folder"
+                f"{self.data.digest[:12]} now): put the old files back, or write rerun=true to start anew. A run that began with "
+                "another data.hold goes on with that one alone: the digest of files is not that of decoded images"
             )
         self.model.load_state_dict(state["model"])
         self.rule.load_state_dict(state["rule"])
