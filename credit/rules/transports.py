@@ -6,8 +6,7 @@ Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shape
 ``rule.feedback_scale`` is the size of feedback weights:
 
 * ``matched``: error signals begin at the size of those that they replace. What stands for W has the Frobenius norm that W has at
-  construction (compare the norm constraints of Moskovitz et al. 2018, without which feedback alignment of deep networks diverged or
-  stalled). Direct feedback, whose size Nokland (2016) leaves open, sends the root mean square that the backward pass through the
+  construction. Direct feedback sends the root mean square that the backward pass through the
   transposed weights has at the same place (`credit.rules.gains`). Where W, or that signal, is 0: ``xavier``.
 * ``xavier``: root mean square sqrt(2 / (fan_in + fan_out)) whatever the size of W, as in biotorch. Against PyTorch's first weights,
   U(+-1 / sqrt(fan_in)), the error signal is up to 2.4 times as large after one layer and 4 to 30 times after several.
