@@ -326,7 +326,9 @@ class SweepRule(Rule, Sweeper):
             logits, y = spikes.flatten(0, 1), y.repeat(len(spikes))
         signal: Tensor
         signal, run.stats["loss"] = score(logits if self.dtype is None else logits.float(), y)
-        run.stats["sizes"] = torch.linalg.vector_norm(signal.unflatten(0, (-1, run.batch)), dim=(0, 2)) * run.batch
+        steps = signal.shape[0] != run.batch  # of a spiking network: (steps * B, classes)
+        rows = signal.unflatten(0, (-1, run.batch)).transpose(0, 1).flatten(1) if steps else signal
+        run.stats["sizes"] = torch.linalg.vector_norm(rows, dim=1) * run.batch
         if self.keeps_output:
             run.error = signal
         return signal
