@@ -250,7 +250,7 @@ class _Read:
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
             fitted, normalizer = normalizer, Stored()
             parts = [self._preprocessed(part, fitted) for part in parts]
-        told = [absent(clean, self.arrays.names), note(cfg, len(train), tuple(parts[0].shape[1:]))]
+        found = [absent(clean, self.arrays.names), note(cfg, len(train), tuple(parts[0].shape[1:]))]
         return Data(
             kind=cfg.kind,
             train=Split(parts[0], noisy.to(self.device)),
@@ -267,7 +267,7 @@ class _Read:
             split_seed=cfg.split_seed,
             preprocess=cfg.preprocess,
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
-            notes=[*self.arrays.notes, *(one for one in told if one is not None)],
+            notes=[*self.arrays.notes, *(one for one in found if one is not None)],
         )
 
     def _examples(self, index: Tensor) -> Examples:

@@ -86,13 +86,13 @@ def _usable(state: Mapping[str, Tensor], given: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def conversions(own: Mapping[str, Tensor], state: Mapping[str, Tensor], told: str) -> str:
+def conversions(own: Mapping[str, Tensor], state: Mapping[str, Tensor], given: str) -> str:
     """Return what a note says of tensors that were converted to the network's own type; nothing where there are none.
 
     Args:
         own: the network's tensors.
         state: the file's, by the same names.
-        told: what was asked for, for messages.
+        given: what was asked for, for messages.
 
     Raises:
         UserError: whole numbers where the network has real ones, or the reverse; the tensor is named.
@@ -102,7 +102,7 @@ def conversions(own: Mapping[str, Tensor], state: Mapping[str, Tensor], told: st
         here, there = own[name].dtype, state[name].dtype
         if here.is_floating_point != there.is_floating_point:
             raise UserError(
-                f"{told}: tensor '{name}' is {str(there).removeprefix('torch.')}, and the network's is "
+                f"{given}: tensor '{name}' is {str(there).removeprefix('torch.')}, and the network's is "
                 f"{str(here).removeprefix('torch.')}; give the weights as they are before quantisation"
             )
         if here != there and here.is_floating_point:
@@ -111,14 +111,14 @@ def conversions(own: Mapping[str, Tensor], state: Mapping[str, Tensor], told: st
     return "".join(f"; {count} tensors were converted {kind}" for kind, count in sorted(kinds.items()))
 
 
-def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told: str) -> str:
+def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], given: str) -> str:
     """Copy weights into a network; a head for another number of classes stays as it was initialised. Return a note on it.
 
     Args:
         model: changed in place.
         state: tensors by the names of the model's own parameters and buffers.
         head: names of the last layer's parameters.
-        told: what was asked for, as in ``arch.pretrained='vgg16.pth'``, for messages.
+        given: what was asked for, as in ``arch.pretrained='vgg16.pth'``, for messages.
 
     Raises:
         UserError: tensors that are missing, belong to no layer, have another shape or are whole numbers: named.
@@ -128,7 +128,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
     unknown = [name for name in state if name not in own]
     if missing or unknown:
         raise UserError(
-            f"{told}: the weights do not fit this network: {misfit(missing, unknown)}. Give a file saved from this architecture "
+            f"{given}: the weights do not fit this network: {misfit(missing, unknown)}. Give a file saved from this architecture "
             f"with these options"
         )
     shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in state}
@@ -137,19 +137,19 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], told
     if wrong:
         there, here = shapes[wrong[0]]
         raise UserError(
-            f"{told}: the weights do not fit this network: '{wrong[0]}' is {there}, here {here}"
+            f"{given}: the weights do not fit this network: '{wrong[0]}' is {there}, here {here}"
             f"{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}. Give a file saved from this architecture with these "
             f"options"
         )
-    converted = conversions(own, state, told)
+    converted = conversions(own, state, given)
     model.load_state_dict(
         {name: value for name, value in state.items() if not (replaced and name in head)}, strict=False
     )
     if not replaced:
-        return f"{told}: all weights are pretrained, the head's too{converted}"
+        return f"{given}: all weights are pretrained, the head's too{converted}"
     name = head[0]
     return (
-        f"{told}: the head starts fresh, for {shapes[name][1][0]} classes (the weights' are {shapes[name][0][0]}); all other "
+        f"{given}: the head starts fresh, for {shapes[name][1][0]} classes (the weights' are {shapes[name][0][0]}); all other "
         f"layers are pretrained{converted}"
     )
 

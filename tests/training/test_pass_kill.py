@@ -131,27 +131,27 @@ def test_a_checkpoint_of_another_run_is_refused(config, changes, words):
     assert words in str(told.value)
 
 
-def test_a_checkpoint_beyond_the_end_is_refused(config):
+def unfinished(config):
+    """Return a run without its result, its folder and its newest checkpoint."""
     cfg = config()
     train(cfg, console=False)
     folder = run_folder(cfg)
     (folder / "result.json").unlink()
     state = checkpoint.latest(folder, lambda text: pytest.fail(text))
     assert state is not None
-    for old in ("fingerprint",):  # of a checkpoint older than fingerprints, too
-        del state[old]
+    return cfg, folder, state
+
+
+def test_a_checkpoint_beyond_the_end_is_refused(config):
+    cfg, folder, state = unfinished(config)
+    del state["fingerprint"]  # as in a checkpoint older than fingerprints
     checkpoint.save(folder, 45, state | {"step": 45})
     with pytest.raises(UserError, match="is of step 45, and this run ends at step 10"):
         train(cfg, console=False)
 
 
 def test_other_threads_and_versions_are_told_and_recorded(config, monkeypatch, capfd):
-    cfg = config()
-    train(cfg, console=False)
-    folder = run_folder(cfg)
-    (folder / "result.json").unlink()
-    state = checkpoint.latest(folder, lambda text: pytest.fail(text))
-    assert state is not None
+    cfg, folder, state = unfinished(config)
     state["fingerprint"]["surroundings"] |= {"torch": "1.0", "threads": 7}
     checkpoint.save(folder, state["step"], state)
     result = train(cfg, console=False)
