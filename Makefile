@@ -6,6 +6,9 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 	$$candidate -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	>/dev/null 2>&1 && echo $$candidate && break; done)
 
+# A process that may not keep compiled modules compiles torch anew: 4 seconds for each process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 UV := .boot/bin/uv --no-progress
 UV_STAMP := .boot/uv-$(UV_VERSION)
@@ -15,6 +18,9 @@ ENV_STAMP := .venv/.made-from-lock
 TABLES := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*/*.yaml))
 TABLE_TARGETS := $(subst /,-,$(TABLES))
 BUDGET ?= quick
+
+# Two processes of one thread each (tests/conftest.py); one that is done takes tests over from the other.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help env train test test-data test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
@@ -29,13 +35,13 @@ train: env ## train backprop and LISP-margin on Digits with 40 % wrong labels; a
 	$(BIN)/credit-train -m rule=bp,lisp_margin data=digits noise=0.4
 
 test: env ## the fast tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-data: env ## the fast tests of real data, where it is unpacked (./data or $CREDIT_DATA); `make test` skips them without
-	$(BIN)/python -m pytest -m "data and not slow"
+	$(PYTEST) -m "data and not slow"
 
 test-all: env ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: env ## ruff: rules and format
 	$(BIN)/ruff check .
