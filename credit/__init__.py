@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from credit.rules.rule import Rule, Step
-    from credit.rules.sweep import SweepRule
+    from credit.rules.backward.rule import SweepRule
+    from credit.rules.base import Rule, Step
 
     def rules() -> list[str]:
         """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
@@ -38,7 +38,8 @@ def register_rule(name: str) -> Any:
 
 def register(family: str, name: str) -> Any:
     """Return a class decorator for a rule, signal, gate, transport or normalizer of your own; see ``credit.rules.registry``."""
-    from credit.rules import registry, sweep
+    from credit.rules import registry
+    from credit.rules.backward import rule as sweep
 
     assert sweep  # the built-in names are taken before a user's are
     return registry.register(family, name)
@@ -49,9 +50,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("credit.rules")
     if name in ("Rule", "Step"):
         # By its path: the name `rule` in the package is the function.
-        return getattr(importlib.import_module("credit.rules.rule"), name)
+        return getattr(importlib.import_module("credit.rules.base"), name)
     if name == "SweepRule":
-        from credit.rules.sweep import SweepRule
+        from credit.rules.backward.rule import SweepRule
 
         return SweepRule
     raise AttributeError(f"module 'credit' has no attribute '{name}'")

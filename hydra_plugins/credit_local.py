@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 
 
 class GridSweeper(BasicSweeper):

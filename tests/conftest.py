@@ -33,11 +33,11 @@ def need_data() -> Callable[..., Path]:
     """
 
     def folder(*entries: str) -> Path:
-        from credit.data import sources  # here: imports torch, which the threads above come before
+        from credit.data.sources import catalog  # here: imports torch, which the threads above come before
 
         root = Path(os.environ.get("CREDIT_DATA") or Path(__file__).resolve().parent.parent / "data").resolve()
         for entry in entries:
-            whole = entry in sources.KNOWN and not sources.missing_files(entry, root)
+            whole = entry in catalog.KNOWN and not catalog.missing_files(entry, root)
             if not (whole or (root / f"{entry}.npz").is_file() or (root / entry).exists()):
                 pytest.skip(f"{entry} is not in {root}: unpack real data there, or point CREDIT_DATA at it")
         return root

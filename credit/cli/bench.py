@@ -9,9 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from credit.benchmarks.targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual, written
 from credit.cli import bench_spiking
 from credit.cli.bench_replicas import REPLICAS, replica_rows
-from credit.cli.bench_targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual, written
 
 ARCHS = (*SHAPES, bench_spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
@@ -67,8 +67,8 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     import torch
 
-    from credit.config.plugins import use_folders
-    from credit.errors import UserError, nearest
+    from credit.core.config.plugins import use_folders
+    from credit.core.errors import UserError, nearest
     from credit.rules import api
 
     use_folders(args.config_dir)
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
 
 
 def _shares(written: str) -> list[float]:
-    from credit.errors import UserError
+    from credit.core.errors import UserError
 
     try:
         shares = [float(word) for word in written.split(",") if word]
@@ -118,7 +118,7 @@ def _satisfied_rows(archs: list[str], shares: list[float], args: argparse.Namesp
     from rich.console import Console
     from rich.table import Table
 
-    from credit.diagnostics.speed import compare_satisfied
+    from credit.benchmarks.speed import compare_satisfied
 
     rows = []
     for arch, batch in product(archs, (BATCH, LARGE_BATCH)):
@@ -161,7 +161,7 @@ def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[st
     from rich.console import Console
     from rich.table import Table
 
-    from credit.diagnostics.speed import compare
+    from credit.benchmarks.speed import compare
 
     rows, batch = [], BATCHES.get(arch, BATCH)
     table = Table(title=f"{arch}, batch {batch}, {args.device}: one step over autograd's", title_justify="left")
@@ -188,8 +188,8 @@ def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[st
 
 
 def _data_path() -> dict[str, Any] | None:
-    from credit.data.bench import bench_data_path
-    from credit.errors import UserError
+    from credit.benchmarks.data import bench_data_path
+    from credit.core.errors import UserError
 
     try:
         measured: dict[str, Any] = bench_data_path(None)

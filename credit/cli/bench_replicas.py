@@ -29,8 +29,8 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     from rich.console import Console
     from rich.table import Table
 
-    from credit.cli.jobs import cores
-    from credit.diagnostics.throughput import EPOCH, Problem, compare_replicas
+    from credit.benchmarks.throughput import EPOCH, Problem, compare_replicas
+    from credit.sweeps.jobs import cores
 
     kind = "cuda" if args.device.startswith("cuda") else "cpu"
     batch, processes = BATCHES[kind], cores() if kind == "cpu" else 1

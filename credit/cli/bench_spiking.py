@@ -21,7 +21,7 @@ def spiking_rows(args: argparse.Namespace, rules: list[str]) -> list[dict[str, A
     from rich.console import Console
     from rich.table import Table
 
-    from credit.diagnostics.speed_spiking import compare_spiking, installed
+    from credit.benchmarks.spiking import compare_spiking, installed
     from credit.models import build
 
     chosen = [rule for rule in TARGETS if rule in rules]

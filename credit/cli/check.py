@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from credit.errors import UserError, nearest
+from credit.core.errors import UserError, nearest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the battery, print the table; return 1 if anything failed."""
     args = parser().parse_args(argv)
-    from credit.config.plugins import use_folders
+    from credit.core.config.plugins import use_folders
     from credit.rules import api
 
     use_folders(args.config_dir)
@@ -62,7 +62,7 @@ def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from credit.diagnostics.battery import NETS, TRIALS, Case, attempt
+    from credit.testing.battery import NETS, TRIALS, Case, attempt
 
     console = Console()
     if not console.is_terminal:

@@ -108,9 +108,9 @@ def _compiler() -> Iterator[Line]:
 
 def _data() -> Iterator[Line]:
     """Say which sets are found; the list of sets and where they lie is `credit.data`'s."""
-    from credit.config.schema import DataConfig
+    from credit.core.config.schema import DataConfig
+    from credit.core.errors import UserError
     from credit.data import describe
-    from credit.errors import UserError
 
     root = Path(os.environ.get("CREDIT_DATA") or "data")
     named = "CREDIT_DATA" if os.environ.get("CREDIT_DATA") else "./data, CREDIT_DATA is not set"
@@ -132,10 +132,10 @@ def _data() -> Iterator[Line]:
 
 def _imagenet32(root: Path) -> Line:
     """Say whether ImageNet32 is there; few have it, so that nothing is wrong where it is not."""
-    from credit.config.schema import DataConfig
+    from credit.core.config.schema import DataConfig
+    from credit.core.errors import UserError
     from credit.data import describe
-    from credit.data.imagenet32 import FOLDER
-    from credit.errors import UserError
+    from credit.data.sources.imagenet32 import FOLDER
 
     if not (root / FOLDER).is_dir():
         return "ok", "imagenet32", f"not in {root}; if you want it: https://image-net.org/download-images.php"
@@ -152,10 +152,10 @@ def _imagenet32(root: Path) -> Line:
 
 def _tables(root: Path) -> Line:
     """Say which tables are found."""
-    from credit.config.schema import DataConfig
+    from credit.core.config.schema import DataConfig
+    from credit.core.errors import UserError
     from credit.data import describe
-    from credit.data.tables import TABLES
-    from credit.errors import UserError
+    from credit.data.sources.tabular import TABLES
 
     missing = []
     for name in TABLES:
@@ -184,7 +184,7 @@ def _runs() -> Iterator[Line]:
 
 
 def _wandb() -> Iterator[Line]:
-    from credit.records.wandb_mirror import logged_in
+    from credit.runs.wandb_mirror import logged_in
 
     if not _version("wandb"):
         yield "warn", "wandb", "not installed: logger=wandb will not work; pip install wandb"

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 
 
 def reported(command: str, body: Callable[[], int]) -> int:

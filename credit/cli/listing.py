@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from credit.config.folders import OVERLAYS, choices
-from credit.config.plugins import use_folders
-from credit.config.schema import GROUPS
-from credit.errors import UserError, nearest
+from credit.core.config.folders import OVERLAYS, choices
+from credit.core.config.plugins import use_folders
+from credit.core.config.schema import GROUPS
+from credit.core.errors import UserError, nearest
 
 TABLES = "paper"
 """Folder of the published tables, which are no group of a run."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from credit.cli.failures import reported
-from credit.errors import UserError, nearest
+from credit.core.errors import UserError, nearest
 
 COMMANDS = {
     "table": "run a published table, or what is left of it, and write its report; without a name: list the tables",
@@ -35,7 +35,7 @@ def _main(words: list[str]) -> int:
         parser.print_help()
         return 0
     if words[0] == "--version":
-        from credit.config.folders import credit_version
+        from credit.core.config.folders import credit_version
 
         print(f"credit {credit_version()}")
         return 0

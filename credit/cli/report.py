@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from credit.config.plugins import use_folders
-from credit.errors import UserError, nearest
-from credit.papers.spec import BUDGETS
+from credit.core.config.plugins import use_folders
+from credit.core.errors import UserError, nearest
+from credit.tables.spec.schema import BUDGETS
 
 HELP = """\
 usage: credit report <paper>/<table> [budget=quick] [--to FOLDER] [--config-dir DIR]
@@ -59,10 +59,10 @@ def _asked(words: list[str]) -> tuple[str, str]:
 
 
 def _report(table: str, budget: str, to: Path | None) -> int:
-    from credit.papers.collect import collect
-    from credit.papers.job import read_manifest, table_folder
-    from credit.papers.load import load
-    from credit.papers.report import verdict_lines, write_report
+    from credit.tables.expand.manifest import read_manifest, table_folder
+    from credit.tables.measures.collect import collect
+    from credit.tables.report.report import verdict_lines, write_report
+    from credit.tables.spec.load import load
 
     spec = load(table)
     manifest = read_manifest(table, budget)

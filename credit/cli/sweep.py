@@ -5,14 +5,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.cli.jobs import Examined, check_parallel, cores, examine, failure, run_here, run_with, share, still_to_run
-from credit.cli.units import Job, titles, told, units, with_seeds
-from credit.config import RunConfig
-from credit.config.overrides import explain, plain
-from credit.errors import UserError
-from credit.records import read_result, run_folder, summarise, summary_table
-from credit.records.launcher import Outcome
-from credit.records.outcome import start_anew
+from credit.core.config import RunConfig
+from credit.core.config.overrides import explain, plain
+from credit.core.errors import UserError
+from credit.runs import read_result, run_folder, summarise, summary_table
+from credit.runs.outcome import start_anew
+from credit.sweeps.groups import Job, titles, told, units, with_seeds
+from credit.sweeps.jobs import (
+    Examined,
+    check_parallel,
+    cores,
+    examine,
+    failure,
+    run_here,
+    run_with,
+    share,
+    still_to_run,
+)
+from credit.sweeps.processes import Outcome
 
 Start = Callable[[Sequence[Job], Examined, int], dict[Path, Outcome]]
 """Runs jobs that were checked and says how each ended; also told how many more were complete already."""
@@ -88,7 +98,7 @@ def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> li
     """Return the jobs, each with the place of its words."""
     from hydra.errors import HydraException
 
-    from credit.config.compose import checked, variants
+    from credit.core.config.compose import checked, variants
 
     settings = [dict(plain(word).partition("=")[::2] for word in words) for words in job_words]
     varied = [key for key in settings[0] if any(other.get(key) != settings[0][key] for other in settings)]

@@ -5,21 +5,21 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from credit.cli.jobs import Examined, cores, examine, failure, run_here, run_with, share, still_to_run
-from credit.cli.launchers import hydra_launcher, is_local, local_jobs
 from credit.cli.table_request import HELP, Request, read_request
 from credit.cli.train import take_folders
-from credit.cli.units import Group, Job, titles, told, units
-from credit.config.plugins import use_folders
-from credit.config.schema import RunConfig
-from credit.errors import UserError
-from credit.papers.job import Manifest, table_folder, write_manifest
-from credit.papers.runners import runner
-from credit.papers.spec import Spec
-from credit.records import read_result
-from credit.records.launcher import Outcome
-from credit.records.outcome import start_anew
-from credit.records.provenance import COMMAND, environment
+from credit.core.config.plugins import use_folders
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.runs import read_result
+from credit.runs.outcome import start_anew
+from credit.runs.provenance import COMMAND, environment
+from credit.sweeps.groups import Group, Job, titles, told, units
+from credit.sweeps.jobs import Examined, cores, examine, failure, run_here, run_with, share, still_to_run
+from credit.sweeps.launchers import hydra_launcher, is_local, local_jobs
+from credit.sweeps.processes import Outcome
+from credit.sweeps.runners import runner
+from credit.tables.expand.manifest import Manifest, table_folder, write_manifest
+from credit.tables.spec.schema import Spec
 
 LOCAL_ORDER = ("trees", "gates", "shattering", "timing")
 """Runners whose jobs stay on this machine, after all training; `timing` must have the machine to itself."""
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _list() -> None:
-    from credit.papers.load import names
+    from credit.tables.spec.load import names
 
     tables = names()
     width = max(map(len, tables), default=0)
@@ -61,7 +61,7 @@ def _list() -> None:
 
 def _costs(name: str) -> str:
     """Return what a table's budgets cost as stated in its file; or why it cannot be read."""
-    from credit.papers.load import load
+    from credit.tables.spec.load import load
 
     try:
         budgets = load(name).budgets.values()
@@ -72,7 +72,7 @@ def _costs(name: str) -> str:
 
 
 def _run(asked: Request) -> int:
-    from credit.papers.load import load
+    from credit.tables.spec.load import load
 
     local = is_local(asked.hydra)
     parallel = local_jobs(asked.hydra) if local else 1
@@ -98,7 +98,7 @@ def _run(asked: Request) -> int:
 
 
 def _expand(spec: Spec, asked: Request) -> Work:
-    from credit.papers.expand import expand
+    from credit.tables.expand.jobs import expand
 
     manifest = expand(spec, asked.budget, asked.seeds, asked.words)
     manifest = replace(manifest, command=shlex.join([*shlex.split(manifest.command), *asked.rest]))
@@ -129,8 +129,8 @@ def _run_all(
 
 def _jobs(manifest: Manifest, asked: Request) -> list[Job]:
     """Return the table's distinct runs; two cells may be one and the same."""
-    from credit.config import check
-    from credit.config.overrides import rewrite
+    from credit.core.config import check
+    from credit.core.config.overrides import rewrite
 
     jobs: dict[Path, Job] = {}
     for job in manifest.all_jobs():
@@ -152,7 +152,7 @@ def _jobs(manifest: Manifest, asked: Request) -> list[Job]:
 
 def _examine(spec: Spec, work: Work, *, threads: int | None, elsewhere: bool, measure: bool = True) -> Examined:
     """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
-    from credit.papers.expand import blamed
+    from credit.tables.expand.jobs import blamed
 
     def refusal(index: int, why: str) -> UserError:
         job, held = work.waiting[index], runner(work.waiting[index].runner)
@@ -224,8 +224,8 @@ def _plan(spec: Spec, work: Work, total: float, found: Examined, where: str) -> 
 
 
 def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
-    from credit.papers.collect import collect
-    from credit.papers.report import verdict_lines, write_report
+    from credit.tables.measures.collect import collect
+    from credit.tables.report.report import verdict_lines, write_report
 
     held = collect(spec, manifest)
     page = write_report(spec, manifest, folder, held)

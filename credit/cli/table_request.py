@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from credit.cli.launchers import split_words
-from credit.config.schema import CHOICES
-from credit.errors import UserError, nearest
-from credit.papers.spec import BUDGETS
+from credit.core.config.schema import CHOICES
+from credit.core.errors import UserError, nearest
+from credit.sweeps.launchers import split_words
+from credit.tables.spec.schema import BUDGETS
 
 RERUN: dict[str, bool | str] = {"false": False, "changed": "changed", "true": True}
 """What `rerun` may be, and its value."""

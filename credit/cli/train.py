@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from credit.cli.failures import reported
-from credit.config.plugins import use_folders, user_folders
-from credit.errors import UserError, nearest
-from credit.records.folder import runs_root
-from credit.records.provenance import COMMAND, environment, job_command, note_job_commands
+from credit.core.config.plugins import use_folders, user_folders
+from credit.core.errors import UserError, nearest
+from credit.runs.folder import runs_root
+from credit.runs.provenance import COMMAND, environment, job_command, note_job_commands
 
 _WORDS = {
     "--cfg": ("job", "hydra", "all"),
@@ -60,7 +60,7 @@ def _main(argv: list[str]) -> int:
         print(train_help())
         return 0
     if "--version" in argv:
-        from credit.config.folders import credit_version
+        from credit.core.config.folders import credit_version
 
         print(f"credit {credit_version()}")
         return 0
@@ -70,7 +70,7 @@ def _main(argv: list[str]) -> int:
     _refuse_flags(words)
     if "--shell-completion" in words or "-sc" in words:
         return _run_hydra(words)
-    from credit.config.overrides import rewrite
+    from credit.core.config.overrides import rewrite
 
     words = rewrite(words)
     _refuse_launcher_of_one_run(words)
@@ -173,8 +173,8 @@ def _show_config(words: list[str]) -> int:
         code = _run_hydra(words)
     from omegaconf import OmegaConf
 
-    from credit.config.compose import checked
-    from credit.config.validate import relevant
+    from credit.core.config.compose import checked
+    from credit.core.config.validate import relevant
 
     print(OmegaConf.to_yaml(relevant(checked(OmegaConf.create(shown.getvalue())))), end="")
     return code
@@ -191,8 +191,8 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from credit.config import sources
-    from credit.config.overrides import explain
+    from credit.core.config import sources
+    from credit.core.config.overrides import explain
 
     codes: list[int | None] = []
     failures: list[Exception] = []
@@ -222,7 +222,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
 
 def _launcher_folder() -> str:
     """Return the word that keeps what a cluster's launcher writes out of the current folder."""
-    from credit.config.overrides import quoted
+    from credit.core.config.overrides import quoted
 
     return f"hydra.sweep.dir={quoted(str(runs_root().absolute() / 'launcher'))}"
 
@@ -249,10 +249,10 @@ def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
     from hydra.core.hydra_config import HydraConfig
 
     from credit.cli.sweep import replica_seeds
-    from credit.cli.units import command_of
-    from credit.cli.worker import train_seeds
-    from credit.config.compose import checked, variants
-    from credit.records.identity import run_name
+    from credit.core.config.compose import checked, variants
+    from credit.runs.identity import run_name
+    from credit.sweeps.groups import command_of
+    from credit.sweeps.worker import train_seeds
 
     use_folders(folders)
     runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
@@ -294,10 +294,10 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
     Raises:
         UserError: it cannot run.
     """
-    from credit.config.compose import checked
-    from credit.config.overrides import plain
-    from credit.records.identity import run_name
-    from credit.records.outcome import finished
+    from credit.core.config.compose import checked
+    from credit.core.config.overrides import plain
+    from credit.runs.identity import run_name
+    from credit.runs.outcome import finished
 
     config = checked(cfg)
     if config.replicas == "auto":

@@ -3,7 +3,7 @@
 import shutil
 import textwrap
 
-from credit.config.folders import all_choices
+from credit.core.config.folders import all_choices
 
 _HEAD = """\
 credit-train: train a network with any rule for how error reaches the weights.

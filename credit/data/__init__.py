@@ -2,6 +2,6 @@
 
 from credit.data.batches import Batch, Batches, evaluation
 from credit.data.dataset import Data, Spec, Split, describe, load, load_many
-from credit.data.sources import kinds
+from credit.data.sources.catalog import kinds
 
 __all__ = ["Batch", "Batches", "Data", "Spec", "Split", "describe", "evaluation", "kinds", "load", "load_many"]

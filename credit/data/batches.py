@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from credit.config.schema import DataConfig
+from credit.core.config.schema import DataConfig
+from credit.core.errors import UserError
+from credit.core.randomness import generator
 from credit.data.augment import crop, cutout, draw, flip
 from credit.data.dataset import Data
-from credit.data.on_disk import Files
-from credit.errors import UserError
-from credit.streams import generator
+from credit.data.sources.on_disk import Files
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.config.schema import DataConfig, NoiseConfig
-from credit.data import sources
-from credit.data.files import Arrays
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError, nearest
 from credit.data.noise import add_noise, check_noise
 from credit.data.normalize import Normalizer
-from credit.data.on_disk import Examples, Files
 from credit.data.parts import absent, check_options, part_places, part_sizes
 from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
-from credit.errors import UserError, nearest
+from credit.data.sources import catalog
+from credit.data.sources.files import Arrays
+from credit.data.sources.on_disk import Examples, Files
 
 SPLITS = ("train", "val", "test")
 
@@ -178,7 +178,7 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
             larger than the image, ...), missing files (which, where to put them, how to download).
     """
     check_options(cfg)
-    whole = sources.look(cfg)
+    whole = catalog.look(cfg)
     whole.storage.check(cfg, whole.shape)
     if noise is not None:
         check_noise(noise, cfg.kind, whole.classes)
@@ -219,9 +219,9 @@ def load_many(cfg: DataConfig, noise: NoiseConfig, seeds: Sequence[int], device:
     read: dict[int | None, _Read] = {}
     for seed in seeds:
         own = replace(cfg, split_seed=seed if cfg.split_seed is None else cfg.split_seed)
-        sample = own.split_seed if sources.is_drawn(cfg.kind) else None
+        sample = own.split_seed if catalog.is_drawn(cfg.kind) else None
         if sample not in read:
-            arrays = sources.read(own)
+            arrays = catalog.read(own)
             read[sample] = _Read(arrays, arrays.digest(), device)
         made.append(read[sample].data(own, noise, seed))
         assert len(made[-1].train) == spec.train_size

@@ -15,9 +15,9 @@ import math
 import torch
 from torch import Tensor
 
-from credit.config.schema import CHOICES, NoiseConfig
-from credit.errors import UserError, nearest
-from credit.streams import generator
+from credit.core.config.schema import CHOICES, NoiseConfig
+from credit.core.errors import UserError, nearest
+from credit.core.randomness import generator
 
 CIFAR10_PAIRS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 """truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog, in CIFAR-10's class numbers."""

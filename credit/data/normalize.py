@@ -26,8 +26,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from credit.data.on_disk import Examples
-from credit.errors import UserError
+from credit.core.errors import UserError
+from credit.data.sources.on_disk import Examples
 
 GCN_EPS = 1e-2
 """Smallest divisor, in grey levels: below the spread of any CIFAR-sized image with one pixel off, above rounding."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from credit.config.schema import CHOICES, DataConfig
-from credit.data.files import Arrays, Whole, some
+from credit.core.config.schema import CHOICES, DataConfig
+from credit.core.errors import UserError, nearest
+from credit.data.sources.files import Arrays, Whole, some
 from credit.data.splits import stratified
-from credit.errors import UserError, nearest
 
 _COUNTS = ("batch_size", "eval_batch_size", "limit_train", "limit_test", "val_size", "crop_padding", "cutout_size")
 

@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from credit.config.schema import CHOICES, DataConfig
+from credit.core.config.schema import CHOICES, DataConfig
+from credit.core.errors import UserError, nearest
 from credit.data.normalize import ZCA_LIMIT
-from credit.data.on_disk import Examples
-from credit.errors import UserError, nearest
+from credit.data.sources.on_disk import Examples
 
 AFTER = ("none", "standard")
 """Normalisations that have something to do behind a preprocessing."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from credit.streams import generator
+from credit.core.randomness import generator
 
 
 def stratified(labels: Tensor, count: int, seed: int, stream: str) -> tuple[Tensor, Tensor]:

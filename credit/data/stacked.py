@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from credit.data.batches import Batches
-from credit.data.on_disk import Files
+from credit.data.sources.on_disk import Files
 
 KEPT = 2**28
 """Numbers up to which normalised examples are kept in memory (1 GiB as float32)."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from credit.config.schema import DataConfig
+from credit.core.config.schema import DataConfig
+from credit.core.errors import UserError
 from credit.data import normalize, preprocess
 from credit.data.normalize import Columnwise, Normalizer
-from credit.data.on_disk import Examples
 from credit.data.preprocess import Preprocessing
-from credit.errors import UserError
+from credit.data.sources.on_disk import Examples
 
 
 @dataclass(frozen=True)

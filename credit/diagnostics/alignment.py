@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.layers import in_order
-from credit.diagnostics.registry import Diagnostic, Watched, register
-from credit.engine.segments import freeze
+from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.networks import in_order
+from credit.engine.inference.segments import freeze
 from credit.rules import api
-from credit.rules.rule import Rule, Step
-from credit.rules.sweep import SweepRule
+from credit.rules.backward.rule import SweepRule
+from credit.rules.base import Rule, Step
 
 
 def backprop_of(rule: Rule) -> Rule:

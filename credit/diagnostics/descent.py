@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.layers import layers
-from credit.diagnostics.registry import Diagnostic, Watched, register
+from credit.core.errors import UserError
+from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.networks import layers
 from credit.engine.draws import Draws
-from credit.errors import UserError
 from credit.rules import api
-from credit.rules.rule import Step
-from credit.rules.updates import output_layer
+from credit.rules.base import Step
+from credit.rules.transforms import output_layer
 
 _EXACT = 1e-3  # relative: what float32's long sums may do to a norm or an update, several times over
 

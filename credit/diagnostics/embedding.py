@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.forward import refuse_settled
-from credit.diagnostics.registry import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.networks import refuse_settled
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
-from credit.errors import UserError
-from credit.rules.rule import Rule, Step
+from credit.rules.base import Rule, Step
 from credit.training.evaluate import float_dtype
 
 EXAMPLES = 1000

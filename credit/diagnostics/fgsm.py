@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from credit import outputs
+from credit.core import outputs
+from credit.core.errors import UserError
 from credit.data import Data, evaluation
-from credit.diagnostics.forward import refuse_settled
-from credit.diagnostics.registry import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.networks import refuse_settled
 from credit.engine.ops.activations import Activate
-from credit.errors import UserError
-from credit.rules.rule import Rule, Step
+from credit.rules.base import Rule, Step
 from credit.training.evaluate import float_dtype
 
 

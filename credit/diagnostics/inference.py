@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from credit.diagnostics.registry import Diagnostic, Watched, register
-from credit.errors import UserError
-from credit.rules.rule import Rule, Step
+from credit.core.errors import UserError
+from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.rules.base import Rule, Step
 
 
 @register("inference")

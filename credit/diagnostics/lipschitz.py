@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from credit.core.errors import UserError
+from credit.core.randomness import generator
 from credit.data import Data
-from credit.diagnostics.registry import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated, register
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.shapes import Shape, View
 from credit.engine.ops.weighted import Linear
 from credit.engine.plan import Plan
-from credit.errors import UserError
-from credit.rules.rule import Rule, Step
-from credit.streams import generator
+from credit.rules.base import Rule, Step
 from credit.training.evaluate import float_dtype
 
 SLOPES = ("relu", "relu6", "tanh", "sigmoid", "hardtanh", "hardsigmoid", "softplus", "identity")

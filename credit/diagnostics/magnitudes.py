@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.layers import layers
-from credit.diagnostics.registry import Diagnostic, Watched, register
-from credit.rules.rule import Step
+from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.networks import layers
+from credit.rules.base import Step
 
 
 @register("magnitudes")

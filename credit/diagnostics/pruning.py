@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.forward import refuse_settled
-from credit.diagnostics.registry import Diagnostic, Evaluated, register
-from credit.errors import UserError
-from credit.rules.rule import Rule, Step
+from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.networks import refuse_settled
+from credit.rules.base import Rule, Step
 from credit.training.evaluate import accuracy
 
 SHARES = (*(step / 20 for step in range(20)), 0.99)

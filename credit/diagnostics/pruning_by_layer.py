@@ -1,7 +1,7 @@
 """``trainer.measure=[pruning_by_layer]``: magnitude pruning with the same share of every layer."""
 
+from credit.diagnostics.base import register
 from credit.diagnostics.pruning import Pruning
-from credit.diagnostics.registry import register
 
 
 @register("pruning_by_layer")

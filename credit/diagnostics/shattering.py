@@ -7,8 +7,8 @@ nearly the same; where it is like white noise, the signal of an input says nothi
 import torch
 from torch import Tensor
 
-from credit.errors import UserError
-from credit.rules.rule import Rule
+from credit.core.errors import UserError
+from credit.rules.base import Rule
 
 
 def input_signal(rule: Rule, x: Tensor, y: Tensor) -> Tensor:

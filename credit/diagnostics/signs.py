@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.layers import layers
-from credit.diagnostics.registry import register
-from credit.diagnostics.since import Since
+from credit.diagnostics.base import Since, register
+from credit.diagnostics.networks import layers
 
 
 @register("signs")

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Op, Ref
 from credit.engine.ops.local import Arg, Local
 from credit.engine.ops.shapes import Shape
-from credit.errors import UserError
 
 Row = Callable[..., Any]
 

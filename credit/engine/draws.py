@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from credit.streams import generator, stream_seed
+from credit.core.randomness import generator, stream_seed
 
 Request = tuple[str, tuple[int, ...], torch.dtype]
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Run, Signals, has_ref, resolve, slots_in
 from credit.engine.ops.norms import Norm
@@ -21,7 +22,6 @@ from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
 from credit.engine.trace import trace
-from credit.errors import UserError
 
 Portion = list[tuple[Op, list[tuple[int, int, bool, bool]]]]
 """Ops in the order of a sweep, each with the inputs that get a signal: (which, slot, is it the first there, is it owned)."""
@@ -280,7 +280,7 @@ class Plan:
         """Send ``signal`` (B, classes) back and return every trainable parameter's update.
 
         Values saved by the forward pass are dropped as the sweep passes. Where ``run.rows`` says which samples have a
-        signal (see ``credit.engine.rows``), ``signal`` holds theirs alone: (their count, classes).
+        signal (see ``credit.engine.activity``), ``signal`` holds theirs alone: (their count, classes).
         """
         if run.rows is not None and run.rows.count == 0:
             run.saved[:] = [None] * len(run.saved)

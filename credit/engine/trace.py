@@ -1,6 +1,6 @@
 """From an unchanged ``nn.Module`` to a flat list of ops, through ``torch.fx``.
 
-What the table knows stands in ``credit.engine.table``; this file walks the graph and names what it cannot take.
+What the table knows stands in ``credit.engine.rows.table``; this file walks the graph and names what it cannot take.
 """
 
 import inspect
@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from credit.engine import table
+from credit.core.errors import UserError
 from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
 from credit.engine.guards.model import refuse_untraceable
 from credit.engine.guards.tracing import gradient_stopped, guarded
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Value
-from credit.engine.spiking_rows import check_time
-from credit.errors import UserError
+from credit.engine.rows import table
+from credit.engine.rows.spiking import check_time
 
 _AUGMENTED = {
     getattr(operator, f"i{name}"): getattr(operator, name)

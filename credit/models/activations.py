@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from credit.errors import UserError, nearest
+from credit.core.errors import UserError, nearest
 
 
 class Step(nn.Module):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from credit.errors import UserError
-from credit.options import written
+from credit.core.errors import UserError
+from credit.core.options import written
 
 
 def positive(kind: str, **sizes: int | Sequence[int]) -> None:

@@ -7,19 +7,19 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from credit.errors import UserError, nearest
-from credit.models.cifar_resnet import cifar_resnet
-from credit.models.deep_mlp import deep_mlp
-from credit.models.lenet import lenet5
-from credit.models.mlp import mlp
-from credit.models.perturbative import perturbative_resnet
-from credit.models.plain_conv import plain_conv_bn
-from credit.models.spiking import spiking_lenet, spiking_mlp
-from credit.models.suc import suc
-from credit.models.timm_models import find_names, timm_model
-from credit.models.vgg import vgg16
-from credit.options import typed
-from credit.streams import stream_seed
+from credit.core.errors import UserError, nearest
+from credit.core.options import typed
+from credit.core.randomness import stream_seed
+from credit.models.dense.deep_mlp import deep_mlp
+from credit.models.dense.mlp import mlp
+from credit.models.dense.suc import suc
+from credit.models.spiking.networks import spiking_lenet, spiking_mlp
+from credit.models.vision.cifar_resnet import cifar_resnet
+from credit.models.vision.lenet import lenet5
+from credit.models.vision.perturbative import perturbative_resnet
+from credit.models.vision.plain_conv import plain_conv_bn
+from credit.models.vision.timm_models import find_names, timm_model
+from credit.models.vision.vgg import vgg16
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
@@ -58,7 +58,7 @@ def build(arch: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, seed
     Args:
         arch: ``{"kind": ..., option: value, ...}``; options left out take their defaults.
         shape: shape of one example without the batch, (channels, height, width) for images.
-        classes: number of classes: of logits, unless the kind gives a probability (see `credit.outputs`).
+        classes: number of classes: of logits, unless the kind gives a probability (see `credit.core.outputs`).
         seed: seed of the initialisation; the global random state is left as it was.
 
     Raises:

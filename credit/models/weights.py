@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 
 TORCH = (".pt", ".pth")
 """Suffixes of torch's own format."""

@@ -7,9 +7,9 @@ import sys
 import types
 
 from credit.rules.api import build, names, options_of, rule
-from credit.rules.feedbacks import feedback
-from credit.rules.functions import gate
-from credit.rules.mapped import Mapped
+from credit.rules.backward.gate_functions import gate
+from credit.rules.lfp.feedbacks import feedback
+from credit.rules.replicas import Mapped
 
 __all__ = ["Mapped", "build", "feedback", "gate", "names", "options_of", "rule"]
 

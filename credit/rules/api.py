@@ -5,11 +5,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from credit.config.folders import choices, rule_settings
-from credit.config.plugins import discover_rule
-from credit.errors import UserError, nearest
-from credit.rules import dual, equilibrium, lfp, lra, registry, sweep, target_propagation
-from credit.rules.rule import Rule
+from credit.core.config.folders import choices, rule_settings
+from credit.core.config.plugins import discover_rule
+from credit.core.errors import UserError, nearest
+from credit.rules import registry
+from credit.rules.backward import rule as sweep
+from credit.rules.base import Rule
+from credit.rules.energy import dual, equilibrium
+from credit.rules.lfp import rule as lfp
+from credit.rules.targets import lra, target_propagation
 
 assert dual and equilibrium and lfp and lra and sweep and target_propagation  # importing the families registers them
 
@@ -21,7 +25,7 @@ def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None =
     Args:
         name: one of ``credit.rules()``, or a rule of your own.
         model: any traceable module, input tensor to logits (B, classes).
-        seed, example, compile, precision: see ``credit.rules.rule.Rule``.
+        seed, example, compile, precision: see ``credit.rules.base.Rule``.
         options: the options of ``rule.*`` on the command line, over those of the rule's YAML.
 
     Raises:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from credit import outputs
-from credit.errors import UserError
+from credit.core import outputs
+from credit.core.errors import UserError
 
 
 def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, output_kind: str) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from credit.errors import UserError
-from credit.options import written
+from credit.core.errors import UserError
+from credit.core.options import written
 from credit.rules.registry import FAMILIES, fields
 
 RENAMED = {

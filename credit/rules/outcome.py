@@ -1,4 +1,4 @@
-"""What a step of a rule comes to: what ``compute`` returns, and what its caller is told."""
+"""The outcome of a rule's step: updates and loss, or the divergence of its inference."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ class Computed:
     """What ``compute`` returns.
 
     Attributes:
-        logits: the network's output, (B, classes); probabilities (B, 1) where the model says so (see `credit.outputs`).
+        logits: the network's output, (B, classes); probabilities (B, 1) where the model says so (see `credit.core.outputs`).
         loss: 0-d, the rule's own objective on the batch (mean over samples).
         updates: by parameter name, descent direction, batch mean.
         sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
@@ -92,3 +92,20 @@ class Step:
             "output.active": (self._sizes > 0).to(self._sizes.dtype).mean(),
         }
         return output | self._signals
+
+
+GROWN = 1e6
+"""Times their size before any nudge, or a root mean square of that: states that have left for good."""
+
+
+class InferenceDiverged(ArithmeticError):  # noqa: N818 - what happened to a run, and no mistake
+    """The states of a step ran away: nothing can be learnt from them, and the run ends here as diverged.
+
+    Args:
+        where: the op whose states did, as ``linear 'fc1'``.
+        why: what they did and what to write instead, in words that fit behind a colon: ``its states grew 4e+09 times; ...``.
+    """
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"first in {where}: {why}")
+        self.where, self.why = where, why

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from credit.errors import UserError, nearest
-from credit.options import typed
+from credit.core.errors import UserError, nearest
+from credit.core.options import typed
 
 T = TypeVar("T")
 

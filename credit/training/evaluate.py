@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from credit import outputs
+from credit.core import outputs
 from credit.data import Data, evaluation
 from credit.training import scores
 

@@ -7,15 +7,15 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from credit.config.schema import RunConfig, TrainerConfig
+from credit.core.config.schema import RunConfig, TrainerConfig
+from credit.core.errors import UserError
 from credit.data import Spec, describe
 from credit.diagnostics import find
-from credit.errors import UserError
 from credit.models import build
-from credit.records.folder import check_same_config, run_folder
-from credit.records.outcome import check_resumable
 from credit.rules.api import build as build_rule
-from credit.rules.rule import Rule
+from credit.rules.base import Rule
+from credit.runs.folder import check_same_config, run_folder
+from credit.runs.outcome import check_resumable
 from credit.training.schedules import warmup_steps
 from credit.training.threads import Threads, choose_threads
 from credit.training.warm import warm_rule
@@ -95,7 +95,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
-    """Return how many steps a run makes; `credit.config.check` has seen to it that one of `epochs` and `steps` is given."""
+    """Return how many steps a run makes; `credit.core.config.check` has seen to it that one of `epochs` and `steps` is given."""
     if cfg.steps is not None:
         return cfg.steps
     assert cfg.epochs is not None

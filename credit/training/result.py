@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from credit.records.folder import RESULT, write_json
-from credit.records.identity import group_name, run_name
-from credit.records.metrics import finite_or_null
-from credit.records.outcome import UNCHANGED
-from credit.records.provenance import noted_command, provenance
-from credit.training.state import Training, parameters_digest, weights_digest
+from credit.runs.folder import RESULT, write_json
+from credit.runs.identity import group_name, run_name
+from credit.runs.metrics import finite_or_null
+from credit.runs.outcome import UNCHANGED
+from credit.runs.provenance import noted_command, provenance
+from credit.training.state.run_state import Training, parameters_digest, weights_digest
 
 
 def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 
-from credit.config.schema import ScheduleConfig
+from credit.core.config.schema import ScheduleConfig
 
 
 def learning_rate(cfg: ScheduleConfig, base: float, step: int, total: int, steps_per_epoch: int) -> float:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from credit.engine.draws import Draws
-from credit.rules.rule import Rule
+from credit.rules.base import Rule
 
 SMALL = 10**9
 """Multiply-adds of a forward pass over one batch, below which a run computes on one thread."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from credit.config.schema import RunConfig
-from credit.errors import UserError
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
 from credit.rules.api import build, names, options_of, read
-from credit.rules.rule import Rule
+from credit.rules.base import Rule
 
 
 def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: int) -> Rule | None:
@@ -27,7 +27,7 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
             warm start that leaves no step to the run's rule.
     """
     name, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
-    if name is None or steps is None:  # `credit.config.check` has seen to it that both are given or neither
+    if name is None or steps is None:  # `credit.core.config.check` has seen to it that both are given or neither
         return None
     own = cfg.rule.get("name") or cfg.rule["kind"]
     if name not in names():

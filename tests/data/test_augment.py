@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from credit.core.randomness import generator
 from credit.data.augment import crop, cutout, draw, flip
-from credit.streams import generator
 
 
 def crop_twin(image, top, left, padding):

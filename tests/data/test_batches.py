@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import Batches, evaluation, load
-from credit.errors import UserError
 
 ALL = ["crop", "flip", "cutout"]
 

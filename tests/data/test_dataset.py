@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import Batches, describe, load
 from credit.data.splits import stratified
-from credit.errors import UserError
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50, 99, 100])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import load
 from credit.data.noise import CIFAR10_PAIRS, add_noise, check_noise
-from credit.errors import UserError
 
 CLEAN = torch.arange(10).repeat(137)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from credit.core.errors import UserError
+from credit.core.randomness import generator
 from credit.data.normalize import ZCA_EPS, channel_statistics, check_zca, fit, fit_zca
-from credit.errors import UserError
-from credit.streams import generator
 
 
 def images(count=400, shape=(3, 6, 5), seed=0):

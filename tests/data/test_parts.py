@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from credit.config import check
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config import check
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import Data, describe, load, load_many
 from credit.data.normalize import Columnwise
-from credit.errors import UserError
-from credit.records.identity import group_name, run_hash
+from credit.runs.identity import group_name, run_hash
 
 
 def digits(seed=0, noise=None, **options) -> Data:

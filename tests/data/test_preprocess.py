@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
+from credit.core.randomness import generator
 from credit.data import Batches, dataset, describe, evaluation, load
 from credit.data.preprocess import Centred, Stored, Whitened, fit, moments
-from credit.errors import UserError
-from credit.streams import generator
 
 
 def images(count=300, shape=(3, 5, 4), seed=0):

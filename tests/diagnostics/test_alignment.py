@@ -11,8 +11,8 @@ from torch import nn
 import credit
 from credit.diagnostics.alignment import alignment, compare
 from credit.models import build
-from credit.rules.rule import Computed
-from credit.rules.sweep import SweepRule
+from credit.rules.backward.rule import SweepRule
+from credit.rules.base import Computed
 
 
 @pytest.fixture

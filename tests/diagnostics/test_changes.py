@@ -12,8 +12,9 @@ from credit.data.batches import Batches
 from credit.diagnostics.drift import mean_squared_change
 from credit.diagnostics.magnitudes import quantile
 from credit.diagnostics.signs import sign_changes
-from credit.records import read_metrics, run_folder
-from credit.training import checkpoint, train, train_together
+from credit.runs import read_metrics, run_folder
+from credit.training import train, train_together
+from credit.training.state import checkpoint
 from tests.training.conftest import small_config
 
 KEPT = ["signs", "drift", "magnitudes"]

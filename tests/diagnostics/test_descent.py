@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import credit
+from credit.core.errors import UserError
 from credit.diagnostics.descent import Descent
-from credit.errors import UserError
 from credit.models import build
 
 CLIPPED: dict[str, Any] = {"clip": 0.01, "clip_output": False}

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import credit
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import Data, load
 from credit.diagnostics.embedding import embedding, last_layer, representation, shown
-from credit.errors import UserError
 from credit.models import build
-from credit.records import read_metrics, run_folder
+from credit.runs import read_metrics, run_folder
 from credit.training import train
 from tests.training.conftest import small_config
 

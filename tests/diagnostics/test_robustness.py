@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.config import check
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config import check
+from credit.core.config.schema import DataConfig, NoiseConfig
+from credit.core.errors import UserError
 from credit.data import Data, load
 from credit.diagnostics.fgsm import fgsm
 from credit.diagnostics.inference import Inference
 from credit.diagnostics.lipschitz import accumulated, jacobian_norms, lipschitz
 from credit.engine.plan import Plan
-from credit.errors import UserError
 from credit.models import build
-from credit.records import read_metrics, run_folder
+from credit.runs import read_metrics, run_folder
 from credit.training import train
 from tests.training.conftest import small_config
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from credit.data.sign_line import line
+from credit.core.errors import UserError
+from credit.data.sources.sign_line import line
 from credit.diagnostics.shattering import autocorrelation, input_signal, rms
-from credit.errors import UserError
 from credit.models import build
 from credit.rules import api
-from credit.rules.rule import Rule
+from credit.rules.base import Rule
 
 
 def rule_on(name: str, depth: int, **options: Any) -> Rule:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.rules.rule import Rule
+from credit.rules.base import Rule
 
 # torch's compiler and its bundled libraries warn about themselves
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from credit.core.randomness import generator
 from credit.engine.draws import Draws, uniform16
-from credit.streams import generator
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
-from tests.engine.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
+from tests.support.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
 class Block(nn.Module):

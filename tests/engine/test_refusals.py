@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from credit.core.errors import UserError
 from credit.engine.plan import Plan
-from credit.errors import UserError
 
 
 class Net(nn.Module):

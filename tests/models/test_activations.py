@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 from credit.models.activations import Sign, Step, activation, names
 
 

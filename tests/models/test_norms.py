@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.core.errors import UserError
 from credit.engine.ops.norms import BatchNorm
-from credit.errors import UserError
 from credit.models import build
 from credit.models.norms import FrozenBatchNorm2d
 from credit.training.evaluate import with_fresh_statistics

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 from credit.models import build, options
 
 DIGITS, CIFAR = (1, 8, 8), (3, 32, 32)

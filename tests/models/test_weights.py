@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import credit
-from credit.config.compose import compose
+from credit.core.config.compose import compose
+from credit.core.errors import UserError
 from credit.data import load
-from credit.errors import UserError
 from credit.models import build
 from credit.models.weights import read_weights
-from credit.records import run_name
-from credit.records.identity import decisive
+from credit.runs import run_name
+from credit.runs.identity import decisive
 from credit.training import prepare
-from credit.training.state import begin
-from tests.data.fakes import arrays, write_npz
+from credit.training.state.run_state import begin
+from tests.support.fakes import arrays, write_npz
 
 CIFAR = (3, 32, 32)
 SMALL = {"kind": "vgg16", "norm": "none", "dense": [8, 8]}

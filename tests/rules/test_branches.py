@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from tests.rules import nets
+from tests.support import nets
 
 RULES = ["bp", "bp_normhinge", "lisp", "lisp_margin", "lisp_ce", "lisp_raw", "ste", "fa", "dfa", "usf", "frsf", "brsf"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import credit
-from credit.errors import UserError
-from tests.rules import nets
+from credit.core.errors import UserError
+from tests.support import nets
 
 
 @pytest.mark.parametrize("limit", [1e-3, 0.5, 1e3])

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.errors import UserError
-from credit.rules.updates import clip_unit
-from tests.rules import nets
+from credit.core.errors import UserError
+from credit.rules.transforms import clip_unit
+from tests.support import nets
 
 
 def limited(unit: list[Tensor], moves: list[Tensor], share: float) -> tuple[list[Tensor], set[bool]]:

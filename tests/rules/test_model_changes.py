@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import credit
-from credit.errors import UserError
-from credit.rules.mapped import Mapped
-from tests.engine.guards.compare import X, Y, equals_autograd
+from credit.core.errors import UserError
+from credit.rules.replicas import Mapped
+from tests.support.compare import X, Y, equals_autograd
 
 
 def model() -> Any:

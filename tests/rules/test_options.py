@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import credit
-from credit.rules.rule import Computed
-from credit.rules.sweep import SweepRule
-from tests.rules import nets, twins
-from tests.rules.recipes import assert_equal, dense_twin, image_twin, recipes
+from credit.rules.backward.rule import SweepRule
+from credit.rules.base import Computed
+from tests.support import nets, twins
+from tests.support.recipes import assert_equal, dense_twin, image_twin, recipes
 
 
 @pytest.mark.parametrize("activation", ["step", "sign", "relu", "hardtanh"])

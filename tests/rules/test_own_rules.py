@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import credit
-from credit.config.plugins import use_folders
+from credit.core.config.plugins import use_folders
+from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.errors import UserError
+from credit.rules.base import Computed
 from credit.rules.registry import FAMILIES
-from credit.rules.rule import Computed
-from tests.rules import nets, twins
-from tests.rules.recipes import assert_equal, dense_twin
+from tests.support import nets, twins
+from tests.support.recipes import assert_equal, dense_twin
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,9 @@ def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:
 
 
 def test_a_taken_name_and_an_unknown_family_are_refused() -> None:
-    with pytest.raises(UserError, match="gate 'derivative' is already registered by credit.rules.gates.Derivative"):
+    with pytest.raises(
+        UserError, match="gate 'derivative' is already registered by credit.rules.backward.gates.Derivative"
+    ):
         credit.register("gate", "derivative")(type("Mine", (), {}))
     with pytest.raises(UserError, match=r"register\('gates', 'mine'\): .*did you mean 'gate'"):
         credit.register("gates", "mine")
@@ -166,7 +168,7 @@ def test_a_gate_in_a_users_folder_is_found_by_its_rules_name(tmp_path: Path) -> 
     (tmp_path / "rule").mkdir()
     (tmp_path / "rule" / "half.yaml").write_text("# half\ndefaults: [sweep, _self_]\nname: half\ngate: halved\n")
     (tmp_path / "rule" / "half.py").write_text(
-        "import credit\nfrom credit.rules.gates import Derivative\n\n\n"
+        "import credit\nfrom credit.rules.backward.gates import Derivative\n\n\n"
         "@credit.register('gate', 'halved')\nclass Halved(Derivative):\n"
         "    def __call__(self, op, run, signal):\n        return 0.5 * super().__call__(op, run, signal)\n"
     )

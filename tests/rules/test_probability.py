@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import credit
-from credit.errors import UserError
+from credit.core.errors import UserError
 from credit.models import build
-from credit.rules.signals import CrossEntropy, HalfSquaredError, SquaredError
+from credit.rules.backward.signals import CrossEntropy, HalfSquaredError, SquaredError
 
 Y = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
 

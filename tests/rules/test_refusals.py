@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.errors import UserError
+from credit.core.errors import UserError
 from credit.rules.registry import FAMILIES, lookup
 
 

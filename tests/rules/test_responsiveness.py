@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.core.errors import UserError
 from credit.engine.ops.activations import ACTIVATIONS
-from credit.errors import UserError
 from credit.models.activations import Sign, Step
-from tests.rules import nets
+from tests.support import nets
 
 # Every activation of the engine's table, as a module, with the places where Pi or the formula changes.
 MODULES: dict[str, tuple[nn.Module, list[float]]] = {

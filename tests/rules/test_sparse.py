@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.core.errors import UserError
 from credit.engine.plan import Plan
-from credit.errors import UserError
-from credit.rules import normalizers
-from credit.rules.rule import Rule
-from tests.rules import nets
+from credit.rules.backward import normalizers
+from credit.rules.base import Rule
+from tests.support import nets
 
 N = 12
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import credit
-from tests.rules import nets
+from tests.support import nets
 
 RULES = [
     "bp", "bp_hinge", "bp_normhinge", "lisp", "lisp_margin", "lisp_ce", "lisp_raw", "ste", "fa", "dfa", "usf", "frsf", "brsf",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from credit.config import RunConfig, check
+from credit.core.config import RunConfig, check
 from credit.rules.api import read
 
 MakeConfig = Callable[..., RunConfig]

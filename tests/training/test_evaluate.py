@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.data import load
 from credit.training import scores
 from credit.training.evaluate import Running, evaluate, with_fresh_statistics

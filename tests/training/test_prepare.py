@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from credit.errors import UserError
-from credit.records import run_folder
-from credit.records.folder import write_config
+from credit.core.errors import UserError
+from credit.runs import run_folder
+from credit.runs.folder import write_config
 from credit.training import prepare
 from credit.training.prepare import resolve_device, total_steps
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 
-from credit import outputs
 from credit.cli.train import main
-from credit.config.compose import compose
-from credit.config.schema import DataConfig, NoiseConfig
+from credit.core import outputs
+from credit.core.config.compose import compose
+from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.data import load
 from credit.models import build
-from credit.records import run_folder
+from credit.runs import run_folder
 from credit.training import train
 from credit.training.evaluate import Running, evaluate
 

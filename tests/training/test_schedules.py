@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from credit.config.compose import compose
-from credit.config.rates import EPOCHS_OF_STEP
-from credit.config.schema import ScheduleConfig
-from credit.errors import UserError
+from credit.core.config.compose import compose
+from credit.core.config.rates import EPOCHS_OF_STEP
+from credit.core.config.schema import ScheduleConfig
+from credit.core.errors import UserError
 from credit.training.schedules import learning_rate
 from tests.training.conftest import small_config
 

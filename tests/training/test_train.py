@@ -8,8 +8,9 @@ from torch import nn
 
 from credit.data import Batches, load
 from credit.models import build
-from credit.records import read_metrics, read_result, run_folder
-from credit.training import checkpoint, train
+from credit.runs import read_metrics, read_result, run_folder
+from credit.training import train
+from credit.training.state import checkpoint
 
 pytestmark = pytest.mark.filterwarnings("error")
 

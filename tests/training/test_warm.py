@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 import torch
 
-from credit.config import check
-from credit.config.compose import compose
+from credit.core.config import check
+from credit.core.config.compose import compose
+from credit.core.errors import UserError
 from credit.data import load
 from credit.data.batches import Batches
-from credit.errors import UserError
-from credit.records import read_metrics, run_folder, run_name
-from credit.records.identity import decisive
-from credit.records.named import NAMED
 from credit.rules import registry
 from credit.rules.api import build, read
-from credit.rules.sweep import SweepRule
+from credit.rules.backward.rule import SweepRule
+from credit.runs import read_metrics, run_folder, run_name
+from credit.runs.identity import decisive
+from credit.runs.named import NAMED
+from credit.sweeps.choose import choose
 from credit.training import prepare, train, train_together
-from credit.training.choose import choose
-from credit.training.dead import DeadLayers
+from credit.training.monitors.dead import DeadLayers
+from credit.training.optimization import build_optimizer, set_learning_rate
 from credit.training.schedules import learning_rate
-from credit.training.state import begin, weights_digest
-from credit.training.updates import build_optimizer, set_learning_rate
+from credit.training.state.run_state import begin, weights_digest
 
 WARM = {"warm_rule": "bp", "warm_steps": 6}
 DEMANDING = {
@@ -107,7 +107,7 @@ def test_dead_layers_are_looked_for_in_the_rules_own_first_steps(config, monkeyp
                 seen.append(step)
             super().see(step, outcome)
 
-    monkeypatch.setattr(sys.modules["credit.training.fit"], "DeadLayers", Spy)
+    monkeypatch.setattr(sys.modules["credit.training.loop"], "DeadLayers", Spy)
     train(config("lisp_margin", trainer=WARM), console=False)
     assert seen == [6, 7, 8]
 
@@ -182,7 +182,7 @@ def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_pat
     assert run_name(longer) != run_name(warm)
     (tmp_path / "rule").mkdir()
     (tmp_path / "rule" / "bp.yaml").write_text("kind: sweep\nsignal: hinge\n")
-    monkeypatch.setattr("credit.config.folders.user_folders", lambda: (tmp_path,))
+    monkeypatch.setattr("credit.core.config.folders.user_folders", lambda: (tmp_path,))
     assert run_name(warm) != run_name(config("fa", trainer=WARM | {"warm_rule": "dfa"}))
     assert decisive(warm)["trainer"]["warm_rule"]["signal"] == "hinge"
 

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
+from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm
 from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
-from credit.errors import UserError
 
 SAMPLES = 8
 """Samples of the batch that are compared."""

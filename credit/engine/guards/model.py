@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from credit.errors import UserError
+from credit.core.errors import UserError
 
 HOOKS = {
     "_forward_hooks": "forward hook",

@@ -20,8 +20,8 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from credit.core.errors import UserError
 from credit.engine.guards.contents import PLAIN, containers
-from credit.errors import UserError
 
 _FUNCTION = type(torch.autograd.Function)
 _OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # torch's and the engine's files

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, broadcasts, sum_to
-from credit.errors import UserError
 
 aten = torch.ops.aten
 

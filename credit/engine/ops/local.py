@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Op, Run, Signals
-from credit.errors import UserError
 
 
 @dataclass(frozen=True)

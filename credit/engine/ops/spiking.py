@@ -1,6 +1,6 @@
 """Spiking ops: leaky integrate-and-fire units unrolled over time, and the count of their spikes.
 
-Values between them are (T*B, ...), time-major; here (T, B, ...). The recursion stands in ``credit.models.spiking.LIF``;
+Values between them are (T*B, ...), time-major; here (T, B, ...). The recursion stands in ``credit.models.spiking.networks.LIF``;
 legend: I current; V potential that decides on a spike; S = [V > theta]; U what is left after a reset; R = [U[t-1] > theta].
 """
 
@@ -10,16 +10,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Op, Run, Signals
-from credit.errors import UserError
-from credit.surrogates import divisor
+from credit.engine.ops.surrogates import divisor
 
 
 class Lif(Op):
     """Leaky integrate-and-fire units; ``args``: ``steps beta threshold reset reset_delay constant surrogate slope``.
 
     Saved is V alone, the rest follows from it. The adjoint is backpropagation through time,
-    ``g[t] = s[t] dS/dV[t] + beta g[t+1]``, dS/dV the surrogate derivative (`credit.surrogates`), with the resets detached: 'zero'
+    ``g[t] = s[t] dS/dV[t] + beta g[t+1]``, dS/dV the surrogate derivative (`credit.engine.ops.surrogates`), with the
+    resets detached: 'zero'
     lets g[t+1] pass where there was no spike. Half precision is computed in float32: membranes add up small currents.
     """
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 from credit.engine.ops.products import linear
-from credit.errors import UserError
 
 
 class Weighted(Op):

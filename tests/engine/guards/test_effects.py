@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.engine.guards.compare import equals_autograd, net, refusal
+from tests.support.compare import equals_autograd, net, refusal
 
 
 def _plain(model: Any, x: Tensor) -> Tensor:

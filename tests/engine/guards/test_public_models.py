@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 import credit
-from tests.engine.guards.compare import Net, X, equals_autograd, net, refusal
+from tests.support.compare import Net, X, equals_autograd, net, refusal
 
 
 def layers(*between: nn.Module) -> Any:

@@ -1,0 +1,104 @@
+"""Which files a data set is read from, as paths and without reading them. Imports no torch."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from credit.core.config.schema import DataConfig
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Suffixes of the image files that are read, in any case."""
+
+PARTS = ("train", "val", "test")
+"""Folders of an image folder, each with one folder a class."""
+
+FEW = 200
+"""Up to so many files are named one by one; more are taken together by folder."""
+
+_KNOWN = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+"""Folder of torchvision's files of each published set, below the data folder."""
+
+
+def data_root(cfg: DataConfig) -> Path:
+    """Return the folder data lies in: ``data.root``, else ``$CREDIT_DATA``, else ``data`` in the current folder."""
+    return Path(cfg.root or os.environ.get("CREDIT_DATA") or "data")
+
+
+def own_paths(cfg: DataConfig) -> list[Path]:
+    """Return where the user's own file or folder may be, in order: as given, then inside the data folder."""
+    given = Path(cfg.path or "").expanduser()
+    return [given] if given.is_absolute() else [given, data_root(cfg) / given]
+
+
+def data_files(cfg: DataConfig) -> dict[str, list[Path]]:
+    """Return the files a set is read from, sorted, by name; of many files those of one folder share a name.
+
+    Names are relative to the data folder, or to the user's own, so that a set that moved has the same ones. A set that is
+    drawn, or comes with scikit-learn, has no files; neither has one that is not there.
+    """
+    base, files = _files(cfg)
+    named: dict[str, list[Path]] = {}
+    for file in sorted(files):
+        relative = file.relative_to(base)
+        named.setdefault((relative if len(files) <= FEW else relative.parent).as_posix(), []).append(file)
+    return named
+
+
+def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
+    """Return the folder that names start from, and the files."""
+    root = data_root(cfg)
+    if cfg.kind in ("npz", "image_folder"):
+        own = next((path for path in own_paths(cfg) if (path.is_file() if cfg.kind == "npz" else path.is_dir())), None)
+        if own is None:
+            return root, []
+        return (own.parent, [own]) if cfg.kind == "npz" else (own, _images(own, cfg.classes))
+    if cfg.kind in _KNOWN:
+        raw = [file for file in _inside(root / _KNOWN[cfg.kind]) if file.suffix != ".gz"]
+        return root, raw or [file for file in [root / f"{cfg.kind}.npz"] if file.is_file()]
+    if cfg.kind == "tabular":
+        csv = "blood-transfusion" if cfg.name == "blood" else cfg.name
+        tables = (root / "tabular" / name for name in (f"{csv}.csv", f"{cfg.name}-openml.npz"))
+        return root, [file for file in tables if file.is_file()][:1]
+    if cfg.kind == "imagenet32":
+        folder = root / "imagenet32"
+        places = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+        return root, [
+            file for place in places for file in _inside(place) if "_data" in file.name and file.suffix in ("", ".npz")
+        ]
+    return root, []
+
+
+def ignored(name: str) -> bool:
+    """Say whether a file or folder of this name is no part of an image folder: a hidden one, or litter of archives and servers."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, of whatever kind, without what is `ignored`, in any order; links are followed."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        folders[:] = [name for name in folders if not ignored(name) and not _leads_back(here, name)]
+        yield from (Path(place, name) for name in names if not ignored(name))
+
+
+def _leads_back(place: Path, name: str) -> bool:
+    """Say whether a folder is a link to one that it lies in."""
+    return (place / name).is_symlink() and place.is_relative_to((place / name).resolve())
+
+
+def _images(folder: Path, classes: list[str] | None) -> list[Path]:
+    found = []
+    for part in (folder / name for name in PARTS if (folder / name).is_dir()):
+        present = [entry.name for entry in os.scandir(part) if entry.is_dir() and not ignored(entry.name)]
+        for name in present if classes is None else set(classes) & set(present):
+            found += [file for file in visible_files(part / name) if file.suffix.lower() in IMAGE_SUFFIXES]
+    return found
+
+
+def _inside(folder: Path) -> Iterable[Path]:
+    return [file for file in folder.glob("*") if file.is_file() and not file.name.startswith(".")]

@@ -1,0 +1,89 @@
+"""Where the configuration files are and what they offer; reads the files as text, imports nothing heavy."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from credit.core.config.plugins import entry_rule_names, user_folders
+from credit.core.config.schema import GROUPS
+from credit.core.errors import UserError, nearest
+
+OVERLAYS = ("experiment", "debug")
+"""Groups whose files describe no part of a run: they override values in the other groups."""
+
+
+def conf_folder() -> Path:
+    """Return the folder of the package's own configuration files: inside an installed wheel, else the source tree's."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise UserError(
+        f"the configuration files are missing: no conf/config.yaml in {package} or beside it. Reinstall credit"
+    )
+
+
+def search_folders() -> tuple[Path, ...]:
+    """Return every folder with configuration files, the user's before the package's."""
+    return (*user_folders(), conf_folder())
+
+
+def choices(group: str) -> dict[str, str]:
+    """Return the names a group offers, sorted, each with one line of description (its file's first comment)."""
+    found: dict[str, str] = {}
+    if group == "rule":
+        found.update(dict.fromkeys(entry_rule_names(), "from an installed package"))
+    for folder in reversed(search_folders()):
+        for file in (folder / group).rglob("*.yaml"):
+            name = file.relative_to(folder / group).with_suffix("").as_posix()
+            found[name] = describe(file)
+    return dict(sorted(found.items()))
+
+
+def rule_settings(name: str) -> dict[str, Any] | None:
+    """Return what a rule's YAML says, with the files it builds on and its name; None where no folder has one."""
+    for folder in search_folders():
+        file = folder / "rule" / f"{name}.yaml"
+        if file.is_file():
+            return _rule_file(file) | {"name": name}
+    return None
+
+
+def _rule_file(file: Path) -> dict[str, Any]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    settings: dict[str, Any] = {}
+    for base in content.pop("defaults", []):
+        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the rule's own.
+        if isinstance(base, str) and base != "_self_":
+            below = rule_settings(base.removeprefix("/rule/"))
+            if below is None:
+                raise UserError(f"{file} builds on {base}: {nearest(base, choices('rule'))}")
+            settings |= below
+    return settings | content
+
+
+def describe(file: Path) -> str:
+    """Return the first comment line of a YAML file that is text for people, without its mark; empty where none."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        if text.startswith("#") and not text.startswith("# @"):
+            return text.lstrip("# ").strip()
+        if text and not text.startswith("#"):
+            break
+    return ""
+
+
+def all_choices() -> dict[str, dict[str, str]]:
+    """Return `choices` of every group that has any."""
+    offered = {group: choices(group) for group in (*GROUPS, *OVERLAYS)}
+    return {group: names for group, names in offered.items() if names}
+
+
+def credit_version() -> str:
+    """Return the installed version, or a word for a source tree that is not installed."""
+    try:
+        return version("credit")
+    except PackageNotFoundError:
+        return "not installed"

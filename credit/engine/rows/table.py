@@ -1,0 +1,257 @@
+"""The table: which row a torch module, function or method takes. To teach the engine a new op, add its row here.
+
+Rows live in ``layer_rows`` and ``value_rows``: functions that emit ops and return the result's value.
+"""
+
+import math
+import operator
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from credit.engine.builder import Builder, Row, Val
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.pools import AdaptivePool
+from credit.engine.rows import functional as weighted
+from credit.engine.rows import layers as layer
+from credit.engine.rows import values as value
+from credit.engine.rows.spiking import SPIKING
+
+FUNCTIONS: dict[Any, Row] = {
+    operator.add: value.add,
+    operator.iadd: value.add,
+    torch.add: value.add,
+    operator.sub: value.sub,
+    operator.isub: value.sub,
+    torch.sub: value.sub,
+    operator.mul: value.mul,
+    operator.imul: value.mul,
+    torch.mul: value.mul,
+    torch.addcmul: value.addcmul,
+    operator.truediv: value.divide,
+    torch.div: value.divide,
+    operator.matmul: weighted.matmul,
+    torch.matmul: weighted.matmul,
+    torch.mm: weighted.matmul,
+    torch.bmm: weighted.matmul,
+    torch.mv: weighted.matmul,
+    torch.addmm: weighted.addmm,
+    F.linear: weighted.linear,
+    F.conv1d: weighted.conv(F.conv1d, 1),
+    F.conv2d: weighted.conv(F.conv2d, 2),
+    F.conv3d: weighted.conv(F.conv3d, 3),
+    operator.getitem: value.get_item,
+    getattr: value.get_attribute,
+    torch.cat: value.cat,
+    torch.concat: value.cat,
+    torch.stack: value.stack,
+    torch.mean: value.mean,
+    torch.sum: value.total,
+    torch.flatten: value.flatten,
+    torch.permute: value.permute,
+    torch.transpose: value.transpose,
+    torch.t: value.matrix_transpose,
+    torch.chunk: value.chunk,
+    torch.split: value.split,
+    torch.unbind: value.unbind,
+    torch.reshape: value.view(torch.reshape),
+    torch.squeeze: value.view(torch.squeeze),
+    torch.unsqueeze: value.view(torch.unsqueeze),
+    torch.detach: value.detach,
+    torch._assert: value.of_shape(lambda ok, message: None),
+    F.relu: layer.plain("relu"),
+    torch.relu: layer.plain("relu"),
+    F.relu6: layer.plain("relu6"),
+    F.silu: layer.plain("silu"),
+    F.mish: layer.plain("mish"),
+    F.hardswish: layer.plain("hardswish"),
+    F.hardsigmoid: layer.plain("hardsigmoid"),
+    torch.sigmoid: layer.plain("sigmoid"),
+    torch.tanh: layer.plain("tanh"),
+    F.leaky_relu: layer.leaky_relu,
+    F.gelu: layer.gelu,
+    F.elu: layer.elu,
+    F.hardtanh: layer.hardtanh,
+    F.softplus: layer.softplus,
+    torch.sign: layer.plain("sign"),
+    torch.heaviside: layer.step,
+    F.softmax: value.softmax_function,
+    torch.softmax: value.softmax,
+    F.dropout: layer.dropout("element"),
+    F.dropout2d: layer.dropout("channel"),
+    F.max_pool2d: layer.max_pool(2),
+    F.max_pool1d: layer.max_pool(1),
+    torch.max_pool2d: layer.max_pool(2),
+    F.avg_pool2d: layer.avg_pool(2),
+    F.avg_pool1d: layer.avg_pool(1),
+    F.lp_pool2d: layer.power_pool(2),
+    F.lp_pool1d: layer.power_pool(1),
+    F.adaptive_avg_pool2d: layer.adaptive_pool("avg", 2),
+    F.adaptive_avg_pool1d: layer.adaptive_pool("avg", 1),
+    F.adaptive_max_pool2d: layer.adaptive_pool("max", 2),
+    F.adaptive_max_pool1d: layer.adaptive_pool("max", 1),
+    F.pad: layer.pad,
+    F.scaled_dot_product_attention: value.attention,
+}
+
+METHODS: dict[str, Row] = {
+    "add": value.add,
+    "add_": value.add,
+    "sub": value.sub,
+    "mul": value.mul,
+    "mul_": value.mul,
+    "addcmul": value.addcmul,
+    "div": value.divide,
+    "matmul": weighted.matmul,
+    "mm": weighted.matmul,
+    "bmm": weighted.matmul,
+    "mv": weighted.matmul,
+    "addmm": weighted.addmm,
+    "mean": value.mean,
+    "sum": value.total,
+    "relu": layer.plain("relu"),
+    "relu_": layer.plain("relu"),
+    "sigmoid": layer.plain("sigmoid"),
+    "sigmoid_": layer.plain("sigmoid"),
+    "tanh": layer.plain("tanh"),
+    "sign": layer.plain("sign"),
+    "softmax": value.softmax,
+    "flatten": value.flatten,
+    "permute": value.permute,
+    "transpose": value.transpose,
+    "t": value.matrix_transpose,
+    "chunk": value.chunk,
+    "split": value.split,
+    "unbind": value.unbind,
+    "view": value.view(torch.Tensor.reshape),
+    "reshape": value.view(torch.Tensor.reshape),
+    "squeeze": value.view(torch.Tensor.squeeze),
+    "unsqueeze": value.view(torch.Tensor.unsqueeze),
+    "unflatten": value.view(torch.Tensor.unflatten),
+    "contiguous": value.view(torch.Tensor.contiguous),
+    "clone": value.unchanged,
+    "detach": value.detach,
+    "expand": value.expand,
+    "size": value.of_shape(torch.Tensor.size),
+    "dim": value.of_shape(torch.Tensor.dim),
+    "numel": value.of_shape(torch.Tensor.numel),
+}
+
+
+def _as_module(row: Row) -> Row:
+    return lambda b, m, x: row(b, x)
+
+
+def _modules() -> dict[type[nn.Module], Row]:
+    # A model can hold timm's layers only where timm is imported already; importing it for others costs a second.
+    return _rows("timm.layers" in sys.modules)
+
+
+@cache
+def _rows(with_timm: bool) -> dict[type[nn.Module], Row]:
+    rows: dict[type[nn.Module], Row] = {
+        nn.Linear: layer.linear,
+        nn.Conv1d: layer.conv,
+        nn.Conv2d: layer.conv,
+        nn.Conv3d: layer.conv,
+        nn.BatchNorm1d: layer.batch_norm,
+        nn.BatchNorm2d: layer.batch_norm,
+        nn.BatchNorm3d: layer.batch_norm,
+        nn.LayerNorm: layer.layer_norm,
+        nn.GroupNorm: layer.group_norm,
+        nn.MaxPool1d: layer.max_pool_module,
+        nn.MaxPool2d: layer.max_pool_module,
+        nn.AvgPool1d: layer.avg_pool_module,
+        nn.AvgPool2d: layer.avg_pool_module,
+        nn.LPPool1d: layer.power_pool_module,
+        nn.LPPool2d: layer.power_pool_module,
+        nn.AdaptiveAvgPool1d: layer.adaptive_module,
+        nn.AdaptiveAvgPool2d: layer.adaptive_module,
+        nn.AdaptiveMaxPool1d: layer.adaptive_module,
+        nn.AdaptiveMaxPool2d: layer.adaptive_module,
+        nn.Dropout: layer.dropout_module,
+        nn.Dropout1d: layer.dropout_module,
+        nn.Dropout2d: layer.dropout_module,
+        nn.Flatten: value.flatten_module,
+        nn.Unflatten: value.unflatten_module,
+        nn.Softmax: value.softmax_module,
+    }
+    rows |= dict.fromkeys(layer.ACTIVATION_MODULES, layer.activation_module) | {nn.Identity: layer.identity}
+    return rows | _timm_rows() if with_timm else rows
+
+
+def _timm_rows() -> dict[type[nn.Module], Row]:
+    from timm import layers as timm_layers
+    from timm.models.vgg import ConvMlp
+
+    return {
+        timm_layers.DropPath: layer.drop_path,
+        timm_layers.BatchNormAct2d: batch_norm_act,
+        timm_layers.LayerNorm: layer.layer_norm,
+        timm_layers.LayerNorm2d: layer.layer_norm_2d,
+        timm_layers.GroupNorm: layer.group_norm,
+        ConvMlp: vgg_head,
+        timm_layers.GELU: _as_module(layer.gelu),
+        timm_layers.GELUTanh: _as_module(lambda b, x: layer.gelu(b, x, "tanh")),
+        timm_layers.Linear: layer.linear,
+    }
+
+
+def batch_norm_act(b: Builder, m: Any, x: Val) -> Val:
+    """timm's BatchNormAct2d: norm, dropout, activation in one module."""
+    x = layer.batch_norm(b, m, x)
+    for role in ("drop", "act"):
+        x = b.inside(module_row(getattr(m, role)), getattr(m, role), x, role)
+    return x
+
+
+def vgg_head(b: Builder, m: Any, x: Val) -> Val:
+    """timm's VGG ConvMlp: its forward branches on the image's size, which the adaptive pool settles at run time."""
+    x = b.emit(AdaptivePool, x, suffix=".pool", least=m.input_kernel_size, mode="avg", flat=False)
+    for role in ("fc1", "act1", "drop", "fc2", "act2"):
+        x = b.inside(module_row(getattr(m, role)), getattr(m, role), x, role)
+    return x
+
+
+def module_row(module: nn.Module) -> Row | None:
+    """Return the row of a leaf module: its own class's or, where its forward is inherited, its base's.
+
+    A module of any class that names its function in ``activation_kind`` (a key of ACTIVATIONS) is that activation, and one that
+    calls itself a key of SPIKING in ``spiking_kind`` is that.
+    """
+    if hasattr(module, "activation_kind"):
+        return lambda b, m, x: b.emit(Activate, x, name=m.activation_kind, options=())
+    if hasattr(module, "spiking_kind"):
+        return SPIKING[str(module.spiking_kind)]
+    for kind in type(module).__mro__:
+        if kind in _modules():
+            own = "forward" in vars(module) or any(_method(type(module), m) is not _method(kind, m) for m in _COMPUTE)
+            return None if own else _modules()[kind]
+    return None
+
+
+_COMPUTE = ("forward", "_conv_forward")
+"""Methods of torch's modules that compute: a subclass with one of its own is not what the row says."""
+
+
+def _method(kind: type, name: str) -> Any:
+    return getattr(kind, name, None)
+
+
+def leaves() -> tuple[type[nn.Module], ...]:
+    """Module classes that the tracer does not look into."""
+    return tuple(_modules())
+
+
+def functions() -> tuple[Callable[..., Any], ...]:
+    """Functions that the tracer does not look into, because they need concrete numbers."""
+    if "timm.layers" not in sys.modules:
+        return (math.prod,)
+    from timm.layers import resample_abs_pos_embed
+
+    return (math.prod, resample_abs_pos_embed)

@@ -1,0 +1,222 @@
+"""Rows for what has no parameters: sums and products, views, slices, attention."""
+
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from credit.core.errors import UserError
+from credit.engine.builder import Builder, Row, Val, local_call, local_piece, vals
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul, Softmax
+from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def add(b: Builder, x: Any, y: Any, *, alpha: float = 1) -> Val:
+    tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
+    if len(tensors) == 2:
+        return b.emit(Add, x, y, factor=alpha)
+    if not tensors:
+        return b.shape(operator.add, x, y)
+    constant = y if tensors[0] is x else x
+    if alpha != 1:
+        constant = b.shape(operator.mul, constant, alpha)
+    return b.emit(Affine, tensors[0], extra=(None, constant))
+
+
+def sub(b: Builder, x: Any, y: Any, *, alpha: float = 1) -> Val:
+    tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
+    if len(tensors) == 2:
+        return b.emit(Add, x, y, factor=-alpha)
+    if not tensors:
+        return b.shape(operator.sub, x, y)
+    if tensors[0] is x:
+        return add(b, x, b.shape(operator.mul, y, -alpha))
+    return b.emit(Affine, y, extra=(-alpha, x))
+
+
+def mul(b: Builder, x: Any, y: Any) -> Val:
+    tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
+    if len(tensors) == 2:
+        return b.emit(Mul, x, y)
+    if not tensors:
+        return b.shape(operator.mul, x, y)
+    return b.emit(Affine, tensors[0], extra=(y if tensors[0] is x else x, None))
+
+
+def addcmul(b: Builder, input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Val:
+    product = mul(b, tensor1, tensor2)
+    return add(b, input, product if value == 1 else mul(b, product, value))
+
+
+def divide(b: Builder, x: Any, y: Any) -> Any:
+    tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
+    if not tensors:
+        return b.shape(operator.truediv, x, y)
+    if len(tensors) == 2:
+        return b.emit(Div, x, y)
+    if tensors[0] is y:
+        return b.emit(Div, y, extra=(x,))
+    return b.emit(Affine, x, extra=(None, None, y))
+
+
+def _no_row(b: Builder, what: str) -> NoReturn:
+    raise UserError(f"'{b.name}' in {type(b.model).__name__}: {what} has no row in credit/engine/table.py")
+
+
+def mean(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Val:
+    return b.emit(Mean, x, dims=dim, keepdim=keepdim, mode="mean")
+
+
+def total(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Val:
+    return b.emit(Mean, x, dims=dim, keepdim=keepdim, mode="sum")
+
+
+def cat(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
+    return b.emit(Cat, *tensors, dim=dim)
+
+
+def stack(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
+    return b.emit(Stack, *tensors, dim=dim)
+
+
+def softmax(b: Builder, x: Val, dim: int) -> Val:
+    return b.emit(Softmax, x, dim=dim)
+
+
+def softmax_function(b: Builder, x: Val, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Val:
+    if dtype is not None:
+        _no_row(b, "softmax with dtype=")
+    return softmax(b, x, dim)
+
+
+def softmax_module(b: Builder, m: nn.Softmax, x: Val) -> Val:
+    if m.dim is None:
+        _no_row(b, "Softmax without dim")
+    return softmax(b, x, m.dim)
+
+
+# ---------------------------------------------------------------- views
+
+
+def view(call: Callable[..., Any]) -> Row:
+    return lambda b, x, *rest, **named: b.emit(
+        View, x, extra=(rest, named), call=lambda t, rest, named: call(t, *rest, **named)
+    )
+
+
+def flatten(b: Builder, x: Val, start_dim: int = 0, end_dim: int = -1) -> Val:
+    return b.emit(View, x, extra=(start_dim, end_dim), call=torch.flatten)
+
+
+def flatten_module(b: Builder, m: nn.Flatten, x: Val) -> Val:
+    return flatten(b, x, m.start_dim, m.end_dim)
+
+
+def unflatten_module(b: Builder, m: nn.Unflatten, x: Val) -> Val:
+    return b.emit(View, x, call=lambda t: t.unflatten(m.dim, m.unflattened_size))
+
+
+def permute(b: Builder, x: Val, *dims: Any) -> Val:
+    order = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    return b.emit(Permute, x, dims=lambda n: [dim % n for dim in order])
+
+
+def permute_module(b: Builder, m: Any, x: Val) -> Val:
+    return permute(b, x, m.dims)
+
+
+def transpose(b: Builder, x: Val, dim0: int, dim1: int) -> Val:
+    def order(n: int) -> list[int]:
+        dims = list(range(n))
+        dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+        return dims
+
+    return b.emit(Permute, x, dims=order)
+
+
+def select(b: Builder, x: Any, index: Any) -> Any:
+    if not (isinstance(x, Val) and x.tensor):
+        return x[index] if isinstance(x, tuple | list) else b.shape(operator.getitem, x, index)
+    if (piece := local_piece(b, x, index)) is not None:
+        return piece
+    return b.emit(Select, x, extra=(index,))
+
+
+def matrix_transpose(b: Builder, input: Val) -> Val:
+    return transpose(b, input, 0, 1)
+
+
+def expand(b: Builder, x: Val, *sizes: Any) -> Val:
+    return b.emit(Expand, x, extra=sizes)
+
+
+class Pieces:
+    """What chunk, split and unbind return: each piece becomes an op when it is asked for."""
+
+    def __init__(self, b: Builder, x: Val, call: Callable[..., Any], rest: tuple[Any, ...]) -> None:
+        self.b, self.x, self.call, self.rest = b, x, call, rest
+
+    def __iter__(self) -> Any:
+        _no_row(self.b, "taking all pieces at once (write a, b = ... and list the names)")
+
+    def __getitem__(self, piece: Any) -> Val:
+        if not isinstance(piece, int):
+            _no_row(self.b, "a slice of the pieces (write a, b = ... and list the names)")
+        return self.b.emit(Split, self.x, extra=self.rest, call=self.call, piece=piece)
+
+
+def chunk(b: Builder, x: Val, chunks: int, dim: int = 0) -> Pieces:
+    return Pieces(b, x, torch.chunk, (chunks, dim))
+
+
+def split(b: Builder, x: Val, split_size: Any, dim: int = 0) -> Pieces:
+    return Pieces(b, x, torch.split, (split_size, dim))
+
+
+def unbind(b: Builder, x: Val, dim: int = 0) -> Pieces:
+    return Pieces(b, x, torch.unbind, (dim,))
+
+
+def get_item(b: Builder, x: Any, index: Any) -> Any:
+    return x[index] if isinstance(x, Pieces) else select(b, x, index)
+
+
+def get_attribute(b: Builder, x: Any, name: str) -> Any:
+    if name in ("shape", "ndim", "dtype", "device"):
+        return b.shape(getattr, x, name)
+    if name in ("mT", "T"):
+        return transpose(b, x, -2, -1)
+    _no_row(b, f"tensor attribute '{name}'")
+
+
+def of_shape(call: Callable[..., Any]) -> Row:
+    return lambda b, *args, **kwargs: b.shape(call, *args, **kwargs)
+
+
+def unchanged(b: Builder, x: Val, *_: Any, **__: Any) -> Val:
+    return x
+
+
+def detach(b: Builder, x: Val) -> Val:
+    """``x.detach()``: the value passes, a gradient does not."""
+    before, b.stopped = b.stopped, True
+    out = b.emit(View, x, call=lambda t: t)
+    b.stopped = before
+    return out
+
+
+def attention(b: Builder, q: Val, k: Val, v: Val, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+              scale: float | None = None) -> Any:  # fmt: skip
+    """Scaled-dot-product attention has no row of its own: it takes the road of local autograd, on request."""
+    if dropout_p:
+        _no_row(b, "attention with dropout inside (its mask cannot be drawn twice; set attn_drop=0)")
+    kwargs = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale}
+    made = local_call(b, F.scaled_dot_product_attention, (q, k, v), kwargs)
+    # The mask is added to the products of q and k: it multiplies no signal.
+    b.ops[-1].args["adds"] = tuple(value.slot for value in vals(attn_mask))
+    return made

@@ -1,0 +1,1 @@
+"""Rules with one backward pass: output error, gate, feedback weights and normalizer are four choices."""

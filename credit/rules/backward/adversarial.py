@@ -1,0 +1,89 @@
+"""Adversarial training by the fast gradient sign method: a step at x + epsilon sign(d loss / d x) (Goodfellow et al. 2015).
+
+The loss is the rule's own, its gradient the true one (derivatives and transposes, whatever the rule's gate and transport): one
+forward pass and one sweep to the input, which update nothing. The rule then makes its step at the moved batch.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.plan import Plan, Sweeper
+
+
+class _Gradient(Sweeper):
+    """Backprop to the input alone: no parameter's update is made on the way."""
+
+    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
+        return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
+
+
+class Attack:
+    """What moves a batch against the network.
+
+    Args:
+        plan: the rule's, whose network is traced once more.
+        epsilon: size of the step, in units of the network's input, above 0.
+        share: of the samples of a batch, (0, 1]; which ones is drawn in every step. In expectation a share of 0.5 is the mean of
+            the clean and the adversarial loss that the authors train on.
+
+    Raises:
+        UserError: an epsilon or share out of range, or a network whose gradient is 0.
+    """
+
+    def __init__(self, plan: Plan, epsilon: float, share: float) -> None:
+        if epsilon <= 0:
+            raise UserError(
+                f"rule.fgsm_epsilon={epsilon:g} must be above 0: it is how far each number of the network's input is moved, for "
+                "example rule.fgsm_epsilon=0.01; null trains on the examples as they are"
+            )
+        if not 0 < share <= 1:
+            raise UserError(
+                f"rule.adversarial_share={share:g} is outside (0, 1]: it is the share of adversarial samples; without any write "
+                "rule.fgsm_epsilon=null"
+            )
+        jump = next((op for op in plan.ops if isinstance(op, Activate) and op.function.vjp is None), None)
+        if jump is not None:
+            raise UserError(
+                f"rule.fgsm_epsilon={epsilon:g} follows the gradient at the input, which is 0 below {jump.describe()} in "
+                f"{type(plan.model).__name__}, a {jump.args['name']}: nothing would be moved. Write rule.fgsm_epsilon=null, or "
+                "arch.activation=relu"
+            )
+        self.epsilon, self.share = epsilon, share
+        self.plan = Plan(plan.model, local_autograd=bool(plan.localised))
+        self.plan.sweep_to_input(True)
+        self.plan.configure(_Gradient())
+        self._moving = {name for op in self.plan.ops for name in op.stats()}
+
+    def __call__(self, run: Run, x: Tensor, output: Callable[[Run, Tensor], Tensor]) -> Tensor:
+        """Return the moved batch, of x's shape and type.
+
+        Args:
+            run: a step's arguments, of this plan; moved statistics are copies, so that they move once a step.
+            x: batch (B, ...).
+            output: (run, logits) -> the signal at the logits.
+        """
+        run.buffers = run.buffers | {name: run.buffers[name].clone() for name in self._moving}
+        signal = output(run, self.plan.forward(run, x))
+        self.plan.sweep(run, signal, _Gradient())
+        assert run.entry is not None
+        step = run.entry.sign().to(x.dtype) * self.epsilon
+        if self.share < 1:
+            drawn: Tensor = run.draws.get("adversarial", "uniform", (run.batch,), x.dtype)
+            step = step * (drawn < self.share).to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+        return torch.add(x, step)
+
+
+def make(plan: Plan, epsilon: float | None, share: float) -> Attack | None:
+    """Return the attack that a rule's options ask for; None where they ask for none."""
+    if epsilon is not None:
+        return Attack(plan, epsilon, share)
+    if share != 1:
+        raise UserError(
+            f"rule.adversarial_share={share:g} would change nothing without rule.fgsm_epsilon: write rule.fgsm_epsilon=0.01 too"
+        )
+    return None

@@ -1,0 +1,84 @@
+"""Feedback weights that learn: matrices B of their own that receive, at every step, the update of the weights W they stand for.
+
+    self.learnt = feedback_weights.attach(self, self.transport, crossed_ops)      # in a rule's ``setup``
+
+Weight decay acts on B too, so that B - W shrinks by the decay's factor at each step and the feedback becomes the transpose's
+(Kolen and Pollack 1994; Akrout et al. 2019, Eq. 16). Without weight decay nothing shrinks: B - W stays what it was.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from credit.core.errors import UserError
+from credit.engine.ops.weighted import Weighted
+from credit.rules.backward.feedback import Transport
+from credit.rules.base import Rule
+from credit.rules.state import Learnt
+
+
+class FeedbackWeights(Learnt):
+    """A rule's learnt feedback weights by name; called, the transform that hands them their weights' updates.
+
+    Attributes:
+        of: the name of the weight that each one stands for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, str] = {}
+
+    def __call__(self, parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        # Copies: an optimizer, or who clips gradients in a loop of their own, may change .grad in place.
+        return updates | {name: updates[weight].clone() for name, weight in self.of.items() if weight in updates}
+
+    together = __call__
+
+
+def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> FeedbackWeights:
+    """Return a rule's learnt feedback weights, made where they are missing, and let its steps hand them their updates.
+
+    They are handed out behind all limits on updates, so that what moves W moves B, whatever was clipped.
+
+    Args:
+        rule: its ``transforms`` hold the weights from the first call on.
+        transport: says whether its feedback learns and what it begins with; where it does not learn, nothing is made.
+        ops: those that a signal crosses. B of a frozen W is frozen too.
+
+    Raises:
+        UserError: the transport has nothing to act on, or the model has a parameter or buffer of the same name.
+    """
+    ops = list(ops)
+    if why := transport.refusal(ops):
+        raise UserError(f"{why} (rule '{rule.name}' on {type(rule.model).__name__})")
+    held = next((one for one in rule.transforms if isinstance(one, FeedbackWeights)), None)
+    if held is None:
+        held = FeedbackWeights()
+        if transport.learns:
+            rule.transforms.append(held)
+    taken = {name for name, _ in [*rule.model.named_parameters(), *rule.model.named_buffers()]}
+    for op in ops if transport.learns else ():
+        if "weight" not in op.params:
+            raise UserError(
+                f"rule.transport=kolen_pollack hands feedback weights the updates of the weights they stand for, but the weight of "
+                f"{op.describe()} in {type(rule.model).__name__} is computed from parameters in forward() and has no update of its "
+                "own: use a parameter as it is (x @ weight.t(), F.linear(x, weight)), or write rule.transport=fixed_random"
+            )
+        weight = op.params["weight"]
+        parameter = rule.model.get_parameter(weight)
+        for name, value in transport.feedback(op, parameter.detach(), None, 0, rule.seed).items():
+            if name in taken:
+                raise UserError(
+                    f"{type(rule.model).__name__} has a parameter '{name}', the name of the feedback weights that rule "
+                    f"'{rule.name}' learns for '{weight}': give the module 'feedback' another name"
+                )
+            if name not in held:
+                held[name], held.of[name] = nn.Parameter(value), weight
+            if held[name].shape != value.shape:
+                raise UserError(
+                    f"the weight '{weight}' of {type(rule.model).__name__} has another shape than when rule '{rule.name}' was "
+                    f"made: its feedback weights have {tuple(held[name].shape)}, and {tuple(value.shape)} is needed; make the "
+                    "rule and its optimizer anew"
+                )
+            held[name].requires_grad_(parameter.requires_grad)
+    return held

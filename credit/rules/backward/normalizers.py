@@ -1,0 +1,80 @@
+"""Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after.
+
+One that gives the same result on the samples with a signal alone says so in its own class, ``skips = True`` (as do gates and
+transports): a sweep may then leave the satisfied samples out, and ``run.present`` counts those it was given. One with
+``not_over_time = True`` is refused where surrogate derivatives send a layer one signal at each time step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.ops.base import Run
+from credit.engine.ops.weighted import Weighted
+from credit.rules.registry import register
+
+
+@register("normalizer", "none")
+@dataclass(frozen=True)
+class Unchanged:
+    """The signal as it is."""
+
+    skips = True
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        return signal
+
+    def step(self, run: Run, signal: Tensor, own: bool = False) -> Tensor:
+        """Return one time step's signal (B, ...) as it is."""
+        return signal
+
+
+@register("normalizer", "rms")
+@dataclass(frozen=True)
+class RootMeanSquare:
+    """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
+
+    skips = True
+    # Of a single number only the sign is left.
+    needs_several = True
+    not_over_time = True
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if signal.shape[0] != run.present:
+            raise UserError(
+                f"rule.normalizer=rms needs each sample's signal, but at {op.describe()} the first dimension is "
+                f"{signal.shape[0]}, not the batch of {run.present}: the model mixes samples with positions there. "
+                "Use rule.normalizer=none or max_abs."
+            )
+        flat = signal.flatten(1)
+        size = torch.linalg.vector_norm(flat, dim=1)
+        # rms = size / sqrt(n); the 1 / batch that signals carry cancels in d / rms(d) and is put back.
+        factor = torch.where(size > 0, flat.shape[1] ** 0.5 / run.batch / size, 0.0)
+        factor = factor.view(-1, *[1] * (signal.dim() - 1))
+        return signal.mul_(factor) if op.exclusive else signal * factor
+
+
+@register("normalizer", "max_abs")
+@dataclass(frozen=True)
+class MaxAbs:
+    """The whole batch's signal divided by its largest absolute value (LFP's ``norm_backward``); zero stays zero.
+
+    Over time, (steps * batch, ...), each time step has a largest value of its own. A spiking unit's feedback is divided inside
+    its recursion, where a step's future has been added: see `credit.rules.lfp.passage.fired`.
+    """
+
+    skips = True
+    not_over_time = True
+
+    def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        if op.steps > 1:
+            return torch.cat([self.step(run, one) for one in signal.chunk(op.steps)])
+        return self.step(run, signal, op.exclusive)
+
+    def step(self, run: Run, signal: Tensor, own: bool = False) -> Tensor:
+        """Return one time step's signal (B, ...) divided; ``own``: it may be overwritten."""
+        top = signal.abs().amax()
+        factor = torch.where(top > 0, 1.0 / run.batch / top, 0.0)
+        return signal.mul_(factor) if own else signal * factor

@@ -1,0 +1,178 @@
+"""Output signals: what a rule sends back from the output. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
+
+Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. One that leaves
+satisfied samples without any signal says so, ``skips = True``: where it pays, the sweep looks for them and leaves them out.
+One that also scores a network whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with (p, y)
+in its place, and ``unfit``, which says why the probabilities that an op makes cannot be scored. One with ``over_time = True``
+scores a spiking network's output at every time step: it is given (steps * batch, classes), and the labels as often.
+Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Op
+from credit.rules.registry import register
+
+_PROBABILITIES = ("sigmoid", "hardsigmoid")  # activations whose values cross-entropy is defined for
+
+
+def _at(y: Tensor) -> Tensor:
+    return y.unsqueeze(1)
+
+
+def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
+    """Return v (B, C), zero at the true class (LISP Eq. 1)."""
+    v = z - z.gather(1, _at(y)) + margin
+    return v.clamp(min=0).scatter(1, _at(y), 0.0)
+
+
+@register("signal", "ce")
+@dataclass(frozen=True)
+class CrossEntropy:
+    """``softmax(z) - target``: the gradient of cross-entropy (LISP-CE and backprop alike).
+
+    Of a probability: ``(p - y) / max(p (1 - p), 1e-12)``, unbounded where p is nearly 0 or 1 (torch's binary cross-entropy,
+    its logarithms cut off at -100): the output's activation is part of the network, and its gate acts on this signal.
+    ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"rule.label_smoothing={self.label_smoothing:g} is outside [0, 1): it is a share of the target"
+            )
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logs = F.log_softmax(z, 1)
+        loss = F.nll_loss(logs, y)
+        spread = self.label_smoothing
+        if spread:
+            loss = (1 - spread) * loss - spread * logs.mean()
+        target = torch.full_like(logs[:, :1], spread - 1.0)
+        signal = logs.exp_().scatter_add_(1, _at(y), target)
+        if spread:
+            signal.sub_(spread / z.shape[1])
+        return signal.mul_(1.0 / y.shape[0]), loss
+
+    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        target = _at(y).to(p.dtype)
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        signal = (p - target) / (p * (1 - p)).clamp(min=1e-12)
+        return signal.mul_(1.0 / y.shape[0]), F.binary_cross_entropy(p, target)
+
+    def unfit(self, op: Op) -> str | None:
+        name = op.args["name"] if isinstance(op, Activate) else op.kind
+        if name == "step":
+            return "a step answers 0 or 1, of which the cross-entropy is infinite where it is wrong"
+        return None if name in _PROBABILITIES else f"cross-entropy needs a number in [0, 1], and {name} gives any"
+
+
+@register("signal", "ce_rate")
+@dataclass(frozen=True)
+class CrossEntropyRate:
+    """``softmax(o[t]) - target`` at each time step t of what a spiking network's readout sums, o (its last spikes).
+
+    The gradient of ``1/T sum_t CE(o[t], y)``: snnTorch's ``ce_rate_loss``; ``ce`` of the counts is its ``ce_count_loss``.
+    """
+
+    over_time = True
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return CrossEntropy()(z, y)
+
+
+@register("signal", "mse")
+@dataclass(frozen=True)
+class SquaredError:
+    """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability.
+
+    The gradient of ``1/B sum_i 1/C sum_j (z_ij - t_ij)^2``, the mean over outputs and samples (torch's MSELoss).
+    """
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
+        return error * (2.0 / (z.shape[1] * y.shape[0])), error.square().mean()
+
+    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = p - _at(y)
+        return error * (2.0 / y.shape[0]), error.square().mean()
+
+    def unfit(self, op: Op) -> str | None:
+        return None
+
+
+@register("signal", "half_sse")
+@dataclass(frozen=True)
+class HalfSquaredError(SquaredError):
+    """``z - t`` with t the one-hot target, ``p - y`` of a probability.
+
+    The gradient of ``1/B sum_i 1/2 sum_j (z_ij - t_ij)^2``, half the sum over outputs, averaged over the samples alone: the least
+    squares of dual propagation (paper 3), C/2 times ``mse``.
+    """
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
+        return error * (1.0 / y.shape[0]), 0.5 * error.square().sum() / y.shape[0]
+
+    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        error = p - _at(y)
+        return error * (1.0 / y.shape[0]), 0.5 * error.square().mean()
+
+
+@register("signal", "violations")
+@dataclass(frozen=True)
+class Violations:
+    """All violations (LISP Eq. 2): ``+v_j`` at each violator, ``-sum_j v_j`` at the true class.
+
+    The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
+    """
+
+    skips = True
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        v = violations(z, y, self.margin)
+        loss = 0.5 * v.square().sum() / y.shape[0]
+        return v.scatter(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / y.shape[0]), loss
+
+
+@register("signal", "worst_violation")
+@dataclass(frozen=True)
+class WorstViolation:
+    """The worst violator alone (LISP-margin): ``+v`` there, ``-v`` at the true class; 0 for a satisfied sample.
+
+    The gradient of 1/(2B) sum_i max_j v_ij^2.
+    """
+
+    skips = True
+
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+
+    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        v, at = violations(z, y, self.margin).max(1, keepdim=True)
+        loss = 0.5 * v.square().sum() / y.shape[0]
+        v = v * (1.0 / y.shape[0])
+        # scatter_add: where nothing is violated both land on one place and cancel.
+        return torch.zeros_like(z).scatter_add_(1, at, v).scatter_add_(1, _at(y), -v), loss
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is not positive: at 0 all-equal logits would satisfy every constraint."""
+    if margin <= 0:
+        raise UserError(f"rule.margin={margin:g} must be above 0 (LISP Eq. 1); the usual value is rule.margin=1")

@@ -1,0 +1,396 @@
+"""The contract: a rule is what turns a batch into every trainable parameter's descent direction.
+
+Subclass ``Rule`` and write ``compute``, a function of its arguments; everything else (gradients written, randomness,
+compilation, state) is shared. Most rules are one sweep: see ``credit.rules.backward.rule``.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from credit.core import outputs
+from credit.core.errors import UserError, nearest
+from credit.core.options import typed
+from credit.engine.draws import Drawn, Draws, Noted, Request
+from credit.engine.guards import agreement
+from credit.engine.guards.changes import Traced
+from credit.engine.plan import Plan
+from credit.rules import batch_checks, registry
+from credit.rules.components import refuse_renamed
+from credit.rules.outcome import GROWN, Computed, Step
+from credit.rules.shared import SharedOptions
+from credit.rules.state import Buffers, Learnt, copies, places
+from credit.rules.transforms import Transform, limiting, refuse_accumulation
+
+PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
+
+_OWN: dict[str, Tensor] = {}
+"""Stands for the model's own buffers, which a step moves."""
+
+
+class Rule:
+    """Base of all rules.
+
+    Args:
+        model: an unchanged module, input tensor to logits (or a probability: see `credit.core.outputs`). It stays the model: its
+            parameters receive ``.grad``.
+        options: the rule's options by name (see ``options``).
+        seed: of the rule's own randomness (feedback matrices, dropout masks).
+        example: one input batch, for rules that must know shapes before the first step.
+        compile: compile the step with ``torch.compile``; a word names its backend.
+        precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
+
+    Attributes:
+        given: the options as they were given.
+        position: the number of the next step; randomness is a function of (seed, position).
+        buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
+        learnt: its own learnable parameters by name, for example error synapses; most rules have none.
+        transforms: functions (parameters, updates) -> updates, by name, applied in order.
+        watch: record the signal's RMS at every weighted op.
+        notes: what a user should know about this rule on this model.
+        output_kind: what the model returns: ``logits`` or ``probability``.
+
+    Raises:
+        UserError: unknown or impossible options, or a model the rule cannot take.
+    """
+
+    OPTIONS: ClassVar[type] = SharedOptions
+    # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
+    awaits_shapes: ClassVar[bool] = False
+    # The ``inference.growth`` that a step may tell; beyond it the rule has diverged (see ``tell_divergence``).
+    growth_limit: ClassVar[float] = GROWN
+    name: str = "rule"
+
+    def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
+                 example: Tensor | None = None, compile: bool | str = False, precision: str = "float32") -> None:  # fmt: skip
+        if precision not in PRECISIONS:
+            raise UserError(f"precision={precision}: {nearest(precision, PRECISIONS)}")
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"model is a {type(model).__name__}; give a torch.nn.Module that returns logits (B, classes)"
+            )
+        self.given = given = dict(options or {})
+        self._refuse_unfit(given)
+        self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
+        self.precision, self.dtype = precision, PRECISIONS[precision]
+        self.shared = registry.make(SharedOptions, "every rule", given)
+        self.position, self.watch = 0, False
+        self.buffers, self.learnt = Buffers(), Learnt()
+        self.transforms: list[Transform] = []
+        backend = compile if isinstance(compile, str) else "inductor"
+        self._compiled = torch.compile(self._functional, dynamic=False, backend=backend) if compile else None
+        self._limits = 0  # how many of the transforms, the first ones, are the limits that the options ask for
+        self._trace()
+        if example is not None:
+            self.prepare(example)
+
+    def _trace(self, to_input: bool = False) -> None:
+        """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
+        model = self.model
+        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
+        if to_input:
+            self.plan.sweep_to_input(True)
+        self._agreed = self._ready = False
+        auto = self.shared.clip_unit == "auto"
+        limits = limiting(self.shared, self.plan, self.usual_clip_unit(self.given) if auto else self.shared.clip_unit)
+        self.transforms[: self._limits], self._limits = limits, len(limits)
+        self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
+        self._buffer_places = places(model)
+        self._params: dict[str, Tensor] = dict(model.named_parameters())
+        self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
+        self.buffers.settled = False
+        self.setup(self.given)
+        self._traced = Traced(model)  # last: a change that was refused is refused at the next step too
+
+    def follow_model(self) -> None:
+        """Trace the model anew where a submodule, parameter, mode or option of it changed since it was traced.
+
+        Called at the start of each step. The rule's own buffers and parameters stay as they are.
+
+        Raises:
+            UserError: the changed model cannot be traced, or the step is compiled.
+        """
+        if not self._traced.changed():
+            return
+        if self._compiled is not None:
+            raise UserError(
+                f"{type(self.model).__name__} changed (a layer, a parameter, requires_grad, train or eval mode, a hook) after rule "
+                f"'{self.name}' was compiled for it; make the rule anew"
+            )
+        self._trace(self.plan.to_input)
+
+    # ------------------------------------------------------------ what a rule writes
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Any]]:
+        """Return (annotation, default) of every option by name."""
+        return registry.fields(SharedOptions) | registry.fields(cls.OPTIONS)
+
+    def usual_clip_unit(self, options: Mapping[str, Any]) -> float | None:
+        """Return what ``clip_unit=auto`` stands for on this model; called before ``setup``."""
+        return None
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        """Read the rule's own options and configure the plan; called once at construction."""
+
+    def prepare(self, x: Tensor) -> None:
+        """Make what needs the input's shape; called before the first step with its batch, at the latest."""
+        self._ready = True
+        self.learnt.settle(self.name)
+        self.buffers.settle()
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        """Return logits, loss and updates: a function of its arguments, without autograd.
+
+        Args:
+            params: the model's (and rule's) parameters by name.
+            buffers: the model's and the rule's buffers by name; BatchNorm's are moved in place.
+            x: batch (B, ...).
+            y: labels (B,), int64.
+            draws: where random numbers come from (``draws.get(name, distribution, shape, dtype)``).
+        """
+        raise AssertionError(f"rule {self.name} has no compute")
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Options of `bp` that make it backprop on the rule's own loss, where that is not cross-entropy."""
+        return {}
+
+    @property
+    def freezes_norms(self) -> bool:
+        """Whether steps use BatchNorm's running statistics and leave them as they are."""
+        return False
+
+    def predictor(self, model: nn.Module) -> nn.Module:
+        """Return the network as evaluations ask it for its answers: itself, where it answers by its forward pass."""
+        return model
+
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch runs away; most rules infer nothing."""
+
+    def has_grown(self, computed: Computed, x: Tensor) -> bool:
+        """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
+        growth = computed.signals.get("inference.growth")
+        return growth is not None and x.device.type == "cpu" and not float(growth) <= self.growth_limit
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the rule's own learnable parameters (most rules have none).
+
+        Raises:
+            UserError: their shapes are not known yet.
+        """
+        if self.awaits_shapes and not self._ready:
+            raise UserError(
+                f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
+                f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
+            )
+        yield from self.learnt.items()
+
+    @property
+    def own_settings(self) -> dict[str, float]:
+        """Settings of the optimizer for the rule's own parameters, where they differ from the network's: ``lr``."""
+        return {}
+
+    # ------------------------------------------------------------ what everybody calls
+
+    @property
+    def keep_input_signal(self) -> bool:
+        """Whether steps go on to the network's input and tell what reached it (``Step.input_signal``); settable."""
+        return self.plan.to_input
+
+    @keep_input_signal.setter
+    def keep_input_signal(self, wanted: bool) -> None:
+        if self._compiled is not None:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not go on to the input; make it without compile=True"
+            )
+        if wanted != self.plan.to_input:
+            # Anew: what a rule makes for the layers that a signal crosses it now needs for the first one too.
+            self._trace(wanted)
+
+    def step(self, x: Tensor, y: Tensor, *, accumulate: bool = False) -> Step:
+        """Run one step: fill ``.grad`` of every trainable parameter with the batch-mean descent direction.
+
+        Args:
+            x: batch (B, ...), on the model's device, floating point.
+            y: labels (B,), int64 in [0, classes).
+            accumulate: add to ``.grad`` instead of overwriting it, as ``loss.backward()`` does. After n batches ``.grad`` is the
+                sum of n batch means: divide it by n, or the learning rate. ``optimizer.zero_grad()`` starts the next sum.
+
+        Raises:
+            UserError: a batch or model that the step cannot take, or ``accumulate`` with limits on updates, which would limit
+                each batch's update instead of the sum.
+        """
+        if accumulate and self._limits:
+            refuse_accumulation()
+        computed = self.updates(x, y, _OWN)
+        owned = self._all_parameters()
+        with torch.no_grad():
+            # Computed in bfloat16 under precision="bf16".
+            updates = {name: update.to(owned[name].dtype) for name, update in computed.updates.items()}
+            if self.transforms and not self._makes_updates():
+                updates = {name: update.clone() for name, update in updates.items()}
+            for transform in self.transforms:
+                updates = transform(owned, updates)
+            for name, update in updates.items():
+                before = owned[name].grad
+                owned[name].grad = before + update if accumulate and before is not None else update
+            # Of what was frozen since, an optimizer would apply the last update again.
+            for name in owned.keys() - updates.keys():
+                if not accumulate or not owned[name].requires_grad:
+                    owned[name].grad = None
+        self.position += 1
+        return Step(
+            computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states,
+            computed.errors, computed.targets,
+        )  # fmt: skip
+
+    def _makes_updates(self) -> bool:
+        """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""
+        return False
+
+    def updates(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None) -> Computed:
+        """Return what ``step`` would use, before transforms, leaving model and gradients alone.
+
+        Args:
+            x, y: as for ``step``.
+            buffers: the model's buffers to read and move; None: copies, so that nothing changes.
+
+        Raises:
+            UserError: a batch or model that the rule cannot take.
+            InferenceDiverged: what the rule infers has left for infinity (on a GPU the trainer looks, from time to time).
+        """
+        self.follow_model()
+        if buffers is None or buffers is _OWN:
+            own = self._model_buffers()
+            buffers = own if buffers is _OWN else copies(own)
+        computed = self._computed(x, y, buffers)
+        if self.has_grown(computed, x):
+            self.tell_divergence(x, y)
+        return computed
+
+    def _computed(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
+        self._check_batch(x, y)
+        self.check_plan(x)
+        if not self._ready:
+            self.prepare(x)
+        self.learnt.to(next(iter(self._params.values())))  # the model was moved after the rule was made
+        params = self._all_parameters()
+        if any(value.device != x.device for value in self.buffers.values()):
+            self.buffers.to(x.device)  # the model was moved after the rule was made
+        buffers |= self.buffers
+        draws = Draws(self.seed, self.position, x.device)
+        try:
+            with torch.no_grad():
+                if self._compiled is None:
+                    return self.compute(params, buffers, x, y, draws)
+                tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
+                return Computed(*self._compiled(params, buffers, x, y, tensors))
+        except (RuntimeError, IndexError, ValueError) as error:
+            if not isinstance(error, UserError):
+                batch_checks.explain(self.model, x, y)
+            raise
+
+    def check_plan(self, x: Tensor) -> None:
+        """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
+        if not self._agreed:
+            weight = next(iter(self._params.values()))
+            agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype))
+            self._agreed = True
+
+    def _functional(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, tensors: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:
+        done = self.compute(params, buffers, x, y, Drawn(tensors))
+        return done.logits, done.loss, done.updates, done.sizes, done.signals
+
+    def functional(self, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
+        """Return the step as a pure function and its arguments, for mapping over seeds: (function, (params, buffers, x, y, draws)).
+
+        The function returns (logits, loss, updates, sizes, signals), the fields of ``Computed``; buffers are copies that it moves.
+        """
+        self.follow_model()
+        if not self._ready:
+            self.prepare(x)
+        params = {name: p.detach() for name, p in self._all_parameters().items()}
+        buffers = copies(self._model_buffers() | self.buffers)
+        draws = Draws(self.seed, self.position, x.device).drawn(self._requested(params, buffers, x, y))
+        return self._functional, (params, buffers, x, y, draws.tensors)
+
+    def _requested(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> dict[str, Request]:
+        """What a step on batches of this shape draws, learnt from one eager step on copies."""
+        key = (tuple(x.shape), x.dtype, self.watch)
+        if key not in self._requests:
+            draws = Noted(self.seed, self.position, x.device)
+            with torch.no_grad():
+                self.compute(params, copies(buffers), x, y, draws)
+            self._requests[key] = draws.requests
+        return self._requests[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rule's own state: buffers, own parameters, position."""
+        return {
+            "buffers": dict(self.buffers),
+            "parameters": {name: p.detach() for name, p in self._owned().items()},
+            "position": self.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
+        if self.awaits_shapes and not self._ready:
+            self.learnt.load(state["parameters"])
+        own = self._owned()
+        if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
+            raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
+                            f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
+        where = next(iter(self._params.values())).device
+        for name, value in state["buffers"].items():
+            self.buffers[name] = value.to(where)
+        with torch.no_grad():
+            for name, value in state["parameters"].items():
+                own[name].copy_(value)
+        self.position = int(state["position"])
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the rule's own learnable parameters, for the optimizer."""
+        return (p for _, p in self.named_parameters())
+
+    def first_nonfinite(self, x: Tensor) -> str | None:
+        """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
+        buffers = copies(self._model_buffers()) | self.buffers
+        with torch.no_grad():
+            run = self.plan.run(
+                self._params | dict(self.learnt), buffers, Draws(self.seed, self.position, x.device), self.dtype
+            )
+            return self.plan.first_nonfinite(run, x)
+
+    # ------------------------------------------------------------ inside
+
+    def _owned(self) -> dict[str, nn.Parameter]:
+        return dict(self.learnt if self.awaits_shapes and not self._ready else self.named_parameters())
+
+    def _all_parameters(self) -> dict[str, Tensor]:
+        own: dict[str, Tensor] = dict(self.named_parameters())
+        return self._params | own if own else self._params
+
+    def _model_buffers(self) -> dict[str, Tensor]:
+        # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.
+        return {name: held[key] for name, held, key in self._buffer_places}
+
+    def _refuse_unfit(self, given: Mapping[str, Any]) -> None:
+        known = self.options()
+        for option, value in given.items():
+            if option not in known:
+                raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
+            refuse_renamed(option, value, known[option][0])
+            typed("rule", f"rule '{self.name}'", option, value, *known[option])
+
+    def _check_batch(self, x: Tensor, y: Tensor) -> None:
+        weight = next(iter(self._params.values()))
+        batch_checks.check(self.model, weight, x, y, precision=self.precision, output_kind=self.output_kind)

@@ -1,0 +1,289 @@
+"""Dual propagation (paper 3): every activation has two states that the output's nudge drives apart, and no gradients.
+
+One inference finds the states: what a state sends below is its states' difference, what it sends above their mean. Weights then
+learn from the product of the two. What can be chosen is in `credit.rules.energy.dual_options`, the states are in
+`credit.rules.energy.dyads`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.draws import Draws
+from credit.engine.inference.program import Program
+from credit.engine.inference.recorder import Recorder
+from credit.engine.inference.segments import Segments, freeze, never_falls
+from credit.engine.ops.base import Run
+from credit.engine.rewrite import pool_first
+from credit.rules.base import Computed, Rule
+from credit.rules.components import chosen_options
+from credit.rules.energy import states
+from credit.rules.energy.dual_options import (
+    DualOptions,
+    constants,
+    order,
+    refuse_damping,
+    refuse_nudge,
+    refuse_numbers,
+    refuse_switches,
+)
+from credit.rules.energy.dyads import Dyads, Inference
+from credit.rules.outcome import InferenceDiverged
+from credit.rules.registry import lookup, make, register
+from credit.rules.state import copies
+
+
+@register("rule", "dual")
+class DualRule(Rule):
+    """Dual propagation and its relatives (paper 3, Eqs. 2, 3, 19, 22, 45, 50).
+
+    Attributes:
+        segments: the network's states and the linear maps between them.
+        keep_states: whether steps tell both states of every unit (``Step.states``); settable.
+    """
+
+    OPTIONS = DualOptions
+    name = "dual"
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[Any, Any]]:
+        """Options of the rule and of every transport that could be chosen."""
+        return super().options() | chosen_options(("transport",))
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        self.choices: DualOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        self._keep_states = getattr(self, "_keep_states", False)
+        states.refuse_probability(self)
+        states.refuse_stopped(self)
+        states.refuse_local(self)
+        refuse_numbers(self.choices, compiled=self._compiled is not None)
+        if self.choices.batchnorm == "frozen":
+            freeze(self.plan)
+        if self.choices.pool_first:
+            pool_first(self.plan, never_falls)
+        if self.choices.input_robustness and not self.plan.to_input:
+            self.plan.sweep_to_input(True)
+        self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
+        self.dyads = constants(self.choices, self.segments, type(self.model).__name__)
+        refuse_nudge(self.choices, self.dyads[self.segments.last])
+        refuse_damping(self.choices, self.segments, type(self.model).__name__)
+        refuse_switches(self.choices, self.segments, type(self.model).__name__)
+        states.note_no_hidden(self)
+        self.transport = states.transport(self, options)
+        self.learnt = states.feedback(self, self.transport)
+        self._signal = lookup("signal", self.choices.loss)()
+        self._programs: dict[tuple[bool, bool], Program] = {}
+        self._refuse_schedule()
+
+    @property
+    def freezes_norms(self) -> bool:
+        """As ``rule.batchnorm=frozen`` says."""
+        return self.choices.batchnorm == "frozen"
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Backprop on the same loss."""
+        return states.reference(self.choices.loss)
+
+    @property
+    def keep_states(self) -> bool:
+        """Whether steps tell both states of every unit; settable."""
+        return self._keep_states
+
+    @keep_states.setter
+    def keep_states(self, wanted: bool) -> None:
+        if wanted and self._compiled is not None:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not tell its states; make it without compile=True"
+            )
+        self._keep_states = wanted
+
+    @property
+    def keep_input_signal(self) -> bool:
+        """Whether steps tell what reaches the network's input; settable where the input has no state of its own."""
+        return self.plan.to_input and not self.choices.input_robustness
+
+    @keep_input_signal.setter
+    def keep_input_signal(self, wanted: bool) -> None:
+        if wanted and self.choices.input_robustness:
+            raise UserError(
+                "rule.input_robustness=true: the input has a state of its own, moved by what reaches it; leave "
+                "it out to be told the signal at the input"
+            )
+        if not self.choices.input_robustness:
+            Rule.keep_input_signal.fset(self, wanted)  # type: ignore[attr-defined]  # mypy knows no setter of a property
+
+    @property
+    def _at_plus(self) -> bool:
+        return self.choices.switches == "plus"
+
+    # ------------------------------------------------------------ schedules
+
+    def _refuse_schedule(self) -> None:
+        if self.choices.schedule == "random":
+            count = self.segments.last + 1 - self.segments.first
+            if self.choices.passes < count and not any(note.startswith("random order:") for note in self.notes):
+                self.notes.append(
+                    f"random order: rule.passes={self.choices.passes} reach the first of {count} states by luck alone, and layers "
+                    f"that a step does not reach learn nothing of it; rule.passes={count} are sure to"
+                )
+            return
+        if (missing := self._recorded(False, False).unreached) and self.choices.schedule == "fw":
+            last = self.segments.last
+            needed = next(n for n in range(2, last + 2) if not self._recorded(False, False, passes=n).unreached)
+            raise UserError(
+                f"rule.schedule=fw with rule.passes={self.choices.passes} never reaches {missing[-1].describe()}: each pass takes "
+                f"the output's nudge one layer down, so that {type(self.model).__name__} needs rule.passes={needed}; or write "
+                "rule.schedule=fwbw, which needs one"
+            )
+
+    # ------------------------------------------------------------ the step
+
+    def _recorded(self, keep: bool, marks: bool, *, passes: int | None = None, position: int = 0) -> Program:
+        """Return the program of the schedule's updates, with a mark after each pass where asked for."""
+        chosen, last = self.choices, self.segments.last
+        rounds = order(chosen.schedule, passes or chosen.passes, self.segments.first, last, seeds=(self.seed, position))
+        recorder = Recorder(self.segments, to_input=self.keep_input_signal, at_plus=self._at_plus)
+        recorder.begin()
+        closed = chosen.variant == "lpom"
+        if chosen.damped:
+            recorder.call("damp", last, everything=True)
+        if marks:
+            recorder.call("mark", last)
+        left = [number for one in rounds for number in one]
+        final: set[int] = set(range(self.segments.first, last + 1)) - set(left)
+        for one in rounds:
+            for number in one:
+                if closed:
+                    for child in sorted(self.segments.by_number[number].children, reverse=True):
+                        recorder.compare(child)
+                once = number == last and chosen.nudge == "frozen" and not keep and not closed
+                damped = chosen.damped and number != last
+                recorder.update(number, always=damped, once=once, still=self.dyads[number].still and not damped)
+                left.pop(0)
+                if number not in left:
+                    final.add(number)
+                    recorder.settle(final, closed=closed)
+            if marks:
+                recorder.call("mark", last)
+        if closed and (keep or self.keep_input_signal):
+            for number in range(1, last + 1):
+                recorder.compare(number)
+        return recorder.program()
+
+    def _program(self, position: int | None) -> Program:
+        if self.choices.schedule == "random":
+            if position is None:
+                raise UserError(
+                    f"rule '{self.name}' with rule.schedule=random draws another order at every step, which a step that is mapped "
+                    "over seeds cannot: write rule.schedule=fwbw, or trainer.replicate=processes"
+                )
+            return self._recorded(self._keep_states, False, position=position)
+        key = (self._keep_states, self.plan.to_input)
+        if key not in self._programs:
+            self._programs[key] = self._recorded(self._keep_states, False)
+        return self._programs[key]
+
+    def _inference(self, *, keep: bool) -> Inference:
+        chosen = self.choices
+        iterations = chosen.power_iterations if chosen.damped else 0
+        grown = chosen.passes > 1
+        return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, self._at_plus,
+                         chosen.variant == "lpom", iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
+
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
+        run = self.plan.run(params, buffers, draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        return run
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        run = self._run(params, buffers, draws)
+        dyads = Dyads(self._inference(keep=self._keep_states), x, y)
+        program = self._program(draws.position if isinstance(draws, Draws) else None)
+        work = program.run(run, x, dyads)
+        if self.choices.passes > 1:
+            run.stats["inference.growth"] = dyads.growth()[1].max()
+        sizes = torch.linalg.vector_norm(dyads.signal, dim=1) * run.batch
+        reached = work.arriving[self.plan.entry] if self.keep_input_signal else None
+        states = (
+            [dyads.pairs[state.index] for state in self.segments.states if state.index] if self._keep_states else None
+        )
+        return Computed(dyads.logits, dyads.loss, work.updates, sizes, run.stats,
+                        None if reached is None else reached * (dyads.factor * run.batch), states)  # fmt: skip
+
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Say which states have grown, unless the forward pass alone is not finite, which is told elsewhere.
+
+        Raises:
+            InferenceDiverged: naming the op and what to write instead.
+        """
+        if self.first_nonfinite(x) is not None:
+            return
+        dyads = self._infer(x, y, keep=False)
+        numbers, ratios = dyads.growth()
+        if not numbers:
+            return
+        at = int(torch.nan_to_num(ratios, nan=torch.inf).argmax())
+        if not float(ratios[at]) <= self.growth_limit:
+            op = self.segments.by_number[numbers[at]].op
+            assert op is not None
+            raise InferenceDiverged(op.describe(), self._why(float(ratios[at])))
+
+    def _why(self, ratio: float) -> str:
+        chosen = self.choices
+        grew = (
+            f"grew to {ratio:.1e} times their size before the nudge"
+            if ratio < float("inf")
+            else "left the finite numbers"
+        )
+        told = f"its states {grew} within rule.passes={chosen.passes}"
+        if chosen.variant == "lpom" and not chosen.damped:
+            return f"{told}; write rule.damped=true, or lower rule.beta"
+        if chosen.damped:
+            return f"{told}, in spite of the damping; lower rule.beta or optimizer.lr, or write rule=dp_adjoint"
+        if chosen.variant == "adjoint" or set(_numbers(chosen.alpha)) == {0.5}:
+            return f"{told}; lower optimizer.lr or rule.beta" + "; alpha 0 is steadiest" * (chosen.variant == "adjoint")
+        return (
+            f"{told}: undamped, the fixed-point iterations of rule '{self.name}' are only steady at rule.alpha=0.5 (paper 3, "
+            "Appendix G); write rule=dp_adjoint or rule=dp_damped, or rule.passes=1 with rule.schedule=fwbw"
+        )
+
+    def _infer(self, x: Tensor, y: Tensor, *, keep: bool, marks: bool = False) -> Dyads:
+        """Go through the inference on copies of the model's buffers."""
+        draws = Draws(self.seed, self.position, x.device)
+        buffers = copies(self._model_buffers()) | self.buffers
+        run = self._run(self._all_parameters(), buffers, draws)
+        dyads = Dyads(self._inference(keep=keep), x, y)
+        with torch.no_grad():
+            self._recorded(keep, marks, position=self.position).run(run, x, dyads)
+        return dyads
+
+    def residuals(self, x: Tensor, y: Tensor) -> list[float]:
+        """Return, for each pass of the inference on a batch, by how much it moved the states.
+
+        Args:
+            x, y: as for ``step``; nothing is changed.
+
+        Returns:
+            ``|s^p - s^(p-1)| / |s^p|`` by pass p, over s+ and s- of all units; before the first, both are the forward pass's.
+
+        Raises:
+            InferenceDiverged: the states leave the finite numbers.
+        """
+        self._check_batch(x, y)
+        if not self._ready:
+            self.prepare(x)
+        moved = [float(value) for value in self._infer(x, y, keep=True, marks=True).residuals]
+        if not all(map(math.isfinite, moved)):
+            self.tell_divergence(x, y)
+        return moved
+
+
+def _numbers(value: float | Sequence[float]) -> list[float]:
+    return list(value) if isinstance(value, Sequence) else [value]

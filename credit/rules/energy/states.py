@@ -1,0 +1,102 @@
+"""What rules that settle states have in common: dual propagation, equilibrium propagation, contrastive Hebbian learning."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.inference.program import Work
+from credit.engine.inference.segments import State
+from credit.engine.ops.weighted import Weighted
+from credit.rules.backward import feedback as transports
+from credit.rules.backward import feedback_weights, reach, signals
+from credit.rules.base import Rule
+from credit.rules.components import refuse_unread
+from credit.rules.registry import lookup, make
+
+assert signals and transports  # importing them registers their names
+
+
+def before(work: Work, state: State) -> Tensor:
+    """Return what the maps below give a state, (B, ...), in the precision of states."""
+    a: Tensor = work.values[state.pre]
+    return a if work.run.dtype is None else a.float()
+
+
+def activation(state: State, z: Tensor, *, mine: bool = False) -> Tensor:
+    """Return f(z), z itself for the input and the output; over z where it is ``mine`` and that is possible."""
+    if state.op is None:
+        return z
+    function = state.op.function
+    value = function.value_ if mine and function.value_ is not None else function.value
+    return value(z, *state.op.options)
+
+
+def reference(loss: str) -> dict[str, Any]:
+    """Return the options of `bp` that make it backprop on the same loss."""
+    return {} if loss == "ce" else {"signal": loss}
+
+
+def refuse_probability(rule: Rule) -> None:
+    """Refuse a network whose output is one probability."""
+    if rule.output_kind != "logits":
+        raise UserError(
+            f"rule '{rule.name}' nudges logits, one a class, but {type(rule.model).__name__} returns one number, the probability "
+            "of class 1: use a network that returns logits, or rule=bp"
+        )
+
+
+def refuse_stopped(rule: Rule) -> None:
+    """Refuse a network that stops gradients inside, where an energy or a target would still act."""
+    if rule.plan.stopped:
+        raise UserError(
+            f"rule '{rule.name}' relates every layer to those above it, but {type(rule.model).__name__} stops gradients at "
+            f"{rule.plan.stopped[0].describe()} (torch.no_grad() or detach in forward()); freeze what is below instead "
+            "(requires_grad_(False)), or use rule=bp"
+        )
+
+
+def refuse_local(rule: Rule) -> None:
+    """Refuse local autograd, of which no op between states could make use."""
+    if rule.shared.local_autograd:
+        raise UserError(
+            f"rule.local_autograd=true would change nothing: rule '{rule.name}' takes linear maps alone between its states, and an "
+            "op that autograd differentiates is none; leave it out"
+        )
+
+
+def transport(rule: Any, options: Mapping[str, Any]) -> transports.Transport:
+    """Return the transport that a rule's options name."""
+    word = rule.choices.transport
+    kind = lookup("transport", word)
+    refuse_unread(options, rule, rule.OPTIONS, {"transport": {word: kind}})
+    made: transports.Transport = make(kind, f"transport '{word}'", options)
+    if made.direct:
+        raise UserError(
+            f"rule.transport={word} sends the output's signal straight to every layer, but rule '{rule.name}' settles states layer "
+            "by layer; write rule.transport=transpose, fixed_random or kolen_pollack"
+        )
+    return made
+
+
+def note_no_hidden(rule: Any) -> None:
+    """Add a note where the rule has no hidden state to settle (one layer, or frozen layers below the output's)."""
+    note = (
+        f"no hidden state: rule '{rule.name}' settles states of hidden units, and {type(rule.model).__name__} has none above a "
+        "trained layer, so that its output layer alone learns, by the error at the output"
+    )
+    if all(state.op is None for state in rule.segments.states) and note not in rule.notes:
+        rule.notes.append(note)
+
+
+def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.FeedbackWeights:
+    """Make the feedback weights that a transport needs: the rule's buffers, or parameters where they learn (returned)."""
+    reach.check(rule, chosen)
+    crossed = [op for op in rule.plan.back if isinstance(op, Weighted) and op.wants[0]]
+    learnt = feedback_weights.attach(rule, chosen, crossed)
+    for op in () if chosen.learns else crossed:
+        weight = rule._params[op.params["weight"]].detach()
+        for name, value in chosen.feedback(op, weight, None, 0, rule.seed).items():
+            rule.buffers.make(name, value)
+    return learnt

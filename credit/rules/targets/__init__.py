@@ -1,0 +1,1 @@
+"""Rules that give every layer a target: local representation alignment, target propagation."""

@@ -1,0 +1,188 @@
+"""Local representation alignment: every layer has a target, found from the errors of the layers it is wired to.
+
+Legend: h_i what the layers below give node i, z_i = f(h_i) its activation, y_i its target, e_i its error neurons, d_i what it
+hears, E_(j->i) the error synapses from j to i, beta and gamma as in the paper. With e_L = softmax - one-hot at the output:
+
+    d_i = sum over its sources j of E_(j->i) e_j,   y_i = f(h_i - beta d_i) (Eq. 3),   e_i = z_i - y_i,
+    W_i <- e_i z_(i-1)^T,   E_(j->i) <- gamma z_i e_j^T.
+
+Sources: Ororbia, Mali, Kifer, Giles, Reducing the computational burden of deep learning with recursive local representation
+alignment (rec-LRA), Algorithms 1 and 2; Ororbia and Mali 2019 (LRA-E), whose authors' code has the update of E used here: as
+the paper prints it, E grows without bound. The paper's index slip (the pairing of E in its update) is read as in the sweep of
+targets."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.core.randomness import generator
+from credit.engine.draws import Draws
+from credit.engine.inference.blocks import Blocks
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.rules.base import Computed
+from credit.rules.outcome import InferenceDiverged
+from credit.rules.registry import make, register
+from credit.rules.targets import synapses
+from credit.rules.targets.aligning import Aligning
+from credit.rules.targets.connectivity import wire
+from credit.rules.targets.lra_options import LraOptions, refuse_numbers, weights
+from credit.rules.targets.targeted import OUTPUT, TargetedRule
+
+EXPLODED = 100.0
+"""Times their first size: error synapses that have grown out of proportion."""
+_UNBOUNDED = {
+    "paper": "rule.error_update=paper, as printed, adds to E what E itself sent, E <- E (I + lr gamma e e^T)",
+    "paper_alg1": "rule.error_update=paper_alg1, as printed, adds gamma e_i d_j^T to E, which makes the next e_i larger",
+}
+
+
+@register("rule", "lra")
+class LraRule(TargetedRule):
+    """rec-LRA and LRA-E.
+
+    Attributes:
+        wiring: which node hears which.
+        synapses: the maps from node to node, by the names of their weights; known from the first batch on.
+        hearers: how many nodes hear each one's error.
+        awaited: by part of the network (see `Blocks`), the nodes whose errors its sweep begins with.
+    """
+
+    OPTIONS = LraOptions
+    name = "lra"
+    growth_limit = EXPLODED
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        self.choices: LraOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        chosen = self.choices
+        refuse_numbers(chosen, compiled=self._compiled is not None)
+        self._begin()
+        depth = 1 if chosen.inner == "backprop" else chosen.depth
+        self.wiring = wire(self.plan, chosen.skip_gap, chosen.wiring, depth, self.name)
+        self.nodes = self.wiring.nodes
+        self.by_name = {op.name: op for op in self.nodes}
+        self.kappa = weights(chosen.kappa, [*self.by_name, OUTPUT], type(self.model).__name__)
+        self.blocks = Blocks(self.plan, self.nodes, self, inside=chosen.inner == "backprop")
+        self._refuse_flat()
+        self.synapses: dict[str, synapses.Synapse] = {}
+        heard = [source for sources in self.wiring.sources.values() for source in sources]
+        self.hearers = {name: heard.count(name) for name in (*self.by_name, OUTPUT)}
+        everyone = (*self.by_name, OUTPUT)
+        self.awaited = {
+            at: [name for name in everyone if self.start(name) in part.starts]
+            for at, part in enumerate(self.blocks.parts)
+        }
+
+    def _refuse_flat(self) -> None:
+        """Refuse activations whose derivative is zero everywhere where errors would have to pass it."""
+        flat = next((op for op in self.plan.back if isinstance(op, Activate) and op.function.vjp is None), None)
+        if flat is not None:
+            raise UserError(
+                f"rule '{self.name}' would send errors through the derivative of {flat.args['name']} at '{flat.name}' in "
+                f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of "
+                "its own: rule.inner=local, with rule.depth=null and every node in the wiring"
+            )
+
+    @property
+    def own_settings(self) -> dict[str, float]:
+        """The learning rate of error synapses."""
+        return {} if self.choices.error_lr is None else {"lr": self.choices.error_lr}
+
+    @property
+    def _fixed(self) -> bool:
+        return self.choices.error_update == "fixed"
+
+    # ------------------------------------------------------------ error synapses
+
+    def prepare(self, x: Tensor) -> None:
+        """Make the error synapses, as parameters, or as buffers where they are fixed."""
+        shapes = self._shapes(x)
+        like = next(iter(self._params.values()))
+        for target, sources in self.wiring.sources.items():
+            for source in sources:
+                name = self.weight_name(target, source)
+                synapse = synapses.make(self.choices.synapses, shapes[target], shapes[source], name, self.name)
+                self.synapses[name] = synapse
+                drawn = torch.randn(synapse.shape, generator=generator(self.seed, name), dtype=torch.float64)
+                value = (self._std(synapse) * drawn).to(like)
+                self._make(name, value)
+        self._refuse_vectors(self.synapses.values())
+        super().prepare(x)
+
+    def _make(self, name: str, value: Tensor) -> None:
+        if self._fixed:
+            self.buffers.make(name, value)
+        else:
+            self.learnt.make(name, value, self.model)
+
+    def _std(self, synapse: synapses.Synapse) -> float:
+        given = self.choices.error_std
+        return 1 / math.sqrt(synapse.inputs) if given is None else given
+
+    def _weight(self, run: Run, name: str) -> Tensor:
+        weight = (run.buffers if self._fixed else run.params)[name]
+        return weight if run.dtype is None else weight.float()
+
+    # ------------------------------------------------------------ the step
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        run = self._run(params, buffers, draws)
+        logits = self.plan.forward(run, x)
+        signal, loss = self.signal(logits if run.dtype is None else logits.float(), y)
+        sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        aligning = Aligning(
+            self, run, keep=self._keep_errors, workers=self.choices.workers if type(draws) is Draws else 1
+        )
+        aligning.align(signal)
+        if self.choices.error_update.startswith("paper"):
+            run.stats["inference.growth"] = self._growth(run).amax()
+        reached = None if run.entry is None else run.entry * run.batch
+        told = aligning.told(y, logits)
+        return Computed(logits, loss, aligning.updates, sizes, run.stats, reached, None, *told)
+
+    def start(self, name: str) -> int:
+        """Return the slot that a node's own signal begins at."""
+        return self.plan.exit if name == OUTPUT else self.blocks.start(self.by_name[name])
+
+    def carry(self, run: Run, target: str, source: str, error: Tensor) -> Tensor:
+        """Return what an error of ``source`` (B, ...) comes to at ``target``."""
+        name = self.weight_name(target, source)
+        return self.synapses[name].carry(self._weight(run, name), error, run.overwrite)
+
+    @staticmethod
+    def weight_name(target: str, source: str) -> str:
+        """Return the name of a synapse's weight."""
+        return f"error.{target}.{source}"
+
+    # ------------------------------------------------------------ synapses that explode
+
+    def _growth(self, run: Run) -> Tensor:
+        """Return how many times their first size the error synapses have, (synapses,), in the wiring's order."""
+        return torch.stack([
+            torch.linalg.vector_norm(run.params[name]) / (self._std(synapse) * math.sqrt(math.prod(synapse.shape)))
+            for name, synapse in self.synapses.items()
+        ])  # fmt: skip
+
+    def tell_divergence(self, x: Tensor, y: Tensor) -> None:
+        """Name the error synapses that have exploded.
+
+        Raises:
+            InferenceDiverged: saying why, and what to write instead.
+        """
+        if not self.choices.error_update.startswith("paper"):
+            return  # the others have no such bound to pass
+        with torch.no_grad():
+            growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
+        at = int(growth.argmax())
+        if not float(growth[at]) <= EXPLODED:
+            raise InferenceDiverged(
+                f"error synapses '{list(self.synapses)[at]}'",
+                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.choices.error_update]}, which "
+                "has no bound; write rule.error_update=lra_e, or lower rule.error_lr",
+            )

@@ -1,0 +1,162 @@
+"""Target propagation and difference target propagation: every layer gets a target, sent down by maps that learn to invert it.
+
+Legend: z_l activations that everything after them is computed from (nodes), F_l the network from z_{l-1} to z_l, G_l the feedback
+map back (`credit.rules.targets.feedback_maps`), t_l targets, L a sample's loss, B the batch size.
+
+    t_{L-1} = z_{L-1} - target_step dL/dz_{L-1}                          or t_L, of the logits, likewise (first_target=logits)
+    t_{l-1} = G_l(t_l)                                                   target propagation
+    t_{l-1} = z_{l-1} + G_l(t_l) - G_l(z_l)                              with difference
+
+and the parameters of F_l get the derivative of |F_l(z_{l-1}) - t_l|^2, a sum over units and a mean over the batch, by backprop
+inside F_l. Source: Lee, Zhang, Fischer and Bengio 2015 (arXiv 1412.7525), Eqs. 8, 11, 15; with ``logits`` and ``l_drl`` Ernoult
+et al. 2022 (arXiv 2201.13415). All updates of a step are made with the parameters it begins with, feedback's too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.inference.blocks import Blocks, bottlenecks, learning
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.engine.subgraph import Stretch
+from credit.rules.outcome import Computed
+from credit.rules.registry import make, register
+from credit.rules.targets import synapses
+from credit.rules.targets.feedback_maps import FeedbackMap
+from credit.rules.targets.target_propagation_options import TargetOptions, refuse_flat, refuse_network, refuse_numbers
+from credit.rules.targets.targeted import OUTPUT, TargetedRule
+
+
+@register("rule", "target_propagation")
+class TargetPropagationRule(TargetedRule):
+    """Target propagation, difference target propagation and its parallel variant.
+
+    Attributes:
+        nodes: the activations that get targets, in order of execution.
+        maps: the feedback maps, from the output down; empty until shapes are known.
+    """
+
+    OPTIONS = TargetOptions
+    name = "target_propagation"
+
+    def setup(self, options: Mapping[str, Any]) -> None:
+        self.choices: TargetOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+        refuse_numbers(self.choices)
+        self._begin()
+        self.nodes = learning(self.plan, bottlenecks(self.plan))
+        refuse_network(self.choices, self.plan, self.nodes, self.model, self.name)
+        self._heard = self.nodes[-1] if self.choices.first_target == "penultimate" else None
+        # Feedback goes through F once more, whose drop-out and statistics are to be the forward pass's.
+        self.plan.kept = {op.index for op in self.plan.ops if op.remembers}
+        self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
+        refuse_flat(self.plan, self.model, self.name, self._heard)
+        self.maps: list[FeedbackMap] = []
+        if self.choices.feedback_steps > 1 and not any(note.startswith("feedback takes") for note in self.notes):
+            self.notes.append(
+                f"feedback takes {self.choices.feedback_steps} steps of SGD a batch, handed over as their sum: plain SGD of rate "
+                f"{self.choices.feedback_lr:g} makes exactly them, an optimizer that rescales (Adam) does not"
+            )
+
+    @property
+    def own_settings(self) -> dict[str, float]:
+        """The feedback maps' learning rate, where it is not the network's."""
+        return {} if self.choices.feedback_lr is None else {"lr": self.choices.feedback_lr}
+
+    @property
+    def keep_input_signal(self) -> bool:
+        """Never: what a layer below the first node learns from is its own distance to a target, not the output's loss."""
+        return False
+
+    @keep_input_signal.setter
+    def keep_input_signal(self, wanted: bool) -> None:
+        if wanted:
+            raise UserError(
+                f"rule '{self.name}' sends targets from activation to activation and no signal on to the network's input: "
+                "use rule=bp for the loss's gradient there"
+            )
+
+    # ------------------------------------------------------------ feedback
+
+    def prepare(self, x: Tensor) -> None:
+        """Make the feedback maps and their parameters (see `Rule.prepare`)."""
+        like = next(iter(self._params.values())).detach()
+        self.maps = self._make_maps(x)
+        for one in self.maps:
+            for name, value in one.begin(like, self.seed).items():
+                self.learnt.make(name, value, self.model)
+        self._refuse_vectors(one.synapse for one in self.maps)
+        super().prepare(x)
+
+    def _make_maps(self, x: Tensor) -> list[FeedbackMap]:
+        shapes = self._shapes(x)
+        uppers = [(op.name, op.out) for op in self.nodes[1:]]
+        if self.choices.first_target == "logits":
+            uppers.append((OUTPUT, self.plan.exit))
+        made = []
+        for lower, (upper, slot) in zip(self.nodes, uppers, strict=False):
+            where = f"feedback.{lower.name}.{upper}"
+            synapse = synapses.make(self.choices.synapses, shapes[lower.name], shapes[upper], where, self.name)
+            made.append(FeedbackMap(lower, upper, Stretch(self.plan, lower.out, slot), synapse))
+        return made[::-1]
+
+    # ------------------------------------------------------------ the step
+
+    def keeps(self, op: Activate) -> set[str]:
+        """A node's z, and what derivatives need."""
+        return {op.function.keeps, "output"} if op in self.nodes else {op.function.keeps}
+
+    def compute(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        run = self._run(params, buffers, draws)
+        logits = self.plan.forward(run, x)
+        found = {op.name: op.post(run) for op in self.nodes} | {OUTPUT: logits}
+        updates: dict[str, Tensor] = {}
+        for one in self.maps:  # before the sweeps drop what the forward pass has kept
+            updates |= one.learn(self.choices, run, x, found[one.lower.name], found[one.upper])
+        if run.dtype is not None:
+            found = {name: value.float() for name, value in found.items()}
+        signal, loss = self.signal(found[OUTPUT], y)
+        sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        errors = self._first(run, signal, updates)
+        self._send(run, found, errors)
+        share = 2.0 / run.batch
+        starts = {op.out: errors[op.name] * share for op in self.nodes}
+        if OUTPUT in errors:
+            starts[self.plan.exit] = errors[OUTPUT] * share
+        for name, update in self._blocks.sweep(run, starts, self).items():
+            # One that the head and a layer share has two.
+            updates[name] = updates[name] + update if name in updates else update
+        done = Computed(logits, loss, updates, sizes, run.stats)
+        if self._keep_errors:
+            done.errors = {name: errors[name] for name in found if name in errors}
+            done.targets = {name: found[name] - error for name, error in done.errors.items()}
+        return done
+
+    def _first(self, run: Run, signal: Tensor, updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return by how much the first node misses its target, and let the head learn where it learns from the loss.
+
+        Args:
+            run: of the forward pass.
+            signal: derivative of the batch's mean loss by the logits; may be written over.
+            updates: gets the head's.
+        """
+        step = self.choices.target_step * run.batch
+        if self._heard is None:
+            return {OUTPUT: signal * step}
+        updates |= self.plan.sweep_from(run, {self.plan.exit: signal}, self)
+        arrived = run.arrived.pop(self._heard.out)
+        return {self._heard.name: arrived.to(signal.dtype) * step}
+
+    def _send(self, run: Run, found: dict[str, Tensor], errors: dict[str, Tensor]) -> None:
+        """Send targets down: add to ``errors``, z_l - t_l by name, those of the nodes below the first."""
+        for one in self.maps:
+            own, above, missed = one.parameters(run.params), found[one.upper], errors[one.upper]
+            if self.choices.difference:
+                errors[one.lower.name] = one.difference(run, own, above, missed)
+            else:
+                errors[one.lower.name] = found[one.lower.name] - one.answer(run, own, above - missed).value

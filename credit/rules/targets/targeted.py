@@ -1,0 +1,126 @@
+"""What rules that give layers targets have in common: representation alignment and target propagation."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from credit.core.errors import UserError
+from credit.engine.draws import Draws
+from credit.engine.inference.blocks import hidden
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.engine.ops.spiking import Lif
+from credit.engine.ops.weighted import Weighted
+from credit.engine.plan import Sweeper
+from credit.rules.base import Rule
+from credit.rules.energy import states
+from credit.rules.registry import lookup
+from credit.rules.state import copies
+from credit.rules.targets import synapses
+
+OUTPUT = "output"
+"""What the network's output is called among the nodes."""
+
+
+class TargetedRule(Rule, Sweeper):
+    """Base of rules with targets at nodes: at activations, and at the output.
+
+    Attributes:
+        nodes: the activations that have a target of their own, in order of execution.
+    """
+
+    awaits_shapes = True
+    choices: Any
+    nodes: list[Activate]
+
+    def _begin(self) -> None:
+        """Refuse networks without nodes or logits, and uncut the plan: a rule is set up anew where its plan changes."""
+        states.refuse_probability(self)
+        states.refuse_stopped(self)
+        self.plan.cut((), inside=False)
+        units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
+        if units is not None:
+            raise UserError(
+                f"rule '{self.name}' gives activations targets, but {units.describe()} in {type(self.model).__name__} is a "
+                "unit over time, whose output is a spike a step; write rule=bp or an LFP rule, or use a network without time"
+            )
+        if any(op.name == OUTPUT for op in hidden(self.plan)):
+            raise UserError(
+                f"rule '{self.name}' calls the network's output '{OUTPUT}', which is an activation's name in "
+                f"{type(self.model).__name__}; give that module another name"
+            )
+        self._keep_errors = getattr(self, "_keep_errors", False)
+        self.signal = lookup("signal", self.choices.loss)()
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Backprop on the same loss."""
+        return states.reference(self.choices.loss)
+
+    @property
+    def keep_errors(self) -> bool:
+        """Whether steps tell every node's error and target; settable."""
+        return self._keep_errors
+
+    @keep_errors.setter
+    def keep_errors(self, wanted: bool) -> None:
+        if wanted and self._compiled is not None:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not tell its errors; make it without compile=True"
+            )
+        self._keep_errors = wanted
+
+    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+        """Leave a signal as it is; tell its size where that is watched."""
+        if self.watch:
+            run.stats[op.name] = signal.square().mean().sqrt() * run.batch
+        return signal
+
+    def _makes_updates(self) -> bool:
+        return True
+
+    def _refuse_vectors(self, made: Iterable[synapses.Synapse]) -> None:
+        """Refuse ``rule.synapses=conv`` where every synapse is dense all the same."""
+        if self.choices.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in made):
+            raise UserError(
+                f"rule.synapses=conv would change nothing: the nodes of {type(self.model).__name__} are vectors, which have no "
+                "positions to share weights among; leave it out"
+            )
+
+    def keeps(self, op: Activate) -> set[str]:
+        """A node's h and z, and what its derivative needs."""
+        return {"input", "output"} if op in self.nodes else {op.function.keeps}
+
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
+        run = self.plan.run(params, buffers, draws, self.dtype)
+        run.overwrite = isinstance(draws, Draws)
+        return run
+
+    def drop(self, run: Run, op: Activate) -> None:
+        """Forget of a node's h and z what no derivative asks for."""
+        h, z = op.load(run)
+        passed = op.index in self.plan.cuts and self.plan.cuts[op.index]
+        keeps = op.function.keeps if passed else ""
+        op.save(run, (h if keeps == "input" else None, z if keeps == "output" else None))
+
+    def values(self, run: Run, op: Activate) -> tuple[Tensor, Tensor]:
+        """Return a node's h and z, (B, ...), in the precision of targets."""
+        h, z = op.pre(run), op.post(run)
+        return (h, z) if run.dtype is None else (h.float(), z.float())
+
+    def _shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all nodes' values on such a batch, without its size."""
+        weight = next(iter(self._params.values()))
+        if x.dtype != weight.dtype:
+            raise UserError(
+                f"rule '{self.name}' was given an example of {x.dtype}, but the model's parameters are "
+                f"{weight.dtype}; convert one of them"
+            )
+        buffers = copies(self._model_buffers())
+        with torch.no_grad():
+            run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))
+            logits = self.plan.forward(run, x)
+            found = {op.name: tuple(op.post(run).shape[1:]) for op in self.nodes}
+        return found | {OUTPUT: tuple(logits.shape[1:])}

@@ -1,0 +1,207 @@
+"""A run's folder: where it lies, who may write in it, and whether the run in it is done."""
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.runs.identity import decisive, group_name, run_hash, run_name
+
+CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints."""
+
+EARLIER = "earlier"
+"""Folder, among the runs, of those that were set aside by ``rerun=true``."""
+
+_DONE = ("complete", "diverged")
+
+
+def runs_root() -> Path:
+    """Return the folder of all runs: ``$CREDIT_RUNS``, else ``runs`` in the current folder."""
+    return Path(os.environ.get("CREDIT_RUNS") or "runs")
+
+
+def run_folder(cfg: RunConfig) -> Path:
+    """Return where the run's files go: the folder of all runs and the run's name. Nothing is made."""
+    return runs_root() / run_name(cfg)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the content of ``result.json``, or None where the run has none yet.
+
+    Raises:
+        UserError: the file is there but is not a result.
+    """
+    return read_json(folder / RESULT, "delete it and give the same command again: the run goes on from its checkpoint")
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether the run is over: it finished or it diverged, and the same command would only end there again.
+
+    A run that failed (a full disk, an interrupted download) is not over: the same command resumes it.
+    """
+    result = read_result(folder)
+    return result is not None and result.get("status") in _DONE
+
+
+def check_same_config(folder: Path, cfg: RunConfig) -> None:
+    """Refuse a folder that holds another configuration than `cfg`.
+
+    Raises:
+        UserError: naming the folder and the first settings that differ.
+    """
+    held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    if held is None:
+        return
+    wanted = json.loads(json.dumps(decisive(cfg)))
+    there = held.get("decisive", {})
+    if there != wanted:
+        raise UserError(
+            f"the run folder {folder} holds another configuration (different: {', '.join(different_settings(there, wanted))}); "
+            f"move it away or delete it, or set CREDIT_RUNS to another folder"
+        )
+
+
+def _reruns(folder: Path) -> int:
+    """Return how often a run was set aside."""
+    return next(n for n in itertools.count() if not (folder.parent / EARLIER / f"{folder.name}.{n + 1}").exists())
+
+
+def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the dotted names of the settings in which two nested mappings differ, sorted."""
+    different = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            different += [f"{key}.{inner}" for inner in different_settings(a, b)]
+        elif a != b:
+            different.append(key)
+    return different
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move a run's folder, whole and in one rename, into the folder ``earlier`` beside it; None where there is nothing to move.
+
+    Raises:
+        UserError: another process trains the run.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    with locked(folder):
+        earlier = folder.parent / EARLIER
+        earlier.mkdir(exist_ok=True)
+        moved = folder.rename(earlier / f"{folder.name}.{_reruns(folder) + 1}")
+        sync_folder(earlier)
+        sync_folder(folder.parent)
+    return moved
+
+
+def write_config(folder: Path, cfg: RunConfig) -> None:
+    """Write ``config.json``: the run's names, how often it was begun anew, the configuration, and what of it decides the result."""
+    names = {"name": run_name(cfg), "group": group_name(cfg), "hash": run_hash(cfg)}
+    write_json(
+        folder / CONFIG, {**names, "reruns": _reruns(folder), "config": cfg.as_dict(), "decisive": decisive(cfg)}
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what `write_config` wrote: ``name``, ``group``, ``hash``, ``reruns``, ``config`` and ``decisive``.
+
+    Raises:
+        UserError: there is none in the folder, or it cannot be read.
+    """
+    held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
+    if held is None:
+        raise UserError(f"{folder} is not a run folder: it has no {CONFIG}")
+    return held
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message names that process.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = open(folder / LOCK, "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    with held as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"{owner} is training this very run in {folder}; wait for it, or stop it and give this command again "
+                f"to resume"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader, or a crash, meets the whole old or the whole new one."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one move: write beside it, reach the disk, rename, and reach the disk again."""
+    beside = path.with_name(path.name + ".tmp")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the run folder {folder} cannot be used ({error.strerror}: {error.filename}); "
+        f"set CREDIT_RUNS to a folder that can be written"
+    )
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None where there is no file.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        UserError: the file cannot be read or does not hold an object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
+    except ValueError:
+        raise UserError(f"{path} is damaged (not JSON); {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (a {type(value).__name__}, not an object); {remedy}")
+    return value

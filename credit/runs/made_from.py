@@ -1,0 +1,218 @@
+"""What a run was made from, kept in its folder (``made_from.json``): the user's code, this package's, the data's files.
+
+Before a finished run is reused or an unfinished one goes on, the record is compared with what is there now. Imports no torch.
+
+| changed | finished run | unfinished run |
+|---|---|---|
+| the data, the user's code | refused | refused |
+| this package's code | reused, with a warning | refused |
+
+``rerun=true`` starts anew, ``rerun=changed`` does where the run would be refused, and ``resume=anyway`` lets an unfinished run go
+on with changed code (never with changed data); its checkpoints and its result say so. A run folder without a record is older than
+records: nothing is compared, and a line says so.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from credit.core.config.data_files import data_files
+from credit.core.config.folders import rule_settings
+from credit.core.config.schema import DataConfig, RunConfig
+from credit.core.errors import UserError
+from credit.runs.folder import EARLIER, read_json, write_json
+from credit.runs.identity import file_digest
+from credit.runs.user_code import package_code, present_code, user_code, words_of
+
+MADE_FROM = "made_from.json"
+LARGEST = 4 * 2**30
+"""Bytes of a data set up to which its files' contents are digested; of larger ones sizes and times alone are known."""
+
+Group = dict[str, Any]
+"""A file of the data, or a folder's: ``files`` (how many), ``bytes``, ``stat`` (digest of sizes and times), ``changed`` (digest of
+the times of the last change of any kind, which a copy or an archive cannot bring along as it does the others) and ``content``."""
+
+
+@dataclasses.dataclass
+class Changes:
+    """Descriptions of the differences between a run's record and what is there now.
+
+    Attributes:
+        data, code, package: changes of the data, of the user's code, of this package's.
+        recorded: whether there was a record to compare with.
+    """
+
+    data: list[str] = dataclasses.field(default_factory=list)
+    code: list[str] = dataclasses.field(default_factory=list)
+    package: list[str] = dataclasses.field(default_factory=list)
+    recorded: bool = True
+
+    @property
+    def decisive(self) -> list[str]:
+        """What makes a finished run another one than today's."""
+        return [*self.data, *self.code]
+
+
+def made_from(cfg: RunConfig) -> dict[str, Any]:
+    """Return a run's record; called after its parts were built and its data was read.
+
+    Raises:
+        UserError: the user's code was edited after this process had imported it.
+    """
+    warm = cfg.trainer.warm_rule
+    settings = rule_settings(warm) if warm else None
+    words = words_of([cfg.rule, cfg.arch, warm, settings, cfg.trainer.measure, cfg.data.kind, cfg.noise.kind])
+    files = data_files(cfg.data)
+    contents = _bytes(files) <= LARGEST
+    data = {name: _group(group, contents) for name, group in files.items()}
+    return {"code": user_code(words), "package": package_code(), "data": data}
+
+
+def write_made_from(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a run's record into its folder."""
+    write_json(folder / MADE_FROM, record)
+
+
+def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) -> Changes:
+    """Return what changed since the record in a run's folder was written.
+
+    Args:
+        folder: the run's folder.
+        cfg: the run.
+        seen: filled with what is seen of the data; runs on the same data that share it look at the files once.
+    """
+    remedy = f"delete {folder} to start this run anew"
+    record = read_json(folder / MADE_FROM, remedy)
+    if record is None:
+        return Changes(recorded=False)
+    if missing := [part for part in ("code", "package", "data") if part not in record]:
+        raise UserError(f"{folder / MADE_FROM} is damaged (it has no {', '.join(missing)}); {remedy}")
+    code = present_code(record["code"])
+    found = compared(record, {"code": {key: {"sha256": now} for key, now in code.items()}, "package": package_code()})
+    return dataclasses.replace(
+        found, data=_data_changes(record["data"], *_seen(cfg.data, {} if seen is None else seen))
+    )
+
+
+def compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
+    """Return the changes of code between two records."""
+    before, after = ({key: entry["sha256"] for key, entry in record["code"].items()} for record in (then, now))
+    package = _differing(then["package"], now["package"])
+    return Changes(code=_differing(before, after), package=[f"credit/{words}" for words in package])
+
+
+def refuse_reuse(folder: Path, found: Changes) -> None:
+    """Refuse a finished run that was made from something else than is there now.
+
+    Raises:
+        UserError: naming what changed.
+    """
+    if found.decisive:
+        raise UserError(
+            f"{folder} is complete, but not of what is there now: {_some(found.decisive)}. Put it back, or write rerun=true to "
+            "train anew (rerun=changed: in a sweep or a table, those alone of which something changed); the old files are kept "
+            f"in {folder.parent / EARLIER}"
+        )
+
+
+def refuse_resumption(where: Path, found: Changes, resume: str) -> None:
+    """Refuse to go on with a run that was begun with something else than is there now.
+
+    Args:
+        where: the run's folder or its checkpoint.
+        found: what changed.
+        resume: the option of this name.
+
+    Raises:
+        UserError: naming what changed.
+    """
+    anyway = resume == "anyway"
+    if found.data or (not anyway and (found.code or found.package)):
+        mixed = "" if found.data else ", or resume=anyway to go on (its result will say so)"
+        raise UserError(
+            f"{where} was begun with something else than is there now: {_some([*found.decisive, *found.package])}. Going on would "
+            f"mix the two. Put it back, or write rerun=true to start anew{mixed}"
+        )
+
+
+def words_about_package(found: Changes) -> str:
+    """Return the line about a finished run of which the package's code changed; empty where there is nothing to say."""
+    if not found.recorded:
+        return "made before runs recorded their code and data, so neither could be compared"
+    if found.package:
+        return f"made with another version of credit's code ({_some(found.package)}); rerun=true trains anew"
+    return ""
+
+
+def _some(words: Sequence[str], most: int = 4) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def _differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
+    """Return what happened to each file that differs."""
+    told = []
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            what = "is new" if key not in then else "is gone" if now.get(key) is None else "was edited"
+            told.append(f"{key} {what}")
+    return told
+
+
+def _seen(cfg: DataConfig, seen: dict[str, Any]) -> tuple[dict[str, list[Path]], dict[str, Group]]:
+    """Return a data set's files by name, and what is known of them without reading them."""
+    key = repr(cfg)
+    if key not in seen:
+        files = data_files(cfg)
+        seen[key] = files, {name: _group(paths, contents=False) for name, paths in files.items()}
+    found: tuple[dict[str, list[Path]], dict[str, Group]] = seen[key]
+    return found
+
+
+def _data_changes(then: Mapping[str, Group], files: Mapping[str, list[Path]], now: Mapping[str, Group]) -> list[str]:
+    """Return what changed of a data set's files; nothing where none of them is there (any more)."""
+    told = []
+    for name in sorted({*then, *now}) if now else []:
+        before, after = then.get(name), now.get(name)
+        if before is None or after is None:
+            told.append(f"data {name} is {'new' if before is None else 'gone'}")
+        elif _is_changed(before, after, files[name]):
+            told.append(f"data {name} changed ({_sizes(before, after)})")
+    return told
+
+
+def _is_changed(then: Group, now: Group, files: Sequence[Path]) -> bool:
+    if then["content"] is None:
+        return bool(now["stat"] != then["stat"])
+    same = now["stat"] == then["stat"] and now["changed"] == then.get("changed")
+    return not same and _content(files) != then["content"]
+
+
+def _sizes(then: Group, now: Group) -> str:
+    before, after = (f"{one['files']} file{'s' * (one['files'] != 1)} of {one['bytes']:,} bytes" for one in (then, now))
+    return f"{before}, with other contents" if before == after else f"{before} then, {after} now"
+
+
+def _bytes(files: Mapping[str, Sequence[Path]]) -> int:
+    return sum(path.stat().st_size for group in files.values() for path in group)
+
+
+def _group(paths: Sequence[Path], contents: bool) -> Group:
+    stats = [(path, path.stat()) for path in paths]
+    return {
+        "files": len(paths),
+        "bytes": sum(stat.st_size for _, stat in stats),
+        "stat": _digest(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats),
+        "changed": _digest(str(stat.st_ctime_ns) for _, stat in stats),
+        "content": _content(paths) if contents else None,
+    }
+
+
+def _content(paths: Sequence[Path]) -> str:
+    """Return the digest of files' names and contents."""
+    return _digest(f"{path.name} {file_digest(path.resolve(), path.stat().st_ctime_ns)}" for path in paths)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()[:16]

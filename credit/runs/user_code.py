@@ -1,0 +1,220 @@
+"""The user's own code in a run: which files it is made of, and their digests. Imports no torch.
+
+Seen are the file of every component that the run names (rule, gate, feedback, diagnostic, ...) and is not of this package, the
+modules that such a file imports, by whatever statement, also inside functions, if they are neither Python's own nor installed,
+and files beside it that its text names, as data (``"table.npy"``), modules (``import_module("helper")``) or components
+(``gate: str = "soft"``). Of a component of an installed package all of that package's modules
+are seen. Code that is reached in other ways (``eval``, a path put together at run time) is not.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.machinery
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from credit.core.config.plugins import user_folders
+from credit.core.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = tuple(
+    {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+)
+_FIRST: dict[Path, str] = {}
+"""Digests of the files as they were when this process first saw them: what it has imported."""
+
+
+def words_of(value: Any) -> Iterator[str]:
+    """Yield every text in nested mappings and lists, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from words_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from words_of(item)
+
+
+def user_code(words: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the user's files behind the components of these names: ``{name: {"file": path, "sha256": digest}}``.
+
+    Called after the run's components were built, that is imported.
+
+    Args:
+        words: names that the run's configuration holds; those of this package's components and other words are passed over.
+
+    Raises:
+        UserError: a file was edited after this process had imported it.
+    """
+    found: dict[Path, None] = {}
+    for name in sorted({module for word in set(words) for module in _modules_behind(word)}):
+        _follow(sys.modules[name], found)
+    return {_key(path): {"file": str(path), "sha256": _imported(path)} for path in found}
+
+
+def present_code(recorded: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:
+    """Return what the recorded files hold now by name: a digest, None where the file is gone.
+
+    A name is looked for in the user's folders of this process first, then where Python would import it from, then where the
+    file was.
+    """
+    return {key: _digest_or_none(_now_at(key, entry["file"])) for key, entry in recorded.items()}
+
+
+def _modules_behind(word: str) -> list[str]:
+    """Return the modules outside this package that registered a component of this name."""
+    families = getattr(sys.modules.get("credit.rules.registry"), "FAMILIES", {})
+    diagnostics = getattr(sys.modules.get("credit.diagnostics.base"), "_REGISTERED", {})
+    held = [family[word].__module__ for family in (*families.values(), diagnostics) if word in family]
+    return [name for name in held if name.partition(".")[0] != _PACKAGE.name and _file(sys.modules.get(name))]
+
+
+def _follow(module: ModuleType, found: dict[Path, None]) -> None:
+    """Add a module's file and those that it brings with it."""
+    file = _file(module)
+    assert file is not None
+    installed = _is_installed(file)
+    if installed:  # of an installed package all that belongs to it, of which it may import any part
+        top = _file(sys.modules.get(module.__name__.partition(".")[0]))
+        package = top.parent if top is not None and top.name == "__init__.py" else None
+        found.update(dict.fromkeys(sorted(package.rglob("*.py")) if package else [file]))
+        return
+    waiting: list[tuple[Path, ModuleType | None]] = [(file, module)]
+    while waiting:
+        path, loaded = waiting.pop()
+        if path in found:
+            continue
+        found[path] = None
+        if path.suffix != ".py":
+            continue
+        beside, names = _named_in(path, _text(path))
+        waiting += [(other, None) for other in beside]
+        modules = [*(sys.modules.get(name) for name in names), *_in_namespace(loaded)]
+        reached = [(_file(one), one) for one in modules]
+        reached += [(_findable(name, path), None) for name in names if name not in sys.modules]
+        waiting += [(place, one) for place, one in reached if place is not None and _is_users(place)]
+
+
+def _named_in(path: Path, text: str) -> tuple[list[Path], list[str]]:
+    """Return the files beside a Python file that its text names, and the dotted names of the modules that it imports."""
+    files: list[Path] = []
+    names: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1] / Path(*(node.module or "").split("."))
+            files += [*_as_files(base), *(file for alias in node.names for file in _as_files(base / alias.name))]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 200:
+            files += _beside(path.parent, node.value)
+            if node.value.replace(".", "").isidentifier():  # of a module, for `import_module`, or of another component
+                files += _as_files(path.parent.joinpath(*node.value.split(".")))
+                names += [node.value] if node.value in sys.modules else []
+    whole = [".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 2)]
+    return files, list(dict.fromkeys(whole))
+
+
+def _beside(folder: Path, text: str) -> list[Path]:
+    try:
+        return [folder / text] if "\0" not in text and (folder / text).is_file() else []
+    except OSError:  # no path at all
+        return []
+
+
+def _as_files(path: Path) -> list[Path]:
+    return [file for file in (path.with_name(path.name + ".py"), path / "__init__.py") if file.is_file()]
+
+
+def _in_namespace(module: ModuleType | None) -> list[ModuleType | None]:
+    """Return the modules that a loaded module's names are, or come from."""
+    values = list(vars(module).values()) if module is not None else []
+    own = [value for value in values if isinstance(value, ModuleType)]
+    return [*own, *(sys.modules.get(str(getattr(value, "__module__", None))) for value in values)]
+
+
+def _findable(name: str, importer: Path) -> Path | None:
+    """Return the file that a module of this name, not imported yet, would come from."""
+    first, _, rest = name.partition(".")
+    if first in sys.stdlib_module_names or first in sys.builtin_module_names:
+        return None
+    spec = importlib.machinery.PathFinder.find_spec(first, [str(importer.parent), *sys.path])
+    if spec is None:
+        return None
+    if not rest:
+        places = [Path(spec.origin)] if spec.origin is not None else []
+    else:  # a package, with or without __init__.py
+        packages = spec.submodule_search_locations or ()
+        places = [file for package in packages for file in _as_files(Path(package, *rest.split(".")))]
+    return places[0].resolve() if places and places[0].is_file() else None
+
+
+def _file(module: ModuleType | None) -> Path | None:
+    origin = getattr(module, "__file__", None)
+    path = Path(origin).resolve() if isinstance(origin, str) else None
+    return path if path is not None and path.is_file() else None
+
+
+def _is_installed(path: Path) -> bool:
+    return "site-packages" in path.parts or any(path.is_relative_to(place) for place in _INSTALLED)
+
+
+def _is_users(path: Path) -> bool:
+    return not path.is_relative_to(_PACKAGE) and not _is_installed(path)
+
+
+def _key(path: Path) -> str:
+    """Return a file's name in records: relative to the user's folder, else to where its package or module is found."""
+    for folder in user_folders():
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    top = path.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    return path.relative_to(top).as_posix()
+
+
+def _now_at(key: str, recorded: str) -> Path:
+    for folder in user_folders():
+        if (folder / key).is_file():
+            return folder / key
+    name = key.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return _findable(name, Path(recorded)) or Path(recorded)
+
+
+def _imported(path: Path) -> str:
+    now = _digest(path)
+    if _FIRST.setdefault(path, now) != now:
+        raise UserError(
+            f"{path} was edited after this Python process had imported it: the run would be made with the code as it was. "
+            "Start Python anew (in a notebook: restart the kernel)"
+        )
+    return now
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _digest_or_none(path: Path) -> str | None:
+    return _digest(path) if path.is_file() else None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def package_code() -> dict[str, str]:
+    """Return the digest of each of this package's sources that decide a run's numbers, by path inside the package."""
+    folders = ("rules", "engine", "models", "data", "training", "diagnostics")
+    files = [*_PACKAGE.glob("*.py"), *(file for name in folders for file in (_PACKAGE / name).rglob("*.py"))]
+    files.append(_PACKAGE / "config" / "schema.py")  # of the defaults, which a run's name does not say
+    return {file.relative_to(_PACKAGE).as_posix(): _digest(file) for file in sorted(files)}

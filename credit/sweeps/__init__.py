@@ -1,0 +1,1 @@
+"""Many runs: jobs, their groups, worker processes, launchers, estimates of time."""

@@ -1,0 +1,121 @@
+"""Hydra's launchers for jobs that are a list and no grid: what `credit table` gives to a cluster."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from credit.core.errors import UserError, nearest
+
+JOBS = "hydra.launcher.jobs"
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the settings of runs, and those of Hydra: ``hydra/launcher=...`` and ``hydra.<...>=...``."""
+    ours = [word for word in words if not word.lstrip("+").startswith(("hydra/", "hydra."))]
+    return ours, [word for word in words if word not in ours]
+
+
+def local_jobs(words: Sequence[str]) -> int | None:
+    """Return how many jobs shall run at a time on this machine, None where that is not said.
+
+    Args:
+        words: Hydra's settings, of the local launcher.
+
+    Raises:
+        UserError: a setting that the local launcher does not have, or no whole number from 1.
+    """
+    from credit.sweeps.jobs import check_parallel
+
+    count = None
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "hydra/launcher":
+            continue
+        if key != JOBS:
+            raise UserError(
+                f"{word}: the local launcher has one setting, {JOBS}=N. Others belong to another launcher, for example "
+                f"hydra/launcher=submitit_slurm {key if key.startswith('hydra.launcher.') else 'hydra.launcher.x'}=..."
+            )
+        count = check_parallel(int(value) if value.isdecimal() else value)
+    return count
+
+
+def is_local(words: Sequence[str]) -> bool:
+    """Say whether Hydra's settings name no other launcher than ours."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")]
+    return not chosen or chosen[-1] == "local"
+
+
+@contextlib.contextmanager
+def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
+    """Give one of Hydra's launchers, ready for `credit.sweeps.jobs.run_with`.
+
+    Args:
+        words: Hydra's settings, among them ``hydra/launcher=<name>``.
+        folder: where it may leave files, such as submitit's logs.
+
+    Raises:
+        UserError: there is no such launcher, or it has no such setting.
+    """
+    import hydra
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from hydra.types import HydraContext
+    from omegaconf.errors import OmegaConfBaseException
+
+    from credit.cli.train import job_task
+    from credit.core.config import sources
+    from credit.core.config.overrides import explain, quoted
+
+    sources.register()
+    _check_name(words)
+    overrides = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(folder))}", *words]
+    with hydra.initialize(config_path=None, version_base="1.3", job_name="credit"):
+        try:
+            plain = hydra.compose("config", overrides=[_launcher_word(words)], return_hydra_config=True)
+            _check_settings(words, [key for key in plain.hydra.launcher if key != "_target_"])
+            config = hydra.compose("config", overrides=overrides, return_hydra_config=True)
+            context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=context, task_function=job_task(), config=config
+            )
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(error) from error
+        yield launcher
+
+
+def _launcher_word(words: Sequence[str]) -> str:
+    return [word for word in words if word.startswith("hydra/launcher=")][-1]
+
+
+def _check_settings(words: Sequence[str], valid: Sequence[str]) -> None:
+    for word in words:
+        key = word.partition("=")[0].partition("hydra.launcher.")[2].partition(".")[0]
+        if key and not word.startswith("+") and key not in valid:
+            raise UserError(
+                f"{word}: {_launcher_word(words).partition('=')[2]} has no such setting; {nearest(key, valid)}"
+            )
+
+
+def _check_name(words: Sequence[str]) -> None:
+    """Refuse a launcher that is not installed, or whose cluster is not here, before Hydra or submitit say it their way."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # imports the plugins, which name their launchers
+    names = sorted(name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher"))
+    chosen = _launcher_word(words).partition("=")[2]
+    if chosen not in names:
+        slurm = "; submitit_slurm and submitit_local come with pip install 'credit[slurm]'"
+        raise UserError(
+            f"unknown launcher '{chosen}': {nearest(chosen, names)}{'' if 'submitit_slurm' in names else slurm}"
+        )
+    if chosen == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm: there is no SLURM on this machine (no srun). Give the command on a cluster's login "
+            "node, or leave the launcher out to run here; hydra/launcher=submitit_local tries submitit without a cluster"
+        )

@@ -1,0 +1,167 @@
+"""Jobs in processes of their own: a fork-server has the heavy imports done, so each starts in milliseconds.
+
+Knows nothing of what a job does. A job that raises, or is killed, ends as an `Outcome` and costs no other job.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from credit.core.errors import UserError
+
+LOG_TAIL = 4000  # characters of a failed job's output that are kept
+TICK = 0.25  # seconds between two looks at the running jobs
+PATIENCE = 10.0  # seconds a stopped job gets before it is killed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `value` is what it returned, or `error` says in words why there is none."""
+
+    value: Any
+    error: str | None
+    seconds: float
+    log: str = ""  # the end of what a failed job printed
+
+
+@dataclass
+class _Job:
+    index: int
+    process: ForkServerProcess
+    receiver: Connection
+    log: Path
+    started: float
+    message: tuple[Any, str | None] | None = None  # (value, error) once the job has sent it
+
+
+Watch = Callable[[str, int, Outcome | None], None]
+"""Called with ("started", job, None), ("finished", job, outcome) and now and then ("tick", -1, None)."""
+
+
+def run_jobs(
+    work: Callable[[Any], Any], payloads: Sequence[Any], *, parallel: int, preload: Sequence[str], watch: Watch
+) -> list[Outcome]:
+    """Run ``work(payload)`` for each payload, each in a new process, at most `parallel` at a time.
+
+    Args:
+        work: a module-level function; what it returns is pickled back.
+        payloads: what each job gets; pickled.
+        parallel: how many processes at the same time.
+        preload: modules that the fork-server imports once, before the first job.
+        watch: told what happens.
+
+    Returns:
+        One outcome a payload, in order. On `KeyboardInterrupt` the running jobs are stopped before it passes on.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    outcomes: dict[int, Outcome] = {}
+    running: list[_Job] = []
+    with tempfile.TemporaryDirectory(prefix="credit-jobs-") as logs:
+        try:
+            while len(outcomes) < len(payloads):
+                while len(running) < parallel and len(running) + len(outcomes) < len(payloads):
+                    index = len(running) + len(outcomes)
+                    running.append(_start(context, work, payloads[index], index, Path(logs)))
+                    watch("started", index, None)
+                # Messages too: one longer than the pipe holds keeps its job alive until it is read.
+                silent = [job.receiver for job in running if job.message is None]
+                multiprocessing.connection.wait([*silent, *(job.process.sentinel for job in running)], timeout=TICK)
+                for job in running:
+                    _listen(job)
+                for job in [job for job in running if not job.process.is_alive()]:
+                    running.remove(job)
+                    outcomes[job.index] = _collect(job)
+                    watch("finished", job.index, outcomes[job.index])
+                watch("tick", -1, None)
+        finally:
+            _stop(running)
+    return [outcomes[index] for index in range(len(payloads))]
+
+
+def _start(context: Any, work: Callable[[Any], Any], payload: Any, index: int, logs: Path) -> _Job:
+    receiver, sender = context.Pipe(duplex=False)
+    log = logs / f"{index}.log"
+    # The fork-server keeps the environment of its own start, so the present one travels with the job.
+    process = context.Process(target=_serve, args=(work, payload, sender, str(log), dict(os.environ)))
+    process.start()
+    sender.close()
+    return _Job(index, process, receiver, log, time.perf_counter())
+
+
+def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: str, environment: dict[str, str]) -> None:
+    """Run one job: what it prints goes to `log`, what it returns or raises to `sender`."""
+    os.setsid()  # Ctrl-C reaches the command alone, which then stops its jobs one way: SIGTERM, and time to save
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    message: tuple[Any, str | None]
+    try:
+        message = (work(payload), None)
+    except UserError as error:
+        message = (None, str(error))
+    except KeyboardInterrupt:
+        message = (None, "interrupted")
+    except Exception as error:  # whatever a job raises is reported by the sweep, with the traceback in its log
+        traceback.print_exc()
+        message = (None, f"{type(error).__name__}: {error}")
+    sender.send(message)
+    sender.close()
+
+
+def _end_with_parent() -> None:
+    """Leave when the process that gave the command is gone: nobody would see this job's end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _listen(job: _Job) -> None:
+    """Take the job's message if it is there."""
+    with contextlib.suppress(EOFError):  # it died without one
+        if job.message is None and job.receiver.poll():
+            job.message = job.receiver.recv()
+
+
+def _collect(job: _Job) -> Outcome:
+    seconds = time.perf_counter() - job.started
+    job.process.join()
+    _listen(job)
+    value, error = job.message or (None, _death(job.process.exitcode))
+    job.receiver.close()
+    log = job.log.read_text(errors="replace")[-LOG_TAIL:] if error is not None and job.log.exists() else ""
+    return Outcome(value, error, seconds, log)
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        memory = ", perhaps for want of memory" if exitcode == -9 else ""
+        return f"killed by signal {-exitcode}{memory}"
+    return f"ended without a result (exit code {exitcode})"
+
+
+def _stop(running: list[_Job]) -> None:
+    for job in running:
+        job.process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for job in running:
+        job.process.join(max(0.0, deadline - time.monotonic()))
+        if job.process.is_alive():
+            job.process.kill()
+            job.process.join()
+        job.receiver.close()

@@ -1,0 +1,126 @@
+"""A sweep on the screen while it runs: a live table on a terminal, one line a finished job elsewhere."""
+
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from credit.runs import read_metrics
+from credit.sweeps.processes import Outcome
+
+FINISHED_SHOWN = 8  # a long sweep stays on one screen
+REFRESH = 0.5  # seconds
+
+
+class SweepProgress:
+    """Shows what `credit.sweeps.processes.run_jobs` tells it; a context manager.
+
+    Args:
+        units: title and run folders of what each process will run, in order: a job, or several in one pass.
+        skipped: how many finished jobs are not run again; None where that was said already.
+        notes: lines to show before the first starts.
+    """
+
+    def __init__(self, units: Sequence[tuple[str, list[Path]]], skipped: int | None, notes: Sequence[str] = ()) -> None:
+        self._units, self._notes = units, notes
+        self._total = sum(len(folders) for _, folders in units)
+        self._skipped = skipped
+        self._running: dict[int, float] = {}
+        self._finished: dict[int, Outcome] = {}
+        self._drawn = 0.0
+        self._live: Any = None
+
+    def __enter__(self) -> "SweepProgress":
+        if self._skipped is not None:
+            skipped = f", {self._skipped} already complete" if self._skipped else ""
+            jobs = "1 job" if self._total == 1 else f"{self._total} jobs"
+            print(f"{jobs} to run{skipped}", flush=True)
+        for note in self._notes:
+            print(note, flush=True)
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self._live = Live(self._table(), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, event: str, index: int, outcome: Outcome | None) -> None:
+        """Take one event of the launcher."""
+        if event == "started":
+            self._running[index] = time.perf_counter()
+        elif event == "finished" and outcome is not None:
+            self._running.pop(index)
+            self._finished[index] = outcome
+            if self._live is None:
+                print(
+                    f"[{self._count(self._finished)}/{self._total}] {self._title(index)}: {_ended(outcome)}", flush=True
+                )
+        now = time.perf_counter()
+        if self._live is not None and (event == "finished" or now - self._drawn >= REFRESH):
+            self._drawn = now
+            self._live.update(self._table(), refresh=True)
+
+    def _title(self, index: int) -> str:
+        return self._units[index][0]
+
+    def _count(self, units: Iterable[int]) -> int:
+        """Return how many jobs some units are."""
+        return sum(len(self._units[index][1]) for index in units)
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        done = self._count(self._finished)
+        table = Table(title=f"{done} of {self._total} jobs done", title_justify="left")
+        for heading in ("job", "state"):
+            table.add_column(heading)
+        for index in list(self._finished)[-FINISHED_SHOWN:]:
+            outcome = self._finished[index]
+            table.add_row(self._title(index), _ended(outcome), style="red" if outcome.error else "")
+        for index, started in self._running.items():
+            table.add_row(self._title(index), self._state(index, time.perf_counter() - started), style="bold")
+        left = self._total - done - self._count(self._running)
+        if left:
+            table.add_row(f"{left} more", "waiting", style="dim")
+        return table
+
+    def _state(self, index: int, seconds: float) -> str:
+        """Return where a unit stands, from its first run's metrics file: the last line, and the last accuracy."""
+        rows = read_metrics(self._units[index][1][0])
+        if not rows:
+            return f"running, {seconds:.0f} s"
+        accuracy = next((row["test_top1"] for row in reversed(rows) if row.get("test_top1") is not None), None)
+        return f"epoch {rows[-1].get('epoch', 0):g}, test {_percent(accuracy)}, {seconds:.0f} s"
+
+
+def _ended(outcome: Outcome) -> str:
+    """Return how a unit ended: its run's state and accuracy, or how many runs ended how and the mean accuracy."""
+    if outcome.error is not None:
+        return f"failed: {outcome.error.splitlines()[0]}"
+    seconds = f"{outcome.seconds:.1f} s"
+    if len(outcome.value) == 1:
+        [(result, error)] = outcome.value
+        failed = "" if error is None else f"failed: {error.splitlines()[0]}"
+        return failed or f"{result['status']}, test {_percent(_accuracy(result))}, {seconds}"
+    states = Counter("failed" if result is None else result["status"] for result, _ in outcome.value)
+    accuracies = [_accuracy(result) for result, _ in outcome.value if result and result["status"] == "complete"]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"{told}, test {_percent(statistics.fmean(known) if known else None)} (mean), {seconds} together"
+
+
+def _accuracy(result: dict[str, Any]) -> float | None:
+    accuracy: float | None = (result.get("best") or result.get("last") or {}).get("test_top1")
+    return accuracy
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,256 @@
+"""What the worker processes of sweeps and tables do; imports little, because every worker imports it."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from credit.core.config import RunConfig, check
+from credit.core.config.plugins import use_folders
+from credit.core.errors import UserError
+from credit.runs import read_metrics
+from credit.runs.folder import check_same_config, run_folder
+from credit.runs.outcome import check_resumable
+from credit.runs.provenance import note_job_commands
+from credit.sweeps.groups import pieces
+from credit.sweeps.runners import runner
+
+MOST_MEASURED = 12
+"""Configurations whose steps are timed for an estimate, at most."""
+
+MEASURING_SECONDS = 8.0
+"""How long timing them may take in all; what is left takes the pace of the most similar."""
+
+CHOOSING_SECONDS = 10.0
+"""How long comparing passes over several seeds with processes may take in all; what is left is done as the most similar."""
+
+Pairs = list[tuple[dict[str, Any] | None, str | None]]
+"""A result, or in words why there is none, for each of several runs."""
+
+
+def examine(payload: dict[str, Any]) -> dict[str, Any]:
+    """Check jobs as far as can be known before one starts, and estimate what they cost.
+
+    Args:
+        payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner``, ``options`` and ``folder``; ``groups``,
+            indices of jobs that differ in their seed alone; ``folders``, the user's configuration folders; ``threads`` to
+            measure with; whether to ``measure`` what jobs cost.
+
+    Returns:
+        ``refused``: the index of the first job that cannot run and why, or None; ``gpu``: whether any trains on one;
+        ``seconds``: an estimate for each job, None where there is none; ``measured``: how many configurations were timed;
+        ``choices``: for each group, how it is best run (fields of `credit.sweeps.groups.Group`).
+    """
+    use_folders(payload["folders"])
+    _threads(payload["threads"])
+    found: dict[str, Any] = {"refused": None, "gpu": False, "seconds": [None] * len(payload["jobs"]), "measured": 0}
+    found["choices"] = []
+    prepared: dict[int, Any] = {}
+    seen: dict[str, int] = {}
+    chosen = _Choices()
+    for index, job in enumerate(payload["jobs"]):
+        try:
+            config = check(job["config"])
+            key = _without_seed(job)
+            if key not in seen:
+                prepared[index] = _refuse(config, job)
+            elif job["runner"] == "train":
+                check_same_config(run_folder(config), config)
+                check_resumable(run_folder(config), config)
+        except UserError as error:
+            return found | {"refused": (index, str(error))}
+        first = seen.setdefault(key, index)
+        prepared[index] = prepared[first]
+    trained = {index: part for index, part in prepared.items() if part is not None}
+    found["gpu"] = any(part.device.type == "cuda" for part in trained.values())
+    for indices in payload["groups"]:
+        try:
+            found["choices"].append(chosen.of(trained[indices[0]], len(indices)))
+        except UserError as error:  # one pass was asked for and cannot be
+            return found | {"refused": (indices[0], str(error))}
+    if payload["measure"]:
+        found |= _measured(trained, payload)
+        _ask_runners(payload["jobs"], found["seconds"])
+    return found
+
+
+def run_unit(payload: dict[str, Any]) -> Pairs:
+    """Run the jobs of the payload (``configs``, several in one pass; ``commands`` by run; ``runner``, ``options``, ``folders``,
+    ``threads``).
+
+    Raises:
+        Exception: whatever the one job, or the one pass over several, raises.
+    """
+    use_folders(payload["folders"])
+    _threads(payload["threads"])
+    note_job_commands(payload["commands"])
+    configs = [check(one) for one in payload["configs"]]
+    if len(configs) > 1:
+        return _train(configs)
+    return [(runner(payload["runner"]).run(configs[0], payload["options"]), None)]
+
+
+def train_seeds(configs: Sequence[RunConfig]) -> Pairs:
+    """Train runs that differ in their seed alone in this process: in one pass, or, where that is no gain, one by one."""
+    from credit.sweeps.choose import choose
+
+    choice = choose(configs[0], len(configs))
+    return [pair for part in pieces(configs, choice.chunk if choice.mapped else 1) for pair in _train(part)]
+
+
+def _train(configs: Sequence[RunConfig]) -> Pairs:
+    """Train runs in one pass; where one of them cannot be trained, in passes that leave it out."""
+    from credit.training import train, train_together
+
+    try:
+        if len(configs) > 1:
+            return [(result, None) for result in train_together(configs, console=False)]
+        return [(train(configs[0], console=False), None)]
+    except UserError as error:
+        if len(configs) == 1:
+            return [(None, str(error))]
+    return [pair for part in pieces(configs, (len(configs) + 1) // 2) for pair in _train(part)]
+
+
+class _Choices:
+    """How groups of seeds are best run: measured once for those that take the same time, and not for too long."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, Any]] = {}
+        self._end = time.perf_counter() + CHOOSING_SECONDS
+
+    def of(self, part: Any, count: int) -> dict[str, Any]:
+        """Return how `count` runs like this outlined one are best run.
+
+        Raises:
+            UserError: it asks for one pass, and that cannot be.
+        """
+        network, batch, rest = _pace_key(part)
+        key = json.dumps([network, batch, count, part.cfg.trainer.replicate, rest])
+        if key not in self._known:
+            like = next((held for other, held in self._known.items() if _same_network(key, other)), None)
+            late = like is not None and time.perf_counter() > self._end
+            self._known[key] = _choice(part.cfg, count, like if late else None)
+        return self._known[key]
+
+
+def _same_network(one: str, other: str) -> bool:
+    return bool(json.loads(one)[:4] == json.loads(other)[:4])
+
+
+def _choice(config: RunConfig, count: int, like: dict[str, Any] | None) -> dict[str, Any]:
+    """Return how a group is best run: by measurement, or, if it can be mapped at all, as one like it."""
+    from credit.sweeps.choose import choose
+
+    if like is not None:
+        config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, replicate="map"))
+    try:
+        made = choose(config, count)
+    except UserError as error:
+        if like is None:
+            raise
+        return {"chunk": 1, "why": str(error)}
+    # A user's rule may fall over here: its jobs say so, with the traceback, and cost no other.
+    except Exception as error:
+        return {"chunk": 1, "why": f"together they fail with {type(error).__name__}: {error}"}
+    chunk = made.chunk if made.mapped else 1
+    return like or {"chunk": chunk, "why": made.why, "speedup": made.speedup, "room": made.room}
+
+
+def _threads(count: int | None) -> None:
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def _without_seed(job: dict[str, Any]) -> str:
+    """Return what decides whether a job can run: seeds do not."""
+    options = job["options"]
+    if "reference" in options:
+        options = {**options, "reference": {**options["reference"], "seed": 0}}
+    return json.dumps([{**job["config"], "seed": 0}, job["runner"], options], sort_keys=True)
+
+
+def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:
+    """Return a training run's outline; None for another runner's job."""
+    if job["runner"] != "train":
+        refuse = getattr(runner(job["runner"]), "refuse", None)
+        if refuse is not None:
+            refuse(config, job["options"])
+        return None
+    from credit.sweeps.estimate import outline
+    from credit.training import prepare
+
+    return outline(prepare(config))  # hundreds may be looked at: only the few that are timed are built again
+
+
+def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any]:
+    from credit.sweeps.estimate import measure, seconds
+    from credit.training.prepare import prepare
+
+    alike: dict[str, list[int]] = {}
+    for index, part in trained.items():
+        alike.setdefault(json.dumps(_pace_key(part)), []).append(index)
+    paces: dict[str, Any] = {}
+    end = time.perf_counter() + MEASURING_SECONDS
+    for key in _one_of_each_network_first(list(alike)):
+        if len(paces) < MOST_MEASURED and time.perf_counter() < end:
+            # A user's rule may fall over here: its job says so, with the traceback, and costs no other.
+            with contextlib.suppress(Exception):
+                paces[key] = measure(prepare(trained[alike[key][0]].cfg))
+    out: list[float | None] = [None] * len(payload["jobs"])
+    for key, indices in alike.items():
+        pace = paces.get(key) or _nearest(json.loads(key), paces)
+        for index in indices if pace is not None else ():
+            left = _left(Path(payload["jobs"][index]["folder"]), trained[index].total_steps)
+            out[index] = seconds(trained[index], pace) * left
+    return {"seconds": out, "measured": len(paces)}
+
+
+def _left(folder: Path, total_steps: int) -> float:
+    """Return the share of a run that is still to be made, by the last line of its metrics."""
+    rows = read_metrics(folder)
+    return 1 - min(rows[-1].get("step", 0), total_steps) / total_steps if rows else 1.0
+
+
+def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> None:
+    """Fill in the estimates of runners that make their own, one for each distinct job."""
+    known: dict[str, float] = {}
+    for index, job in enumerate(jobs):
+        estimate = getattr(runner(job["runner"]), "estimate", None) if job["runner"] != "train" else None
+        if estimate is not None:
+            key = _without_seed(job)
+            if key not in known:
+                known[key] = estimate(check(job["config"]), job["options"])
+            seconds[index] = known[key]
+
+
+def _pace_key(part: Any) -> list[Any]:
+    """Return what decides a step's time: the network on its images first, what is done with it after."""
+    cfg = part.cfg
+    network = [cfg.arch, part.spec.shape, part.spec.classes]
+    return [network, cfg.data.batch_size, [cfg.rule, cfg.optimizer.kind, cfg.trainer.precision, str(part.device)]]
+
+
+def _one_of_each_network_first(keys: list[str]) -> list[str]:
+    networks: dict[str, int] = {}
+    turns = []
+    for key in keys:
+        network = json.dumps(json.loads(key)[0])
+        networks[network] = networks.get(network, 0) + 1
+        turns.append(networks[network])
+    return [key for _, key in sorted(zip(turns, keys, strict=True), key=lambda pair: pair[0])]
+
+
+def _nearest(key: list[Any], paces: dict[str, Any]) -> Any:
+    """Return the pace of the same network under another rule, scaled to this batch size, or None."""
+    for other, pace in paces.items():
+        network, batch, _ = json.loads(other)
+        if network == json.loads(json.dumps(key[0])):
+            scale = key[1] / batch
+            return dataclasses.replace(pace, step=pace.step * scale, forward=pace.forward * scale)
+    return None

@@ -1,0 +1,1 @@
+"""Claims of a paper, judged by statistics of the runs."""

@@ -1,0 +1,93 @@
+"""In what a smaller budget, or the command line, differs from the published run: compared run by run, never claimed."""
+
+import json
+from typing import Any
+
+from credit.core.config.schema import RunConfig
+from credit.runs.identity import decisive
+from credit.tables.expand.manifest import Cut
+from credit.tables.spec.consistency import cells_in
+from credit.tables.spec.schema import Budget, Spec
+
+Cell = tuple[str, str]
+
+
+def flat(config: RunConfig, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what decides a run's result, by dotted key, but for the keys in `without`."""
+    found: dict[str, Any] = {}
+
+    def enter(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                enter(f"{prefix}.{key}".lstrip("."), inner)
+        elif prefix not in without:
+            found[prefix] = value
+
+    enter("", decisive(config))
+    return found
+
+
+def differences(paper: RunConfig, here: RunConfig, without: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two runs differ: key to both values, None where a run has no such setting."""
+    theirs, ours = flat(paper, without), flat(here, without)
+    keys = dict.fromkeys([*theirs, *ours])
+    return {key: (theirs.get(key), ours.get(key)) for key in keys if theirs.get(key) != ours.get(key)}
+
+
+def settings_cuts(pairs: dict[Cell, tuple[RunConfig, RunConfig]], without: tuple[str, ...]) -> list[Cut]:
+    """Return the settings that differ, cells with the same difference taken together.
+
+    Args:
+        pairs: by cell, the run as published and the one made.
+        without: keys not looked at: the seed and what else the repeats run through.
+    """
+    found: dict[str, tuple[str, Any, Any, list[Cell]]] = {}
+    for cell, (paper, here) in pairs.items():
+        for key, (theirs, ours) in differences(paper, here, without).items():
+            entry = found.setdefault(json.dumps([key, theirs, ours]), (key, theirs, ours, []))
+            entry[3].append(cell)
+    cuts = [Cut(key, theirs, ours, where(cells, list(pairs))) for key, theirs, ours, cells in found.values()]
+    return sorted(cuts, key=lambda cut: cut.key)
+
+
+def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
+    """Return how many seeds, rows and columns are run of how many."""
+    paper = spec.budgets["paper"]
+    cuts = [] if seeds == paper.seeds else [Cut("seeds", paper.seeds, seeds, "all cells")]
+    there, here = cells_in(spec, paper), cells_in(spec, budget)
+    for axis, name in enumerate(("rows", "columns")):
+        all_names, kept = (dict.fromkeys(cell[axis] for cell in cells) for cells in (there, here))
+        left_out = [key for key in all_names if key not in kept]
+        if left_out:
+            cuts.append(Cut(name, len(all_names), len(kept), f"without {', '.join(left_out)}"))
+    rows, columns = ({cell[axis] for cell in here} for axis in (0, 1))
+    both = [cell for cell in there if cell[0] in rows and cell[1] in columns]
+    if lost := [f"{row}/{column}" for row, column in both if (row, column) not in here]:
+        cuts.append(Cut("cells", len(both), len(both) - len(lost), f"without {', '.join(lost)}"))
+    return cuts
+
+
+def tuning_cuts(spec: Spec, budget: Budget) -> list[Cut]:
+    """Return in what the tuning allowance differs."""
+    paper, here = _allowance(spec.budgets["paper"]), _allowance(budget)
+    return [Cut("tune", paper, here, "all cells")] if paper != here else []
+
+
+def _allowance(budget: Budget) -> str | None:
+    tune = budget.tune
+    if tune is None:
+        return None
+    trials = f", {' '.join(tune.trials.words)}" if tune.trials.words else ""
+    return f"{'; '.join(' '.join(words.words) for words in tune.candidates)}: {tune.seeds} run each{trials}"
+
+
+def where(cells: list[Cell], run: list[Cell]) -> str:
+    """Return some of the cells that are run in the fewest words: all, rows, columns, or one by one."""
+    chosen = set(cells)
+    if chosen == set(run):
+        return "all cells"
+    for axis, name in ((1, "column"), (0, "row")):
+        names = dict.fromkeys(cell[axis] for cell in run if cell in chosen)
+        if chosen == {cell for cell in run if cell[axis] in names}:
+            return f"{name}{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    return ", ".join(f"{row}/{column}" for row, column in run if (row, column) in chosen)

@@ -1,0 +1,148 @@
+"""What every cell of a table may try before its seeds are run, and which candidate its trials choose; no torch.
+
+A trial is a run of one candidate with a seed of its own. The candidate with the best validation accuracy gives the cell's runs
+their settings; test accuracy decides nothing. A choice is read off the trials' result.json each time a table is expanded, so
+nothing but finished runs is remembered, and a table goes on after a kill as it does without tuning.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from credit.core.config.schema import NUMBER, RunConfig
+from credit.core.errors import UserError
+from credit.runs.folder import read_result
+from credit.runs.identity import run_hash
+from credit.runs.selection import edge
+from credit.tables.expand.manifest import Choice, Job
+from credit.tables.spec.nodes import refusal
+from credit.tables.spec.schema import Budget, Spec, Tuning
+
+FIRST_SEED = 1000
+"""The first seed of trials; those of a cell's runs are 0, 1, ..."""
+
+Cell = tuple[str, str]
+
+
+def check_tuning(spec: Spec) -> None:
+    """Refuse tuning that does not fit the rest of the table.
+
+    Raises:
+        UserError: naming file and line.
+    """
+    tunings = {id(budget.tune): budget.tune for budget in spec.budgets.values() if budget.tune is not None}
+    for tune in tunings.values():
+        if spec.accuracy == "best_test":
+            text = "tune: a table with `accuracy: best_test` chooses on test, and tuning must not: use last or best_val"
+            raise refusal(spec.file, tune.line, text)
+        if spec.repeat:
+            text = f"tune: with `repeat` over {', '.join(spec.repeat)} what chooses in one part is tested in another: keep one"
+            raise refusal(spec.file, tune.line, text)
+        for row, of in tune.like.items():
+            for column in spec.columns:
+                if spec.has(row, column) and not spec.has(of, column):
+                    text = f"tune.like: no cell {of}/{column} for {row}/{column} to take the choice of"
+                    raise refusal(spec.file, tune.line, text)
+
+
+def seeds(tune: Tuning) -> list[dict[str, Any]]:
+    """Return what tells a candidate's trials apart."""
+    return [{"seed": FIRST_SEED + index} for index in range(tune.seeds)]
+
+
+def is_tuned(spec: Spec, budget: Budget, cell: Cell) -> bool:
+    """Say whether a cell's settings are chosen by trials: those that train are, where the budget tunes."""
+    return budget.tune is not None and spec.columns[cell[1]].runner == "train"
+
+
+def source(tune: Tuning, cell: Cell) -> Cell:
+    """Return the cell whose trials decide for a cell: its own, or that in the row it is `like`."""
+    return tune.like.get(cell[0], cell[0]), cell[1]
+
+
+def check_candidates(spec: Spec, tune: Tuning, cell: Cell, configs: Sequence[RunConfig], words: Sequence[str]) -> None:
+    """Refuse candidates of which two are the same run in a cell, and those that hold nothing out to choose by.
+
+    Args:
+        spec, tune, cell: the table, its tuning, the cell.
+        configs: the first trial of each candidate.
+        words: of the command line.
+    """
+    first: dict[str, int] = {}
+    for index, config in enumerate(configs):
+        other = first.setdefault(run_hash(config), index)
+        if other != index:
+            told = f"candidates {other + 1} and {index + 1} are one and the same run in cell {'/'.join(cell)}"
+            if words:
+                text = f"{' '.join(words)}: {spec.name} tunes {keys_of(tune)}, and {told}. Leave it out"
+                raise UserError(f"{text}, or train a single cell with credit-train")
+            raise refusal(spec.file, tune.line, f"tune: {told}: give each another setting")
+    data = configs[0].as_dict()["data"]
+    if data.get("val_fraction") == 0 and not data.get("val_size"):
+        if given := [word for word in words if word.lstrip("+").startswith(("data.val_", "data="))]:
+            raise UserError(
+                f"{' '.join(given)}: {spec.name} chooses by validation images, and then holds none out: leave it out"
+            )
+        text = f"tune: cell {'/'.join(cell)} holds no image out (data.val_fraction=0), so nothing can choose"
+        raise refusal(spec.file, tune.line, f"{text}: give it some")
+
+
+def choose(spec: Spec, cell: Cell, of: Cell, trials: Sequence[Sequence[Job]]) -> Choice:
+    """Return a cell's choice, by the trials of cell `of`, those of a candidate together."""
+    results = [[read_result(job.path()) for job in jobs] for jobs in trials]
+    over = [[held for held in found if held and held.get("status") in ("complete", "diverged")] for found in results]
+    accuracies = tuple(_accuracy(found, spec.accuracy) if found else None for found in over)
+    chosen = -1
+    if all(len(found) == len(jobs) for found, jobs in zip(over, trials, strict=True)):
+        known = [-math.inf if value is None else value for value in accuracies]
+        chosen = known.index(max(known))
+    return Choice(*cell, of[0], accuracies, tuple(map(len, over)), chosen)
+
+
+def _accuracy(results: Sequence[dict[str, Any]], mode: str) -> float | None:
+    """Return the mean validation accuracy of a candidate's trials in per cent; None where one diverged."""
+    found = [_of_run(result, mode) for result in results]
+    known = [value for value in found if value is not None and math.isfinite(value)]
+    return 100 * fmean(known) if len(known) == len(found) else None
+
+
+def _of_run(result: dict[str, Any], mode: str) -> float | None:
+    if result.get("status") != "complete":
+        return None
+    row = result.get("best" if mode == "best_val" else "last") or {}
+    value: float | None = row.get("val_top1")
+    return value
+
+
+def at_edge(tune: Tuning, chosen: int) -> bool:
+    """Say whether a candidate's value of some option is the smallest or the largest of three or more that were tried.
+
+    Candidates are compared by their numbers, in whatever order they are listed; a value beyond the edge may be better.
+    """
+    numbers = [_numbers(words.words) for words in tune.candidates]
+    return any(
+        edge(key, [value], [candidate[key] for candidate in numbers if key in candidate])
+        for key, value in numbers[chosen].items()
+    )
+
+
+def _numbers(words: Sequence[str]) -> dict[str, float]:
+    """Return the numbers that words of the command line set, by option."""
+    parted = (word.lstrip("+").partition("=") for word in words)
+    return {key: float(value) for key, _, value in parted if NUMBER.fullmatch(value)}
+
+
+def words_of(tune: Tuning) -> list[str]:
+    """Return each candidate in few words: without the keys where all set the same ones, in the same order."""
+    parted = [[word.lstrip("+").partition("=") for word in words.words] for words in tune.candidates]
+    keys = {tuple(key for key, _, _ in words) for words in parted}
+    if len(keys) == 1:
+        return [", ".join(value for _, _, value in words) for words in parted]
+    return [", ".join(words.words) or "as it stands" for words in tune.candidates]
+
+
+def keys_of(tune: Tuning) -> str:
+    """Return the settings that candidates vary, for a sentence."""
+    keys = dict.fromkeys(word.lstrip("+").partition("=")[0] for words in tune.candidates for word in words.words)
+    return ", ".join(keys)

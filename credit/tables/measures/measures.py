@@ -1,0 +1,301 @@
+"""What a table can show of a run: its accuracy, gap, time, or any number of its metrics; one number a run, no torch.
+
+A measure reads a run's ``result.json`` and, only where it must, the rows of its ``metrics.jsonl``. Accuracies and shares are
+in per cent, their differences in points.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import fmean
+
+from credit.core.config import schema
+from credit.core.config.plugins import user_diagnostics
+from credit.core.errors import UserError, nearest
+from credit.runs.summary import SHORTEST_PACE, seconds_per_epoch
+from credit.tables.measures import angles
+from credit.tables.measures import quantities as q
+from credit.tables.measures.marks import ended_badly
+from credit.tables.measures.quantities import Measure, Result, Rows
+
+NUMBERS = (
+    "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
+    "test_top5", "test_precision", "test_recall", "test_f1", "memorised", "recovered",
+)  # fmt: skip
+"""What a row of metrics.jsonl says in one number."""
+
+GROUPS = ("signals", "per_class")
+"""What it says in several; those of a diagnostic are under its name."""
+
+
+def measure(name: str) -> Measure:
+    """Return a measure by name or by path, or its mean, least or largest value over a run.
+
+        accuracy, alignment            of `MEASURES`
+        descent.holds, val_loss        that number of the last row of metrics that has it
+        mean.descent.holds             over all rows that have it; also ``min`` and ``max``
+        min.lowest_alignment           the same of a named measure by epoch
+
+    Raises:
+        UserError: none of these; the nearest is named.
+    """
+    if name in MEASURES:
+        return MEASURES[name]
+    over, _, of = name.partition(".")
+    if over in _OVER and of:
+        return _over_rows(name, over, _one(name, of))
+    return _one(name, name)
+
+
+def _one(whole: str, name: str) -> Measure:
+    """Return a measure by name or path; `whole` is what was written."""
+    if name in MEASURES:
+        return MEASURES[name]
+    own = user_diagnostics()
+    diagnostics, keys = (*schema.MEASURES, *own), name.split(".")
+    parts = len(keys) > 1 and all(re.fullmatch(r"\w+", key) for key in keys)
+    if name in NUMBERS or (parts and keys[0] in (*GROUPS, *diagnostics)):
+        return q.number_at(name, keys[0] if keys[0] in diagnostics else "")
+    if keys[0] in (*GROUPS, *diagnostics):
+        raise UserError(f"unknown measure '{whole}': {keys[0]} is several numbers: write which one, as descent.holds")
+    if keys[0] in (*MEASURES, *NUMBERS):
+        raise UserError(f"unknown measure '{whole}': {keys[0]} is one number and has no parts")
+    if parts:
+        told = f"a row of metrics.jsonl has no '{keys[0]}': {nearest(keys[0], (*NUMBERS, *GROUPS, *diagnostics))}"
+        raise UserError(f"unknown measure '{whole}': {told}")
+    text = f"unknown measure '{whole}': {nearest(name, (*MEASURES, *NUMBERS))}"
+    raise UserError(f"{text}. A number of metrics.jsonl is written as its path: descent.holds")
+
+
+def _over_rows(name: str, over: str, of: Measure) -> Measure:
+    """Return the mean, least or largest value over a run's rows of a measure that has one a row."""
+    number, path = of.by_epoch, name.removeprefix(f"{over}.")
+    if number is None:
+        raise UserError(f"unknown measure '{name}': {path} is one number a run, so there is no {over} over its rows")
+
+    def function(result: Result, rows: Rows, accuracy: str) -> float | None:
+        found = [value for row in rows() if (value := number(row)) is not None]
+        return _OVER[over](found) if found else None
+
+    note = f"`{path}`: {over} over the rows of metrics that have it"
+    return replace(of, label=f"{of.label}, {over} over the run", function=function, note=note)
+
+
+_OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "min": min, "max": max}
+
+
+_SMALLEST = (
+    "the smallest weights of linear and convolution layers set to zero, all layers together, without training on"
+)
+_PRUNED = f"{_SMALLEST}; the largest share up to which test accuracy stays"
+
+_FED = (
+    "training accuracy is counted while the network trains, on the examples as they are fed and on the labels trained on: "
+    "wrong ones too under label noise"
+)
+
+_MACRO = "of each class by itself on the test part, averaged over classes, at the same epoch as the accuracy"
+
+MEASURES = {
+    "accuracy": Measure(
+        "test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1")), runs="found"
+    ),
+    "top5": Measure(
+        "top-5 test accuracy",
+        "%",
+        1,
+        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, accuracy, "test_top5"),
+        lambda row: q.percent(row.get("test_top5")),
+        note="of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
+        runs="found",
+    ),
+    "precision": q.on_test("precision", "test_precision", f"{_MACRO}; a class that is never answered counts as 0"),
+    "recall": q.on_test("recall", "test_recall", f"{_MACRO}; the accuracy, where classes have equally many examples"),
+    "f1": q.on_test("F1", "test_f1", f"{_MACRO}: of each class the harmonic mean of its precision and recall"),
+    "best_val_accuracy": Measure(
+        "test accuracy, best epoch on validation",
+        "%",
+        1,
+        lambda result, rows, accuracy: q.honest(result),
+        lambda row: q.percent(row.get("test_top1")),
+        note="the last epoch where nothing was held out",
+        runs="found",
+    ),
+    "best_test_accuracy": Measure(
+        "test accuracy, best epoch on test (chosen on test: not an estimate)",
+        "%",
+        1,
+        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, "best_test"),
+        note="what a paper reports that selects on test; of the epochs that were evaluated",
+        runs="found",
+    ),
+    "accuracy_lost": Measure(
+        "test accuracy lost since the best evaluation",
+        "points",
+        1,
+        q.accuracy_lost,
+        higher_is_better=False,
+        note="best minus last",
+    ),
+    "last_accuracy": q.share_of_row("test accuracy, last epoch", "test_top1", True),
+    "train_accuracy": q.share_of_row("training accuracy (on the labels trained on)", "train_top1", None, _FED),
+    "gap": Measure(
+        "generalisation gap (training on the labels trained on − test accuracy)",
+        "points",
+        1,
+        lambda result, rows, accuracy: q.gap(result.get("last") or {}),
+        q.gap,
+        None,
+        note=_FED,
+    ),
+    "memorised": q.share_of_row("wrong training labels answered", "memorised", False),
+    "recovered": q.share_of_row("true classes answered in spite of a wrong label", "recovered", True),
+    "alignment": Measure(
+        "cosine with backprop's update, mean over layers",
+        "%",
+        1,
+        q.of_last_row(q.alignment),
+        q.alignment,
+        None,
+        diagnostic="alignment",
+    ),
+    "lowest_alignment": Measure(
+        "cosine with backprop's update, lowest layer",
+        "%",
+        1,
+        q.of_last_row(q.lowest_alignment),
+        q.lowest_alignment,
+        None,
+        diagnostic="alignment",
+    ),
+    **angles.MEASURES,
+    "lipschitz": q.in_unit("Lipschitz estimate", "lipschitz.estimate", 1, "", 2, False, ""),
+    "log_lipschitz": Measure(
+        "Lipschitz estimate, logarithm",
+        "",
+        3,
+        q.of_last_row(q.log_lipschitz),
+        q.log_lipschitz,
+        False,
+        note="to base 10: a difference of 0.3 is a factor of two",
+        diagnostic="lipschitz",
+    ),
+    "sign_changes": q.in_unit(
+        "parameters that changed sign (over the last epoch)",
+        "signs.share",
+        100,
+        "%",
+        2,
+        None,
+        "or the period that trainer.measure_every asks for",
+    ),
+    "parameter_mse": q.in_unit(
+        "mean squared change of the parameters over the last epoch, times 10^9",
+        "drift.mse",
+        1e9,
+        "",
+        1,
+        None,
+        "or the period that trainer.measure_every asks for",
+    ),
+    "parameter_ratio": q.in_unit(
+        "median over 75th percentile (of the parameters' absolute values)", "magnitudes.ratio", 1, "", 3, None, ""
+    ),
+    "parameter_ratio_moved": Measure(
+        "median over 75th percentile: distance from its start",
+        "",
+        3,
+        q.of_last_row(q.ratio_moved),
+        q.ratio_moved,
+        None,
+        note="how far the ratio of the parameters' absolute values is from that before the first step",
+        diagnostic="magnitudes",
+    ),
+    "prunable": q.in_unit(
+        "weights prunable at 0.9 of the accuracy",
+        "pruning.prunable",
+        100,
+        "%",
+        1,
+        True,
+        f"{_PRUNED} above 0.9 of the unpruned",
+    ),
+    "prunable_within_1": q.in_unit(
+        "weights prunable at a loss of one point",
+        "pruning.prunable_within_1",
+        100,
+        "%",
+        1,
+        True,
+        f"{_PRUNED} within a point of the unpruned",
+    ),
+    "prunable_by_layer": q.in_unit(
+        "weights prunable at 0.9 of the accuracy, an equal share of every layer",
+        "pruning_by_layer.prunable",
+        100,
+        "%",
+        1,
+        True,
+        "as without `by_layer`, but every layer loses the same share of its weights",
+    ),
+    "pruned_accuracy_70": q.of_pruning(
+        "test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True, "%"
+    ),
+    "pruned_accuracy_90": q.of_pruning(
+        "test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True, "%"
+    ),
+    "pruning_loss_40": q.of_pruning(
+        "test accuracy lost with 40 % of the weights pruned", lambda p: p["p0"] - p["p40"], _SMALLEST, False
+    ),
+    "pruning_loss_80": q.of_pruning(
+        "test accuracy lost with 80 % of the weights pruned", lambda p: p["p0"] - p["p80"], _SMALLEST, False
+    ),
+    "pruning_span": q.of_pruning(
+        "weights pruned between a loss of one point and one of a tenth of the accuracy",
+        lambda p: p["prunable"] - p["prunable_within_1"],
+        f"{_SMALLEST}; the wider, the slower accuracy falls once it does",
+        None,
+    ),
+    "signal_correlation": q.signal_number("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
+    "signal_rms": q.signal_number("RMS of the signal at the input", "rms", 4),
+    "signal_typical": q.signal_number("median of the signal's absolute values over the largest", "typical", 4),
+    "gate_from": q.gate_number("least z at which the gate passes", "from"),
+    "gate_to": q.gate_number("largest z at which the gate passes", "to"),
+    "gate_peak": q.gate_number("gate's largest factor", "peak"),
+    "gate_mean": q.gate_number("gate's mean factor over the z shown", "mean"),
+    "diverged": Measure(
+        "runs that diverged or collapsed",
+        "%",
+        0,
+        lambda result, rows, accuracy: 100.0 * ended_badly(result) if "status" in result else None,
+        higher_is_better=False,
+        note="of the runs that are over; collapsed: given up by `trainer.stop_when=collapsed`",
+        runs="over",
+    ),
+    "seconds_per_epoch": replace(
+        q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
+        function=lambda result, rows, accuracy: seconds_per_epoch(result),
+        note=f"only of runs that trained for {SHORTEST_PACE:g} s or longer",
+    ),
+    "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
+    "memory_ratio": Measure(
+        "peak memory of a step, without parameters and optimizer, over the reference's",
+        "x",
+        2,
+        lambda result, rows, accuracy: result.get("memory_ratio"),
+        higher_is_better=False,
+        note="gradients are counted, parameters, the rule's own too, and the optimizer's state are not",
+        timed=True,
+    ),
+    "noise_loss": Measure(
+        "test accuracy lost to noise",
+        "points",
+        1,
+        lambda result, rows, accuracy: None,
+        higher_is_better=False,
+        note="the accuracy of the same seed in the row's `base` less its own",
+        of="accuracy",
+    ),
+    "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
+}
+"""Measures by name; `measure` also reads paths."""

@@ -1,0 +1,1 @@
+"""The report of a table: its content, and how it is written."""

@@ -1,0 +1,1 @@
+"""Runners: what produces the result of a table's cell."""

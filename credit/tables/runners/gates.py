@@ -1,0 +1,147 @@
+"""The runner of gates: what a rule multiplies a signal by at an activation, as a function of the pre-activation z.
+
+It is measured as a network sees it, not read from the gate's code: one step of a layer whose units stand at z = -reach ...
+reach, over the same step under a gate of 1. A gate that draws its factor shows one draw for each z; other seeds, others.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.identity import decisive, short_digest
+from credit.runs.made_from import made_from, write_made_from
+
+if TYPE_CHECKING:  # a table is read without torch
+    from torch import Tensor
+
+STEPS = 20
+"""Places of z in an interval of 1; both ends of `reach` and every twentieth between are among them."""
+
+REACH = 10.0
+
+_OPEN = {"kind": "sweep", "name": "untied_constant", "gate": "untied_constant"}
+_WEIGHT = 2.0**-20  # of the head: so small that the units do not act on one another through the loss
+
+
+def folder(config: RunConfig, options: dict[str, Any]) -> Path:
+    """Return the folder, named by the rule, the activation, the reach and the seed, which alone decide the curve."""
+    held = decisive(config)
+    deciding = {key: held[key] for key in ("rule", "seed")} | {
+        "activation": _activation(config),
+        "reach": _reach(options),
+    }
+    return runs_root() / f"gate-{_label(config)}-{_activation(config)}-s{config.seed}-{short_digest(deciding)}"
+
+
+def refuse(config: RunConfig, options: dict[str, Any]) -> None:
+    """Raise `UserError` where the rule has no gate to measure, or cannot take the activation."""
+    _signals(config, dict(config.rule), _places(_reach(options)))
+
+
+def estimate(config: RunConfig, options: dict[str, Any]) -> float:
+    """Return about how many seconds it takes."""
+    return 0.1
+
+
+def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure the gate and return the content of result.json.
+
+    Args:
+        config: the cell's run; its rule, its ``arch.activation`` and its seed are what counts.
+        options: ``reach``, the largest |z| (10).
+
+    Returns:
+        ``gate``, with ``z`` and ``factor`` (lists of equal length), ``peak`` and ``mean`` of the factor, ``from`` and ``to``:
+        the least and largest z at which it is not 0 (None where it is 0 everywhere); and what every result has.
+
+    Raises:
+        UserError: as `refuse`.
+    """
+    from credit.runs.provenance import provenance
+
+    started, where = time.perf_counter(), folder(config, options)
+    places = _places(_reach(options))
+    factor = (_signals(config, dict(config.rule), places) / _signals(config, _OPEN, places)).tolist()
+    factor = [round(value, 12) for value in factor]  # what is left of float64 behind a division
+    passing = [z for z, value in zip(places, factor, strict=True) if value]
+    with locked(where):
+        held = read_result(where) if is_complete(where) else None
+        if held is not None:  # measured by another process, since the first look
+            return held
+        write_config(where, config)
+        write_made_from(where, made_from(config))
+        result: dict[str, Any] = {
+            "status": "complete",
+            "name": where.name,
+            "group": f"gate-{_label(config)}-{_activation(config)}",
+            "runner": "gates",
+            "selected_by": "last",
+            "best": None,
+            "last": {},
+            "gate": {
+                "z": places,
+                "factor": factor,
+                "peak": max(factor),
+                "mean": sum(factor) / len(factor),
+                "from": min(passing, default=None),
+                "to": max(passing, default=None),
+            },
+            "seconds": time.perf_counter() - started,
+            "seconds_per_epoch": None,
+            "notes": [],
+            "config": config.as_dict(),
+            "provenance": provenance("cpu"),
+        }
+        write_json(where / RESULT, result)
+    return result
+
+
+def _reach(options: dict[str, Any]) -> float:
+    reach = options.get("reach", REACH)
+    if not isinstance(reach, int | float) or isinstance(reach, bool) or not 0 < reach <= 1000:
+        raise UserError(f"options.reach={reach}: the largest |z| to show must be a number in (0, 1000]")
+    return float(reach)
+
+
+def _places(reach: float) -> list[float]:
+    count = round(reach * STEPS)
+    return [step / STEPS for step in range(-count, count + 1)]
+
+
+def _activation(config: RunConfig) -> str:
+    if "activation" not in config.arch:
+        raise UserError(f"arch={config.arch['kind']} has no arch.activation to measure a gate at: write arch=mlp")
+    return str(config.arch["activation"])
+
+
+def _label(config: RunConfig) -> str:
+    return str(config.rule.get("name", config.rule["kind"]))
+
+
+def _signals(config: RunConfig, rule: dict[str, Any], places: list[float]) -> "Tensor":
+    """Return the signals (len(places),) that reach units at these pre-activations in one step under a rule, in float64."""
+    import torch
+
+    from credit.models import build
+    from credit.rules.api import build as build_rule
+
+    for part, plain in (("transport", "transpose"), ("normalizer", "none")):
+        if rule.get(part, plain) != plain:
+            raise UserError(
+                f"rule.{part}={rule[part]} is more than a gate: write rule.{part}={plain} to see the gate alone"
+            )
+    arch = {"kind": "mlp", "widths": [len(places)], "activation": _activation(config)}
+    model = build(arch, (1,), 2, seed=config.seed).double()
+    weight, bias, head, _ = model.parameters()
+    with torch.no_grad():
+        weight.zero_()
+        bias.copy_(torch.tensor(places, dtype=torch.float64))
+        head[0], head[1] = _WEIGHT, 0.0
+    made = build_rule(rule, model, seed=config.seed, example=torch.zeros(1, 1, dtype=torch.float64))
+    made.step(torch.zeros(1, 1, dtype=torch.float64), torch.tensor([1]))
+    if bias.grad is None:
+        raise UserError(f"rule={_label(config)} sends nothing below an activation, so there is no gate to show")
+    return bias.grad.detach().clone()

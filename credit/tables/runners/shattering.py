@@ -1,0 +1,143 @@
+"""The runner of shattering: the signal that a rule sends to the input of an untrained network, over a grid of inputs.
+
+The data is ``data=sign_line``, all of its inputs in order as one batch (what a normalizer measures over a batch, it measures over
+all of them), and the network is the cell's, at its first weights (paper 2, A.4 and Fig. A.2).
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.identity import decisive, labels, short_digest
+from credit.runs.made_from import made_from, write_made_from
+from credit.runs.metrics import finite_or_null
+
+if TYPE_CHECKING:  # a table is read without torch
+    from credit.rules.base import Rule
+
+LAGS = 10
+"""Lags of the autocorrelation, unless ``options.lags`` says how many."""
+
+
+def folder(config: RunConfig, options: dict[str, Any]) -> Path:
+    """Return the folder, named by rule and network; what decides the signal is in its digest."""
+    held = decisive(config)
+    deciding = {key: held[key] for key in ("rule", "arch", "seed")} | {
+        "step": config.data.step,
+        "precision": config.trainer.precision,
+        "lags": _lags(options),
+    }
+    return runs_root() / f"{_label(config)}-s{config.seed}-{short_digest(deciding)}"
+
+
+def refuse(config: RunConfig, options: dict[str, Any]) -> None:
+    """Raise `UserError` where the network or rule cannot be made, or the data is no line."""
+    _lags(options)
+    if config.data.kind != "sign_line":
+        raise UserError(
+            f"data={config.data.kind}: shattering is measured over a grid of 1-D inputs; write data=sign_line data.step=0.02"
+        )
+    if config.data.normalize != "none":
+        raise UserError(
+            f"data.normalize={config.data.normalize}: the signal is shown over the inputs as they are; leave it out"
+        )
+    _made(config)
+
+
+def estimate(config: RunConfig, options: dict[str, Any]) -> float:
+    """Return about how many seconds it takes."""
+    return 1.0
+
+
+def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure the signal and return the content of result.json.
+
+    Args:
+        config: the cell's run; its rule, network, ``data.step``, precision and seed are what counts.
+        options: ``lags``, how many of the autocorrelation (10).
+
+    Returns:
+        ``signal``: ``x`` and ``value`` (lists of equal length), ``rms`` of the values, ``max`` the largest absolute one,
+        ``typical``, the median absolute value over the largest (small where a few inputs have nearly all of the signal),
+        ``autocorrelation`` at lags 1, 2, ... (None where the signal is the same everywhere), ``lag1`` the first of these; and what
+        every result has. Numbers that are not finite are None, and the status is then ``diverged``.
+
+    Raises:
+        UserError: as `refuse`.
+    """
+    import torch
+
+    from credit.data.sources.sign_line import line
+    from credit.diagnostics.shattering import autocorrelation, input_signal, rms
+    from credit.runs.provenance import provenance
+
+    refuse(config, options)
+    started, where = time.perf_counter(), folder(config, options)
+    rule = _made(config)
+    x, y = line(config.data.step)
+    x = x.to(next(rule.model.parameters()).dtype)
+    value = input_signal(rule, x, y).flatten()
+    finite = bool(torch.isfinite(value).all())
+    sizes = value.abs()
+    top = float(sizes.max())
+    correlation = autocorrelation(value, _lags(options)) if finite else [float("nan")] * _lags(options)
+    with locked(where):
+        held = read_result(where) if is_complete(where) else None
+        if held is not None:  # measured by another process, since the first look
+            return held
+        write_config(where, config)
+        write_made_from(where, made_from(config))
+        result: dict[str, Any] = {
+            "status": "complete" if finite else "diverged",
+            "name": where.name,
+            "group": f"{_label(config)}",
+            "runner": "shattering",
+            "selected_by": "last",
+            "best": None,
+            "last": {},
+            "signal": {
+                "x": [round(place, 9) for place in x.flatten().tolist()],
+                "value": value.tolist(),
+                "rms": rms(value),
+                "max": top,
+                "typical": float(sizes.median()) / top if top else 0.0,
+                "autocorrelation": correlation,
+                "lag1": correlation[0],
+            },
+            "seconds": time.perf_counter() - started,
+            "seconds_per_epoch": None,
+            "notes": list(rule.notes),
+            "config": config.as_dict(),
+            "provenance": provenance("cpu"),
+        }
+        result = finite_or_null(result)
+        write_json(where / RESULT, result)
+    return result
+
+
+def _lags(options: dict[str, Any]) -> int:
+    lags = options.get("lags", LAGS)
+    if not isinstance(lags, int) or isinstance(lags, bool) or lags < 1:
+        raise UserError(f"options.lags={lags}: how many lags of the autocorrelation, a whole number from 1")
+    return lags
+
+
+def _made(config: RunConfig) -> "Rule":
+    """Return the cell's rule on its network at its first weights, on the CPU."""
+    import torch
+
+    from credit.models import build
+    from credit.rules.api import build as build_rule
+
+    dtype = torch.float64 if config.trainer.precision == "float64" else torch.float32
+    model = build(config.arch, (1,), 2, seed=config.seed).to(dtype)
+    example = torch.zeros(2, 1, dtype=dtype)
+    return build_rule(config.rule, model, seed=config.seed, example=example, precision=config.trainer.precision)
+
+
+def _label(config: RunConfig) -> str:
+    words = labels(config.as_dict())
+    return f"shattering-{words['rule']}-{words['arch']}"

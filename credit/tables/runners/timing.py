@@ -1,0 +1,211 @@
+"""The runner of timed cells: seconds an epoch of one run, and its ratio to a reference run's, measured in turns.
+
+Both runs are built as the trainer builds them, on the real data, and make their steps (batch, rule, optimizer) one after
+the other in one process, first one and then the other ahead: what else the machine does falls on both. Evaluations are
+not part of an epoch's seconds, as in the trainer's own count.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from credit.core.config import check
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.identity import decisive, group_name, run_name, short_digest
+from credit.runs.made_from import made_from, write_made_from
+
+if TYPE_CHECKING:  # a table is read without torch
+    from credit.training.state.run_state import Training
+
+WARM_UP = 3
+"""Steps of each side that are not counted."""
+
+SECONDS, FEWEST, MOST = 10.0, 9, 400
+"""How long rounds are measured where the options say nothing, and how many there are at least and at most."""
+
+
+def folder(config: RunConfig, options: dict[str, Any]) -> Path:
+    """Return the folder of the pair, named by both runs and the threads they are given, which decide a time."""
+    other = _reference(options)
+    pair = {
+        side: {**decisive(one, speed=True), "threads": one.trainer.threads}
+        for side, one in (("run", config), ("reference", other))
+    }
+    return runs_root() / f"timing-{run_name(config, speed=True)}-{short_digest(pair)}"
+
+
+def refuse(config: RunConfig, options: dict[str, Any]) -> None:
+    """Raise `UserError` where one of the two cannot run."""
+    from credit.training import prepare
+
+    for one in (config, _reference(options)):
+        prepare(one)
+    _seconds(options)
+
+
+def estimate(config: RunConfig, options: dict[str, Any]) -> float:
+    """Return about how many seconds measuring the pair takes."""
+    from credit.sweeps.estimate import measure, start
+    from credit.training import prepare
+
+    both = [prepare(config), prepare(_reference(options))]
+    pair = sum(measure(one).step for one in both)
+    return sum(start(one.spec) for one in both) + max(_seconds(options), FEWEST * pair) + WARM_UP * pair
+
+
+def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure the pair and return the content of result.json.
+
+    Args:
+        config: the cell's run.
+        options: ``reference``, the plain configuration of the run it is compared with.
+
+    Returns:
+        ``seconds_per_epoch`` and ``step_seconds`` (medians), ``time_ratio`` (median of the rounds' ratios to the
+        reference), ``time_ratio_low`` and ``time_ratio_high`` (its quartiles), ``rounds``, ``reference`` (the same two
+        medians), ``memory_ratio`` (peak bytes of one of the rule's steps over the reference's, gradients included, parameters,
+        the rule's own and the optimizer's not), and what every result has.
+    """
+    import torch
+
+    from credit.sweeps.estimate import clocked
+    from credit.training.threads import threads
+
+    started = time.perf_counter()
+    other = _reference(options)
+    ours = _begin(config, None)
+    theirs = _begin(other, ours if _same_data(config, other) else None)
+    where = folder(config, options)
+    with locked(where), threads(ours.threads.count):
+        held = read_result(where) if is_complete(where) else None
+        if held is not None:  # measured by another process, since the first look
+            return held
+        write_config(where, config)
+        write_made_from(where, made_from(config))
+        probe = torch.zeros((), device=ours.device)
+        mine, yours = _steps(ours), _steps(theirs)
+        for _ in range(WARM_UP):
+            mine(probe)
+            yours(probe)
+        a, b = _rounds(lambda: clocked(mine, probe), lambda: clocked(yours, probe), _seconds(options))
+        result = _result(ours, theirs, a, b, time.perf_counter() - started)
+        result["memory_ratio"] = _peak(ours) / _peak(theirs)
+        write_json(where / RESULT, result)
+    return result
+
+
+def _reference(options: dict[str, Any]) -> RunConfig:
+    if not isinstance(options.get("reference"), dict):
+        raise UserError("a timing cell needs a column to compare with: options: {against: <column>}")
+    return check(options["reference"])
+
+
+def _seconds(options: dict[str, Any]) -> float:
+    """Return how long rounds are measured."""
+    seconds = options.get("seconds") or SECONDS
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise UserError(f"options: seconds={seconds}: how long rounds are measured, a number above 0")
+    return float(seconds)
+
+
+def _same_data(one: RunConfig, other: RunConfig) -> bool:
+    return (one.data, one.noise, one.seed) == (other.data, other.noise, other.seed)
+
+
+def _begin(config: RunConfig, share: "Training | None") -> "Training":
+    """Return a run at step 0, on the data of another where that is the same."""
+    from credit.data import load
+    from credit.training import prepare
+    from credit.training.state.run_state import begin
+
+    prepared = prepare(config)
+    data = (
+        share.data if share is not None else load(config.data, config.noise, seed=config.seed, device=prepared.device)
+    )
+    return begin(prepared, data)
+
+
+def _steps(run: "Training") -> Callable[[Any], None]:
+    """Return what makes the next training step, as `credit.training.loop` does between evaluations."""
+    from credit.training.evaluate import float_dtype
+    from credit.training.optimization import set_learning_rate
+    from credit.training.schedules import learning_rate
+
+    cfg, dtype = run.cfg, float_dtype(run.model)
+
+    def step(_: Any) -> None:
+        batch = run.batches.at(run.step)
+        run.rule.position = run.step
+        outcome = run.rule.step(batch.x.to(dtype), batch.y)
+        run.running.add(outcome.logits, outcome.loss, batch.y)
+        at = min(run.step, run.total_steps - 1)
+        rate = learning_rate(cfg.schedule, cfg.optimizer.lr, at, run.total_steps, run.steps_per_epoch)
+        set_learning_rate(run.optimizer, rate)
+        run.optimizer.step()
+        if run.average is not None:
+            run.average.update_parameters(run.model)
+        run.step += 1
+
+    return step
+
+
+def _peak(run: "Training") -> int:
+    """Return the peak of bytes of one step on a batch of the run's, gradients dropped before it."""
+    from credit.benchmarks.speed import peak_bytes
+    from credit.training.evaluate import float_dtype
+
+    run.optimizer.zero_grad(set_to_none=True)
+    batch = run.batches.at(run.step)
+    run.rule.position = run.step
+    held: list[Any] = []  # as the loop holds a step's outcome until it has read it
+    return peak_bytes(lambda x, y: held.append(run.rule.step(x, y)), batch.x.to(float_dtype(run.model)), batch.y)
+
+
+def _rounds(ours: Callable[[], float], theirs: Callable[[], float], seconds: float) -> tuple[list[float], list[float]]:
+    """Return the seconds of each side's steps, round by round; who goes first changes every round."""
+    a: list[float] = []
+    b: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(a) < FEWEST or (time.perf_counter() < end and len(a) < MOST):
+        for into, clock in ((a, ours), (b, theirs)) if len(a) % 2 else ((b, theirs), (a, ours)):
+            into.append(clock())
+    return a, b
+
+
+def _result(ours: "Training", theirs: "Training", a: list[float], b: list[float], seconds: float) -> dict[str, Any]:
+    from credit.runs.provenance import provenance
+
+    ratios = [mine / yours for mine, yours in zip(a, b, strict=True)]
+    low, ratio, high = statistics.quantiles(ratios, n=4)
+    step, reference = statistics.median(a), statistics.median(b)
+    return {
+        "status": "complete",
+        "name": run_name(ours.cfg),
+        "group": group_name(ours.cfg),
+        "selected_by": "last",
+        "best": None,
+        "last": {},
+        "seconds_per_epoch": step * ours.steps_per_epoch,
+        "step_seconds": step,
+        "time_ratio": ratio,
+        "time_ratio_low": low,
+        "time_ratio_high": high,
+        "rounds": len(ratios),
+        "reference": {
+            "name": run_name(theirs.cfg),
+            "seconds_per_epoch": reference * theirs.steps_per_epoch,
+            "step_seconds": reference,
+        },
+        "steps_per_epoch": ours.steps_per_epoch,
+        "seconds": seconds,
+        "parameters": sum(p.numel() for p in ours.model.parameters() if p.requires_grad),
+        "notes": list(ours.rule.notes),
+        "data_digest": ours.data.digest,
+        "data": ours.data.summary(),
+        "config": ours.cfg.as_dict(),
+        "provenance": provenance(str(ours.device), threads=ours.threads.why),
+    }

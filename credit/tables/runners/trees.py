@@ -1,0 +1,253 @@
+"""The runner of boosted trees, the comparators of tabular tables: XGBoost and LightGBM on the very data a run trains on.
+
+Same set, fold, limits, validation split and label noise as `credit-train` with the same settings; an example's values are
+taken as they are stored, for trees see only their order. Whatever the libraries choose by default is left so.
+"""
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from credit.core.config.schema import DataConfig, RunConfig
+from credit.core.errors import UserError, nearest
+from credit.runs import folder as records
+from credit.runs.identity import data_label, decisive, labels, short_digest
+from credit.runs.made_from import made_from, write_made_from
+from credit.runs.metrics import finite_or_null
+from credit.runs.provenance import provenance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from credit.data import Data
+
+MODELS = {
+    "xgboost": ("XGBClassifier", {"verbosity": 0}),
+    "lightgbm": ("LGBMClassifier", {"verbosity": -1, "deterministic": True, "force_row_wise": True}),
+}
+"""Each library's classifier, and what keeps it quiet and repeatable; no setting of the model itself."""
+
+UNREAD = (
+    "batch_size", "eval_batch_size", "drop_last", "normalize", "augment", "crop_padding", "cutout_size",
+)  # fmt: skip
+"""Data options that trees do not see."""
+
+START, SECONDS_PER_TREE, SECONDS_PER_VALUE = 2.0, 1e-3, 2e-8
+"""What a run costs on one core: imports and reading, a small tree, and in each tree every value of the training part."""
+
+
+def folder(config: RunConfig, options: dict[str, Any]) -> Path:
+    """Return where a comparator's files go: ``xgboost-tabular_iris-f0-s0-ab12cd34ef`` in the folder of all runs.
+
+    The hash stands for the model, its parameters, the data, the label noise and the seed; nothing else decides a result.
+
+    Args:
+        config: the run; its network, rule, optimizer and schedule play no part.
+        options: ``model`` (xgboost or lightgbm), ``params`` (of the library's scikit-learn classifier, none by default),
+            ``threads`` (1).
+
+    Raises:
+        UserError: an unknown model or option.
+    """
+    return records.runs_root() / _names(config, options)["name"]
+
+
+def refuse(config: RunConfig, options: dict[str, Any]) -> None:
+    """Refuse what cannot run, before anything is loaded.
+
+    Raises:
+        UserError: unknown options or parameters, a library that is not installed, a data set that is not there.
+    """
+    from credit.data import describe
+
+    _classifier(options, seed=config.seed)
+    describe(_whole_at_once(config), config.noise)
+
+
+def estimate(config: RunConfig, options: dict[str, Any]) -> float:
+    """Return about how many seconds a run takes on one core: a hundred rounds of one tree a class, and the imports."""
+    from credit.data import describe
+
+    spec = describe(_whole_at_once(config), config.noise)
+    rounds = (options.get("params") or {}).get("n_estimators", 100)
+    trees = rounds * (spec.classes if spec.classes > 2 else 1)
+    return float(START + trees * (SECONDS_PER_TREE + SECONDS_PER_VALUE * spec.train_size * math.prod(spec.shape)))
+
+
+def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Fit the trees, write ``config.json`` and ``result.json`` and return the result; a finished one is only returned.
+
+    Args:
+        config, options: as `folder`.
+
+    Returns:
+        As a training run's result, with ``last`` (``train_top1`` against the labels trained on, ``val_top1`` where there is
+        a validation split, ``test_top1``, ``epoch``: the rounds of boosting), ``selected_by`` last, ``best`` None, and
+        ``runner``, ``model``, ``params``. ``config.rule`` names the model, so that summaries show it as one.
+
+    Raises:
+        UserError: as `refuse`; a folder in use, corrupt data.
+    """
+    from credit.data import load
+
+    place = folder(config, options)
+    if records.is_complete(place):
+        return _held(place)
+    model = _classifier(options, seed=config.seed)
+    data = load(_whole_at_once(config), config.noise, seed=config.seed, device="cpu")
+    with records.locked(place):
+        if records.is_complete(place):  # by another process, since the first look
+            return _held(place)
+        names, shown = _names(config, options), _shown(config, options)
+        records.write_json(place / records.CONFIG, {**names, "config": shown, "decisive": _decisive(config, options)})
+        write_made_from(place, made_from(config))
+        started = time.perf_counter()
+        predict = _fitted(model, data)
+        seconds = time.perf_counter() - started
+        result = {
+            "status": "complete",
+            "name": names["name"],
+            "group": names["group"],
+            "runner": "trees",
+            "model": options["model"],
+            "params": options.get("params") or {},
+            "selected_by": "last",
+            "best": None,
+            "last": {"epoch": model.n_estimators or 100, **_scores(predict, data)},
+            "seconds": seconds,
+            "seconds_per_epoch": None,
+            "notes": [],
+            "data_digest": data.digest,
+            "data": data.summary(),
+            "config": shown,
+            "provenance": _provenance(str(options["model"])),
+        }
+        result = finite_or_null(result)
+        records.write_json(place / records.RESULT, result)
+    return result
+
+
+def _whole_at_once(config: RunConfig) -> DataConfig:
+    """Return the data options without what is about batches: trees have none, so none can be too large."""
+    return dataclasses.replace(config.data, batch_size=1, normalize="none")
+
+
+def _held(place: Path) -> dict[str, Any]:
+    result = records.read_result(place)
+    assert result is not None
+    return result
+
+
+def _names(config: RunConfig, options: dict[str, Any]) -> dict[str, str]:
+    decides = _decisive(config, options)
+    hashed = short_digest(decides)
+    words = [decides["model"], data_label(config)]
+    noise = labels(config.as_dict())["noise"]
+    prefix = "-".join([*words, noise] if noise != "clean" else words)
+    del decides["seed"]
+    group = f"{prefix}-{short_digest(decides)}"
+    return {"name": f"{prefix}-s{config.seed}-{hashed}", "group": group, "hash": hashed}
+
+
+def _decisive(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    model = _model(options)
+    whole = decisive(config)
+    data = {key: value for key, value in whole["data"].items() if key not in UNREAD}
+    params = options.get("params") or {}
+    return {"model": model, "params": params, "data": data, "noise": whole["noise"], "seed": config.seed}
+
+
+def _shown(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration as summaries read it: the model stands where a training run has its rule."""
+    plain = config.as_dict()
+    params = options.get("params") or {}
+    rule = {"kind": "trees", "name": options["model"], **params}
+    return {"rule": rule, "arch": {"kind": "trees"}, **{key: plain[key] for key in ("data", "noise", "seed")}}
+
+
+def _model(options: dict[str, Any]) -> str:
+    for key in options:
+        if key not in ("model", "params", "threads"):
+            raise UserError(f"option '{key}' of trees: {nearest(key, ('model', 'params', 'threads'))}")
+    model = options.get("model")
+    if not isinstance(model, str) or model not in MODELS:
+        raise UserError(f"trees' option model={model}: {nearest(str(model), MODELS)}")
+    params = options.get("params") or {}
+    if not isinstance(params, dict):
+        raise UserError(
+            f"trees' option params={params}: give the classifier's parameters by name, {{n_estimators: 200}}"
+        )
+    for name, count in (("threads", options.get("threads", 1)), ("params.n_estimators", params.get("n_estimators", 1))):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise UserError(f"trees' option {name}={count}: must be a whole number in [1, inf)")
+    return model
+
+
+def _classifier(options: dict[str, Any], *, seed: int) -> Any:
+    from credit.core.randomness import stream_seed
+
+    name = _model(options)
+    kind, fixed = MODELS[name]
+    try:
+        library = import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{name} is not installed ({error}); it comes with the extra 'tabular': pip install 'credit[tabular]', or "
+            f"make env in a checkout"
+        ) from error
+    make = getattr(library, kind)
+    valid, params = make().get_params(), options.get("params") or {}
+    for key in params:
+        if key not in valid:
+            raise UserError(f"trees' params.{key}: {name}'s {kind} has no such parameter; {nearest(key, valid)}")
+    random_state = stream_seed(seed, "trees") % 2**31  # the libraries take 32 bits
+    return make(**{**fixed, "n_jobs": options.get("threads", 1), "random_state": random_state, **params})
+
+
+def _fitted(model: Any, data: "Data") -> Callable[["Tensor"], "Tensor"]:
+    """Fit the model on the training part and return what answers class numbers (N,) for stored examples (N, ...)."""
+    import torch
+
+    # Trees count the classes they are shown; a small training part may lack some.
+    present, y = torch.unique(data.train.y, return_inverse=True)
+    if len(present) < 2:
+        raise UserError(f"the training part has only the class {data.names[int(present[0])]}; raise data.limit_train")
+    model.fit(data.train.x.flatten(1).float().numpy(), y.numpy())
+
+    def predict(x: "Tensor") -> "Tensor":
+        with warnings.catch_warnings():
+            # LightGBM names the columns by itself, then scikit-learn misses the names in what is to be predicted.
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            return present[torch.as_tensor(model.predict(x.flatten(1).float().numpy())).long()]
+
+    return predict
+
+
+def _scores(predict: Callable[["Tensor"], "Tensor"], data: "Data") -> dict[str, float]:
+    scores = {}
+    for name in ("train", "val", "test"):
+        part = data.split(name)
+        if len(part):
+            scores[f"{name}_top1"] = (predict(part.x) == part.y).double().mean().item()
+    if data.corrupted.any():
+        answers = predict(data.train.x)[data.corrupted]
+        scores["memorised"] = (answers == data.train.y[data.corrupted]).double().mean().item()
+        scores["recovered"] = (answers == data.clean_y[data.corrupted]).double().mean().item()
+    return scores
+
+
+def _provenance(model: str) -> dict[str, Any]:
+    found = provenance("cpu")
+    packages = ("xgboost-cpu", "xgboost") if model == "xgboost" else (model,)  # one module, two distributions
+    for package in packages:
+        try:
+            found["versions"][package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""How steps are executed: several replicas of a run in one pass."""

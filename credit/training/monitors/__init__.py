@@ -1,0 +1,1 @@
+"""What is watched while a run trains: finite numbers, dead layers, large losses, diagnostics, signals."""

@@ -1,0 +1,155 @@
+"""One run's records while it trains: when the loop looks up, what it evaluates, writes and saves."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from credit.rules.base import Step
+from credit.runs.metrics import MetricsFile
+from credit.runs.mirror import Mirror
+from credit.runs.screen import Screen
+from credit.training.evaluate import evaluate
+from credit.training.monitors import large_loss
+from credit.training.monitors.finite import DivergedError, check_parameters
+from credit.training.monitors.interrupts import StopRequest
+from credit.training.monitors.stopping import collapse
+from credit.training.periods import ends_period
+from credit.training.state import checkpoint
+from credit.training.state.fingerprint import note_differences
+from credit.training.state.run_state import Training
+
+
+@dataclass
+class Book:
+    """One run, its folder, and where its rows go.
+
+    Attributes:
+        run: the run.
+        folder: where checkpoints go.
+        metrics: where evaluations and measurements go.
+        screen: what the user sees.
+        mirror: W&B's process, watched for its death; None without.
+    """
+
+    run: Training
+    folder: Path
+    metrics: MetricsFile
+    screen: Screen
+    mirror: Mirror | None
+
+    def resume(self) -> None:
+        """Put the run where its newest checkpoint left it, and drop the rows written after that."""
+        self.go_on(checkpoint.latest(self.folder, self.screen.warn))
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """Put the run where a checkpoint left it (None: at its beginning), and drop the rows written after that.
+
+        Raises:
+            UserError: the checkpoint is of another run, or of other data or code.
+        """
+        run, folder, screen = self.run, self.folder, self.screen
+        if state is None:
+            if self.metrics.size():
+                screen.line(f"no checkpoint was written before the run stopped: beginning again  {folder}")
+            self.metrics.cut_back(0)
+            return
+        note_differences(run, run.restore(state, folder), screen.warn)
+        if not self.metrics.cut_back(state["metrics_size"]):
+            screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
+        screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
+
+    def due(self, measured: bool, stop: StopRequest) -> bool:
+        """Say whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
+        evaluated, and when asked to stop."""
+        run = self.run
+        between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
+        return run.ended or between or measured or bool(stop.signal)
+
+    def first(self, outcome: Step) -> None:
+        """Look at the loss of the run's first step, before its update."""
+        if self.run.step == 0:
+            self._see_loss(float(outcome.loss), 1)
+
+    def write(
+        self,
+        outcome: Step,
+        x: torch.Tensor,
+        rate: float,
+        running: dict[str, float],
+        found: dict[str, Any] | None,
+        ending: Callable[[], dict[str, Any]],
+        saving: bool,
+    ) -> None:
+        """Evaluate, append a row and save a checkpoint, each where it is due.
+
+        Args:
+            outcome: the last step's.
+            x: its batch (B, ...).
+            rate: its learning rate.
+            running: what `Running.summary` returned.
+            found: what diagnostics measured at this step; None where none did.
+            ending: measures what is measured once, at the end, of a run that is given up here.
+            saving: whether a checkpoint is due in any case, as where the loop is about to leave.
+
+        Raises:
+            DivergedError: a loss, a parameter or an evaluation is not finite.
+        """
+        run, trainer = self.run, self.run.cfg.trainer
+        check_parameters(run.model, run.step)
+        # One row a step, with the evaluation, the measurements or both.
+        row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate}
+        better, evaluated = False, run.ended or self._due(trainer.eval_every)
+        if evaluated:
+            row |= running | self._evaluation(outcome, x)
+            self._see_loss(max(running["train_loss"], float(outcome.loss)), run.step)
+            better = self._note(row)
+            run.stopped = collapse(trainer, run.best, row)
+            if run.stopped:
+                found = (found or {}) | ending()
+            if not (run.ended or better):  # many numbers, and a report asks for these evaluations' alone
+                row.pop("confusion", None)
+        if evaluated or found is not None:
+            self.metrics.append(row | (found or {}))
+        if evaluated:
+            self.screen.evaluated(row, run.total_steps / run.steps_per_epoch)
+            if self.mirror is not None:
+                self.mirror.check()
+        if run.ended or better or saving or self._due(trainer.checkpoint_every):
+            checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
+
+    def prune(self, common: int | None = None) -> None:
+        """Drop the checkpoints that nothing needs any more: not the last two, the best, or that of step `common`."""
+        checkpoint.prune(self.folder, self.run.best["step"] if self.run.best else None, common)
+
+    def _see_loss(self, loss: float, step: int) -> None:
+        if self.run.see_loss(loss, step) and self.run.large_loss:
+            self.screen.warn(large_loss.words(self.run.large_loss))
+
+    def _due(self, period: float) -> bool:
+        """Say whether a period of so many epochs ends here."""
+        return ends_period(self.run.step, period, self.run.steps_per_epoch)
+
+    def _evaluation(self, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
+        """Evaluate and return what the step's row of metrics.jsonl says of it."""
+        run, trainer = self.run, self.run.cfg.trainer
+        report = "per_class" in trainer.report
+        row = evaluate(run.rule.predictor(run.evaluated()), run.data, run.cfg.data.eval_batch_size, per_class=report)
+        if any(not math.isfinite(row.get(f"{split}_loss", 0.0)) for split in ("val", "test")):
+            raise DivergedError(run.step, run.rule.first_nonfinite(x) or "the evaluation")
+        row["signals"] = {key: float(value) for key, value in outcome.signals.items() if value.numel() == 1}
+        row["seconds"] = round(run.seconds, 3)
+        return row
+
+    def _note(self, row: dict[str, Any]) -> bool:
+        """Remember the row as the last and, by validation accuracy alone, as the best; say whether it is the new best."""
+        run = self.run
+        run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        accuracy = row.get("val_top1")
+        if accuracy is None or (run.best is not None and accuracy <= run.best["val_top1"]):
+            return False
+        run.best = run.last
+        return True

@@ -1,0 +1,152 @@
+"""Checkpoints that are either whole or not there: digest and content in one file, one rename, nothing executable.
+
+A file is one header line (``credit-checkpoint 1 <SHA-256> <length>``) and then what `torch.save` writes. It is read
+with ``weights_only=True`` after its digest was checked: a pickle with code in it is refused, never run.
+"""
+
+import copy
+import hashlib
+import io
+import pickle
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from credit.core.errors import UserError
+from credit.runs.folder import CHECKPOINTS as FOLDER
+from credit.runs.folder import sync_folder, write_whole
+
+_MAGIC = b"credit-checkpoint 1"
+_KEPT = 2
+
+
+class DamagedError(Exception):
+    """A checkpoint file that is not what was written."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return where the checkpoint after `step` steps lies in a run's folder."""
+    return folder / FOLDER / f"step-{step:09d}.ckpt"
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint; those before it stay until `prune`.
+
+    Args:
+        folder: the run's folder.
+        step: steps done.
+        state: tensors and plain values in dicts and lists.
+    """
+    buffer = io.BytesIO()
+    torch.save(_compact(state), buffer)
+    content = buffer.getvalue()
+    header = b" ".join([_MAGIC, hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()])
+    path = path_of(folder, step)
+    if not path.parent.exists():
+        path.parent.mkdir()
+        sync_folder(folder)
+    write_whole(path, header + b"\n" + content)
+    return path
+
+
+def prune(folder: Path, *keep: int | None) -> None:
+    """Drop all checkpoints of a run but the last two and those of the steps in `keep` (the best one's, for example)."""
+    kept = {*_present(folder)[-_KEPT:], *(path_of(folder, step) for step in keep if step is not None)}
+    for old in _present(folder):
+        if old not in kept:
+            old.unlink()
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Drop a run's checkpoints of steps above this one."""
+    for path in _present(folder):
+        if path > path_of(folder, step):
+            path.unlink()
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps of a run's checkpoints, oldest first; whether they are whole is not looked at."""
+    return [int(path.stem.partition("-")[2]) for path in _present(folder)]
+
+
+def _compact(value: Any) -> Any:
+    """Return nested values with views of larger tensors copied: `torch.save` would write all that is behind a view, and
+    the weights of a run in a pass are a view of every replica's.
+    """
+    if isinstance(value, torch.Tensor):
+        whole = value.untyped_storage().nbytes() <= value.numel() * value.element_size()
+        return value if whole else value.detach().clone()
+    if isinstance(value, dict):
+        held = copy.copy(value)  # a state_dict's own type and what it knows of versions stay
+        held.update({key: _compact(one) for key, one in value.items()})
+        return held
+    if isinstance(value, list | tuple):
+        return type(value)(_compact(one) for one in value)
+    return value
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, on the CPU.
+
+    Raises:
+        DamagedError: truncated, changed since it was written, or holding anything but tensors and plain values.
+    """
+    header, _, content = path.read_bytes().partition(b"\n")
+    words = header.split(b" ")
+    if len(words) != 4 or b" ".join(words[:2]) != _MAGIC:
+        raise DamagedError("it does not begin like a checkpoint")
+    if words[3] != str(len(content)).encode():
+        raise DamagedError(f"{len(content)} bytes, {words[3].decode(errors='replace')} were written")
+    if hashlib.sha256(content).hexdigest().encode() != words[2]:
+        raise DamagedError("its SHA-256 is not the one it was written with")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch also warns about what it then refuses
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DamagedError(f"torch refuses it: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise DamagedError("it holds no training state")
+    return state
+
+
+def latest(folder: Path, warn: Callable[[str], None], before: int | None = None) -> dict[str, Any] | None:
+    """Return the newest whole checkpoint of a run, or None where none was ever written.
+
+    A damaged one is named in one warning, set aside as ``*.corrupt``, and the one before it is used.
+
+    Args:
+        folder: the run's folder.
+        warn: shows a warning.
+        before: only checkpoints of steps below this one; None: all.
+
+    Raises:
+        UserError: there were checkpoints and none is whole; starting over in silence would waste a night.
+    """
+    for unfinished in (folder / FOLDER).glob("*.tmp"):  # a kill during a write
+        unfinished.unlink()
+    for path in reversed(_present(folder)):
+        if before is not None and path >= path_of(folder, before):
+            continue
+        try:
+            return read(path)
+        except DamagedError as damage:
+            aside = path.with_name(path.name + ".corrupt")
+            path.replace(aside)
+            warn(f"checkpoint {path} is damaged ({damage}); set aside as {aside.name}, looking for one before it")
+    damaged = sorted((folder / FOLDER).glob("*.corrupt"))
+    if damaged:
+        raise UserError(
+            f"every checkpoint in {folder / FOLDER} is damaged ({', '.join(path.name for path in damaged)}): the run "
+            f"cannot be resumed. To train it again from the beginning, delete {folder} and give the same command."
+        )
+    return None
+
+
+def _present(folder: Path) -> list[Path]:
+    """Return the checkpoint files, oldest first."""
+    return sorted(path for path in (folder / FOLDER).glob("step-*.ckpt") if re.fullmatch(r"step-\d+\.ckpt", path.name))

@@ -1,0 +1,118 @@
+"""Ops without a row, differentiated by autograd one at a time on request."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import credit
+from credit.engine.plan import Plan
+from tests.support.harness import WAYS, Around, assert_close, assert_equal, by_plan, case, draws
+
+
+def _attend(x: Tensor) -> Tensor:
+    q, k, v = x.unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3).transpose(1, 2).flatten(2)
+
+
+class OwnAttention(nn.Module):
+    """nn.MultiheadAttention returns a tuple and reads its input three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, weights = self.inner(x, x, x)
+        return torch.cat([out + x, weights], -1)
+
+
+CASES = {
+    "attention": case(_attend, 2, 5, 12, linear=True),
+    "attention, mask": case(
+        lambda x, y: F.scaled_dot_product_attention(x, y, x, attn_mask=torch.ones(3, 3).tril().bool()),
+        *(2, 3, 4),
+        linear=True,
+        two=True,
+    ),  # fmt: skip
+    "multihead": case(OwnAttention(), 2, 3, 6, linear=True),
+    "function": case(lambda x: torch.logsumexp(x, 1, keepdim=True) * x, 3, 5),
+    "view": case(lambda x: x.swapaxes(0, 1), 3, 5),
+    "view, overwritten": case(lambda x: torch.relu(x.swapaxes(0, 1)), 3, 5),
+    "reduction": case(lambda x: x.amax(1) + x.var(1), 3, 5),
+    "method in place": case(lambda x: (x * 2).clamp_(-0.5, 0.5), 3, 5),
+    "function in place": case(lambda x: F.selu(x * 2, inplace=True), 3, 5),
+    "augmented": case(lambda x: _power(x * 1), 3, 5),
+    "weights": case(nn.PReLU(), 3, 5),
+    "transposed convolution": case(nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1), 2, 3, 5, 4),
+    "two inputs": case(nn.Bilinear(5, 5, 3), 4, 5, two=True),
+    "running statistics": case(nn.InstanceNorm2d(3, affine=True, track_running_stats=True), 2, 3, 5, 4),
+    "unused input": case(lambda x, y: torch.where(x.detach() > 99, y, x * 3), 3, 5, two=True),
+}
+
+
+def _power(x: Tensor) -> Tensor:
+    x **= 2
+    return x
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CASES)
+def test_local_autograd_equals_autograd(name: str, way: str) -> None:
+    model, x = CASES[name](way)
+    plan = Plan(model, local_autograd=True)
+    assert plan.localised
+    assert_equal(model, x, local=True)
+
+
+def test_only_the_unknown_op_is_localised_and_the_rule_says_so() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU(), nn.Linear(4, 2))
+    rule = credit.rule("bp", model, local_autograd=True)
+    assert rule.plan.localised == ["1 (PReLU)"]
+    assert any("local autograd" in note and "1 (PReLU)" in note for note in rule.notes)
+    rule.step(torch.randn(3, 4), torch.tensor([0, 1, 1]))
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_updates_on_copied_buffers_leave_a_local_modules_statistics_alone() -> None:
+    model, x = CASES["running statistics"]("alone")
+    before = copy.deepcopy(model.state_dict())
+    _, _, moved, _ = by_plan(model, x, local=True)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not torch.equal(moved["op.running_mean"], before["op.running_mean"])
+
+
+def test_wide_attention_from_rows_alone() -> None:
+    """Attention written out has rows and needs no autograd."""
+
+    def attention(x: Tensor) -> Tensor:
+        q, k, v = x.chunk(3, dim=-1)
+        return (q @ k.transpose(-2, -1) * 0.5).softmax(dim=-1) @ v
+
+    model = Around(attention, (2, 5, 12), linear=True, two=False, way="added").double()
+    assert_equal(model, torch.randn(2, 5, 12, dtype=torch.float64))
+
+
+def test_a_nonfinite_value_is_named_where_it_appears() -> None:
+    class Burst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.fc2(self.fc1(x) / 0.0)
+
+    model = Burst()
+    plan = Plan(model)
+    x = torch.ones(2, 3)
+    params: dict[str, Tensor] = dict(model.named_parameters())
+    with torch.no_grad():
+        assert plan.first_nonfinite(plan.run(params, {}, draws(x)), x) == "the output of affine 'truediv'"
+        assert plan.first_nonfinite(plan.run(params, {}, draws(x)), x * torch.nan) == "the input batch"
+        params["fc2.bias"] = torch.tensor([torch.inf, 0.0])
+        assert plan.first_nonfinite(plan.run(params, {}, draws(x)), x) == "parameter 'fc2.bias'"
+    assert_close(x, torch.ones(2, 3), "input")

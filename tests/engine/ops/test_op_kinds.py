@@ -1,0 +1,60 @@
+"""Every row of the engine's table against autograd in float64.
+
+The tests walk the table itself, so a row without a case fails.
+"""
+
+from typing import Any
+
+import pytest
+import torch.nn.functional as F
+from torch import nn
+
+from credit.engine import trace
+from credit.engine.rows import table
+from tests.support import layer_cases, value_cases, weighted_cases
+from tests.support.harness import WAYS, assert_equal
+
+CASES: dict[Any, list[Any]] = {
+    **layer_cases.MODULES,
+    **layer_cases.ACTIVATION_FUNCTIONS,
+    **value_cases.FUNCTIONS,
+    **value_cases.METHODS,
+    **weighted_cases.FUNCTIONS,
+    **weighted_cases.METHODS,
+    "activation_kind": layer_cases.NAMED,
+    "spiking_kind": layer_cases.SPIKING,
+}
+# Attention has no adjoint of its own: see test_local.
+ELSEWHERE = {F.scaled_dot_product_attention}
+ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, "activation_kind", "spiking_kind"]
+
+
+def label(row: Any) -> str:
+    return row if isinstance(row, str) else f"{getattr(row, '__module__', '')}.{getattr(row, '__name__', row)}"
+
+
+def reached(model: nn.Module, row: Any) -> bool:
+    """Whether tracing ``model`` meets ``row``, so that a case cannot silently test another one."""
+    graph = trace._Tracer(trace._opened(model)).trace(model)
+    if row in ("activation_kind", "spiking_kind"):
+        return any(hasattr(module, row) for module in model.modules())
+    if isinstance(row, type):
+        called = [model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
+        return any(type(module) is row for module in called)
+    return any(node.target == row for node in graph.nodes if node.op.startswith("call_"))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=label)
+def test_row_has_a_case(row: Any) -> None:
+    assert row in CASES or row in ELSEWHERE, f"write a case for {label(row)}"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own convolution, not the plan's
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("row", CASES, ids=label)
+def test_op_equals_autograd(row: Any, way: str) -> None:
+    assert row in ROWS
+    for make in CASES[row]:
+        model, x = make(way)
+        assert reached(model, row), f"no case of {label(row)} reaches it"
+        assert_equal(model, x)

@@ -1,0 +1,223 @@
+"""A run's name and hash: what decides the result is in it, and nothing else."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import pytest
+
+from credit.core.config import RunConfig, check
+from credit.core.config.compose import compose
+from credit.core.config.defaults import arch_options, rule_options
+from credit.models import registry as models
+from credit.rules import api, registry
+from credit.rules.base import SharedOptions
+from credit.runs import group_name, run_folder, run_name
+from credit.runs.identity import decisive, run_hash
+
+
+def run(**changes) -> RunConfig:
+    base = {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.0}, "arch": {"kind": "mlp", "widths": [32]}}
+    return check({"trainer": {"epochs": 20}, **base, **changes})
+
+
+def test_the_name_reads_and_ends_in_ten_hex_digits():
+    name = run_name(run(noise={"kind": "symmetric", "rate": 0.4}, seed=3))
+    assert name.startswith("lisp_margin-mlp-digits-symmetric0.4-s3-")
+    assert len(name.rsplit("-", 1)[1]) == 10
+    assert run_name(run()).startswith("lisp_margin-mlp-digits-s0-")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"optimizer": {"lr": 0.051}},
+        {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.5}},
+        {"arch": {"kind": "mlp", "widths": [33]}},
+        {"noise": {"kind": "symmetric", "rate": 0.1}},
+        {"trainer": {"epochs": 21}},
+        {"trainer": {"epochs": 20, "precision": "float64"}},
+        {"data": {"limit_train": 100}},
+        {"schedule": {"kind": "constant"}},
+    ],
+    ids=str,
+)
+def test_what_decides_the_result_changes_the_hash(changes):
+    assert run_hash(run(**changes)) != run_hash(run())
+
+
+def test_options_that_have_other_names_now_keep_a_runs_name():
+    sweep = {"kind": "sweep", "gate": "untied_rectangle"}
+    older = decisive(run(rule=sweep))["rule"]
+    assert (older["low"], older["high"]) == (0, 1) and not {"noise_low", "noise_high", "ends"} & set(older)
+    assert decisive(run(rule={**sweep, "noise_low": 0.5}))["rule"]["low"] == 0.5
+    hashes = {run_hash(run(rule={**sweep, **more})) for more in ({}, {"low": 0.0, "high": 1.0}, {"noise_low": 0.5})}
+    assert len(hashes) == 3
+    assert decisive(run(rule={"kind": "dual", "loss": "half_sse"}))["rule"]["loss"] == "mse"
+    assert decisive(run(rule={"kind": "equilibrium"}))["rule"]["loss"] == "mse"
+    spiking = {"kind": "spiking_mlp"}
+    assert decisive(run(arch=spiking))["arch"]["surrogate_slope"] == 25
+    words: list[dict[str, object]] = [{}, {"surrogate": "sigmoid"}, {"surrogate": "atan"}, {"surrogate_slope": 2.0}]
+    assert len({run_hash(run(arch={**spiking, **more})) for more in words}) == 4
+
+
+def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
+    table = {"kind": "tabular", "name": "credit-g"}
+    assert run_name(run(data=table)).startswith("lisp_margin-mlp-tabular_credit-g-f0-s0-")
+    hashes = {run_hash(run(data={**table, **more})) for more in ({}, {"fold": 1}, {"folds": 4}, {"fold_seed": 1})}
+    assert len(hashes) == 4
+    assert not {"name", "fold", "folds", "fold_seed"} & set(decisive(run())["data"])
+    assert "augment" not in decisive(run(data=table))["data"] and "betas" not in decisive(run())["optimizer"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"logger": {"wandb": True, "project": "other", "tags": ["x"]}},
+        {"trainer": {"epochs": 20, "progress": False, "threads": 1, "checkpoint_every": 5}},
+        {"trainer": {"epochs": 20, "replicate": "processes"}},
+        {"replicas": 20},
+        {"replicas": "auto"},
+        {"data": {"root": "elsewhere", "download": True}},
+        {"noise": {"kind": "symmetric", "rate": 0.0}},
+        {"noise": {"kind": "none", "rate": 0.0, "seed": 5}},
+    ],
+    ids=str,
+)
+def test_what_does_not_decide_it_does_not(changes):
+    assert run_name(run(**changes)) == run_name(run())
+
+
+def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_others():
+    resnet = {"kind": "cifar_resnet", "depth": 8}
+    assert decisive(run(arch=resnet | {"norm": "batch"})) == decisive(run(arch=resnet))
+    assert decisive(run(arch=resnet | {"norm": "none"}))["arch"]["norm"] == "none"
+    assert decisive(run(arch={"kind": "vgg16", "norm": "batch"}))["arch"]["norm"] == "batch"  # it always said so
+    for kind, usual in (("mlp", "torch"), ("vgg16", "he")):
+        assert "init" not in decisive(run(arch={"kind": kind, "init": usual}))["arch"]
+        assert decisive(run(arch={"kind": kind, "init": "lecun"}))["arch"]["init"] == "lecun"
+    assert decisive(run(arch={"kind": "deep_mlp", "init": "torch"}))["arch"]["init"] == "torch"
+    for kind, usual in (("lenet5", "torch"), ("cifar_resnet", "he"), ("mlp", "torch")):
+        younger = {"init": usual, "init_std": None}
+        assert decisive(run(arch={"kind": kind, **younger})) == decisive(run(arch={"kind": kind}))
+        assert decisive(run(arch={"kind": kind, "init": "gaussian", "init_std": 0.05}))["arch"]["init_std"] == 0.05
+    assert "residual_gap" not in decisive(run(arch={"kind": "mlp", "residual_gap": 0}))["arch"]
+    assert decisive(run(arch={"kind": "mlp", "residual_gap": 2}))["arch"]["residual_gap"] == 2
+    assert "init_std" not in decisive(run(arch={"kind": "deep_mlp", "init_std": None}))["arch"]
+
+
+def test_whole_numbers_are_whole_however_written():
+    cfg = run()
+    cfg.rule["margin"] = 1
+    assert run_hash(cfg) == run_hash(run())
+
+
+def test_seeds_share_a_group_and_nothing_else_does():
+    first = run()
+    assert group_name(dataclasses.replace(first, seed=7)) == group_name(first)
+    assert group_name(run(optimizer={"lr": 0.1})) != group_name(first)
+    assert "-s0-" not in group_name(first)
+
+
+def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path))
+    assert run_folder(run()) == tmp_path / run_name(run())
+    monkeypatch.delenv("CREDIT_RUNS")
+    assert run_folder(run()).parts[0] == "runs"
+
+
+def test_odd_names_make_safe_folders():
+    cfg = run()
+    cfg.rule["name"] = "my rule/../x" + "y" * 300
+    name = run_name(cfg)
+    assert "/" not in name and " " not in name and len(name) < 140
+
+
+def test_records_load_without_torch_and_wandb():
+    code = "import sys, credit.runs, credit.runs.mirror; sys.exit(any(m in sys.modules for m in ('torch', 'wandb')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SAME = [
+    (["rule=dp"], ["rule=dp", "+rule.dfa_map=dense"]),
+    (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite=null"]),
+    (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite={}"]),
+    (["rule=bp"], ["rule=bp", "rule.margin=1"]),
+    (["rule=bp"], ["rule=bp", "rule.sparse=false", "data.eval_batch_size=10", "trainer.compile=true"]),
+    (["rule=bp"], ["rule=bp", "trainer.device=cpu", "trainer.threads=2"]),
+    (["rule=rec_lra"], ["rule=rec_lra", "rule.workers=2"]),
+    (["rule=bp", "arch=lenet5"], ["rule=bp", "arch=lenet5", "arch.pool=null", "arch.dropout=0"]),
+    (["rule=bp", "arch=mlp"], ["rule=bp", "arch=mlp", "arch.dropout=0", "arch.residual_gap=0"]),
+    (["rule=bp", "arch=timm"], ["rule=bp", "arch=timm", "arch.patch_size=null", "arch.pretrained=false"]),
+    (["rule=bp"], ["rule=bp", "data.hold=decoded", "data.val_split=stratified", "trainer.stop_when=never"]),
+    (["rule=bp"], ["rule=bp", "noise=0.0"]),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME, ids=lambda words: " ".join(words))
+def test_two_spellings_of_one_run_have_one_name(one, other):
+    assert run_name(compose(one)) == run_name(compose(other))
+
+
+def test_every_option_at_its_default_is_as_if_it_was_not_given():
+    """Of every kind of rule and network, with the defaults that the classes have, also options of components."""
+    for kind in registry.FAMILIES["rule"]:
+        if not api.find(kind).__module__.startswith("credit."):
+            continue
+        bare = run(rule={"kind": kind, "name": kind})
+        for name, default in api.options_of(kind).items():
+            assert run_name(run(rule={"kind": kind, "name": kind, name: default})) == run_name(bare), (kind, name)
+    for kind in models.kinds():
+        bare = run(arch={"kind": kind})
+        for name, default in models.options(kind).items():
+            assert run_name(run(arch={"kind": kind, name: default})) == run_name(bare), (kind, name)
+
+
+def test_defaults_read_from_the_sources_are_the_classes_own():
+    for kind in ("sweep", "lfp", "dual", "equilibrium", "lra", "target_propagation"):
+        classes = [api.find(kind).OPTIONS, SharedOptions]
+        marked = {f.name for cls in classes for f in dataclasses.fields(cls) if not f.metadata.get("result", True)}
+        known = rule_options(kind)
+        own = {name: default for name, default in api.options_of(kind).items() if name in known or name not in USERS}
+        assert {name: option.default for name, option in known.items()} == own
+        assert {name for name, option in known.items() if not option.result} == marked
+    for kind in models.kinds():
+        assert {name: option.default for name, option in arch_options(kind).items()} == models.options(kind)
+
+
+USERS = ("leak",)
+"""Options of components that other tests of this process registered."""
+
+
+def test_a_default_of_the_users_own_option_is_no_other_run(tmp_path, monkeypatch):
+    (tmp_path / "rule").mkdir()
+    (tmp_path / "rule" / "leaky.py").write_text(
+        "import dataclasses, credit\n\n\n"
+        '@credit.rules.register("gate", "leaky")\n@dataclasses.dataclass(frozen=True)\n'
+        "class Leaky(credit.rules.Derivative):\n    leak: float = 0.5\n    floor: float | None = None\n"
+    )
+    monkeypatch.setattr("credit.core.config.defaults.user_folders", lambda: (tmp_path,))
+    bare = run(rule={"kind": "sweep", "name": "mine", "gate": "leaky"})
+    assert run_name(
+        run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.5, "floor": None})
+    ) == run_name(bare)
+    assert run_name(run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.2})) != run_name(bare)
+
+
+def test_a_time_is_measured_of_the_options_of_speed_too():
+    two = run(rule={"kind": "lra", "name": "rec_lra", "workers": 2})
+    one = run(rule={"kind": "lra", "name": "rec_lra"})
+    assert run_name(one) == run_name(two) and run_name(one, speed=True) == run_name(one)
+    assert run_name(two, speed=True) != run_name(one, speed=True)
+    assert decisive(two, speed=True)["rule"]["workers"] == 2
+
+
+def test_names_are_made_in_no_time():
+    cfg = run()
+    run_name(cfg)
+    started = time.process_time()
+    for _ in range(20):
+        run_name(cfg)
+    assert time.process_time() - started < 1.0

@@ -1,0 +1,101 @@
+"""Test cases of linear maps called as functions, by row; see ``test_op_kinds``."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.support.harness import case
+
+
+class Called(nn.Module):
+    """``call(self, x)`` with a weight, a second one and a bias among the parameters."""
+
+    mask: Tensor
+
+    def __init__(self, call: Callable[[Any, Tensor], Tensor], *shape: int, bias: int = 0, frozen: bool = False) -> None:
+        super().__init__()
+        self.call = call
+        self.weight = nn.Parameter(torch.zeros(shape), requires_grad=not frozen)
+        self.other = nn.Parameter(torch.zeros(shape))
+        self.shift = nn.Parameter(torch.zeros(bias or shape[0]))
+        self.register_buffer("mask", torch.arange(shape[-1]) % 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The second weight and the shift take part in every case.
+        return self.call(self, x) + self.other.mean() + self.shift.mean()
+
+
+class Inside(nn.Linear):
+    """A linear layer that standardises its weight in a forward of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        centred = self.weight - self.weight.mean(1, keepdim=True)
+        return F.linear(input, centred / ((centred * centred).mean(1, keepdim=True) + 0.1), self.bias)
+
+
+def _tied(m: Any, x: Tensor) -> Tensor:
+    return F.linear(torch.tanh(F.linear(x, m.weight, m.shift)), m.weight.t())
+
+
+def _convs(call: Any, *kernel: int) -> list[Any]:
+    size, room = (4, 2, *kernel), (2, 4, *(7 + at for at in range(len(kernel))))
+    return [
+        case(Called(lambda m, x: call(x, m.weight, m.shift, 2, 1, 1, 2), *size), *room),
+        case(Called(lambda m, x: call(x, m.weight * m.other, m.shift * 2, stride=2, groups=2), *size), *room),
+        case(Called(lambda m, x: call(x, m.weight, None, padding="same", dilation=2, groups=2), *size), *room),
+        case(Called(lambda m, x: call(x, torch.tanh(m.weight), groups=2, padding="valid"), *size, frozen=True), *room),
+    ]
+
+
+FUNCTIONS: dict[Any, list[Any]] = {
+    F.linear: [
+        case(Called(lambda m, x: F.linear(x, m.weight, m.shift), 4, 5), 3, 5),
+        case(Called(lambda m, x: F.linear(x, m.weight), 4, 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.linear(x, m.weight * m.mask + m.other, m.shift), 4, 5), 3, 5),
+        case(Called(lambda m, x: F.linear(x, torch.tanh(m.weight), torch.tanh(m.shift)), 4, 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.linear(x, m.weight, bias=m.shift * 2), 4, 5), 3, 5),
+        case(Called(lambda m, x: F.linear(x, m.weight * m.other, m.shift), 4, 5, frozen=True), 3, 5),
+        case(Called(_tied, 4, 5), 3, 5),
+        case(Called(lambda m, x: F.linear(x, m.other @ m.weight.t()), 5, 5), 3, 5),
+        case(Inside(5, 4), 3, 5),
+        case(Called(lambda m, x: F.linear(x, m.weight), 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.linear(x, m.weight, torch.tanh(x[:, :4])), 4, 5), 3, 5),
+    ],
+    F.conv1d: _convs(F.conv1d, 3),
+    F.conv2d: _convs(F.conv2d, 3, 2),
+    F.conv3d: _convs(F.conv3d, 2, 3, 1),
+    operator.matmul: [
+        case(lambda x, y: x @ y.mT, 2, 3, 5, two=True, linear=True),
+        case(Called(lambda m, x: x @ m.weight, 5, 4), 3, 5),
+        case(Called(lambda m, x: x @ m.weight.T, 4, 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: m.weight @ x, 4, 3), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: x @ (m.weight * m.other), 5, 4), 3, 5),
+        case(Called(lambda m, x: x @ m.weight, 2, 5, 4), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: x @ m.weight, 5), 2, 3, 5, linear=True),
+    ],
+    torch.matmul: [
+        case(lambda x, y: torch.matmul(x, y[0].transpose(0, 1)), 2, 3, 5, two=True, linear=True),
+        case(Called(lambda m, x: torch.matmul(x, m.weight.transpose(0, 1)), 4, 5), 2, 3, 5, linear=True),
+    ],
+    torch.mm: [case(Called(lambda m, x: torch.mm(x, m.weight), 5, 4), 3, 5)],
+    torch.mv: [case(Called(lambda m, x: torch.mv(x, m.weight), 5), 3, 5)],
+    torch.bmm: [case(lambda x, y: torch.bmm(x, y.transpose(1, 2)), 2, 3, 5, two=True)],
+    torch.addmm: [case(Called(lambda m, x: torch.addmm(m.shift, x, m.weight), 5, 4, bias=4), 3, 5)],
+    torch.t: [case(Called(lambda m, x: x @ torch.t(m.weight), 4, 5), 3, 5)],
+}
+
+METHODS: dict[str, list[Any]] = {
+    "matmul": [
+        case(lambda x, y: x.matmul(y.mT), 2, 3, 5, two=True),
+        case(Called(lambda m, x: x.matmul(m.weight.t()), 4, 5), 3, 5),
+    ],
+    "mm": [case(Called(lambda m, x: x.mm(m.weight), 5, 4), 3, 5)],
+    "bmm": [case(lambda x, y: x.bmm(y.mT), 2, 3, 5, two=True)],
+    "mv": [case(Called(lambda m, x: x.mv(m.weight), 5), 3, 5)],
+    "addmm": [case(Called(lambda m, x: m.shift.addmm(x, m.weight), 5, 4, bias=4), 3, 5)],
+    "t": [case(Called(lambda m, x: x @ m.weight.t(), 4, 5), 3, 5)],
+}
