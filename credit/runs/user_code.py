@@ -214,7 +214,6 @@ def _text(path: Path) -> str:
 @functools.cache
 def package_code() -> dict[str, str]:
     """Return the digest of each of this package's sources that decide a run's numbers, by path inside the package."""
-    folders = ("rules", "engine", "models", "data", "training", "diagnostics")
+    folders = ("core", "rules", "engine", "models", "data", "training", "diagnostics")
     files = [*_PACKAGE.glob("*.py"), *(file for name in folders for file in (_PACKAGE / name).rglob("*.py"))]
-    files.append(_PACKAGE / "config" / "schema.py")  # of the defaults, which a run's name does not say
     return {file.relative_to(_PACKAGE).as_posix(): _digest(file) for file in sorted(files)}

@@ -88,7 +88,7 @@ def section_options(group: str) -> Options:
 
 @functools.cache
 def _classes(folder: Path) -> Mapping[str, _Class]:
-    return _read(sorted(folder.glob("*.py")))
+    return _read(sorted(folder.rglob("*.py")))
 
 
 def _read(files: list[Path]) -> dict[str, _Class]:
