@@ -10,6 +10,8 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+pytest_plugins = ("tests.support.small_runs", "tests.support.table_fixtures")
+
 
 @pytest.fixture(autouse=True)
 def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from credit.diagnostics.signs import sign_changes
 from credit.runs import read_metrics, run_folder
 from credit.training import train, train_together
 from credit.training.state import checkpoint
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 KEPT = ["signs", "drift", "magnitudes"]
 

@@ -15,7 +15,7 @@ from credit.models import build
 from credit.runs import read_metrics, run_folder
 from credit.training import train
 from credit.training.evaluate import accuracy
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from credit.engine.plan import Plan
 from credit.models import build
 from credit.runs import read_metrics, run_folder
 from credit.training import train
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 
 @pytest.fixture(scope="module")

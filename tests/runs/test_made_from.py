@@ -260,7 +260,7 @@ def test_a_change_of_the_package_warns_and_stops_a_resumption(tmp_path, monkeypa
     assert run(None, *SMALL) == 0
     [folder] = (tmp_path / "runs").iterdir()
     now = dict(user_code.package_code())
-    assert "config/schema.py" in now  # a default is no part of a run's name
+    assert "core/config/schema.py" in now  # a default is no part of a run's name
     monkeypatch.setattr(made_from, "package_code", lambda: {**now, "rules/sweep.py": "another"})
     capsys.readouterr()
     assert run(None, *SMALL) == 0

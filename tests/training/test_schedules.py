@@ -9,7 +9,7 @@ from credit.core.config.rates import EPOCHS_OF_STEP
 from credit.core.config.schema import ScheduleConfig
 from credit.core.errors import UserError
 from credit.training.schedules import learning_rate
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 
 def rates(kind: str, total: int = 100, per_epoch: int = 10, **options) -> list[float]:

@@ -17,7 +17,7 @@ from credit.runs import run_folder
 from credit.runs.metrics import read_metrics
 from credit.training import train
 from tests.support.fakes import write_image
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 
 @pytest.fixture(scope="module")

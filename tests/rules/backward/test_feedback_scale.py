@@ -12,7 +12,7 @@ from credit.rules.backward.feedback import xavier
 from credit.rules.base import Rule
 from credit.runs.identity import decisive, run_hash
 from tests.support import nets
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 RULES = ("fa", "dfa", "usf", "frsf", "brsf", "kolen_pollack")
 

@@ -20,7 +20,7 @@ from credit.training import train
 from credit.training.state import checkpoint
 from tests.support import nets
 from tests.support.recipes import CE, dense_twin
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 LR, DECAY = 0.3, 0.05
 

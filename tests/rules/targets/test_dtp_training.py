@@ -20,7 +20,7 @@ from credit.training import train
 from credit.training.optimization import build_optimizer, set_learning_rate
 from credit.training.state import checkpoint
 from tests.support import nets
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 FEEDBACK = ["feedback.1.3.weight", "feedback.1.3.bias"]
 

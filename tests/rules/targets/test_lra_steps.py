@@ -12,7 +12,7 @@ from tests.rules.lfp.test_lfp_twins import close
 from tests.rules.targets.test_lra_twins import made, stacked
 from tests.support import nets
 from tests.support.lra_nets import Stacked
-from tests.training.conftest import small_config
+from tests.support.small_runs import small_config
 
 
 @pytest.mark.parametrize("more", [{}, {"p": 1.0, "q": 2.0, "kappa": 0.5}, {"error_update": "paper"}])

@@ -13,9 +13,9 @@ from credit.tables.measures.collect import Collection, Run, collect
 from credit.tables.measures.measures import measure
 from credit.tables.spec.schema import Figure
 from credit.training import train
+from tests.support.small_runs import small_config
 from tests.support.table_digits import Digits
 from tests.support.table_runs import change_result, table
-from tests.training.conftest import small_config
 
 CELL = ("noisy", "margin")
 
