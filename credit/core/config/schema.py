@@ -1,12 +1,15 @@
-"""What a run is made of: plain typed dataclasses, one per configuration group, no torch.
+"""What a run is made of: one frozen class of options for each configuration group, no torch.
 
 A configuration reaches the code only as a `RunConfig`, made by `credit.core.config.check`. Names, defaults and meaning are
 the command line's: the field `optimizer.lr` is the override ``optimizer.lr=0.1``.
 """
 
 import re
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from credit.core import registry
+from credit.core.options import LARGEST_SEED, of_class, opt
 
 GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "logger")
 """Configuration groups that describe a run; `experiment` and `debug` only override values in these."""
@@ -14,135 +17,168 @@ GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 """A number as it is written on the command line."""
 
-NO_RESULT = {"result": False}
-"""Metadata of an option that does not decide a run's result, and is no part of its name."""
-
 OPEN_GROUPS = ("rule", "arch")
-"""Groups whose options are named by the chosen kind (a registry entry), not by a dataclass."""
+"""Groups whose options are those of the chosen kind alone; a run has them as a mapping."""
+
+_IMAGES = "kind!=ones|sign_line|tabular"
+_FOLDER = "kind=image_folder"
+_TABLE = "kind=tabular"
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """Which examples, how many, and what is done to them before the network sees them."""
 
-    kind: str = "digits"
-    batch_size: int = 128
-    limit_train: int | None = None  # keep only this many training examples
-    limit_test: int | None = None
-    val_fraction: float = 0.1  # part of the training set kept for choosing the best epoch
-    val_size: int | None = None  # exactly so many instead; None: val_fraction says
-    val_split: str = "stratified"  # stratified (drawn, every class in proportion), last (the last images as stored)
-    test_fraction: float | None = None  # pool the set's own parts and split them anew; None: the set's own test part
-    split_seed: int | None = 0  # splits and limits stay the same over the run's seeds; None: the run's seed
-    augment: list[str] = field(default_factory=list)  # of crop, flip, cutout
-    crop_padding: int = 4  # pixels
-    cutout_size: int = 8  # pixels
-    normalize: str = "standard"  # none, unit, standard, imagenet, gcn, zca
-    preprocess: str = "none"  # none, gcn, zca, gcn_zca: of whole images, before normalisation and augmentation
-    zca_epsilon: float = 0.1  # zca: added to the variances, in units of their mean
-    drop_last: bool = True
-    download: bool = field(default=False, metadata=NO_RESULT)
-    root: str | None = field(default=None, metadata=NO_RESULT)  # None: $CREDIT_DATA, else ./data
-    path: str | None = None  # the file or folder of the kinds that read the user's own set
-    image_size: int | None = None  # pixels; sets made of image files
-    hold: str = field(
-        default="decoded", metadata=NO_RESULT
-    )  # image_folder: decoded (all images in memory), files (decoded batch by batch)
-    resize: int | None = None  # image_folder: pixels of the shorter side before the centre is cut out; None: image_size
-    classes: list[str] | None = None  # image_folder: only these of its class folders; None: all
-    alpha: str = (
-        "refuse"  # image_folder: transparent pixels; refuse, drop (as torchvision's loader), white, black (put on it)
+    kind: str = opt("digits", "the data set")
+    batch_size: int = opt(128, "examples a step", ge=1, short="b")
+    limit_train: int | None = opt(None, "keep this many training examples alone; null: all", ge=1)
+    limit_test: int | None = opt(None, "keep this many test examples alone; null: all", ge=1)
+    val_fraction: float = opt(0.1, "part of the training set kept for choosing the best epoch", ge=0, lt=1)
+    val_size: int | None = opt(None, "number of examples kept instead; null: val_fraction says", ge=1)
+    val_split: Literal["stratified", "last"] = opt(
+        "stratified", "drawn, every class in proportion, or the last training images as stored"
     )
-    name: str | None = None  # tabular: which set
-    fold: int = 0  # tabular: which fold is the test part, counted from 0
-    folds: int = 5  # tabular
-    fold_seed: int = 0  # tabular: the folds stay the same over the run's seeds
-    dimension: int = 10  # ones: length of a vector
-    threshold: float = 0.7  # ones: class 1 has a larger share of ones
-    samples: int = 2000  # ones: of both parts together
-    step: float = 5e-4  # sign_line: between neighbours
-    held_out: int = 100  # sign_line: inputs of the test part
-    eval_batch_size: int = field(default=1000, metadata=NO_RESULT)
+    test_fraction: float | None = opt(
+        None, "pool the set's own parts and draw this part of them as the test part; null: the set's own", gt=0, lt=1,
+        when="kind!=sign_line|tabular",
+    )  # fmt: skip
+    split_seed: int | None = opt(
+        0, "seed of splits and limits, the same over the run's seeds; null: the run's seed", ge=0, le=LARGEST_SEED
+    )
+    augment: list[str] = opt([], "random changes of training images", choices=("crop", "flip", "cutout"), when=_IMAGES)
+    crop_padding: int = opt(4, "pixels around an image before a crop of its size", ge=0, when="augment=crop")
+    cutout_size: int = opt(8, "pixels of the side of the square that is blanked", ge=1, when="augment=cutout")
+    normalize: Literal["none", "unit", "standard", "imagenet", "gcn", "zca"] = opt(
+        "standard", "scaling of the input, fitted on the training part"
+    )
+    preprocess: Literal["none", "gcn", "zca", "gcn_zca"] = opt(
+        "none", "of whole images, before normalisation and augmentation", when=_IMAGES
+    )
+    zca_epsilon: float = opt(0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca")
+    drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
+    download: bool = opt(False, "fetch a published set that is not there", result=False)
+    root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
+    path: str | None = opt(None, "the file or folder of one's own set", when="kind=npz|image_folder")
+    image_size: int | None = opt(None, "pixels of the side of the square that is cut out", ge=1, when=_FOLDER)
+    hold: Literal["decoded", "files"] = opt(
+        "decoded", "all images in memory, or decoded batch by batch", result=False, when=_FOLDER
+    )
+    resize: int | None = opt(
+        None, "pixels of the shorter side before the centre is cut out; null: image_size", ge=1, when=_FOLDER
+    )
+    classes: list[str] | None = opt(None, "these class folders alone; null: all", when=_FOLDER)
+    alpha: Literal["refuse", "drop", "white", "black"] = opt(
+        "refuse", "transparent pixels: drop keeps the stored colour, as torchvision's loader; white and black are put below",
+        when=_FOLDER,
+    )  # fmt: skip
+    name: str | None = opt(None, "which table", when=_TABLE)
+    fold: int = opt(0, "which fold is the test part, counted from 0", ge=0, when=_TABLE)
+    folds: int = opt(5, "number of folds", ge=2, when=_TABLE)
+    fold_seed: int = opt(0, "seed of the folds, the same over the run's seeds", ge=0, le=2**32 - 1, when=_TABLE)
+    dimension: int = opt(10, "length of a vector", ge=1, when="kind=ones")
+    threshold: float = opt(0.7, "class 1 has a larger share of ones", gt=0, lt=1, when="kind=ones")
+    samples: int = opt(2000, "examples of both parts together", ge=1, when="kind=ones")
+    step: float = opt(5e-4, "between neighbouring points", gt=0, when="kind=sign_line")
+    held_out: int = opt(100, "points of the test part", ge=1, when="kind=sign_line")
+    eval_batch_size: int = opt(1000, "examples at a time in evaluations", ge=1, result=False)
 
 
-@dataclass
+@dataclass(frozen=True)
 class NoiseConfig:
     """Wrong training labels: which kind, how many, drawn from which seed."""
 
-    kind: str = "none"  # none, symmetric, redraw, asymmetric, pair_flip
-    rate: float = 0.0  # fraction of training labels touched, in [0, 1)
-    seed: int | None = None  # None: the run's seed
+    kind: str = opt("none", "how a wrong label is drawn", renamed={"redraw": "this noise is named uniform now: noise=uniform"})
+    rate: float = opt(0.0, "the rate is a fraction of the labels; 40 % is written noise=0.4, not noise=40", ge=0, lt=1)
+    seed: int | None = opt(None, "seed of the noise; null: the run's", ge=0, le=LARGEST_SEED)
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizerConfig:
     """How the rule's descent direction changes the weights."""
 
-    kind: str = "sgd"  # sgd, adam, adamw
-    lr: float = 0.05
-    momentum: float = 0.9  # sgd
-    nesterov: bool = False  # sgd
-    weight_decay: float = 0.0
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])  # adam, adamw
-    eps: float = 1e-8  # adam, adamw
+    kind: str = opt("sgd", "torch.optim's class")
+    lr: float = opt(0.05, "learning rate", gt=0, short="lr")
+    momentum: float = opt(0.9, "share of the last update that is kept", ge=0, lt=1, when="kind=sgd")
+    nesterov: bool = opt(False, "Nesterov's form of momentum", when="kind=sgd;momentum")
+    weight_decay: float = opt(0.0, "strength; sgd and adam add it to the descent direction, adamw decays apart from it", ge=0)
+    betas: list[float] = opt([0.9, 0.999], "decay of the two moments", ge=0, lt=1, when="kind=adam|adamw")
+    eps: float = opt(1e-8, "added to the root of the second moment", gt=0, when="kind=adam|adamw")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScheduleConfig:
     """How the learning rate moves over the run."""
 
-    kind: str = "cosine"  # constant, step, cosine, warmup_cosine
-    final_lr: float = 0.0  # where cosine ends
-    warmup_epochs: float = 0.0  # warmup_cosine
-    initial_lr: float = 0.0  # warmup_cosine: where the line begins
-    decay_epochs: float | None = None  # warmup_cosine: the cosine's end, from the start; None: the run's
-    milestones: list[float] = field(default_factory=list)  # step: when lr is multiplied by gamma, in units
-    unit: str = "epochs"  # step: of milestones, epochs or steps
-    gamma: float = 0.1  # step
+    kind: str = opt("cosine", "the curve")
+    final_lr: float = opt(0.0, "where the cosine ends", ge=0, when="kind=cosine|warmup_cosine")
+    warmup_epochs: float = opt(0.0, "epochs of the line up to optimizer.lr", ge=0, when="kind=warmup_cosine")
+    initial_lr: float = opt(0.0, "where the line begins", ge=0, when="kind=warmup_cosine")
+    decay_epochs: float | None = opt(
+        None, "end of the cosine, in epochs from the run's start; null: the run's end", gt=0, when="kind=warmup_cosine"
+    )
+    milestones: list[float] = opt([], "when the rate is multiplied by gamma, in units", gt=0, when="kind=step")
+    unit: Literal["epochs", "steps"] = opt("epochs", "of the milestones", when="kind=step")
+    gamma: float = opt(0.1, "factor at each milestone", gt=0, when="kind=step")
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainerConfig:
     """How long, where, how exactly, and what is measured on the way."""
 
-    epochs: float | None = None  # exactly one of epochs and steps
-    steps: int | None = None
-    device: str = field(default="auto", metadata=NO_RESULT)  # auto, cpu, cuda, cuda:N
-    warm_rule: str | None = None  # the rule of the first warm_steps steps, by name; None: the run's from the beginning
-    warm_steps: int | None = None
-    compile: bool = field(default=False, metadata=NO_RESULT)
-    precision: str = "float32"  # float32, float64, bf16
-    eval_every: float = 1.0  # epochs; 0.5: twice in each
-    ema: float | None = None  # decay of the averaged weights that are evaluated
-    bn_batches: int = (
-        0  # training batches that BatchNorm's statistics are taken from anew for an evaluation; 0: running
+    epochs: float | None = opt(20.0, "length of the run; exactly one of epochs and steps", gt=0, short="e")
+    steps: int | None = opt(None, "length of the run in steps", ge=1, short="n")
+    device: str = opt("auto", "auto, cpu, cuda, or cuda:0 (the number of the GPU)", result=False)
+    warm_rule: str | None = opt(None, "name of the rule that makes the first warm_steps steps; null: the run's own")
+    warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
+    compile: bool = opt(False, "compile steps by torch.compile", result=False)
+    precision: Literal["float32", "float64", "bf16"] = opt("float32", "of networks; bf16: of the products with weights")
+    eval_every: float = opt(1.0, "epochs between evaluations; 0.5: twice in each", gt=0)
+    ema: float | None = opt(None, "decay of averaged weights, which are evaluated in place of the trained ones; null: none", ge=0, lt=1)
+    bn_batches: int = opt(
+        0, "training batches from which evaluations take BatchNorm's statistics anew; 0: the running ones", ge=0
     )
-    stop_when: str = "never"  # never, collapsed: validation accuracy is below collapse_share of its best
-    collapse_share: float = 0.5
-    collapse_after: float = 5.0  # epochs, the only ones in which no run has collapsed
-    report: list[str] = field(default_factory=list)  # of per_class
-    measure: list[str] = field(default_factory=list)  # diagnostics, of MEASURES or the user's own
-    measure_every: float = 1.0  # epochs
-    measure_first: int = 0  # steps at the run's beginning that are measured each
-    fgsm_epsilon: list[float] = field(default_factory=lambda: [0.01])  # measure=[fgsm]: steps in units of the input
-    checkpoint_every: int = field(default=1, metadata=NO_RESULT)  # epochs
-    threads: int | None = field(
-        default=None, metadata=NO_RESULT
-    )  # CPU threads; None: by the arithmetic of the model (credit.training.threads)
-    replicate: str = field(
-        default="auto", metadata=NO_RESULT
-    )  # replicas: map (one pass trains all), processes (one each), auto (the faster, measured)
-    progress: bool = field(default=True, metadata=NO_RESULT)
+    stop_when: Literal["never", "collapsed"] = opt("never", "give up a run whose validation accuracy has collapsed")
+    collapse_share: float = opt(0.5, "share of its best accuracy below which a run has collapsed", gt=0, le=1, when="stop_when=collapsed")
+    collapse_after: float = opt(5.0, "epochs before the first look", ge=0, when="stop_when=collapsed")
+    report: list[str] = opt([], "further numbers of evaluations", choices=("per_class",))
+    measure: list[str] = opt([], "diagnostics, the package's or your own", choices=lambda: registry.names("diagnostic"))
+    measure_every: float = opt(1.0, "epochs between measured steps; the run's last step is measured too", gt=0)
+    measure_first: int = opt(0, "steps at the run's beginning that are measured each", ge=0, when="measure")
+    fgsm_epsilon: list[float] = opt(
+        [0.01], "sizes of the step of the diagnostic fgsm, in units of the network's input", gt=0, when="measure=fgsm"
+    )
+    checkpoint_every: int = opt(1, "epochs between checkpoints", ge=1, result=False)
+    threads: int | None = opt(
+        None, "CPU threads; null: one for a small network, by its arithmetic (credit.training.threads)", ge=1, result=False
+    )
+    replicate: Literal["auto", "map", "processes"] = opt(
+        "auto", "replicas: in one pass, a process each, or the faster of the two, measured", result=False
+    )
+    progress: bool = opt(True, "show a bar", result=False)
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoggerConfig:
     """Mirrors of the metrics file; none of them can change a result."""
 
-    wandb: bool = False
-    project: str = "credit"
-    mode: str = "auto"  # auto (online when logged in, else offline), online, offline
-    tags: list[str] = field(default_factory=list)
+    wandb: bool = opt(False, "mirror to Weights & Biases")
+    project: str = opt("credit", "the project there")
+    mode: Literal["auto", "online", "offline"] = opt("auto", "auto: online when logged in, else offline")
+    tags: list[str] = opt([], "labels of the run there")
+
+
+@dataclass(frozen=True)
+class TopConfig:
+    """Options of the run itself, outside all groups."""
+
+    seed: int = opt(0, "of weights, batches, noise and the rule's own randomness", ge=0, le=LARGEST_SEED)
+    replicas: int | Literal["auto"] = opt(1, "how many seeds to train, from seed on; auto: the seeds that a sweep has", ge=1)
+    rerun: bool | Literal["changed"] = opt(
+        False, "start anew what is there already; changed: where the code or the data changed since"
+    )
+    resume: Literal["same", "anyway"] = opt(
+        "same", "an unfinished run goes on with the code it was begun with; anyway: with changed code too"
+    )
 
 
 @dataclass
@@ -158,11 +194,9 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 0
-    replicas: int | str = 1  # runs of seeds seed, seed + 1, ...; "auto": the seeds that a sweep has of it
-    rerun: bool | str = False  # True: start anew what is there already; "changed": where code or data changed since
-    resume: str = (
-        "same"  # same (an unfinished run goes on with the code it was begun with), anyway (with changed code too)
-    )
+    replicas: int | str = 1
+    rerun: bool | str = False
+    resume: str = "same"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain nested dicts and lists, ready for JSON; `credit.core.config.check` reads it back."""
@@ -170,59 +204,19 @@ class RunConfig:
 
 
 SECTIONS: dict[str, type] = {
-    name: hint for name, hint in get_type_hints(RunConfig).items() if name in GROUPS and name not in OPEN_GROUPS
+    "data": DataConfig,
+    "noise": NoiseConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "trainer": TrainerConfig,
+    "logger": LoggerConfig,
 }
-"""Dataclass of each group whose options are fixed."""
+"""Class of each group whose options are fixed."""
 
 LENGTHS = ("epochs", "steps")
 """Options of `trainer` of which a run has exactly one."""
 
-MEASURES = (
-    "alignment",
-    "descent",
-    "drift",
-    "embedding",
-    "fgsm",
-    "inference",
-    "lipschitz",
-    "magnitudes",
-    "pruning",
-    "pruning_by_layer",
-    "signs",
-)
-"""Diagnostics of this package: ``credit/diagnostics/<name>.py`` registers each."""
-
-IMAGE_KINDS = ("cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "imagenet32", "mnist", "npz")
-"""Data sets of images; `tabular`, `ones` and `sign_line` hold rows of numbers."""
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "data.kind": (*IMAGE_KINDS, "ones", "sign_line", "tabular"),
-    "noise.kind": ("none", "symmetric", "redraw", "asymmetric", "pair_flip"),
-    "optimizer.kind": ("sgd", "adam", "adamw"),
-    "schedule.kind": ("constant", "step", "cosine", "warmup_cosine"),
-    "schedule.unit": ("epochs", "steps"),
-    "data.val_split": ("stratified", "last"),
-    "data.augment": ("crop", "flip", "cutout"),
-    "data.normalize": ("none", "unit", "standard", "imagenet", "gcn", "zca"),
-    "data.hold": ("decoded", "files"),
-    "data.alpha": ("refuse", "drop", "white", "black"),
-    "data.preprocess": ("none", "gcn", "zca", "gcn_zca"),
-    "trainer.precision": ("float32", "float64", "bf16"),
-    "trainer.stop_when": ("never", "collapsed"),
-    "trainer.report": ("per_class",),
-    "trainer.replicate": ("auto", "map", "processes"),
-    "logger.mode": ("auto", "online", "offline"),
-    "resume": ("same", "anyway"),
-}
-"""Words allowed in the fields that take one (or a list) of a fixed set."""
-
 
 def text_options(group: str) -> set[str]:
     """Return the options of a group that take a text, which a number in it does not make a number."""
-    hints = get_type_hints(SECTIONS[group]) if group in SECTIONS else {}
-    return {name for name, hint in hints.items() if hint in (str, str | None)}
-
-
-def option_names(group: str) -> list[str]:
-    """Return the option names of a group with a dataclass, in the order they are declared."""
-    return [f.name for f in fields(SECTIONS[group])]
+    return {name for name, one in of_class(SECTIONS[group]).items() if one.hint in (str, str | None)} if group in SECTIONS else set()

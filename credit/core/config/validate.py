@@ -1,113 +1,21 @@
 """From a plain mapping (composed by Hydra, or read back from a result) to a checked `RunConfig`; no torch.
 
-Checked here: known keys, types, ranges, words from fixed sets, and what two values together make impossible. What needs
-the chosen rule, network, data set or device is checked by `credit.training.prepare`.
+Options are checked by their definitions (`credit.core.options`); here is what two groups together make impossible. What
+needs the network, data or device is checked by `credit.training.prepare`.
 """
 
-import math
 import re
-import types
-from collections.abc import Iterable, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
-from credit.core.config.combinations import check_stop, check_warm_start
-from credit.core.config.measures import check_measures
-from credit.core.config.plugins import user_diagnostics
-from credit.core.config.rates import check_rates
-from credit.core.config.schema import CHOICES, GROUPS, IMAGE_KINDS, MEASURES, SECTIONS, RunConfig, option_names
+from credit.core import registry
+from credit.core.config.schema import GROUPS, LENGTHS, OPEN_GROUPS, SECTIONS, RunConfig, TopConfig
 from credit.core.errors import UserError, nearest
+from credit.core.option_sets import OptionSet, of_kind
+from credit.core.options import of_class
 
-LIMITS = {
-    "seed": "[0, 9007199254740992]",  # 2^53: what a number in JSON holds exactly
-    "replicas": "[1, inf)",
-    "data.batch_size": "[1, inf)",
-    "data.limit_train": "[1, inf)",
-    "data.limit_test": "[1, inf)",
-    "data.val_fraction": "[0, 1)",
-    "data.val_size": "[1, inf)",
-    "data.test_fraction": "(0, 1)",
-    "data.zca_epsilon": "(0, inf)",
-    "data.split_seed": "[0, 9007199254740992]",
-    "data.crop_padding": "[0, inf)",
-    "data.cutout_size": "[1, inf)",
-    "data.image_size": "[1, inf)",
-    "data.resize": "[1, inf)",
-    "data.eval_batch_size": "[1, inf)",
-    "data.fold": "[0, inf)",
-    "data.folds": "[2, inf)",
-    "data.fold_seed": "[0, 4294967295]",  # what scikit-learn takes
-    "data.dimension": "[1, inf)",
-    "data.threshold": "(0, 1)",
-    "data.samples": "[1, inf)",
-    "data.step": "(0, inf)",
-    "data.held_out": "[1, inf)",
-    "noise.rate": "[0, 1)",
-    "noise.seed": "[0, 9007199254740992]",
-    "optimizer.lr": "(0, inf)",
-    "optimizer.momentum": "[0, 1)",
-    "optimizer.weight_decay": "[0, inf)",
-    "optimizer.betas": "[0, 1)",
-    "optimizer.eps": "(0, inf)",
-    "schedule.final_lr": "[0, inf)",
-    "schedule.warmup_epochs": "[0, inf)",
-    "schedule.initial_lr": "[0, inf)",
-    "schedule.decay_epochs": "(0, inf)",
-    "schedule.milestones": "(0, inf)",
-    "schedule.gamma": "(0, inf)",
-    "trainer.epochs": "(0, inf)",
-    "trainer.steps": "[1, inf)",
-    "trainer.warm_steps": "[1, inf)",
-    "trainer.eval_every": "(0, inf)",
-    "trainer.ema": "[0, 1)",
-    "trainer.bn_batches": "[0, inf)",
-    "trainer.collapse_share": "(0, 1]",
-    "trainer.collapse_after": "[0, inf)",
-    "trainer.measure_every": "(0, inf)",
-    "trainer.measure_first": "[0, inf)",
-    "trainer.fgsm_epsilon": "(0, inf)",
-    "trainer.checkpoint_every": "[1, inf)",
-    "trainer.threads": "[1, inf)",
-}
-"""Interval of every number; a list's interval holds for each of its entries."""
-
-SMALLEST = 1.1754943508222875e-38
-"""The smallest normal number of float32, in which networks compute: what is smaller is 0 there, or nearly."""
-
-READ_BY: dict[str, tuple[str, ...]] = {
-    "data.augment": IMAGE_KINDS,
-    "data.crop_padding": IMAGE_KINDS,
-    "data.cutout_size": IMAGE_KINDS,
-    "data.test_fraction": (*IMAGE_KINDS, "ones"),  # a table's test part is a fold
-    "data.preprocess": IMAGE_KINDS,
-    "data.zca_epsilon": IMAGE_KINDS,
-    "data.hold": ("image_folder",),
-    "data.alpha": ("image_folder",),
-    "data.resize": ("image_folder",),
-    "data.classes": ("image_folder",),
-    "data.dimension": ("ones",),
-    "data.threshold": ("ones",),
-    "data.samples": ("ones",),
-    "data.step": ("sign_line",),
-    "data.held_out": ("sign_line",),
-    "data.name": ("tabular",),
-    "data.fold": ("tabular",),
-    "data.folds": ("tabular",),
-    "data.fold_seed": ("tabular",),
-    "optimizer.momentum": ("sgd",),
-    "optimizer.nesterov": ("sgd",),
-    "optimizer.betas": ("adam", "adamw"),
-    "optimizer.eps": ("adam", "adamw"),
-    "schedule.final_lr": ("cosine", "warmup_cosine"),
-    "schedule.warmup_epochs": ("warmup_cosine",),
-    "schedule.initial_lr": ("warmup_cosine",),
-    "schedule.decay_epochs": ("warmup_cosine",),
-    "schedule.milestones": ("step",),
-    "schedule.unit": ("step",),
-    "schedule.gamma": ("step",),
-}
-"""Options that only some kinds of their group read; setting one for another kind is an error, not silence."""
-
-_TYPE_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+TAGGED = ("data", "noise", "optimizer", "schedule")
+"""Groups with a class of common options, whose kinds may add their own."""
 
 
 def check(mapping: Mapping[str, Any]) -> RunConfig:
@@ -115,76 +23,72 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
 
     Args:
         mapping: nested plain mappings and values, keys as on the command line; ``noise`` may be a number (the rate of
-            symmetric noise). Missing keys take the schema's defaults. `RunConfig.as_dict` gives such a mapping.
+            symmetric noise). Missing keys take their defaults. `RunConfig.as_dict` gives such a mapping.
     """
     given = {str(key): value for key, value in mapping.items()}
     for key in given:
         _known_key(key)
-    seed, replicas = _convert("seed", given.get("seed", 0), int), _replicas(given.get("replicas", 1))
-    _in_limits("seed", seed + (replicas - 1 if isinstance(replicas, int) else 0))
-    sections = {name: _section(name, _body(name, given.get(name, {}))) for name in SECTIONS}
-    cfg = RunConfig(
-        rule=_open_section("rule", given),
-        arch=_open_section("arch", given),
-        seed=seed,
-        replicas=replicas,
-        rerun=_rerun(given.get("rerun", False)),
-        resume=_convert("resume", given.get("resume", "same"), str),
-        **sections,
-    )
-    _check_length(cfg)
-    check_warm_start(cfg)
-    check_measures(cfg.trainer)
-    check_stop(cfg)
+    own = _TOP.check({key: value for key, value in given.items() if key in _TOP.own})
+    if isinstance(own["replicas"], int):
+        _TOP.check({"seed": own["seed"] + own["replicas"] - 1})
+    sections = {group: _section(group, given.get(group, {})) for group in GROUPS}
+    cfg = RunConfig(**sections, **own)
+    _check_lengths(cfg)
+    _check_warm_start(cfg)
     _check_noise(cfg)
-    check_rates(cfg)
-    for group in ("data", "optimizer", "schedule"):
-        refuse_unread(group, getattr(cfg, group))
+    _check_rates(cfg)
     return cfg
 
 
-def _replicas(value: Any) -> int | str:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(
-            f"replicas={_show(value)}: must be a whole number in {LIMITS['replicas']}, how many seeds to train, or auto"
-        )
-    count: int = _convert("replicas", value, int)
-    return count
+def option_set(group: str, kind: str = "") -> OptionSet:
+    """Return the options of a group, of one of its kinds where it has kinds.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    return of_kind(group, kind) if group in (*OPEN_GROUPS, *TAGGED) else OptionSet(group, SECTIONS[group])
 
 
-def _rerun(value: Any) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if value == "changed":
-        return "changed"
-    raise UserError(f"rerun={_show(value)}: must be false, true, or changed (where the code or the data changed since)")
+def values_of(cfg: RunConfig, group: str) -> dict[str, Any]:
+    """Return a group's options as a mapping, without those that its choices do not read."""
+    section = getattr(cfg, group)
+    plain = dict(section) if isinstance(section, dict) else {name: getattr(section, name) for name in of_class(type(section))}
+    return option_set(group, plain.get("kind", "")).read(plain)
 
 
-def relevant(cfg: RunConfig) -> dict[str, Any]:
-    """Return the run as plain nested values without the options its kinds do not read; `check` reads it back."""
-    plain = cfg.as_dict()
-    for key, kinds in READ_BY.items():
-        group, option = key.split(".")
-        if plain[group]["kind"] not in kinds:
-            del plain[group][option]
-    return plain
+_TOP = OptionSet("", TopConfig)
 
 
 def _known_key(key: str) -> None:
-    valid = (*GROUPS, "seed", "replicas", "rerun", "resume")
+    valid = (*GROUPS, *_TOP.own)
     if key in valid:
         return
-    owners = [f"{section}.{key}" for section in SECTIONS if key in option_names(section)]
+    owners = [f"{section}.{key}" for section, cls in SECTIONS.items() if key in of_class(cls)]
     if owners:
         raise UserError(f"unknown key '{key}': did you mean '{owners[0]}'? Options are written group.option=value.")
     raise UserError(f"unknown key '{key}': {nearest(key, valid)}")
 
 
-def _body(group: str, value: Any) -> Mapping[str, Any]:
+def _section(group: str, value: Any) -> Any:
+    """Return a group's checked options: a mapping for `OPEN_GROUPS`, an instance of the kind's class for the others."""
+    body = _body(group, value)
+    if group == "trainer":
+        body = _one_length(body)
+    if group in OPEN_GROUPS:
+        kind = body.get("kind")
+        if not isinstance(kind, str) or not kind:
+            raise UserError(f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all")
+        label = str(body.get("name") or kind) if group == "rule" else kind
+        named = {"kind": kind, **({"name": label} if group == "rule" else {})}
+        options = {key: item for key, item in body.items() if key not in named}
+        return named | option_set(group, kind).check(options, f"{group} '{label}'")
+    options = option_set(group, body.get("kind", SECTIONS[group]().kind) if group in TAGGED else "")
+    return options.make(options.check(body))
+
+
+def _body(group: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return value
+        return {str(key): item for key, item in value.items()}
     if group == "noise" and isinstance(value, int | float) and not isinstance(value, bool):
         return {"kind": "symmetric" if value else "none", "rate": value}
     raise UserError(
@@ -193,119 +97,13 @@ def _body(group: str, value: Any) -> Mapping[str, Any]:
     )
 
 
-def _open_section(group: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check what can be known of `rule` and `arch` without their registries: a kind, and finite numbers."""
-    body = {str(key): value for key, value in _body(group, given.get(group, {})).items()}
-    kind = body.get("kind")
-    if not isinstance(kind, str) or not kind:
-        raise UserError(f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all")
-    for key, value in body.items():
-        _refuse_nothing(f"{group}.{key}", value)
-    return body
+def _one_length(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a trainer's options with the default length left out where the other one is given."""
+    given = [name for name in LENGTHS if body.get(name) is not None]
+    return {**dict.fromkeys(LENGTHS), **body} if given else body
 
 
-def _refuse_nothing(key: str, value: Any) -> None:
-    """Refuse numbers that are not finite or vanish, and empty words, in lists and mappings too."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}={value}: must be a finite number")
-    if isinstance(value, float):
-        _refuse_vanishing(key, value)
-    if isinstance(value, str) and not value.strip():
-        raise UserError(
-            f"{key}= is empty (from a variable that is not set?): write a value, or leave the option out for its default"
-        )
-    children: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    for child in children:
-        _refuse_nothing(key, child)
-
-
-def _refuse_vanishing(key: str, value: float) -> None:
-    if 0 < abs(value) < SMALLEST:
-        raise UserError(
-            f"{key}={value:g} is 0, or nearly, in the numbers that networks compute with (float32, from {SMALLEST:.2g}): write a "
-            "larger number, or 0 where 0 is meant"
-        )
-
-
-def _section(group: str, body: Mapping[str, Any]) -> Any:
-    valid = option_names(group)
-    for key in body:
-        if key not in valid:
-            raise UserError(f"unknown option '{group}.{key}': {nearest(key, valid)}")
-    hints = get_type_hints(SECTIONS[group])
-    values = {key: _convert(f"{group}.{key}", value, hints[key]) for key, value in body.items()}
-    return SECTIONS[group](**values)
-
-
-def _convert(key: str, value: Any, hint: Any) -> Any:
-    """Return `value` as `hint` asks, without guessing: 3.0 is a whole number, "3" is not, true is no number."""
-    if isinstance(hint, types.UnionType):
-        return None if value is None else _convert(key, value, get_args(hint)[0])
-    if get_origin(hint) is list:
-        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-            raise UserError(f"{key}={_show(value)}: must be a list, written {key}=[a,b]")
-        return [_convert(key, item, get_args(hint)[0]) for item in value]
-    _refuse_nothing(key, value if isinstance(value, str) else None)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number:
-        return _in_limits(key, float(value))
-    if hint is int and number and math.isfinite(value) and value == int(value):
-        return _in_limits(key, int(value))
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is str and (number or isinstance(value, str)):
-        return _in_choices(key, str(value))
-    if hint is int and number:
-        _in_limits(key, value)  # a non-finite or negative count is better told its interval
-    raise UserError(f"{key}={_show(value)}: must be {_TYPE_WORDS[hint]}{_interval_words(key)}")
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str({None: "null", True: "true", False: "false"}[value])
-    return repr(value)
-
-
-def _interval_words(key: str) -> str:
-    return f" in {LIMITS[key]}" if key in LIMITS else ""
-
-
-def _in_limits(key: str, value: Any) -> Any:
-    if not math.isfinite(value):
-        raise UserError(f"{key}={value}: must be a finite number{_interval_words(key)}")
-    _refuse_vanishing(key, value)
-    if key not in LIMITS:
-        return value
-    interval = LIMITS[key]
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    above = value >= low if interval[0] == "[" else value > low
-    below = value <= high if interval[-1] == "]" else value < high
-    if not (above and below):
-        raise UserError(f"{key}={value:g} is outside {interval}{_advice(key, value)}")
-    return value
-
-
-def _advice(key: str, value: float) -> str:
-    if key == "noise.rate" and value >= 1:
-        return (
-            f": the rate is a fraction of the labels; 40 % is written noise=0.4{'' if value == 1 else ', not noise=40'}"
-        )
-    if key == "optimizer.lr" and value == 0:
-        return ": a learning rate of 0 changes no weight"
-    return ""
-
-
-def _in_choices(key: str, value: str) -> str:
-    if key in CHOICES and value not in CHOICES[key]:
-        raise UserError(f"{key}={value}: {nearest(value, CHOICES[key])}")
-    if key == "trainer.measure" and value not in (measures := [*MEASURES, *user_diagnostics()]):
-        raise UserError(f"{key}=[{value}]: there is no diagnostic of this name; {nearest(value, measures)}")
-    if key == "trainer.device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise UserError(f"trainer.device={value}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
-    return value
-
-
-def _check_length(cfg: RunConfig) -> None:
+def _check_lengths(cfg: RunConfig) -> None:
     epochs, steps = cfg.trainer.epochs, cfg.trainer.steps
     if epochs is not None and steps is not None:
         raise UserError(
@@ -313,8 +111,26 @@ def _check_length(cfg: RunConfig) -> None:
             "To count in steps write trainer.steps=1000 trainer.epochs=null"
         )
     if epochs is None and steps is None:
+        raise UserError("trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.trainer.device):
+        raise UserError(f"trainer.device={cfg.trainer.device}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
+    if not cfg.trainer.fgsm_epsilon:
         raise UserError(
-            "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
+            "trainer.fgsm_epsilon=[] moves no example: give sizes of the step, for example trainer.fgsm_epsilon=[0.01]"
+        )
+
+
+def _check_warm_start(cfg: RunConfig) -> None:
+    """Refuse a warm start of which the rule or the number of steps is missing, and a stop without validation part."""
+    rule, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
+    if (rule is None) != (steps is None):
+        given = f"trainer.warm_rule={rule}" if steps is None else f"trainer.warm_steps={steps}"
+        lacking = "for how many steps" if steps is None else "which rule makes them"
+        raise UserError(f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none")
+    if cfg.trainer.stop_when != "never" and cfg.data.val_fraction == 0 and cfg.data.val_size is None:
+        raise UserError(
+            f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
+            "write data.val_fraction=0.1, or trainer.stop_when=never"
         )
 
 
@@ -326,19 +142,48 @@ def _check_noise(cfg: RunConfig) -> None:
         )
 
 
-def refuse_unread(group: str, section: Any) -> None:
-    """Refuse an option that the section's kind does not read and that is not left at its default.
+EPOCHS_OF_STEP = [10, 15]
+"""The milestones of conf/schedule/step.yaml, which are epochs; in steps they were hardly asked for."""
 
-    Raises:
-        UserError: naming the option, the kinds that have it and this kind's own options.
-    """
-    for key, kinds in READ_BY.items():
-        owner, option = key.split(".")
-        if owner != group or section.kind in kinds or getattr(section, option) == getattr(SECTIONS[group](), option):
-            continue
-        valid = [
-            name for name in option_names(group) if section.kind in READ_BY.get(f"{group}.{name}", (section.kind,))
-        ]
-        valid.remove("kind")
-        owners = f"{', '.join(kinds[:-1])} and {kinds[-1]} have" if len(kinds) > 1 else f"{kinds[0]} has"
-        raise UserError(f"{group}={section.kind} has no option '{option}' ({owners} it): {nearest(option, valid)}")
+
+def _check_rates(cfg: RunConfig) -> None:
+    """Refuse settings of optimizer and schedule that do not fit each other, or the run's length."""
+    if cfg.optimizer.kind in ("adam", "adamw") and len(cfg.optimizer.betas) != 2:
+        raise UserError(f"optimizer.betas={cfg.optimizer.betas}: must be two numbers, written optimizer.betas=[0.9,0.999]")
+    milestones, in_steps = cfg.schedule.milestones, cfg.schedule.unit == "steps"
+    if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
+        raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")
+    if cfg.schedule.kind == "step" and not milestones:
+        raise UserError(
+            f"schedule=step needs the {cfg.schedule.unit} at which it drops: write schedule.milestones="
+            f"{'[400,800]' if in_steps else '[10,15]'}"
+        )
+    if in_steps and milestones == EPOCHS_OF_STEP:
+        raise UserError(
+            "schedule.unit=steps with schedule.milestones=[10,15], which are schedule=step's default epochs: the rate would "
+            "drop at the run's 10th and 15th step. Write the steps at which it drops, such as schedule.milestones=[400,800]; "
+            "[9.5,14.5] if 10 and 15 are meant"
+        )
+    if cfg.trainer.epochs is not None and cfg.schedule.warmup_epochs > cfg.trainer.epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is longer than the run, trainer.epochs={cfg.trainer.epochs:g}"
+        )
+    _check_decay(cfg)
+
+
+def _check_decay(cfg: RunConfig) -> None:
+    """Refuse a cosine that would end before it begins or behind the run, and a warm-up that goes down."""
+    schedule, decay, epochs = cfg.schedule, cfg.schedule.decay_epochs, cfg.trainer.epochs
+    if decay is not None and decay <= schedule.warmup_epochs:
+        raise UserError(
+            f"schedule.decay_epochs={decay:g} is counted from the run's start, and the warm-up takes {schedule.warmup_epochs:g} "
+            f"epochs: the cosine would end before it begins. Write more than schedule.warmup_epochs"
+        )
+    if decay is not None and epochs is not None and decay > epochs:
+        raise UserError(
+            f"schedule.decay_epochs={decay:g} is longer than the run, trainer.epochs={epochs:g}; leave it out to end with the run"
+        )
+    if schedule.initial_lr > cfg.optimizer.lr:
+        raise UserError(
+            f"schedule.initial_lr={schedule.initial_lr:g} is above optimizer.lr={cfg.optimizer.lr:g}, to which the warm-up rises"
+        )
