@@ -29,7 +29,8 @@ LARGEST_SEED = 2**53
 """The largest whole number that JSON and floating-point readers of it keep exactly."""
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-_KEY = "option"
+OPTION = "option"
+"""Key of an option's definition in the metadata of its field."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def opt(
     meta = Meta(doc, gt, ge, lt, le, choices, family, source, symbol, when, result,
                 (was,) if isinstance(was, str) else tuple(was), renamed or {}, same or {}, short)  # fmt: skip
     if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={_KEY: meta})
-    return dataclasses.field(default=default, metadata={_KEY: meta})
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={OPTION: meta})
+    return dataclasses.field(default=default, metadata={OPTION: meta})
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def of_class(cls: type) -> Mapping[str, Option]:
     for one in dataclasses.fields(cls):
         if one.init:
             default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
-            found[one.name] = Option(one.name, hints[one.name], default, one.metadata.get(_KEY, Meta()))
+            found[one.name] = Option(one.name, hints[one.name], default, one.metadata.get(OPTION, Meta()))
     return types.MappingProxyType(found)
 
 
@@ -284,7 +285,14 @@ def _example(key: str, option: Option) -> str:
 def _kind(value: object) -> str:
     if value is None:
         return "null"
-    words = {bool: "true or false", str: "a word", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    words = {
+        bool: "true or false",
+        str: "a word",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }
     return words.get(type(value), f"a {type(value).__name__}")
 
 

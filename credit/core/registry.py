@@ -12,15 +12,21 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 from credit.core import user_files
 from credit.core.errors import UserError, nearest
-from credit.core.options import opt
+from credit.core.options import OPTION, Option, of_class, opt
 
 T = TypeVar("T")
 
-_RULES = ("credit.rules.backward.options", "credit.rules.lfp.options", "credit.rules.energy.options", "credit.rules.targets.options")
+_RULES = (
+    "credit.rules.backward.options",
+    "credit.rules.lfp.options",
+    "credit.rules.energy.options",
+    "credit.rules.targets.options",
+)
 
 HOMES: dict[str, tuple[str, ...]] = {
     "rule": _RULES,
@@ -70,6 +76,34 @@ class Component:
         found = importlib.import_module(module)
         return getattr(found, name) if name else found
 
+    def call(self, *arguments: Any, values: Mapping[str, Any]) -> Any:
+        """Call the object with its own options: as keyword arguments where it has such, else as an instance of their class.
+
+        Args:
+            arguments: what every component of the family is called with.
+            values: checked options by name; those of other components are passed over.
+
+        Raises:
+            UserError: a user's object that cannot be called so.
+        """
+        target = self.load()
+        names = [one.name for one in inspect.signature(target).parameters.values() if one.kind is one.KEYWORD_ONLY]
+        if names or self.options in (_COMMON.get(self.family), NoOptions):
+            keywords = {name: values[name] for name in names}
+        else:
+            arguments, keywords = (
+                (*arguments, self.options(**{name: values[name] for name in of_class(self.options)})),
+                {},
+            )
+        try:
+            inspect.signature(target).bind(*arguments, **keywords)
+        except TypeError as error:
+            raise UserError(
+                f"{self.family}={self.name}: {_place(target)}{inspect.signature(target)} is called with {len(arguments)} arguments "
+                f"and its options as keyword-only arguments ({error}). Write its options behind a star, each with a default"
+            ) from error
+        return target(*arguments, **keywords)
+
 
 @dataclass(frozen=True)
 class NoOptions:
@@ -77,6 +111,14 @@ class NoOptions:
 
 
 _REGISTERED: dict[str, dict[str, Component]] = {family: {} for family in HOMES}
+_COMMON: dict[str, type] = {}
+_OF_TORCH = ("params", "fused", "foreach", "capturable", "differentiable", "maximize")
+"""Arguments of torch's optimizers that are no options."""
+
+
+def common(family: str, options: type) -> None:
+    """Declare the options that every component of a family has beside its own."""
+    _COMMON[family] = options
 
 
 def component(family: str, name: str, target: str, version: int = 1) -> Callable[[type[T]], type[T]]:
@@ -99,7 +141,7 @@ def component(family: str, name: str, target: str, version: int = 1) -> Callable
 def declare(family: str, targets: Mapping[str, str], options: type | None = None) -> None:
     """Declare components of the package that share their options, or have none: ``module:name`` by word."""
     for name, target in targets.items():
-        _REGISTERED[family][name] = Component(family, name, options or NoOptions, target)
+        _REGISTERED[family][name] = Component(family, name, options or _COMMON.get(family, NoOptions), target)
 
 
 def register(family: str, name: str, *, version: int = 1) -> Callable[[T], T]:
@@ -122,7 +164,7 @@ def register(family: str, name: str, *, version: int = 1) -> Callable[[T], T]:
         held = _REGISTERED[family].get(name)
         if held is not None and _place(held.target) != _place(target):
             raise UserError(f"{family} '{name}' is already registered, by {_place(held.target)}; choose another name")
-        _REGISTERED[family][name] = Component(family, name, options_class(target), target, version)
+        _REGISTERED[family][name] = Component(family, name, options_class(target, family), target, version)
         return target
 
     return keep
@@ -134,23 +176,45 @@ def check_family(family: str, given: str) -> None:
         raise UserError(f"{given}: there is no such family; {nearest(family, HOMES)}")
 
 
-def options_class(target: Any) -> type:
-    """Return the dataclass of an object's options; see `register`."""
-    if isinstance(target, type) and dataclasses.is_dataclass(target):
-        return target
-    inner = getattr(target, "Options", None)
-    if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-        return inner
+def options_class(target: Any, family: str = "") -> type:
+    """Return the dataclass of an object's options, those that every component of the family has included; see `register`.
+
+    Raises:
+        UserError: an option without a default.
+    """
+    base = _COMMON.get(family, NoOptions)
+    for own in (target, getattr(target, "Options", None)):
+        if isinstance(own, type) and dataclasses.is_dataclass(own):
+            if family not in _COMMON or issubclass(own, base):
+                return own
+            return dataclass(frozen=True)(type(own.__name__, (own, base), {}))
     call = target.__init__ if isinstance(target, type) else target
-    arguments = [one for one in inspect.signature(call).parameters.values() if one.kind is one.KEYWORD_ONLY]
-    hints = get_type_hints(call)
-    fields: list[Any] = [(one.name, hints.get(one.name, Any), _field(one)) for one in arguments]
-    return dataclasses.make_dataclass(f"{target.__name__}_options", fields, frozen=True) if fields else NoOptions
+    hints, known = get_type_hints(call), of_class(base)
+    fields: list[Any] = [
+        (
+            one.name,
+            known[one.name].hint if one.name in known else hints.get(one.name, Any),
+            _field(one, known, _place(target)),
+        )
+        for one in inspect.signature(call).parameters.values()
+        if one.kind is one.KEYWORD_ONLY or (family == "optimizer" and one.default is not one.empty)
+        if not (family == "optimizer" and one.name in _OF_TORCH)
+    ]
+    return (
+        dataclasses.make_dataclass(f"{target.__name__}_options", fields, bases=(base,), frozen=True) if fields else base
+    )
 
 
-def _field(argument: inspect.Parameter) -> Any:
-    default = list(argument.default) if isinstance(argument.default, tuple) else argument.default
-    return opt(None if default is argument.empty else default, "")
+def _field(argument: inspect.Parameter, known: Mapping[str, Option], owner: str) -> Any:
+    """Return the field of an argument; one that every component of the family has keeps its meaning and range."""
+    if argument.default is argument.empty and argument.name not in known:
+        raise UserError(f"{owner}: its option '{argument.name}' has no default; write {argument.name}=...")
+    held = known.get(argument.name)
+    default = held.default if held and argument.default is argument.empty else argument.default
+    made = opt(list(default) if isinstance(default, tuple) else default, "")
+    if held:
+        made.metadata = {OPTION: dataclasses.replace(held.meta, when="")}
+    return made
 
 
 def find(family: str, name: object, *, key: str = "", also: Iterable[str] = ()) -> Component:
@@ -167,7 +231,9 @@ def find(family: str, name: object, *, key: str = "", also: Iterable[str] = ()) 
     """
     found = known(family, name, also=also)
     if found is None:
-        raise UserError(f"{key or family}={name}: there is no {family.replace('_', ' ')} of this name; {nearest(name, names(family))}")
+        raise UserError(
+            f"{key or family}={name}: there is no {family.replace('_', ' ')} of this name; {nearest(name, names(family))}"
+        )
     return found
 
 
@@ -180,12 +246,27 @@ def known(family: str, name: object, *, also: Iterable[str] = ()) -> Component |
     for folder, file in [(family, name), *((folder, one) for one in (name, *also) for folder in (family, "rule"))]:
         if name in entries:
             break
-        user_files.load(folder, file)
+        if (
+            (module := user_files.load(folder, file)) is not None
+            and folder == family
+            and name not in entries
+            and file == name
+        ):
+            _take_plain(family, name, module)
     if name not in entries:
         for entry in _installed(family):
             if entry.name == name:
                 entry.load()
     return entries.get(name)
+
+
+def _take_plain(family: str, name: str, module: ModuleType) -> None:
+    """Register the function or class that a file defines under the file's own name: ``mynet`` or ``MyNet`` of ``mynet.py``."""
+    plain = name.replace("_", "").lower()
+    for word, target in vars(module).items():
+        if word.replace("_", "").lower() == plain and callable(target) and target.__module__ == module.__name__:
+            register(family, name)(target)
+            return
 
 
 def names(family: str) -> list[str]:

@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from credit.core.errors import UserError
 
@@ -44,8 +45,8 @@ def names(family: str) -> list[str]:
     return sorted({file.stem for folder in _folders for file in (folder / family).glob("*.py")})
 
 
-def load(family: str, name: str) -> bool:
-    """Import the user's file of this name, which registers what it defines; False where there is none.
+def load(family: str, name: str) -> ModuleType | None:
+    """Import the user's file of this name, which registers what it defines, and return it; None where there is none.
 
     An error inside the file is the user's to read, so it passes through with its traceback.
     """
@@ -56,8 +57,8 @@ def load(family: str, name: str) -> bool:
             known = sys.modules.get(module)
             if known is None or Path(str(known.__file__)) != file:
                 _import(module, file)
-            return True
-    return False
+            return sys.modules[module]
+    return None
 
 
 def _import(name: str, file: Path) -> None:

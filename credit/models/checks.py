@@ -1,36 +1,6 @@
-"""Validation of architecture options: by the type the builder declares, by range, and against the image's size."""
-
-from collections.abc import Sequence
+"""Checks of the data's examples against what an architecture takes."""
 
 from credit.core.errors import UserError
-from credit.core.options import written
-
-
-def positive(kind: str, **sizes: int | Sequence[int]) -> None:
-    """Refuse a layer size below 1.
-
-    Raises:
-        UserError: naming the option and the value.
-    """
-    for option, given in sizes.items():
-        for value in [given] if isinstance(given, int) else given:
-            if value < 1:
-                raise UserError(
-                    f"arch.{option}={written(given)}: a layer of arch {kind} cannot have {value} units; write 1 or more"
-                )
-
-
-def rate(kind: str, option: str, value: float) -> None:
-    """Refuse a dropout rate outside [0, 1).
-
-    Raises:
-        UserError: at 1 nothing is left, below 0 nothing is meant.
-    """
-    if not 0.0 <= value < 1.0:
-        raise UserError(
-            f"arch.{option}={value}: arch {kind} drops units with this probability, so it must lie in [0, 1); "
-            f"for example arch.{option}=0.2"
-        )
 
 
 def image(kind: str, shape: tuple[int, ...], smallest: int, why: str) -> tuple[int, int, int]:

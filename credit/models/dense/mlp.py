@@ -8,9 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from credit.core.errors import UserError
-from credit.models import checks
 from credit.models.activations import activation as make_activation
-from credit.models.initialization import begin, check_std
+from credit.models.initialization import begin
+from credit.models.options import MlpOptions
 
 Norm = Literal["none", "batch"]
 
@@ -47,18 +47,7 @@ class ResidualMLP(nn.Module):
         return z
 
 
-def mlp(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    widths: Sequence[int] = (256, 256),
-    activation: str = "relu",
-    dropout: float = 0.0,
-    norm: Norm = "none",
-    init: Literal["torch", "lecun", "glorot", "gaussian"] = "torch",
-    init_std: float | None = None,
-    residual_gap: int = 0,
-) -> nn.Module:
+def mlp(shape: tuple[int, ...], classes: int, options: MlpOptions) -> nn.Module:
     """Build flatten - (linear - [batch norm] - activation - [dropout]) per width - linear.
 
     Parameters: 85 002 with the defaults on Digits (64 inputs, 10 classes), 269 322 on MNIST. The rec-LRA paper's networks on
@@ -67,38 +56,26 @@ def mlp(
     Args:
         shape: any; one example is flattened.
         classes: number of logits.
-        widths: hidden layers' sizes; an empty list gives a linear classifier.
-        activation: a name of :mod:`credit.models.activations`.
-        dropout: probability in [0, 1) of zeroing a hidden unit.
-        norm: ``none`` or ``batch`` (then the linear below has no bias, which the norm would remove).
-        init: ``torch``: torch's default; ``lecun``, ``glorot``, ``gaussian``: see
-        :func:`credit.models.initialization.begin`, biases 0.
-        init_std: standard deviation of ``gaussian``'s weights.
-        residual_gap: g >= 0: hidden layers whose number is a multiple of g add the output of the layer g below, where it is as
-            wide (the flattened input is layer 0), before their activation: see `ResidualMLP`. 0: none.
+        options: see `credit.models.options.MlpOptions`.
 
     Raises:
-        UserError: a size below 1, an unknown activation, a rate outside [0, 1), a standard deviation that is not above 0 or
-            that ``init`` does not read, a gap that connects no two layers.
+        UserError: a gap that connects no two layers.
     """
-    checks.positive("mlp", widths=widths)
-    checks.rate("mlp", "dropout", dropout)
-    check_std("mlp", init, init_std)
-    sums = _sums([math.prod(shape), *widths], residual_gap)
+    sums = _sums([math.prod(shape), *options.widths], options.residual_gap)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     fan_in = math.prod(shape)
-    for index, width in enumerate(widths, start=1):
-        layers[f"fc{index}"] = nn.Linear(fan_in, width, bias=norm == "none")
-        if norm == "batch":
+    for index, width in enumerate(options.widths, start=1):
+        layers[f"fc{index}"] = nn.Linear(fan_in, width, bias=options.norm == "none")
+        if options.norm == "batch":
             layers[f"norm{index}"] = nn.BatchNorm1d(width)
-        layers[f"act{index}"] = make_activation(activation)
-        if dropout:
-            layers[f"drop{index}"] = nn.Dropout(dropout)
+        layers[f"act{index}"] = make_activation(options.activation)
+        if options.dropout:
+            layers[f"drop{index}"] = nn.Dropout(options.dropout)
         fan_in = width
     layers["head"] = nn.Linear(fan_in, classes)
-    model = ResidualMLP(layers, residual_gap, sums) if sums else nn.Sequential(layers)
-    if init != "torch":
-        begin(model, init, init_std)
+    model = ResidualMLP(layers, options.residual_gap, sums) if sums else nn.Sequential(layers)
+    if options.init != "torch":
+        begin(model, options.init, options.init_std)
     return model
 
 
@@ -110,11 +87,9 @@ def _sums(sizes: Sequence[int], gap: int) -> list[int]:
         gap: ``arch.residual_gap``; 0: none.
 
     Raises:
-        UserError: a gap below 0, larger than the network is deep, or between layers of different widths everywhere.
+        UserError: a gap larger than the network is deep, or between layers of different widths everywhere.
     """
     depth = len(sizes) - 1
-    if gap < 0:
-        raise UserError(f"arch.residual_gap={gap}: a sum cannot come from above; write 1 or more, or 0 for no sums")
     if gap > depth:
         raise UserError(
             f"arch.residual_gap={gap}: arch mlp has {depth} hidden layers here, so no layer lies {gap} below another one; write "

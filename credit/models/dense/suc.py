@@ -7,6 +7,7 @@ from torch import nn
 
 from credit.core.errors import UserError
 from credit.models.activations import activation as make_activation
+from credit.models.options import SucOptions
 
 
 class SingleUnit(nn.Sequential):
@@ -15,7 +16,7 @@ class SingleUnit(nn.Sequential):
     output_kind = "probability"
 
 
-def suc(shape: tuple[int, ...], classes: int, *, activation: str = "sigmoid") -> nn.Module:
+def suc(shape: tuple[int, ...], classes: int, options: SucOptions) -> nn.Module:
     """Build flatten - linear to one unit - activation, torch's default init (untied activation gradients, Figure 3).
 
     The activation belongs to the network, so that a rule's gate acts on the output unit too. Parameters: one a feature and
@@ -24,10 +25,10 @@ def suc(shape: tuple[int, ...], classes: int, *, activation: str = "sigmoid") ->
     Args:
         shape: any; one example is flattened.
         classes: must be 2.
-        activation: a name of :mod:`credit.models.activations`; sigmoid (the paper's logistic), step or identity, say.
+        options: see `credit.models.options.SucOptions`.
 
     Raises:
-        UserError: a set of another number of classes, an unknown activation.
+        UserError: a set of another number of classes.
     """
     if classes != 2:
         raise UserError(
@@ -35,5 +36,5 @@ def suc(shape: tuple[int, ...], classes: int, *, activation: str = "sigmoid") ->
             "or another set of two classes, or arch=mlp arch.widths=[], which is one layer with a logit for each class"
         )
     return SingleUnit(
-        OrderedDict(flatten=nn.Flatten(), unit=nn.Linear(math.prod(shape), 1), act=make_activation(activation))
+        OrderedDict(flatten=nn.Flatten(), unit=nn.Linear(math.prod(shape), 1), act=make_activation(options.activation))
     )

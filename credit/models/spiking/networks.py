@@ -6,18 +6,20 @@ below the first `LIF` depends on time: those layers run once an image, (B, ...),
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from credit.core.errors import UserError, nearest
+from credit.core.errors import UserError
+from credit.core.option_sets import OptionSet
 from credit.engine.ops.surrogates import SLOPES, Surrogate, divisor
 from credit.models import checks
+from credit.models.options import LifOptions, SpikingLeNetOptions, SpikingMlpOptions
 
 Reset = Literal["subtract", "zero", "none"]
+_LIF = OptionSet("", LifOptions)
 
 
 class _Spike(torch.autograd.Function):
@@ -127,8 +129,8 @@ class LIF(nn.Module):
                  constant: bool = False, surrogate: Surrogate = "fast_sigmoid",
                  surrogate_slope: float | None = None) -> None:  # fmt: skip
         super().__init__()
-        _refuse("", steps=steps, beta=beta, threshold=threshold)
-        _refuse_words("", reset, reset_delay, surrogate, surrogate_slope)
+        given = {"steps": steps, "beta": beta, "threshold": threshold, "reset": reset, "reset_delay": reset_delay}
+        _LIF.check(given | {"surrogate": surrogate, "surrogate_slope": surrogate_slope}, "LIF")
         self.steps, self.beta, self.threshold, self.reset = steps, float(beta), float(threshold), reset
         self.reset_delay, self.constant, self.surrogate = reset_delay, constant, surrogate
         self.surrogate_slope = SLOPES[surrogate] if surrogate_slope is None else float(surrogate_slope)
@@ -161,7 +163,7 @@ class SpikeCount(nn.Module):
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        _refuse("", steps=steps)
+        _LIF.check({"steps": steps}, "SpikeCount")
         self.steps = steps
 
     def forward(self, spikes: Tensor) -> Tensor:
@@ -176,58 +178,7 @@ def _count(spikes: Tensor, steps: int) -> Tensor:
     return in_steps(spikes, steps, "SpikeCount").sum(0)
 
 
-def _refuse(group: str, **values: float) -> None:
-    """Refuse numbers no LIF layer can have; ``group`` is ``arch.`` where they are options of an architecture."""
-    needs = {
-        "steps": (lambda v: v >= 1, "a spiking network runs over time, one step at least", 25),
-        "beta": (lambda v: 0 < v <= 1, "the membrane keeps this share of its potential a step, so it lies in (0, 1]", 0.9),
-        "threshold": (lambda v: v > 0, "a unit at rest, with potential 0, must not fire, so it is above 0", 1.0),
-    }  # fmt: skip
-    for option, value in values.items():
-        fits, why, good = needs[option]
-        if option == "steps" and type(value) is not int:
-            raise UserError(f"{group}steps={value!r}: give a whole number of time steps, for example {group}steps=25")
-        if not fits(value):
-            raise UserError(f"{group}{option}={value:g}: {why}; for example {group}{option}={good:g}")
-
-
-def _refuse_words(group: str, reset: str, reset_delay: bool, surrogate: str, slope: float | None) -> None:
-    """Refuse resets and surrogate derivatives that there are not, or whose other options would change nothing."""
-    for option, value, known in (("reset", reset, get_args(Reset)), ("surrogate", surrogate, get_args(Surrogate))):
-        if value not in known:
-            raise UserError(f"{group}{option}={value!r}: there is no such {option}; {nearest(value, known)}")
-    if reset == "none" and not reset_delay:
-        raise UserError(
-            f"{group}reset_delay=false would change nothing with {group}reset=none: no spike resets the membrane; leave it out"
-        )
-    usual = SLOPES[surrogate]
-    if slope is None:
-        return
-    if usual is None:
-        raise UserError(
-            f"{group}surrogate_slope={slope:g} would change nothing with {group}surrogate={surrogate}, whose derivative is 1 "
-            "everywhere; leave it out"
-        )
-    if not (slope > 0 or (slope == 0 and surrogate == "fast_sigmoid")):
-        least = "0 or above" if surrogate == "fast_sigmoid" else "above 0"
-        raise UserError(
-            f"{group}surrogate_slope={slope:g}: it is how fast the surrogate derivative falls, {least}; for example "
-            f"{group}surrogate_slope={usual:g}"
-        )
-
-
-def spiking_lenet(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    steps: int = 25,
-    beta: float = 0.9,
-    threshold: float = 1.0,
-    reset: Reset = "subtract",
-    reset_delay: bool = True,
-    surrogate: Surrogate = "fast_sigmoid",
-    surrogate_slope: float | None = None,
-) -> nn.Module:
+def spiking_lenet(shape: tuple[int, ...], classes: int, options: SpikingLeNetOptions) -> nn.Module:
     """Build conv 12 5x5 - max pool 2 - LIF - conv 64 5x5 - max pool 2 - LIF - linear - LIF - spike count, torch's default init.
 
     The LIF LeNet of layer-wise feedback propagation, A.6.3, read as its authors' code: the text's "dense layer of 1024 LIF
@@ -237,22 +188,18 @@ def spiking_lenet(
     Args:
         shape: (channels, height, width), at least 16x16 pixels.
         classes: number of logits.
-        steps, beta, threshold, reset, reset_delay, surrogate, surrogate_slope: see `LIF`; best in the paper for LFP-epsilon and
-            z+z- were ``steps`` 25 and ``beta`` 0.9.
+        options: see `credit.models.options.SpikingLeNetOptions`.
 
     Raises:
-        UserError: images too small, or an option outside its range.
+        UserError: images too small.
     """
-    _refuse("arch.", steps=steps, beta=beta, threshold=threshold)
-    _refuse_words("arch.", reset, reset_delay, surrogate, surrogate_slope)
     channels, height, width = checks.image(
         "spiking_lenet",
         shape,
         smallest=16,
         why="two 5x5 convolutions, each followed by a pooling that halves the image, leave nothing of a smaller one",
     )
-    words: Any = {"surrogate": surrogate, "surrogate_slope": surrogate_slope}
-    unit = partial(LIF, steps, beta, threshold, reset, reset_delay, **words)
+    unit = partial(LIF, **{name: getattr(options, name) for name in _LIF.own})
     rows, columns = ((((side - 4) // 2) - 4) // 2 for side in (height, width))
     return nn.Sequential(
         OrderedDict(
@@ -265,24 +212,12 @@ def spiking_lenet(
             flatten=nn.Flatten(),
             head=nn.Linear(64 * rows * columns, classes),
             lif3=unit(),
-            count=SpikeCount(steps),
+            count=SpikeCount(options.steps),
         )
     )
 
 
-def spiking_mlp(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    widths: Sequence[int] = (1000, 1000),
-    steps: int = 25,
-    beta: float = 0.9,
-    threshold: float = 1.0,
-    reset: Reset = "subtract",
-    reset_delay: bool = True,
-    surrogate: Surrogate = "fast_sigmoid",
-    surrogate_slope: float | None = None,
-) -> nn.Module:
+def spiking_mlp(shape: tuple[int, ...], classes: int, options: SpikingMlpOptions) -> nn.Module:
     """Build flatten - (linear - LIF) per width - linear - LIF - spike count, torch's default init (paper 2, A.6.3).
 
     The logits are spike counts over ``steps``. The first linear layer runs once an image. Parameters: 1 796 010 on MNIST,
@@ -291,24 +226,18 @@ def spiking_mlp(
     Args:
         shape: any; one example is flattened.
         classes: number of logits.
-        widths: hidden layers' sizes.
-        steps, beta, threshold, reset, reset_delay, surrogate, surrogate_slope: see `LIF`.
-
-    Raises:
-        UserError: a size below 1, or an option outside its range.
+        options: see `credit.models.options.SpikingMlpOptions`.
     """
-    checks.positive("spiking_mlp", widths=widths)
-    _refuse("arch.", steps=steps, beta=beta, threshold=threshold)
-    _refuse_words("arch.", reset, reset_delay, surrogate, surrogate_slope)
-    words: Any = {"surrogate": surrogate, "surrogate_slope": surrogate_slope}
-    unit = partial(LIF, steps, beta, threshold, reset, reset_delay, **words)
+    unit = partial(LIF, **{name: getattr(options, name) for name in _LIF.own})
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     fan_in = 1
     for size in shape:
         fan_in *= size
-    for index, (name, width) in enumerate([*((f"fc{n}", w) for n, w in enumerate(widths, 1)), ("head", classes)], 1):
+    for index, (name, width) in enumerate(
+        [*((f"fc{n}", w) for n, w in enumerate(options.widths, 1)), ("head", classes)], 1
+    ):
         layers[name] = nn.Linear(fan_in, width)
         layers[f"lif{index}"] = unit(constant=index == 1)
         fan_in = width
-    layers["count"] = SpikeCount(steps)
+    layers["count"] = SpikeCount(options.steps)
     return nn.Sequential(layers)

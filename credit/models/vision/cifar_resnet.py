@@ -1,16 +1,15 @@
 """The residual network for small images of He et al. 2016 (arXiv 1512.03385, section 4.2)."""
 
 from collections import OrderedDict
-from typing import Literal
 
 import torch
 from torch import nn
 
-from credit.core.errors import UserError
 from credit.models import checks
 from credit.models.activations import activation as make_activation
-from credit.models.initialization import begin, check_std
+from credit.models.initialization import begin
 from credit.models.norms import Norm, norm_2d
+from credit.models.options import CifarResNetOptions
 
 
 class Block(nn.Module):
@@ -40,17 +39,7 @@ class Block(nn.Module):
         return self.act2(y + self.shortcut(x))
 
 
-def cifar_resnet(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    depth: int = 20,
-    width: int = 16,
-    norm: Norm = "batch",
-    activation: str = "relu",
-    init: Literal["he", "gaussian"] = "he",
-    init_std: float | None = None,
-) -> nn.Module:
+def cifar_resnet(shape: tuple[int, ...], classes: int, options: CifarResNetOptions) -> nn.Module:
     """Build the 6n+2-layer ResNet: 3x3 stem, three stages of n blocks of width, 2 and 4 times width, mean, linear.
 
     Our reading of the paper's option B: where a stage halves the image, the shortcut is a 1x1 convolution of stride 2
@@ -61,49 +50,32 @@ def cifar_resnet(
     Args:
         shape: (channels, height, width), at least 4x4 pixels.
         classes: number of logits.
-        depth: 6n+2 with n >= 1: 8, 14, 20, 32, 44, 56, 110.
-        width: channels of the first stage.
-        norm: ``batch``; ``none`` (convolutions then have biases); or ``frozen``, batch norm on running statistics that nothing
-            moves, whose scale and shift learn.
-        activation: a name of :mod:`credit.models.activations`.
-        init: ``he``: normal convolutions with variance 2 / outputs, or, where nothing normalises (``none``, ``frozen``), as
-            `_start_without_statistics` says; the head as torch draws it. ``gaussian``: all weights normal with standard
-            deviation ``init_std``, biases 0, whatever normalises.
-        init_std: standard deviation of ``gaussian``'s weights.
+        options: see `credit.models.options.CifarResNetOptions`.
 
     Raises:
-        UserError: a depth that is not 6n+2, a width below 1, images too small, an unknown activation, a standard deviation
-            that is not above 0 or that ``init`` does not read.
+        UserError: images too small.
     """
-    if depth < 8 or depth % 6 != 2:
-        closest = max(8, round((depth - 2) / 6) * 6 + 2)
-        raise UserError(
-            f"arch.depth={depth}: arch cifar_resnet has three stages of n two-layer blocks, a stem and a head, so "
-            f"depth must be 6n+2; the nearest is arch.depth={closest}"
-        )
-    checks.positive("cifar_resnet", width=width)
-    check_std("cifar_resnet", init, init_std)
     channels, _, _ = checks.image("cifar_resnet", shape, 4, "two of its stages halve the image")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none"),
-        norm=norm_2d(norm, width),
-        act=make_activation(activation),
+        conv=nn.Conv2d(channels, options.width, 3, padding=1, bias=options.norm == "none"),
+        norm=norm_2d(options.norm, options.width),
+        act=make_activation(options.activation),
     )
-    fan_in = width
+    fan_in = options.width
     for stage in range(3):
-        for block in range((depth - 2) // 6):
-            size, stride = width * 2**stage, 2 if stage and not block else 1
-            layers[f"stage{stage + 1}_block{block + 1}"] = Block(fan_in, size, stride, activation, norm)
+        for block in range((options.depth - 2) // 6):
+            size, stride = options.width * 2**stage, 2 if stage and not block else 1
+            layers[f"stage{stage + 1}_block{block + 1}"] = Block(fan_in, size, stride, options.activation, options.norm)
             fan_in = size
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(fan_in, classes))
     model = nn.Sequential(layers)
-    if init == "gaussian":
-        begin(model, init, init_std)
+    if options.init == "gaussian":
+        begin(model, options.init, options.init_std)
         return model
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    if norm != "batch":
+    if options.norm != "batch":
         _start_without_statistics(model)
     return model
 

@@ -6,15 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from credit.core.errors import UserError
 from credit.models import checks
 from credit.models.activations import activation as make_activation
-from credit.models.initialization import begin, check_std
+from credit.models.initialization import begin
+from credit.models.options import DEPTHS, PerturbativeOptions
 
 Distribution = Literal["uniform", "gaussian"]
-Layers = Literal["perturbative", "conv"]
 Stem = Literal["auto", "cifar", "imagenet"]
-_BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _IMAGENET_FROM = 64  # pixels of the shorter side from which ``auto`` takes the stem that divides the image by four
 
 
@@ -99,20 +97,7 @@ class PerturbativeBlock(nn.Module):
         return out
 
 
-def perturbative_resnet(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    depth: int = 18,
-    masks: int = 160,
-    layers: Layers = "perturbative",
-    noise_level: float = 0.1,
-    distribution: Distribution = "uniform",
-    stem: Stem = "auto",
-    activation: str = "relu",
-    init: Literal["he", "gaussian"] = "he",
-    init_std: float | None = None,
-) -> nn.Module:
+def perturbative_resnet(shape: tuple[int, ...], classes: int, options: PerturbativeOptions) -> nn.Module:
     """Build a ResNet-18 of perturbative layers: stem, four stages of blocks, mean, linear.
 
     The stages have ``masks``, 2, 4 and 8 times ``masks`` channels; the last three halve the image in their first block. The stem
@@ -128,68 +113,42 @@ def perturbative_resnet(
     Args:
         shape: (channels, height, width), at least 8x8 pixels, 32x32 with the stem of ImageNet.
         classes: number of logits.
-        depth: 10, 18 or 34: one, two, or 3-4-6-3 blocks a stage.
-        masks: channels of the first stage, each with a noise map of its own; 160 for CIFAR-10, 256 for ImageNet in the paper.
-        layers: ``perturbative``, or ``conv`` for the twin.
-        noise_level: 0 or above; see `Perturbation`.
-        distribution: ``uniform`` or ``gaussian``; see `Perturbation`.
-        stem: ``cifar``: 3x3 convolution; ``imagenet``: 7x7 of stride 2 and a 3x3 max pool of stride 2; ``auto``: by the image,
-            ``imagenet`` from 64 pixels on.
-        activation: a name of :mod:`credit.models.activations`.
-        init: ``he``: weights normal with variance 2 / inputs; ``gaussian``: with standard deviation ``init_std`` (1 in the
-            paper); biases 0.
-        init_std: standard deviation of ``gaussian``'s weights.
+        options: see `credit.models.options.PerturbativeOptions`.
 
     Raises:
-        UserError: another depth, a size below 1, a level below 0, noise chosen for the twin, which has none, images too small,
-            an unknown activation, a standard deviation that is not above 0 or that ``init`` does not read.
+        UserError: images too small.
     """
-    _check(depth, masks, layers, noise_level, distribution)
-    check_std("perturbative_resnet", init, init_std)
-    channels, size, large = _image(shape, stem)
-    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem(channels, masks, large, activation))
+    channels, size, large = _image(shape, options.stem)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem(channels, options.masks, large, options.activation))
     for _ in range(2 if large else 0):
         size = _halved(size)
-    fan_in = masks
-    for stage, blocks in enumerate(_BLOCKS[depth]):
-        width = masks * 2**stage
+    fan_in = options.masks
+    for stage, blocks in enumerate(DEPTHS[options.depth]):
+        width = options.masks * 2**stage
         for block in range(blocks):
             stride = 2 if stage and not block else 1
             out = _halved(size) if stride == 2 else size
             first, second = (
                 nn.Conv2d(take, width, 3, padding=1, bias=False)
-                if layers == "conv"
-                else Perturbation(take, width, at, distribution=distribution, level=noise_level, activation=activation)
+                if options.layers == "conv"
+                else Perturbation(
+                    take,
+                    width,
+                    at,
+                    distribution=options.distribution,
+                    level=options.noise_level,
+                    activation=options.activation,
+                )
                 for take, at in ((fan_in, size), (width, out))
             )
             parts[f"stage{stage + 1}_block{block + 1}"] = PerturbativeBlock(
-                first, second, fan_in, width, stride, activation
+                first, second, fan_in, width, stride, options.activation
             )
             fan_in, size = width, out
     parts.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=nn.Linear(fan_in, classes))
     model = nn.Sequential(parts)
-    begin(model, init, init_std)
+    begin(model, options.init, options.init_std)
     return model
-
-
-def _check(depth: int, masks: int, layers: Layers, noise_level: float, distribution: Distribution) -> None:
-    if depth not in _BLOCKS:
-        closest = min(_BLOCKS, key=lambda known: abs(known - depth))
-        raise UserError(
-            f"arch.depth={depth}: arch perturbative_resnet has one, two, or 3-4-6-3 two-layer blocks in its four stages, which "
-            f"makes 10, 18 or 34 layers; the nearest is arch.depth={closest}"
-        )
-    checks.positive("perturbative_resnet", masks=masks)
-    if noise_level < 0:
-        raise UserError(
-            f"arch.noise_level={noise_level}: noise maps cannot spread less than not at all; write a level above 0, for example "
-            "arch.noise_level=0.1, or 0 for none"
-        )
-    if layers == "conv" and (noise_level, distribution) != (0.1, "uniform"):
-        raise UserError(
-            f"arch.layers=conv with arch.noise_level={noise_level} arch.distribution={distribution}: the convolutional twin has no "
-            "noise maps; leave both out, or write arch.layers=perturbative"
-        )
 
 
 def _image(shape: tuple[int, ...], stem: Stem) -> tuple[int, tuple[int, int], bool]:

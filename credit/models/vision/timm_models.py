@@ -1,13 +1,14 @@
 """Any image classifier of timm by name, fitted to the data's channels, classes and image size."""
 
 import difflib
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from credit.core.errors import UserError
 from credit.models import checks
+from credit.models.options import TimmOptions
 from credit.models.weights import conversions, misfit, read_weights
 
 # Where timm's residual families keep the 7x7 stride-2 convolution and the max pool of their ImageNet stem.
@@ -23,16 +24,7 @@ def find_names(name: str, count: int = 5) -> list[str]:
     return difflib.get_close_matches(name, timm.list_models(), n=count, cutoff=0.5)
 
 
-def timm_model(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    name: str = "resnet18",
-    stem: Literal["native", "cifar"] = "native",
-    pretrained: bool | str = False,
-    patch_size: int | None = None,
-    zero_init_last: bool | None = None,
-) -> nn.Module:
+def timm_model(shape: tuple[int, ...], classes: int, options: TimmOptions) -> nn.Module:
     """Build a timm model with ``in_chans``, ``num_classes`` and, where the design fixes it, ``img_size`` from the data.
 
     Parameters of resnet18 with ``stem=cifar`` on CIFAR-10: 11 173 962 (native stem: 11 181 642).
@@ -40,53 +32,47 @@ def timm_model(
     Args:
         shape: (channels, height, width); one zero image is run through the model to see that it fits.
         classes: number of logits.
-        name: a name of ``timm.list_models()``, with a weights tag where wanted (``resnet18.a1_in1k``).
-        stem: ``cifar`` replaces a 7x7 stride-2 convolution by 3x3 stride 1 and removes the max pool after it, which
-            otherwise shrink a 32-pixel image to 8 before the first block; it starts fresh, also with pretrained.
-        pretrained: ``true`` downloads timm's own weights; a path names a ``.safetensors``, ``.pt`` or ``.pth`` file of
-            this model. A head for another number of classes starts fresh, and ``weights_note`` of the model says so.
-        patch_size: side in pixels of the patches that a transformer or ConvNeXt cuts the image into; None: the model's
-            own, made for larger images (16 leaves a ViT 4 patches of a 32-pixel image; 4 gives 64).
-        zero_init_last: of a ResNet: start each block's last BatchNorm at scale 0 (timm's default). A rule that changes weights
-            in proportion to their size never moves it from there: false starts it at 1. None: the model's own.
+        options: see `credit.models.options.TimmOptions`.
 
     Raises:
         UserError: unknown name, no such stem, missing or unfit weights, images the model cannot take.
     """
     import timm
 
-    channels, height, width = checks.image(f"timm {name}", shape, 1, "an image has at least one pixel")
-    near = find_names(name)
-    if near != [name]:
+    channels, height, width = checks.image(f"timm {options.name}", shape, 1, "an image has at least one pixel")
+    near = find_names(options.name)
+    if near != [options.name]:
         hint = f"did you mean {', '.join(repr(entry) for entry in near)}? " if near else ""
         raise UserError(
-            f"arch.name={name!r} is no model of timm {timm.__version__}; {hint}timm.list_models() has them all"
+            f"arch.name={options.name!r} is no model of timm {timm.__version__}; {hint}timm.list_models() has them all"
         )
     arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
-    config = timm.models.get_pretrained_cfg(name)
+    config = timm.models.get_pretrained_cfg(options.name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = (height, width)
-    if patch_size is not None:
-        arguments["patch_size"] = _patch(name, patch_size, height, width)
-    if zero_init_last is not None:
-        arguments["zero_init_last"] = zero_init_last
-    if pretrained is not False:
+    if options.patch_size is not None:
+        arguments["patch_size"] = _patch(options.name, options.patch_size, height, width)
+    if options.zero_init_last is not None:
+        arguments["zero_init_last"] = options.zero_init_last
+    if options.pretrained is not False:
         arguments["pretrained"] = True
-    if isinstance(pretrained, str):
-        arguments["pretrained_cfg_overlay"] = _weights(pretrained, config)
-    elif pretrained and (config is None or not config.has_weights):
-        raise UserError(f"arch.pretrained=true: timm has no weights for {name}; write arch.pretrained=false, or a path")
-    model = _create(name, arguments, pretrained, (height, width))
+    if isinstance(options.pretrained, str):
+        arguments["pretrained_cfg_overlay"] = _weights(options.pretrained, config)
+    elif options.pretrained and (config is None or not config.has_weights):
+        raise UserError(
+            f"arch.pretrained=true: timm has no weights for {options.name}; write arch.pretrained=false, or a path"
+        )
+    model = _create(options.name, arguments, options.pretrained, (height, width))
     converted = ""
-    if isinstance(pretrained, str):
+    if isinstance(options.pretrained, str):
         state = arguments["pretrained_cfg_overlay"]["state_dict"]
-        _check_names(name, pretrained, state, model)
-        converted = conversions(model.state_dict(), state, f"arch.pretrained={pretrained!r}")
-    if stem == "cifar":
-        _small_stem(name, model)
-    _check_fit(name, model, (channels, height, width), classes)
-    if pretrained:
-        vars(model)["weights_note"] = _note(model, pretrained, classes) + converted
+        _check_names(options.name, options.pretrained, state, model)
+        converted = conversions(model.state_dict(), state, f"arch.pretrained={options.pretrained!r}")
+    if options.stem == "cifar":
+        _small_stem(options.name, model)
+    _check_fit(options.name, model, (channels, height, width), classes)
+    if options.pretrained:
+        vars(model)["weights_note"] = _note(model, options.pretrained, classes) + converted
     return model
 
 

@@ -3,7 +3,6 @@
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -11,21 +10,12 @@ from credit.core.errors import UserError
 from credit.models import checks, weights
 from credit.models.activations import activation as make_activation
 from credit.models.initialization import begin
+from credit.models.options import VggOptions
 
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
-def vgg16(
-    shape: tuple[int, ...],
-    classes: int,
-    *,
-    norm: Literal["batch", "none"] = "batch",
-    dense: Sequence[int] = (512,),
-    activation: str = "relu",
-    dropout: float = 0.0,
-    init: Literal["he", "lecun"] = "he",
-    pretrained: bool | str = False,
-) -> nn.Module:
+def vgg16(shape: tuple[int, ...], classes: int, options: VggOptions) -> nn.Module:
     """Build thirteen 3x3 convolutions in five stages, each ended by a 2x2 max pool, then dense layers.
 
     No average pool between: on 32 px one pixel of 512 channels is left, on larger images the rest is flattened.
@@ -36,48 +26,37 @@ def vgg16(
     Args:
         shape: (channels, height, width), at least 32x32 pixels.
         classes: number of logits.
-        norm: ``batch`` (convolutions then have no bias) or ``none``.
-        dense: hidden dense layers' sizes; [4096,4096] is the original, an empty list gives none.
-        activation: a name of :mod:`credit.models.activations`.
-        dropout: probability in [0, 1) after each hidden dense layer.
-        init: ``he`` or ``lecun``, see :func:`credit.models.initialization.begin`; the second is Flax's default and
-        so the network of the
-            dual-propagation paper's.
-        pretrained: ``true`` downloads torchvision's ImageNet weights (into torch's cache); a path names a ``.safetensors``,
-            ``.pt`` or ``.pth`` file with this network's tensors by its own or by torchvision's names. A head for another number
-            of classes starts fresh, and ``weights_note`` of the network says so.
+        options: see `credit.models.options.VggOptions`.
 
     Raises:
-        UserError: images too small, a size below 1, an unknown activation, a rate outside [0, 1), missing or unfit weights.
+        UserError: images too small, missing or unfit weights.
     """
-    checks.positive("vgg16", dense=dense)
-    checks.rate("vgg16", "dropout", dropout)
     channels, height, width = checks.image("vgg16", shape, 32, "five 2x2 poolings leave nothing of a smaller one")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for stage, (size, convolutions) in enumerate(_STAGES, start=1):
         for index in range(1, convolutions + 1):
-            layers[f"conv{stage}_{index}"] = nn.Conv2d(channels, size, 3, padding=1, bias=norm == "none")
-            if norm == "batch":
+            layers[f"conv{stage}_{index}"] = nn.Conv2d(channels, size, 3, padding=1, bias=options.norm == "none")
+            if options.norm == "batch":
                 layers[f"norm{stage}_{index}"] = nn.BatchNorm2d(size)
-            layers[f"act{stage}_{index}"] = make_activation(activation)
+            layers[f"act{stage}_{index}"] = make_activation(options.activation)
             channels = size
         layers[f"pool{stage}"] = nn.MaxPool2d(2)
     layers["flatten"] = nn.Flatten()
     fan_in = channels * (height // 32) * (width // 32)
-    for index, size in enumerate(dense, start=1):
+    for index, size in enumerate(options.dense, start=1):
         layers[f"fc{index}"] = nn.Linear(fan_in, size)
-        layers[f"act_fc{index}"] = make_activation(activation)
-        if dropout:
-            layers[f"drop{index}"] = nn.Dropout(dropout)
+        layers[f"act_fc{index}"] = make_activation(options.activation)
+        if options.dropout:
+            layers[f"drop{index}"] = nn.Dropout(options.dropout)
         fan_in = size
     layers["head"] = nn.Linear(fan_in, classes)
     model = nn.Sequential(layers)
-    begin(model, init)
-    if pretrained is not False:
-        told = f"arch.pretrained={'true' if pretrained is True else repr(pretrained)}"
-        state = _torchvisions() if pretrained is True else weights.read_weights(str(pretrained))
+    begin(model, options.init)
+    if options.pretrained is not False:
+        told = f"arch.pretrained={'true' if options.pretrained is True else repr(options.pretrained)}"
+        state = _torchvisions() if options.pretrained is True else weights.read_weights(str(options.pretrained))
         state = _by_own_names(model, state, told)
-        _check_image(state, (channels * (height // 32) * (width // 32), height, width), dense, told)
+        _check_image(state, (channels * (height // 32) * (width // 32), height, width), options.dense, told)
         vars(model)["weights_note"] = weights.fit(model, state, ("head.weight", "head.bias"), told)
     return model
 
