@@ -188,7 +188,8 @@ def options_class(target: Any, family: str = "") -> type:
             if family not in _COMMON or issubclass(own, base):
                 return own
             return dataclass(frozen=True)(type(own.__name__, (own, base), {}))
-    call = target.__init__ if isinstance(target, type) else target
+    is_class = isinstance(target, type)
+    call = target.__init__ if is_class else target
     hints, known = get_type_hints(call), of_class(base)
     fields: list[Any] = [
         (
@@ -300,6 +301,7 @@ def _place(target: Any) -> str:
 def _installed(family: str) -> tuple[EntryPoint, ...]:
     if old := [entry.name for entry in entry_points(group="credit.rules")]:
         raise UserError(
-            f"an installed package offers the rule '{old[0]}' under the entry-point group credit.rules, which is named credit.rule now"
+            f"an installed package offers the rule '{old[0]}' under the entry-point group credit.rules, which is named credit.rule "
+            "now"
         )
     return tuple(entry_points(group=f"credit.{family}"))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
-from credit.models.dense.suc import suc
 from tests.support import dual_nets, nets
+from tests.support.architectures import suc
 
 
 def mlp() -> nn.Module:

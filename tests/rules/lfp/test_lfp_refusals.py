@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from credit.core.config.plugins import use_folders
 from torch import Tensor, nn
 
 import credit
-from credit.core.config.plugins import use_folders
 from credit.core.errors import UserError
-from credit.models.dense.suc import suc
 from credit.rules import feedback
 from credit.rules.registry import FAMILIES
 from credit.testing.battery import TRIALS, Case, attempt
 from tests.rules.lfp.test_lfp_twins import close, parts_of
 from tests.support import nets, twins_lfp
+from tests.support.architectures import suc
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
-from credit.models.dense.mlp import mlp
 from credit.models.spiking.networks import LIF, SpikeCount
+from tests.support.architectures import mlp
 
 STEPS = 7
 

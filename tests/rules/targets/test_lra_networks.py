@@ -8,12 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import credit
-from credit.models.dense.mlp import mlp
-from credit.models.vision.cifar_resnet import cifar_resnet
-from credit.models.vision.lenet import lenet5
-from credit.models.vision.perturbative import perturbative_resnet
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import lra_objectives, nets
+from tests.support.architectures import cifar_resnet, lenet5, mlp, perturbative_resnet
 from tests.support.twins_lra import Settings
 
 

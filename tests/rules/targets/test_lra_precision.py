@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import credit
-from credit.models.dense.mlp import mlp
+from tests.support.architectures import mlp
 
 DEPTH = 8
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
-from credit.models.dense.suc import suc
-from credit.models.vision.cifar_resnet import cifar_resnet
 from tests.support import dual_nets, nets
+from tests.support.architectures import cifar_resnet, suc
 from tests.support.lra_nets import Stacked
 
 WIDTHS = (6, 7, 7, 7, 5)

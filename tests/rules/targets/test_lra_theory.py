@@ -9,10 +9,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import credit
-from credit.models.dense.mlp import mlp
 from credit.rules.base import Rule
 from credit.rules.outcome import InferenceDiverged
 from tests.support import dual_nets, nets
+from tests.support.architectures import mlp
 from tests.support.lra_nets import Stacked
 
 DEEP = (7, 9, 8, 9, 5)

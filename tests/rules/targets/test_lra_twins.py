@@ -9,9 +9,9 @@ from torch import Tensor, nn
 import credit
 from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
-from credit.models.dense.mlp import mlp
 from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.support import dual_nets, nets, twins_lra
+from tests.support.architectures import mlp
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.twins_lra import Dense, Everywhere, Maps, Pair, Settings, Synapse

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
-from credit.models.dense.suc import suc
 from tests.support import nets
+from tests.support.architectures import suc
 from tests.support.lra_nets import Stacked
 
 

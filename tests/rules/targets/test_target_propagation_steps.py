@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 import credit
 from credit.models.activations import Identity
-from credit.models.dense.mlp import mlp
-from credit.models.vision.cifar_resnet import cifar_resnet
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import dual_nets, lra_objectives, nets
+from tests.support.architectures import cifar_resnet, mlp
 from tests.support.lra_nets import Stacked
 
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 import credit
 from credit.models.activations import Identity
-from credit.models.vision.cifar_resnet import cifar_resnet
-from credit.models.vision.lenet import lenet5
 from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.rules.targets.test_lra_networks import synapse
 from tests.support import dual_nets, nets, target_objectives, twins_lra, twins_target
+from tests.support.architectures import cifar_resnet, lenet5
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.target_objectives import Map
