@@ -67,8 +67,8 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     import torch
 
-    from credit.core.config.plugins import use_folders
     from credit.core.errors import UserError, nearest
+    from credit.core.user_files import use_folders
     from credit.rules import api
 
     use_folders(args.config_dir)

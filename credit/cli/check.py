@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the battery, print the table; return 1 if anything failed."""
     args = parser().parse_args(argv)
-    from credit.core.config.plugins import use_folders
+    from credit.core.user_files import use_folders
     from credit.rules import api
 
     use_folders(args.config_dir)

@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from credit.core.config.folders import OVERLAYS, choices
-from credit.core.config.plugins import use_folders
 from credit.core.config.schema import GROUPS
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import use_folders
 
 TABLES = "paper"
 """Folder of the published tables, which are no group of a run."""

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from credit.core.config.plugins import use_folders
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import use_folders
 from credit.tables.spec.schema import BUDGETS
 
 HELP = """\

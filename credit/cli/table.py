@@ -7,9 +7,9 @@ from pathlib import Path
 
 from credit.cli.table_request import HELP, Request, read_request
 from credit.cli.train import take_folders
-from credit.core.config.plugins import use_folders
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.runs import read_result
 from credit.runs.outcome import start_anew
 from credit.runs.provenance import COMMAND, environment

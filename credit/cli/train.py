@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from credit.cli.failures import reported
-from credit.core.config.plugins import use_folders, user_folders
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import use_folders, user_folders
 from credit.runs.folder import runs_root
 from credit.runs.provenance import COMMAND, environment, job_command, note_job_commands
 
@@ -174,9 +174,9 @@ def _show_config(words: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from credit.core.config.compose import checked
-    from credit.core.config.validate import relevant
+    from credit.core.config.validate import as_read
 
-    print(OmegaConf.to_yaml(relevant(checked(OmegaConf.create(shown.getvalue())))), end="")
+    print(OmegaConf.to_yaml(as_read(checked(OmegaConf.create(shown.getvalue())))), end="")
     return code
 
 

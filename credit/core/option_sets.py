@@ -18,10 +18,11 @@ class OptionSet:
         group: the word before the dot: ``rule``, ``data``, ``trainer``.
         options: the dataclass of the kind's own options.
         kind: its name; empty for a group without kinds.
+        version: of the kind; see `credit.core.registry.Component`.
     """
 
-    def __init__(self, group: str, options: type, kind: str = "") -> None:
-        self.group, self.kind, self.options = group, kind, options
+    def __init__(self, group: str, options: type, kind: str = "", version: int = 1) -> None:
+        self.group, self.kind, self.options, self.version = group, kind, options, version
         self.own = of_class(options)
         self.choosing = {name: one for name, one in self.own.items() if one.meta.family}
 
@@ -90,9 +91,11 @@ class OptionSet:
         found = {}
         for name, one in self._options(values).items():
             value = one.meta.same.get(values[name], values[name]) if _hashable(values[name]) else values[name]
-            if (one.meta.result or speed) and value != one.default and _reads(one, values):
+            if (one.meta.result or (speed and one.meta.speed)) and value != one.default and _reads(one, values):
                 found[name] = value
         versions = {name: part.version for name, part in self.components(values).items() if part.version > 1}
+        if self.version > 1:
+            versions["kind"] = self.version
         return {**found, **({"versions": versions} if versions else {})}
 
     def _options(self, values: Mapping[str, Any]) -> dict[str, Option]:
@@ -120,7 +123,9 @@ class OptionSet:
             return
         if owners:
             wheres = ", ".join(f"{self.group}.{one.owner[0]}={one.owner[1]}" for one in owners if one.owner)
-            raise UserError(f"{key} would change nothing: none of this {self.group}'s choices read it; it belongs to {wheres}")
+            raise UserError(
+                f"{key} would change nothing: none of this {self.group}'s choices read it; it belongs to {wheres}"
+            )
         others = [part.name for part in self._siblings() if name in of_class(part.options)]
         if others:
             have = f"{', '.join(others[:-1])} and {others[-1]} have" if len(others) > 1 else f"{others[0]} has"
@@ -136,7 +141,9 @@ class OptionSet:
                 name, negated, wanted = _parts(clause)
                 if wanted:
                     where = f"with {self._shown(name)} other than" if negated else "with"
-                    needed = where + " " + " or ".join(word if negated else f"{self._shown(name)}={word}" for word in wanted)
+                    needed = (
+                        where + " " + " or ".join(word if negated else f"{self._shown(name)}={word}" for word in wanted)
+                    )
                 else:
                     truth = {bool: "=true", list: " that names something"}.get(type(values.get(name)), " above 0")
                     needed = f"with {self._shown(name)}{truth}"
@@ -156,7 +163,8 @@ def of_kind(group: str, kind: str) -> OptionSet:
     Raises:
         UserError: there is no such kind.
     """
-    return OptionSet(group, registry.find(group, kind, key=f"{group}.kind").options, kind)
+    found = registry.find(group, kind, key=f"{group}.kind")
+    return OptionSet(group, found.options, kind, found.version)
 
 
 def _made(options: type, values: Mapping[str, Any]) -> Any:

@@ -48,6 +48,7 @@ class Meta:
     symbol: str = ""
     when: str = ""
     result: bool = True
+    speed: bool = False
     was: tuple[str, ...] = ()
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     same: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
@@ -75,7 +76,7 @@ class Meta:
 def opt(
     default: Any, doc: str, *, gt: float | None = None, ge: float | None = None, lt: float | None = None,
     le: float | None = None, choices: tuple[str, ...] | Callable[[], Iterable[str]] = (), family: str = "",
-    source: str = "", symbol: str = "", when: str = "", result: bool = True, was: str | Sequence[str] = (),
+    source: str = "", symbol: str = "", when: str = "", result: bool = True, speed: bool = False, was: str | Sequence[str] = (),
     renamed: Mapping[str, str] | None = None, same: Mapping[Any, Any] | None = None, short: str = "",
 ) -> Any:  # fmt: skip
     """Return the field of an option.
@@ -91,12 +92,13 @@ def opt(
         when: the option that has to be set for this one to be read: ``damped`` (true, above 0, or not empty), ``damped=true``,
             ``loss=ce|mse``, or ``augment=crop`` (an entry of a list); several with ``;``.
         result: whether the option decides the result of a run; if not, it is no part of a run's name.
+        speed: it decides the speed, and the result to rounding alone; no part of a run's name, but of what is measured of its time.
         was: earlier names; they are refused with this one.
         renamed: earlier words of its value, with the words to write instead.
         same: values that are the same as another, which stands for them in a run's identity.
         short: prefix of its value in the readable part of a run's name, where the value is not the default.
     """
-    meta = Meta(doc, gt, ge, lt, le, choices, family, source, symbol, when, result,
+    meta = Meta(doc, gt, ge, lt, le, choices, family, source, symbol, when, result and not speed, speed,
                 (was,) if isinstance(was, str) else tuple(was), renamed or {}, same or {}, short)  # fmt: skip
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata={OPTION: meta})

@@ -273,7 +273,12 @@ def _take_plain(family: str, name: str, module: ModuleType) -> None:
 def names(family: str) -> list[str]:
     """Return the names of a family, sorted, the user's and those of installed packages too; imports none of theirs."""
     _home(family)
-    return sorted({*_REGISTERED[family], *user_files.names(family), *(entry.name for entry in _installed(family))})
+    return sorted({*_REGISTERED[family], *user_files.names(family), *installed(family)})
+
+
+def installed(family: str) -> list[str]:
+    """Return the names that installed packages offer."""
+    return sorted(entry.name for entry in _installed(family))
 
 
 def built_in(family: str) -> list[str]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from credit.core.config.plugins import discover_diagnostic, user_diagnostics
 from credit.core.config.schema import MEASURES, RunConfig
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import discover_diagnostic, user_diagnostics
 from credit.rules.base import Step
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from credit.core.config.folders import choices, rule_settings
-from credit.core.config.plugins import discover_rule
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import discover_rule
 from credit.rules import registry
 from credit.rules.backward import rule as sweep
 from credit.rules.base import Rule

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from credit.core.config.plugins import user_folders
+from credit.core.user_files import user_folders
 from credit.runs.user_code import package_code
 
 _PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from credit.core.config.validate import LIMITS
+from credit.core.config.schema import SECTIONS
+from credit.core.options import of_class
 
 MARK = " *"
 """Behind the validation accuracy of the best row."""
@@ -154,9 +155,9 @@ def edge(key: str, chosen: Collection[float | None], swept: Collection[float]) -
 
 
 def _is_bound(key: str, value: float, swept: Collection[float]) -> bool:
-    """Say whether there is nothing to try beyond a value."""
+    """Return whether there is nothing to try beyond a value."""
     if value == 0:
         return min(swept) == 0
-    interval = LIMITS.get(key, "(-inf, inf)")
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    return (interval[0] == "[" and value == low) or (interval[-1] == "]" and value == high)
+    group, _, name = key.partition(".")
+    option = of_class(SECTIONS[group]).get(name) if group in SECTIONS else None
+    return option is not None and value in (option.meta.ge, option.meta.le)

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from credit.core.config.plugins import user_folders
 from credit.core.errors import UserError
+from credit.core.user_files import user_folders
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = tuple(

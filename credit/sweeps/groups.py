@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from credit.core.config import RunConfig
-from credit.core.config.plugins import user_folders
+from credit.core.user_files import user_folders
 from credit.runs.provenance import job_command
 
 T = TypeVar("T")

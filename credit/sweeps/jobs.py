@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.core.config.plugins import user_folders
 from credit.core.errors import UserError
+from credit.core.user_files import user_folders
 from credit.runs import read_result
 from credit.runs.outcome import Seen, reusable, warnings_of
 from credit.sweeps import worker

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from credit.core.config import RunConfig, check
-from credit.core.config.plugins import use_folders
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.runs import read_metrics
 from credit.runs.folder import check_same_config, run_folder
 from credit.runs.outcome import check_resumable

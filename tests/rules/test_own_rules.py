@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import credit
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run

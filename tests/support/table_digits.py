@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from credit.core.config import check
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.runs.folder import runs_root
 from credit.sweeps.runners import runner
 from credit.tables.expand.jobs import expand

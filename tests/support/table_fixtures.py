@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.runs.provenance import COMMAND
 from tests.support.table_digits import NAME, Digits, copy_runs, train_all
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.runs.folder import runs_root
 from credit.tables.claims.claims import judge
 from credit.tables.claims.statistics import Estimate

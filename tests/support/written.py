@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 
 SMALL = """\
 # A small table

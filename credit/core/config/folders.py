@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from credit.core.config.plugins import entry_rule_names, user_folders
+from credit.core import registry, user_files
 from credit.core.config.schema import GROUPS
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import user_folders
 
 OVERLAYS = ("experiment", "debug")
 """Groups whose files describe no part of a run: they override values in the other groups."""
@@ -33,8 +34,10 @@ def search_folders() -> tuple[Path, ...]:
 def choices(group: str) -> dict[str, str]:
     """Return the names a group offers, sorted, each with one line of description (its file's first comment)."""
     found: dict[str, str] = {}
-    if group == "rule":
-        found.update(dict.fromkeys(entry_rule_names(), "from an installed package"))
+    if group in registry.HOMES:
+        found.update(dict.fromkeys(registry.installed(group), "from an installed package"))
+    if group in ("arch", "data", "noise"):  # beside a rule's file lie files of its components
+        found.update(dict.fromkeys(user_files.names(group), "from your folder"))
     for folder in reversed(search_folders()):
         for file in (folder / group).rglob("*.yaml"):
             name = file.relative_to(folder / group).with_suffix("").as_posix()

@@ -54,7 +54,9 @@ class DataConfig:
     preprocess: Literal["none", "gcn", "zca", "gcn_zca"] = opt(
         "none", "of whole images, before normalisation and augmentation", when=_IMAGES
     )
-    zca_epsilon: float = opt(0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca")
+    zca_epsilon: float = opt(
+        0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca"
+    )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
     download: bool = opt(False, "fetch a published set that is not there", result=False)
     root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
@@ -80,14 +82,16 @@ class DataConfig:
     samples: int = opt(2000, "examples of both parts together", ge=1, when="kind=ones")
     step: float = opt(5e-4, "between neighbouring points", gt=0, when="kind=sign_line")
     held_out: int = opt(100, "points of the test part", ge=1, when="kind=sign_line")
-    eval_batch_size: int = opt(1000, "examples at a time in evaluations", ge=1, result=False)
+    eval_batch_size: int = opt(1000, "examples at a time in evaluations", ge=1, speed=True)
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
     """Wrong training labels: which kind, how many, drawn from which seed."""
 
-    kind: str = opt("none", "how a wrong label is drawn", renamed={"redraw": "this noise is named uniform now: noise=uniform"})
+    kind: str = opt(
+        "none", "how a wrong label is drawn", renamed={"redraw": "this noise is named uniform now: noise=uniform"}
+    )
     rate: float = opt(0.0, "the rate is a fraction of the labels; 40 % is written noise=0.4, not noise=40", ge=0, lt=1)
     seed: int | None = opt(None, "seed of the noise; null: the run's", ge=0, le=LARGEST_SEED)
 
@@ -100,7 +104,9 @@ class OptimizerConfig:
     lr: float = opt(0.05, "learning rate", gt=0, short="lr")
     momentum: float = opt(0.9, "share of the last update that is kept", ge=0, lt=1, when="kind=sgd")
     nesterov: bool = opt(False, "Nesterov's form of momentum", when="kind=sgd;momentum")
-    weight_decay: float = opt(0.0, "strength; sgd and adam add it to the descent direction, adamw decays apart from it", ge=0)
+    weight_decay: float = opt(
+        0.0, "strength; sgd and adam add it to the descent direction, adamw decays apart from it", ge=0
+    )
     betas: list[float] = opt([0.9, 0.999], "decay of the two moments", ge=0, lt=1, when="kind=adam|adamw")
     eps: float = opt(1e-8, "added to the root of the second moment", gt=0, when="kind=adam|adamw")
 
@@ -127,18 +133,22 @@ class TrainerConfig:
 
     epochs: float | None = opt(20.0, "length of the run; exactly one of epochs and steps", gt=0, short="e")
     steps: int | None = opt(None, "length of the run in steps", ge=1, short="n")
-    device: str = opt("auto", "auto, cpu, cuda, or cuda:0 (the number of the GPU)", result=False)
+    device: str = opt("auto", "auto, cpu, cuda, or cuda:0 (the number of the GPU)", speed=True)
     warm_rule: str | None = opt(None, "name of the rule that makes the first warm_steps steps; null: the run's own")
     warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
-    compile: bool = opt(False, "compile steps by torch.compile", result=False)
+    compile: bool = opt(False, "compile steps by torch.compile", speed=True)
     precision: Literal["float32", "float64", "bf16"] = opt("float32", "of networks; bf16: of the products with weights")
     eval_every: float = opt(1.0, "epochs between evaluations; 0.5: twice in each", gt=0)
-    ema: float | None = opt(None, "decay of averaged weights, which are evaluated in place of the trained ones; null: none", ge=0, lt=1)
+    ema: float | None = opt(
+        None, "decay of averaged weights, which are evaluated in place of the trained ones; null: none", ge=0, lt=1
+    )
     bn_batches: int = opt(
         0, "training batches from which evaluations take BatchNorm's statistics anew; 0: the running ones", ge=0
     )
     stop_when: Literal["never", "collapsed"] = opt("never", "give up a run whose validation accuracy has collapsed")
-    collapse_share: float = opt(0.5, "share of its best accuracy below which a run has collapsed", gt=0, le=1, when="stop_when=collapsed")
+    collapse_share: float = opt(
+        0.5, "share of its best accuracy below which a run has collapsed", gt=0, le=1, when="stop_when=collapsed"
+    )
     collapse_after: float = opt(5.0, "epochs before the first look", ge=0, when="stop_when=collapsed")
     report: list[str] = opt([], "further numbers of evaluations", choices=("per_class",))
     measure: list[str] = opt([], "diagnostics, the package's or your own", choices=lambda: registry.names("diagnostic"))
@@ -149,7 +159,10 @@ class TrainerConfig:
     )
     checkpoint_every: int = opt(1, "epochs between checkpoints", ge=1, result=False)
     threads: int | None = opt(
-        None, "CPU threads; null: one for a small network, by its arithmetic (credit.training.threads)", ge=1, result=False
+        None,
+        "CPU threads; null: one for a small network, by its arithmetic (credit.training.threads)",
+        ge=1,
+        speed=True,
     )
     replicate: Literal["auto", "map", "processes"] = opt(
         "auto", "replicas: in one pass, a process each, or the faster of the two, measured", result=False
@@ -172,7 +185,9 @@ class TopConfig:
     """Options of the run itself, outside all groups."""
 
     seed: int = opt(0, "of weights, batches, noise and the rule's own randomness", ge=0, le=LARGEST_SEED)
-    replicas: int | Literal["auto"] = opt(1, "how many seeds to train, from seed on; auto: the seeds that a sweep has", ge=1)
+    replicas: int | Literal["auto"] = opt(
+        1, "how many seeds to train, from seed on; auto: the seeds that a sweep has", ge=1
+    )
     rerun: bool | Literal["changed"] = opt(
         False, "start anew what is there already; changed: where the code or the data changed since"
     )
@@ -219,4 +234,8 @@ LENGTHS = ("epochs", "steps")
 
 def text_options(group: str) -> set[str]:
     """Return the options of a group that take a text, which a number in it does not make a number."""
-    return {name for name, one in of_class(SECTIONS[group]).items() if one.hint in (str, str | None)} if group in SECTIONS else set()
+    return (
+        {name for name, one in of_class(SECTIONS[group]).items() if one.hint in (str, str | None)}
+        if group in SECTIONS
+        else set()
+    )

@@ -26,10 +26,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from credit.core.config.folders import search_folders
-from credit.core.config.plugins import entry_rule_names
+from credit.core.config.folders import choices, search_folders
 from credit.core.config.schema import GROUPS, LENGTHS, NUMBER
 from credit.core.errors import UserError
+from credit.core.registry import HOMES
 
 SCHEME = "credit"
 
@@ -51,9 +51,9 @@ class CreditConfigSource(FileConfigSource):
         stands_for = None if super().is_config(config_path) else self._stands_for(config_path)
         if stands_for is None:
             result = self._load_file(config_path)
-        elif stands_for == "rule":
-            name = config_path.removeprefix("rule/").removesuffix(".yaml")
-            cfg = OmegaConf.create({"kind": name, "name": name})
+        elif stands_for == "component":
+            group, _, name = config_path.removesuffix(".yaml").partition("/")
+            cfg = OmegaConf.create({"kind": name, **({"name": name} if group == "rule" else {})})
             result = ConfigResult(provider=self.provider, path=self.full_path(), config=cfg, header={"package": None})
         else:
             result = super().load_config("noise/symmetric")
@@ -79,12 +79,12 @@ class CreditConfigSource(FileConfigSource):
         return result
 
     def _stands_for(self, config_path: str) -> str | None:
-        """Return "noise" for ``noise/0.4``, "rule" for a rule of an installed package that brings no YAML."""
+        """Return "noise" for ``noise/0.4``, "component" for one of the user's, or of an installed package, without a YAML."""
         group, _, name = config_path.removesuffix(".yaml").partition("/")
         if group == "noise" and NUMBER.fullmatch(name) and super().is_config("noise/symmetric"):
             return "noise"
-        if group == "rule" and super().is_config("config") and name in entry_rule_names():
-            return "rule"
+        if group in HOMES and super().is_config("config") and name in choices(group):
+            return "component"
         return None
 
 

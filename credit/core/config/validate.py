@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from credit.core import registry
 from credit.core.config.schema import GROUPS, LENGTHS, OPEN_GROUPS, SECTIONS, RunConfig, TopConfig
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import OptionSet, of_kind
@@ -52,8 +51,17 @@ def option_set(group: str, kind: str = "") -> OptionSet:
 def values_of(cfg: RunConfig, group: str) -> dict[str, Any]:
     """Return a group's options as a mapping, without those that its choices do not read."""
     section = getattr(cfg, group)
-    plain = dict(section) if isinstance(section, dict) else {name: getattr(section, name) for name in of_class(type(section))}
+    plain = (
+        dict(section)
+        if isinstance(section, dict)
+        else {name: getattr(section, name) for name in of_class(type(section))}
+    )
     return option_set(group, plain.get("kind", "")).read(plain)
+
+
+def as_read(cfg: RunConfig) -> dict[str, Any]:
+    """Return the run as plain nested values without the options that its choices do not read; `check` reads it back."""
+    return {**cfg.as_dict(), **{group: values_of(cfg, group) for group in GROUPS}}
 
 
 _TOP = OptionSet("", TopConfig)
@@ -77,7 +85,9 @@ def _section(group: str, value: Any) -> Any:
     if group in OPEN_GROUPS:
         kind = body.get("kind")
         if not isinstance(kind, str) or not kind:
-            raise UserError(f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all")
+            raise UserError(
+                f"{group}.kind is missing: choose one with {group}=<name>; `credit list {group}s` shows all"
+            )
         label = str(body.get("name") or kind) if group == "rule" else kind
         named = {"kind": kind, **({"name": label} if group == "rule" else {})}
         options = {key: item for key, item in body.items() if key not in named}
@@ -111,7 +121,9 @@ def _check_lengths(cfg: RunConfig) -> None:
             "To count in steps write trainer.steps=1000 trainer.epochs=null"
         )
     if epochs is None and steps is None:
-        raise UserError("trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000")
+        raise UserError(
+            "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.trainer.device):
         raise UserError(f"trainer.device={cfg.trainer.device}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
     if not cfg.trainer.fgsm_epsilon:
@@ -126,7 +138,9 @@ def _check_warm_start(cfg: RunConfig) -> None:
     if (rule is None) != (steps is None):
         given = f"trainer.warm_rule={rule}" if steps is None else f"trainer.warm_steps={steps}"
         lacking = "for how many steps" if steps is None else "which rule makes them"
-        raise UserError(f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none")
+        raise UserError(
+            f"{given} does not say {lacking}: write both, trainer.warm_rule=bp trainer.warm_steps=100, or none"
+        )
     if cfg.trainer.stop_when != "never" and cfg.data.val_fraction == 0 and cfg.data.val_size is None:
         raise UserError(
             f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
@@ -149,7 +163,9 @@ EPOCHS_OF_STEP = [10, 15]
 def _check_rates(cfg: RunConfig) -> None:
     """Refuse settings of optimizer and schedule that do not fit each other, or the run's length."""
     if cfg.optimizer.kind in ("adam", "adamw") and len(cfg.optimizer.betas) != 2:
-        raise UserError(f"optimizer.betas={cfg.optimizer.betas}: must be two numbers, written optimizer.betas=[0.9,0.999]")
+        raise UserError(
+            f"optimizer.betas={cfg.optimizer.betas}: must be two numbers, written optimizer.betas=[0.9,0.999]"
+        )
     milestones, in_steps = cfg.schedule.milestones, cfg.schedule.unit == "steps"
     if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
         raise UserError(f"schedule.milestones={milestones}: must be increasing {cfg.schedule.unit}")

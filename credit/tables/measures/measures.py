@@ -10,8 +10,8 @@ from dataclasses import replace
 from statistics import fmean
 
 from credit.core.config import schema
-from credit.core.config.plugins import user_diagnostics
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import user_diagnostics
 from credit.runs.summary import SHORTEST_PACE, seconds_per_epoch
 from credit.tables.measures import angles
 from credit.tables.measures import quantities as q

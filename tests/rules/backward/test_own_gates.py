@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.core.errors import UserError
 from credit.core.randomness import generator as stream
 from credit.rules import gate

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from torch import Tensor, nn
 
 import credit

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.core.errors import UserError
 from credit.runs import read_metrics, read_result
 from credit.tables.figures.courses import by_epoch, by_layer

@@ -15,7 +15,7 @@ import pytest
 
 from credit.cli.main import main
 from credit.core.config.compose import compose
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.core.errors import UserError
 from credit.runs.folder import run_folder, runs_root
 from credit.tables.expand.manifest import table_folder

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from credit.core.config import check
-from credit.core.config.plugins import use_folders
+from credit.core.user_files import use_folders
 from credit.core.config.schema import MEASURES
 from credit.core.errors import UserError
 from credit.data.batches import Batches
