@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from credit.core.config.schema import CHOICES
+from credit.core.config.schema import TopConfig
 from credit.core.errors import UserError, nearest
+from credit.core.options import convert, of_class
 from credit.sweeps.launchers import split_words
 from credit.tables.spec.schema import BUDGETS
 
@@ -88,8 +89,7 @@ def read_request(words: list[str], folders: list[str]) -> Request:
     seeds = None if own["seeds"] == "default" else int(own["seeds"])
     if own["rerun"] not in RERUN:
         raise UserError(f"rerun={own['rerun']}: {nearest(own['rerun'], RERUN)}")
-    if own["resume"] not in CHOICES["resume"]:
-        raise UserError(f"resume={own['resume']}: {nearest(own['resume'], CHOICES['resume'])}")
+    convert("resume", own["resume"], of_class(TopConfig)["resume"])
     return Request(
         names[0],
         own["budget"],

@@ -293,6 +293,13 @@ def registered(family: str) -> Iterator[Component]:
     yield from list(_REGISTERED[family].values())
 
 
+def users_modules(name: str) -> list[str]:
+    """Return the modules outside this package that registered a component of this name, in any family."""
+    held = [entries[name].target for entries in _REGISTERED.values() if name in entries]
+    modules = [target.partition(":")[0] if isinstance(target, str) else str(target.__module__) for target in held]
+    return [module for module in modules if module.partition(".")[0] != "credit"]
+
+
 def _home(family: str) -> None:
     for module in HOMES[family]:
         importlib.import_module(module)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from credit.core import registry
 from credit.core.errors import UserError
 from credit.core.user_files import user_folders
 
@@ -69,10 +70,7 @@ def present_code(recorded: Mapping[str, Mapping[str, str]]) -> dict[str, str | N
 
 def _modules_behind(word: str) -> list[str]:
     """Return the modules outside this package that registered a component of this name."""
-    families = getattr(sys.modules.get("credit.rules.registry"), "FAMILIES", {})
-    diagnostics = getattr(sys.modules.get("credit.diagnostics.base"), "_REGISTERED", {})
-    held = [family[word].__module__ for family in (*families.values(), diagnostics) if word in family]
-    return [name for name in held if name.partition(".")[0] != _PACKAGE.name and _file(sys.modules.get(name))]
+    return [name for name in registry.users_modules(word) if _file(sys.modules.get(name))]
 
 
 def _follow(module: ModuleType, found: dict[Path, None]) -> None:

@@ -92,8 +92,8 @@ def _section(group: str, value: Any) -> Any:
         named = {"kind": kind, **({"name": label} if group == "rule" else {})}
         options = {key: item for key, item in body.items() if key not in named}
         return named | option_set(group, kind).check(options, f"{group} '{label}'")
-    options = option_set(group, body.get("kind", SECTIONS[group]().kind) if group in TAGGED else "")
-    return options.make(options.check(body))
+    fixed = option_set(group, str(body.get("kind", SECTIONS[group]().kind)) if group in TAGGED else "")
+    return fixed.make(fixed.check(body))
 
 
 def _body(group: str, value: Any) -> dict[str, Any]:

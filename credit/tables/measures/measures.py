@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
 
-from credit.core.config import schema
+from credit.core import registry
 from credit.core.errors import UserError, nearest
-from credit.core.user_files import user_diagnostics
 from credit.runs.summary import SHORTEST_PACE, seconds_per_epoch
 from credit.tables.measures import angles
 from credit.tables.measures import quantities as q
@@ -51,8 +50,7 @@ def _one(whole: str, name: str) -> Measure:
     """Return a measure by name or path; `whole` is what was written."""
     if name in MEASURES:
         return MEASURES[name]
-    own = user_diagnostics()
-    diagnostics, keys = (*schema.MEASURES, *own), name.split(".")
+    diagnostics, keys = registry.names("diagnostic"), name.split(".")
     parts = len(keys) > 1 and all(re.fullmatch(r"\w+", key) for key in keys)
     if name in NUMBERS or (parts and keys[0] in (*GROUPS, *diagnostics)):
         return q.number_at(name, keys[0] if keys[0] in diagnostics else "")
