@@ -13,7 +13,6 @@ An option's type is one of: bool, int, float, str, a ``Literal`` of names, ``lis
 """
 
 import dataclasses
-import functools
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,9 +123,13 @@ class Option:
     owner: tuple[str, str] | None = None
 
 
-@functools.cache
+_KNOWN: dict[type, Mapping[str, Option]] = {}
+
+
 def of_class(cls: type) -> Mapping[str, Option]:
     """Return the options of a dataclass by name, in the order of their definition."""
+    if cls in _KNOWN:
+        return _KNOWN[cls]
     if not dataclasses.is_dataclass(cls):
         return {}
     hints, found = get_type_hints(cls), {}
@@ -134,7 +137,7 @@ def of_class(cls: type) -> Mapping[str, Option]:
         if one.init:
             default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
             found[one.name] = Option(one.name, hints[one.name], default, one.metadata.get(OPTION, Meta()))
-    return types.MappingProxyType(found)
+    return _KNOWN.setdefault(cls, types.MappingProxyType(found))
 
 
 def written(value: object) -> str:

@@ -114,6 +114,13 @@ def run_name(cfg: RunConfig, *, speed: bool = False) -> str:
     return f"{_prefix(cfg)}-s{cfg.seed}-{short_digest(decisive(cfg, speed=speed))}"
 
 
+def group_name(cfg: RunConfig) -> str:
+    """Return the name shared by the runs that differ in their seed alone."""
+    without_seed = decisive(cfg)
+    del without_seed["seed"]
+    return f"{_prefix(cfg)}-{short_digest(without_seed)}"
+
+
 def run_hash(cfg: RunConfig) -> str:
     """Return ten hexadecimal digits that stand for everything that decides the result."""
     return short_digest(decisive(cfg))
