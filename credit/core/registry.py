@@ -284,7 +284,7 @@ def installed(family: str) -> list[str]:
 def built_in(family: str) -> list[str]:
     """Return the names that this package declares, in the order of their declaration."""
     _home(family)
-    return [name for name, one in _REGISTERED[family].items() if _place(one.target).startswith("credit.")]
+    return [name for name, one in _REGISTERED[family].items() if isinstance(one.target, str)]
 
 
 def registered(family: str) -> Iterator[Component]:

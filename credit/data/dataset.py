@@ -219,7 +219,7 @@ def load_many(cfg: DataConfig, noise: NoiseConfig, seeds: Sequence[int], device:
     read: dict[int | None, _Read] = {}
     for seed in seeds:
         own = replace(cfg, split_seed=seed if cfg.split_seed is None else cfg.split_seed)
-        sample = own.split_seed if catalog.is_drawn(cfg.kind) else None
+        sample = own.split_seed if catalog.source(cfg.kind).drawn else None
         if sample not in read:
             arrays = catalog.read(own)
             read[sample] = _Read(arrays, arrays.digest(), device)

@@ -1,22 +1,25 @@
 """Wrong labels: an exact number of training samples, drawn from a seed of their own; the clean labels are kept.
 
+A kind is a function ``(labels, rate, classes, generator)``: int64 labels (N,), a copy; `rate` of `NoiseConfig`; the number of
+classes; a torch generator from which all is drawn. It returns the noisy labels. Keyword-only arguments are options.
+
 Only the training part is touched. Validation and test labels stay clean, so selection and scores mean what they say.
 
 | kind | a chosen sample of class c gets | source |
 |---|---|---|
 | symmetric | another class, uniformly | uniform noise, the default reading of "random labels" |
-| redraw | any class, uniformly; c again with probability 1/C | by which 40 % leaves 36 % wrong at C = 10 |
+| uniform | any class, uniformly; c again with probability 1/C | by which 40 % leaves 36 % wrong at C = 10 |
 | pair_flip | c + 1 modulo C | Han et al. 2018 (co-teaching) |
 | asymmetric | its look-alike in CIFAR-10 (`CIFAR10_PAIRS`); classes without one keep theirs | Patrini et al. 2017 |
 """
 
-import math
-
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from credit.core.config.schema import CHOICES, NoiseConfig
-from credit.core.errors import UserError, nearest
+from credit.core import registry
+from credit.core.config.schema import NoiseConfig
+from credit.core.config.validate import section_values
+from credit.core.errors import UserError
 from credit.core.randomness import generator
 
 CIFAR10_PAIRS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
@@ -32,16 +35,9 @@ def check_noise(noise: NoiseConfig, kind: str, classes: int) -> None:
         classes: its number of classes.
 
     Raises:
-        UserError: unknown kind, a rate outside [0, 1), a rate without a kind, or a kind that means nothing on this set.
+        UserError: unknown kind, an option out of range, or a kind that means nothing on this set.
     """
-    if noise.kind not in CHOICES["noise.kind"]:
-        raise UserError(f"noise.kind={noise.kind}: unknown; {nearest(noise.kind, CHOICES['noise.kind'])}")
-    if not (math.isfinite(noise.rate) and 0 <= noise.rate < 1):
-        raise UserError(
-            f"noise.rate={noise.rate}: must lie in [0, 1): a fraction of the labels; 40 % is noise.rate=0.4"
-        )
-    if noise.kind == "none" and noise.rate > 0:
-        raise UserError(f"noise.kind=none with noise.rate={noise.rate}: write noise.kind=symmetric, or rate 0")
+    section_values("noise", noise)
     if noise.kind == "asymmetric" and kind != "cifar10":
         raise UserError(
             f"noise=asymmetric on data={kind}: its class pairs (truck -> automobile, cat <-> dog, ...) are CIFAR-10's. "
@@ -52,33 +48,63 @@ def check_noise(noise: NoiseConfig, kind: str, classes: int) -> None:
 
 
 def add_noise(labels: Tensor, noise: NoiseConfig, classes: int, seed: int) -> Tensor:
-    """Return a noisy copy of int64 (N,) labels; exactly round(rate * N) samples are chosen.
+    """Return a noisy copy of int64 (N,) labels; the package's kinds choose exactly round(rate * N) samples.
 
     Drawn on the CPU, so the same samples are wrong on every device. `seed` is the run's; `noise.seed` replaces it.
 
     Raises:
-        UserError: a rate above 0 that chooses none.
+        UserError: a rate above 0 that chooses none, or a user's kind that returns no labels.
     """
-    noisy = labels.clone()
-    count = round(noise.rate * len(labels))
-    if noise.kind == "none" or noise.rate == 0:
-        return noisy
-    if count == 0:
+    if noise.rate > 0 and round(noise.rate * len(labels)) == 0:
         raise UserError(
             f"noise.rate={noise.rate:g} of {len(labels)} training labels is {noise.rate * len(labels):.2g}, which rounds to none, "
             f"so no label would be wrong: write a rate above {0.5 / len(labels):.2g}, or noise=none"
         )
-    source = generator(seed if noise.seed is None else noise.seed, "noise")
-    chosen = torch.randperm(len(labels), generator=source)[:count]
-    clean = labels[chosen]
-    if noise.kind == "symmetric":
-        noisy[chosen] = (clean + torch.randint(1, classes, (count,), generator=source)) % classes
-    elif noise.kind == "redraw":
-        noisy[chosen] = torch.randint(classes, (count,), generator=source)
-    elif noise.kind == "pair_flip":
-        noisy[chosen] = (clean + 1) % classes
-    else:
-        table = torch.arange(classes)
-        table[list(CIFAR10_PAIRS)] = torch.tensor(list(CIFAR10_PAIRS.values()))
-        noisy[chosen] = table[clean]
+    kind = registry.find("noise", noise.kind, key="noise")
+    draws = generator(seed if noise.seed is None else noise.seed, "noise")
+    noisy = kind.call(labels.clone(), noise.rate, classes, draws, values=section_values("noise", noise))
+    if not isinstance(noisy, Tensor) or noisy.shape != labels.shape or noisy.dtype != labels.dtype:
+        found = f"{noisy.dtype} {tuple(noisy.shape)}" if isinstance(noisy, Tensor) else f"a {type(noisy).__name__}"
+        raise UserError(f"noise={noise.kind} returned {found}; it must return labels, int64 ({len(labels)},)")
+    if len(noisy) and not 0 <= int(noisy.min()) <= int(noisy.max()) < classes:
+        raise UserError(
+            f"noise={noise.kind} returned labels from {int(noisy.min())} to {int(noisy.max())}; the classes are 0 to {classes - 1}"
+        )
     return noisy
+
+
+def unchanged(labels: Tensor, rate: float, classes: int, generator: Generator) -> Tensor:
+    """Return the labels."""
+    return labels
+
+
+def symmetric(labels: Tensor, rate: float, classes: int, generator: Generator) -> Tensor:
+    """Return labels of which a share is another class, uniformly."""
+    chosen = _chosen(labels, rate, generator)
+    other = torch.randint(1, classes, (len(chosen),), generator=generator)
+    return labels.index_copy(0, chosen, (labels[chosen] + other) % classes)
+
+
+def uniform(labels: Tensor, rate: float, classes: int, generator: Generator) -> Tensor:
+    """Return labels of which a share is drawn anew from all classes."""
+    chosen = _chosen(labels, rate, generator)
+    return labels.index_copy(0, chosen, torch.randint(classes, (len(chosen),), generator=generator))
+
+
+def pair_flip(labels: Tensor, rate: float, classes: int, generator: Generator) -> Tensor:
+    """Return labels of which a share is the next class."""
+    chosen = _chosen(labels, rate, generator)
+    return labels.index_copy(0, chosen, (labels[chosen] + 1) % classes)
+
+
+def asymmetric(labels: Tensor, rate: float, classes: int, generator: Generator) -> Tensor:
+    """Return labels of which a share is the look-alike class of `CIFAR10_PAIRS`."""
+    chosen = _chosen(labels, rate, generator)
+    table = torch.arange(classes)
+    table[list(CIFAR10_PAIRS)] = torch.tensor(list(CIFAR10_PAIRS.values()))
+    return labels.index_copy(0, chosen, table[labels[chosen]])
+
+
+def _chosen(labels: Tensor, rate: float, generator: Generator) -> Tensor:
+    """Return the places of round(rate * N) labels, drawn without replacement."""
+    return torch.randperm(len(labels), generator=generator)[: round(rate * len(labels))]

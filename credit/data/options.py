@@ -1,10 +1,17 @@
-"""The kinds of data sets and of label noise. Imports no torch."""
+"""The kinds of data sets and of label noise. Imports no torch.
+
+A data set of one's own is a function that returns ``(x_train, y_train, x_test, y_test)`` (`credit.data.sources.own`); a noise of
+one's own a function ``(labels, rate, classes, generator)`` that returns the noisy labels (`credit.data.noise`). Keyword-only
+arguments of either are options beside those of `DataConfig` and `NoiseConfig`.
+"""
 
 from credit.core.config.schema import DataConfig, NoiseConfig
-from credit.core.registry import declare
+from credit.core.registry import common, declare
 
-_PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "cifar100")
+PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 
+common("data", DataConfig)
+common("noise", NoiseConfig)
 declare(
     "data",
     {
@@ -15,9 +22,8 @@ declare(
         "ones": "credit.data.sources.catalog:ONES",
         "sign_line": "credit.data.sources.catalog:SIGN_LINE",
         "tabular": "credit.data.sources.catalog:TABULAR",
-        **dict.fromkeys(_PUBLISHED, "credit.data.sources.catalog:PUBLISHED"),
+        **dict.fromkeys(PUBLISHED, "credit.data.sources.catalog:PUBLISHED"),
     },
-    DataConfig,
 )
 declare(
     "noise",
@@ -28,5 +34,4 @@ declare(
         "asymmetric": "credit.data.noise:asymmetric",
         "pair_flip": "credit.data.noise:pair_flip",
     },
-    NoiseConfig,
 )

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from credit.core.config.schema import CHOICES, DataConfig
-from credit.core.errors import UserError, nearest
+from credit.core.config.schema import DataConfig
+from credit.core.config.validate import section_values
+from credit.core.errors import UserError
 from credit.data.sources.files import Arrays, Whole, some
 from credit.data.splits import stratified
-
-_COUNTS = ("batch_size", "eval_batch_size", "limit_train", "limit_test", "val_size", "crop_padding", "cutout_size")
 
 
 @dataclass(frozen=True)
@@ -120,34 +119,18 @@ def _limit(labels: Tensor, limit: int | None, seed: int, stream: str) -> Tensor:
 
 
 def check_options(cfg: DataConfig) -> None:
-    """Refuse values that no set could take.
+    """Refuse options that no set of the kind could take.
 
     Raises:
         UserError: the option, what was given and what it may be.
     """
-    for name in cfg.augment:
-        if name not in CHOICES["data.augment"]:
-            raise UserError(f"data.augment={name}: unknown; {nearest(name, CHOICES['data.augment'])}")
-    if cfg.normalize not in CHOICES["data.normalize"]:
-        raise UserError(f"data.normalize={cfg.normalize}: unknown; {nearest(cfg.normalize, CHOICES['data.normalize'])}")
-    if not 0 <= cfg.val_fraction < 1:
-        raise UserError(
-            f"data.val_fraction={cfg.val_fraction}: a fraction of the training set, in [0, 1); the usual is 0.1"
-        )
+    section_values("data", cfg)
     usual = DataConfig().val_fraction
     if cfg.val_size is not None and cfg.val_fraction != usual:
         raise UserError(
             f"data.val_size={cfg.val_size} and data.val_fraction={cfg.val_fraction:g} are two sizes of one validation split: "
             f"leave one out (data.val_fraction={usual:g} is as if it had not been given)"
         )
-    if cfg.test_fraction is not None and not 0 < cfg.test_fraction < 1:
-        raise UserError(
-            f"data.test_fraction={cfg.test_fraction}: a fraction of the whole set, in (0, 1); null is the set's own test part"
-        )
-    for name in _COUNTS:
-        value, lowest = getattr(cfg, name), 0 if name == "crop_padding" else 1
-        if value is not None and value < lowest:
-            raise UserError(f"data.{name}={value}: must be at least {lowest}")
 
 
 def _check_batch(cfg: DataConfig, train_size: int, limited: int) -> None:

@@ -20,8 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from credit.core.config.schema import CHOICES, DataConfig
-from credit.core.errors import UserError, nearest
+from credit.core.config.schema import DataConfig
+from credit.core.errors import UserError
 from credit.data.normalize import ZCA_LIMIT
 from credit.data.sources.on_disk import Examples
 
@@ -84,22 +84,9 @@ def check(cfg: DataConfig, shape: tuple[int, ...]) -> None:
         shape: (C, H, W).
 
     Raises:
-        UserError: an unknown name; an epsilon that is not above 0, or is given without whitening; a normalisation that would
-            undo it; images so large that their whitening matrix does not fit.
+        UserError: a normalisation that would undo it; images so large that their whitening matrix does not fit.
     """
-    name, usual = cfg.preprocess, DataConfig().zca_epsilon
-    if name not in CHOICES["data.preprocess"]:
-        raise UserError(f"data.preprocess={name}: unknown; {nearest(name, CHOICES['data.preprocess'])}")
-    if not 0 < cfg.zca_epsilon < math.inf:
-        raise UserError(
-            f"data.zca_epsilon={cfg.zca_epsilon}: is added to variances before they are divided by, so it must be above 0; "
-            f"the usual is {usual:g}"
-        )
-    if "zca" not in name and cfg.zca_epsilon != usual:
-        raise UserError(
-            f"data.zca_epsilon={cfg.zca_epsilon:g} changes nothing with data.preprocess={name}: leave it out, or write "
-            f"data.preprocess={'gcn_zca' if name == 'gcn' else 'zca'}"
-        )
+    name = cfg.preprocess
     if name != "none" and cfg.normalize not in AFTER:
         raise UserError(
             f"data.normalize={cfg.normalize} with data.preprocess={name}: is for pixels as they are; write "

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import in_order
 from credit.engine.inference.segments import freeze
 from credit.rules import api
@@ -75,7 +75,6 @@ def alignment(rule: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
     return compare(rule, backprop_of(rule), x, y)
 
 
-@register("alignment")
 class Alignment(Diagnostic):
     """``trainer.measure=[alignment]``: `alignment` at the weights and on the batch of the measured step."""
 

@@ -1,15 +1,14 @@
 """Diagnostics by name: what ``trainer.measure=[...]`` can ask for, and the classes to derive one from."""
 
-import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from credit.core.config.schema import MEASURES, RunConfig
-from credit.core.errors import UserError, nearest
-from credit.core.user_files import discover_diagnostic, user_diagnostics
+from credit.core import registry
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
 from credit.rules.base import Step
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from credit.rules.base import Rule, Step
 
 T = TypeVar("T")
-
-_REGISTERED: dict[str, type["Diagnostic"]] = {}
 
 
 class Watched(Protocol):
@@ -93,22 +90,12 @@ class Diagnostic:
 
 
 def register(name: str) -> Callable[[type[T]], type[T]]:
-    """Return a class decorator that makes a `Diagnostic` known as ``trainer.measure=[name]``.
+    """Return a class decorator that makes a `Diagnostic` known as ``trainer.measure=[name]``; see `credit.core.registry.register`.
 
     Raises:
         UserError: the name is taken by another class, or the class is no Diagnostic.
     """
-
-    def keep(cls: type[T]) -> type[T]:
-        if not issubclass(cls, Diagnostic):
-            raise UserError(f"diagnostic '{name}': {cls.__name__} must subclass credit.diagnostics.Diagnostic")
-        held = _REGISTERED.get(name)
-        if held is not None and held.__qualname__ != cls.__qualname__:
-            raise UserError(f"diagnostic '{name}' is already {held.__module__}.{held.__qualname__}; choose another")
-        _REGISTERED[name] = cls
-        return cls
-
-    return keep
+    return lambda cls: registry.register("diagnostic", name)(_checked(name, cls))
 
 
 def find(name: str) -> type[Diagnostic]:
@@ -117,17 +104,15 @@ def find(name: str) -> type[Diagnostic]:
     Raises:
         UserError: there is none; the nearest name is given.
     """
-    if name not in _REGISTERED:
-        if name in MEASURES:
-            importlib.import_module(f"credit.diagnostics.{name}")
-        elif not discover_diagnostic(name):
-            raise UserError(f"trainer.measure=[{name}]: {nearest(name, [*MEASURES, *user_diagnostics()])}")
-    if name not in _REGISTERED:
+    return _checked(name, registry.find("diagnostic", name, key="trainer.measure").load())
+
+
+def _checked(name: str, cls: Any) -> Any:
+    if not (isinstance(cls, type) and issubclass(cls, Diagnostic)):
         raise UserError(
-            f"trainer.measure=[{name}]: its file registers no diagnostic of this name; "
-            f'put @credit.diagnostics.register("{name}") before the class'
+            f"diagnostic '{name}': {getattr(cls, '__name__', cls)} must subclass credit.diagnostics.Diagnostic"
         )
-    return _REGISTERED[name]
+    return cls
 
 
 class Since(Diagnostic):

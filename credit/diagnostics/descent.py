@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import layers
 from credit.engine.draws import Draws
 from credit.rules import api
@@ -51,7 +51,6 @@ class _StepsOwnDraws(Draws):
         return super().get(name, distribution, shape, self.drawn_as).to(dtype)
 
 
-@register("descent")
 class Descent(Diagnostic):
     """``trainer.measure=[descent]``: see `theorem_4` for the numbers. S is taken on the step's batch, in train mode."""
 

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.base import Since, register
+from credit.diagnostics.base import Since
 from credit.diagnostics.networks import layers
 
 
-@register("drift")
 class Drift(Since):
     """``trainer.measure=[drift]``: see `mean_squared_change` for the numbers, `Since` for the period."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated
 from credit.diagnostics.networks import refuse_settled
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
@@ -26,7 +26,6 @@ PERPLEXITY = 30.0
 """scikit-learn's default; a third of the examples where there are fewer than 91."""
 
 
-@register("embedding")
 class Embedding(Diagnostic):
     """``trainer.measure=[embedding]``: `embedding` of the network that evaluations see, at the run's end."""
 

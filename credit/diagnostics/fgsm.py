@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from credit.core import outputs
 from credit.core.errors import UserError
 from credit.data import Data, evaluation
-from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated
 from credit.diagnostics.networks import refuse_settled
 from credit.engine.ops.activations import Activate
 from credit.rules.base import Rule, Step
 from credit.training.evaluate import float_dtype
 
 
-@register("fgsm")
 class Fgsm(Diagnostic):
     """``trainer.measure=[fgsm]``: `fgsm` at the run's end, at every ``trainer.fgsm_epsilon``."""
 

@@ -6,11 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.base import Diagnostic, Watched
 from credit.rules.base import Rule, Step
 
 
-@register("inference")
 class Inference(Diagnostic):
     """``trainer.measure=[inference]``: of the measured step's weights and batch, what ``rule.residuals(x, y)`` says.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.shapes import Shape, View
@@ -30,7 +30,6 @@ EXAMPLES, ITERATIONS, TOLERANCE = 64, 100, 1e-4
 """Power iteration: at how many examples, for how many rounds at most, and the relative change at which it ends."""
 
 
-@register("lipschitz")
 class Lipschitz(Diagnostic):
     """``trainer.measure=[lipschitz]``: `lipschitz` of the network that evaluations see, after the step."""
 

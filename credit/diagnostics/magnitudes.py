@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.diagnostics.base import Diagnostic, Watched, register
+from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import layers
 from credit.rules.base import Step
 
 
-@register("magnitudes")
 class Magnitudes(Diagnostic):
     """``trainer.measure=[magnitudes]``: of the trainable parameters, weights and biases together, after the step.
 

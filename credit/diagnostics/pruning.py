@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated, register
+from credit.diagnostics.base import Diagnostic, Evaluated
 from credit.diagnostics.networks import refuse_settled
 from credit.rules.base import Rule, Step
 from credit.training.evaluate import accuracy
@@ -28,7 +28,6 @@ LOST = 0.01
 """``prunable_within_1``: largest loss of accuracy, one point."""
 
 
-@register("pruning")
 class Pruning(Diagnostic):
     """``trainer.measure=[pruning]``: the curve at the run's end, of the network that evaluations see; see `pruning`."""
 
@@ -47,6 +46,12 @@ class Pruning(Diagnostic):
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
         return pruning(self.run.evaluated(), self.run.data, self.run.cfg.data.eval_batch_size, by_layer=self.by_layer)
+
+
+class PruningByLayer(Pruning):
+    """``trainer.measure=[pruning_by_layer]``: as `Pruning`, but every layer loses the same share of its weights."""
+
+    by_layer = True
 
 
 def pruning(

@@ -183,7 +183,7 @@ def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:
             refuse(config, job["options"])
         return None
     from credit.sweeps.estimate import outline
-    from credit.training import prepare
+    from credit.training.prepare import prepare
 
     return outline(prepare(config))  # hundreds may be looked at: only the few that are timed are built again
 

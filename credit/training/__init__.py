@@ -1,7 +1,14 @@
-"""Training runs: `prepare` checks one, `train` trains, resumes or reports one, `train_together` several that differ in seed."""
+"""Training runs: `train` trains one, resumes or reports it, `train_together` several that differ in seed."""
 
-from credit.training.backends.together import train_together
-from credit.training.loop import train
-from credit.training.prepare import Prepared, prepare
+from typing import TYPE_CHECKING
 
-__all__ = ["Prepared", "prepare", "train", "train_together"]
+from credit.core.lazy import exports
+
+if TYPE_CHECKING:
+    from credit.training.backends.together import train_together
+    from credit.training.loop import train
+    from credit.training.prepare import Prepared
+
+__all__ = ["Prepared", "train", "train_together"]
+
+__getattr__ = exports(__name__, {"train_together": "backends.together", "train": "loop", "Prepared": "prepare"})

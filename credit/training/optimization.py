@@ -1,14 +1,19 @@
 """What happens between `p.grad` and the next step: torch's optimizer, and averaged weights."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from credit.core import registry
 from credit.core.config.schema import OptimizerConfig
+from credit.core.config.validate import section_values
+from credit.core.errors import UserError
+from credit.core.options import of_class
 
 
 def build_optimizer(
@@ -27,6 +32,9 @@ def build_optimizer(
         weights: the network's parameters; those without `requires_grad` are left out.
         rule: the rule's own learnable parameters, often none.
         own: the rule's settings of their group (``Rule.own_settings``): ``lr``, which a schedule scales as it scales the network's.
+
+    Raises:
+        UserError: an option that the optimizer's class does not take.
     """
     parts = ([p for p in parameters if p.requires_grad] for parameters in (weights, rule))
     groups: list[dict[str, Any]] = [{"params": part} for part in parts]
@@ -36,12 +44,19 @@ def build_optimizer(
     # One fused kernel over all parameters. Measured on one CPU thread against torch's default loop: 2.2-3.4x as fast
     # for SGD and AdamW from an MLP to a ResNet-18, while foreach is 1.0-2.7x as slow as the loop there.
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for group in groups for p in group["params"])
-    if cfg.kind == "sgd":
-        decay = cfg.weight_decay
-        return SGD(groups, cfg.lr, cfg.momentum, weight_decay=decay, nesterov=cfg.nesterov, fused=fused)
-    kind = {"adam": Adam, "adamw": AdamW}[cfg.kind]
-    betas = (cfg.betas[0], cfg.betas[1])
-    return kind(groups, cfg.lr, betas, cfg.eps, cfg.weight_decay, fused=fused)
+    make = registry.find("optimizer", cfg.kind, key="optimizer").load()
+    taken = inspect.signature(make).parameters
+    values = {name: value for name, value in section_values("optimizer", cfg).items() if name != "kind"}
+    for name in values.keys() - taken.keys():
+        if values[name] != of_class(OptimizerConfig)[name].default:
+            raise UserError(
+                f"optimizer.{name}={values[name]} would change nothing: {make.__qualname__} has no such argument"
+            )
+    given = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in taken
+    }
+    made: Optimizer = make(groups, **given, **({"fused": fused} if "fused" in taken else {}))
+    return made
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -1,13 +1,15 @@
-"""The kinds of optimizers and of learning-rate schedules. Imports no torch."""
+"""The kinds of optimizers and of learning-rate schedules. Imports no torch.
+
+An optimizer of one's own is a class of torch's kind, ``Optimizer(parameters, lr=..., option=...)``; a schedule of one's own a
+function ``(base, step, total, steps_per_epoch, *, option=...)`` that returns the learning rate of a step.
+"""
 
 from credit.core.config.schema import OptimizerConfig, ScheduleConfig
-from credit.core.registry import declare
+from credit.core.registry import common, declare
 
+common("optimizer", OptimizerConfig)
+common("schedule", ScheduleConfig)
+declare("optimizer", {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW"})
 declare(
-    "optimizer", {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW"}, OptimizerConfig
-)
-declare(
-    "schedule",
-    {name: f"credit.training.schedules:{name}" for name in ("constant", "step", "cosine", "warmup_cosine")},
-    ScheduleConfig,
+    "schedule", {name: f"credit.training.schedules:{name}" for name in ("constant", "step", "cosine", "warmup_cosine")}
 )

@@ -8,7 +8,8 @@ import torch
 import yaml
 from torch import fx, nn
 
-from credit.models import build, kinds, options
+from credit.models import build, kinds
+from credit.models.registry import options
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 CONF = Path(__file__).resolve().parents[2] / "conf" / "arch"

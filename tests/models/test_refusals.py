@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from credit.core.errors import UserError
-from credit.models import build, options
+from credit.models import build
+from credit.models.registry import options
 
 DIGITS, CIFAR = (1, 8, 8), (3, 32, 32)
 

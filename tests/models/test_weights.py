@@ -19,7 +19,7 @@ from credit.models import build
 from credit.models.weights import read_weights
 from credit.runs import run_name
 from credit.runs.identity import decisive
-from credit.training import prepare
+from credit.training.prepare import prepare
 from credit.training.state.run_state import begin
 from tests.support.fakes import arrays, write_npz
 

@@ -8,7 +8,7 @@ import torch
 
 from credit.core.errors import UserError
 from credit.sweeps.choose import choose
-from credit.training import prepare
+from credit.training.prepare import prepare
 from credit.training.backends.memory import available, needed
 from tests.support.fakes import arrays, write_npz
 

@@ -9,7 +9,8 @@ from torch._dynamo.utils import counters
 
 from credit.core.config.compose import compose
 from credit.sweeps.estimate import Pace, estimate, measure, outline, seconds, start
-from credit.training import prepare, train
+from credit.training import train
+from credit.training.prepare import prepare
 
 WORDS = ["data=digits", "arch=mlp", "rule=bp", "trainer.epochs=10", "data.batch_size=50", "trainer.threads=1"]
 

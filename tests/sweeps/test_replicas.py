@@ -18,7 +18,7 @@ from credit.runs.folder import locked, run_folder
 from credit.sweeps import worker
 from credit.sweeps.estimate import outline
 from credit.sweeps.groups import Group, Job, Unit, groups, spans, told, units, with_seeds
-from credit.training import prepare
+from credit.training.prepare import prepare
 from tests.support.tables import rows, write_table
 
 REPO = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import torch
 from credit.core.errors import UserError
 from credit.runs import run_folder
 from credit.runs.folder import write_config
-from credit.training import prepare
+from credit.training.prepare import prepare
 from credit.training.prepare import resolve_device, total_steps
 
 

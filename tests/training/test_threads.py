@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import credit
-from credit.training import prepare, train, train_together
+from credit.training import train, train_together
+from credit.training.prepare import prepare
 from credit.training.threads import SMALL, choose_threads, multiply_adds, threads
 
 

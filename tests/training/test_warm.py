@@ -20,7 +20,8 @@ from credit.runs import read_metrics, run_folder, run_name
 from credit.runs.identity import decisive
 from credit.runs.named import NAMED
 from credit.sweeps.choose import choose
-from credit.training import prepare, train, train_together
+from credit.training import train, train_together
+from credit.training.prepare import prepare
 from credit.training.monitors.dead import DeadLayers
 from credit.training.optimization import build_optimizer, set_learning_rate
 from credit.training.schedules import learning_rate

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from credit.core import registry
+from credit.core.errors import UserError
 from credit.core.options import LARGEST_SEED, of_class, opt
 
 GROUPS = ("rule", "arch", "data", "noise", "optimizer", "schedule", "trainer", "logger")
@@ -58,7 +59,7 @@ class DataConfig:
         0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca"
     )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
-    download: bool = opt(False, "fetch a published set that is not there", result=False)
+    download: bool = opt(False, "fetch a published set that is not there", result=False, when="kind!=npz|image_folder")
     root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
     path: str | None = opt(None, "the file or folder of one's own set", when="kind=npz|image_folder")
     image_size: int | None = opt(None, "pixels of the side of the square that is cut out", ge=1, when=_FOLDER)
@@ -94,6 +95,13 @@ class NoiseConfig:
     )
     rate: float = opt(0.0, "the rate is a fraction of the labels; 40 % is written noise=0.4, not noise=40", ge=0, lt=1)
     seed: int | None = opt(None, "seed of the noise; null: the run's", ge=0, le=LARGEST_SEED)
+
+    def __post_init__(self) -> None:
+        if self.kind == "none" and self.rate > 0:
+            rate = self.rate
+            raise UserError(
+                f"noise=none with noise.rate={rate:g}: write noise={rate:g}, or a kind: noise=pair_flip noise.rate={rate:g}"
+            )
 
 
 @dataclass(frozen=True)

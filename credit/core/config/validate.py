@@ -34,7 +34,6 @@ def check(mapping: Mapping[str, Any]) -> RunConfig:
     cfg = RunConfig(**sections, **own)
     _check_lengths(cfg)
     _check_warm_start(cfg)
-    _check_noise(cfg)
     _check_rates(cfg)
     return cfg
 
@@ -62,6 +61,15 @@ def values_of(cfg: RunConfig, group: str) -> dict[str, Any]:
 def as_read(cfg: RunConfig) -> dict[str, Any]:
     """Return the run as plain nested values without the options that its choices do not read; `check` reads it back."""
     return {**cfg.as_dict(), **{group: values_of(cfg, group) for group in GROUPS}}
+
+
+def section_values(group: str, section: Any) -> dict[str, Any]:
+    """Return every option of a section of one of the kinds of `TAGGED`, checked; a component's options that it lacks included.
+
+    Raises:
+        UserError: as `check`, for a section that was made directly.
+    """
+    return option_set(group, section.kind).check({name: getattr(section, name) for name in of_class(type(section))})
 
 
 _TOP = OptionSet("", TopConfig)
@@ -145,14 +153,6 @@ def _check_warm_start(cfg: RunConfig) -> None:
         raise UserError(
             f"trainer.stop_when={cfg.trainer.stop_when} looks at the validation accuracy, and data.val_fraction=0 leaves none: "
             "write data.val_fraction=0.1, or trainer.stop_when=never"
-        )
-
-
-def _check_noise(cfg: RunConfig) -> None:
-    if cfg.noise.kind == "none" and cfg.noise.rate > 0:
-        rate = cfg.noise.rate
-        raise UserError(
-            f"noise=none with noise.rate={rate:g}: write noise={rate:g}, or a kind: noise=pair_flip noise.rate={rate:g}"
         )
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from credit.core import registry
 from credit.core.config.data_files import data_root, own_paths
 from credit.core.config.schema import DataConfig
-from credit.core.config.validate import refuse_unread
-from credit.core.errors import UserError, nearest
-from credit.data.sources import imagenet32, ones, sign_line, tabular
+from credit.core.errors import UserError
+from credit.data.sources import imagenet32, ones, own, sign_line, tabular
 from credit.data.sources.digests import verified_bytes
 from credit.data.sources.download import fetch
-from credit.data.sources.files import Arrays, Whole, npz_head, parse_idx, read_npz
+from credit.data.sources.files import Arrays, Source, Whole, npz_head, parse_idx, read_npz
 from credit.data.sources.folder import LAYOUT, list_folder, read_folder
 from credit.data.sources.pickles import read_pickle
 from credit.data.splits import stratified
@@ -52,32 +52,33 @@ class Known:
     read: Callable[[Path, "Known"], Arrays]
 
 
-@dataclass(frozen=True)
-class Source:
-    """How one kind of set is looked at and read; both take the data options, after those were checked.
-
-    `drawn` says that every split seed has a sample of its own.
-    """
-
-    look: Callable[[DataConfig], Whole]
-    read: Callable[[DataConfig], Arrays]
-    drawn: bool = False
-
-
 def kinds() -> list[str]:
     """Return the names that ``data=`` takes."""
-    return sorted(SOURCES)
+    return registry.names("data")
+
+
+def source(kind: str) -> Source:
+    """Return how a kind of set is looked at and read.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    found = registry.find("data", kind, key="data")
+    target = found.load()
+    return target if isinstance(target, Source) else own.source(found)
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Say what a set is without reading its images; milliseconds, except for folders of very many files.
+    """Return what a set is without reading its images; milliseconds, except for folders of very many files.
+
+    A set of the user's own is made for it.
 
     Raises:
-        UserError: unknown kind, options that kind does not take, or missing files (which, where to put them, how to
+        UserError: unknown kind, options that do not fit each other, or missing files (which, where to put them, how to
             download). With ``data.download=true`` missing files of a published set are no error here.
     """
-    _check_kind(cfg)
-    return SOURCES[cfg.kind].look(cfg)
+    _check_own_path(cfg)
+    return source(cfg.kind).look(cfg)
 
 
 def read(cfg: DataConfig) -> Arrays:
@@ -86,13 +87,8 @@ def read(cfg: DataConfig) -> Arrays:
     Raises:
         UserError: as `look`; corrupt files, with expected and found digest.
     """
-    _check_kind(cfg)
-    return SOURCES[cfg.kind].read(cfg)
-
-
-def is_drawn(kind: str) -> bool:
-    """Say whether a set is another one for every ``data.split_seed``."""
-    return SOURCES[kind].drawn
+    _check_own_path(cfg)
+    return source(cfg.kind).read(cfg)
 
 
 def missing_files(kind: str, root: Path) -> list[str]:
@@ -100,30 +96,15 @@ def missing_files(kind: str, root: Path) -> list[str]:
     return [name for name in KNOWN[kind].files if not (root / name).is_file()]
 
 
-def _check_kind(cfg: DataConfig) -> None:
-    if cfg.kind not in SOURCES:
-        raise UserError(f"data={cfg.kind}: no such data set; {nearest(cfg.kind, kinds())}")
-    refuse_unread("data", cfg)
-    own = cfg.kind in ("npz", "image_folder")
-    if own and not cfg.path:
+def _check_own_path(cfg: DataConfig) -> None:
+    if cfg.kind in ("npz", "image_folder") and not cfg.path:
         what = "the .npz file" if cfg.kind == "npz" else "the folder that holds train/ and val/"
         raise UserError(f"data={cfg.kind}: does not say which one; give {what}: data.path=...")
-    if cfg.path and not own:
-        raise UserError(
-            f"data.path={cfg.path} with data={cfg.kind}: a path belongs to data=npz or data=image_folder; "
-            f"the folder {cfg.kind} lies in is data.root"
-        )
-    if cfg.image_size is not None and cfg.kind != "image_folder":
-        raise UserError(f"data.image_size={cfg.image_size} with data={cfg.kind}: only data=image_folder is resized")
     if cfg.resize is not None and (cfg.image_size is None or cfg.resize < cfg.image_size):
         size = "null" if cfg.image_size is None else cfg.image_size
         raise UserError(
             f"data.resize={cfg.resize} with data.image_size={size}: the shorter side is resized to data.resize and "
             f"data.image_size is what is kept of it, the centre; write both, for example data.resize=256 data.image_size=224"
-        )
-    if cfg.download and own:
-        raise UserError(
-            f"data.download=true with data={cfg.kind}: there is nothing to download; it reads your own data.path"
         )
 
 
@@ -297,14 +278,11 @@ KNOWN: dict[str, Known] = {
 """Published sets by the name that ``data=`` takes. CIFAR's digests are those torchvision lists; its pickles are read
 only after they match, and even then only arrays are unpickled."""
 
-SOURCES: dict[str, Source] = {
-    "digits": Source(_look_digits, _read_digits),
-    "image_folder": Source(_look_folder, _read_folder),
-    "imagenet32": Source(imagenet32.look, imagenet32.read),
-    "npz": Source(_look_npz, lambda cfg: read_npz(_own_path(cfg))),
-    "ones": Source(ones.look, ones.read, drawn=True),
-    "sign_line": Source(sign_line.look, sign_line.read, drawn=True),
-    "tabular": Source(tabular.look, tabular.read),
-    **dict.fromkeys(KNOWN, Source(_look_known, _read_known)),
-}
-"""Every kind of ``data=``."""
+DIGITS = Source(_look_digits, _read_digits)
+IMAGE_FOLDER = Source(_look_folder, _read_folder)
+IMAGENET32 = Source(imagenet32.look, imagenet32.read)
+NPZ = Source(_look_npz, lambda cfg: read_npz(_own_path(cfg)))
+ONES = Source(ones.look, ones.read, drawn=True)
+SIGN_LINE = Source(sign_line.look, sign_line.read, drawn=True)
+TABULAR = Source(tabular.look, tabular.read)
+PUBLISHED = Source(_look_known, _read_known)

@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
 from credit.data.sources.digests import arrays_digest, check_sidecar, corrupt, member_crcs
 from credit.data.sources.on_disk import Files
@@ -78,6 +79,18 @@ class Arrays:
         """Return the SHA-256 (hex) of examples and labels; of images that stay files that of their names and sizes."""
         found = arrays_digest(self.tensors())
         return found if self.files is None else hashlib.sha256(f"{found} {self.files.digest()}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """How one kind of set is looked at and read; both take the data options, after those were checked.
+
+    `drawn`: every split seed has a sample of its own.
+    """
+
+    look: Callable[[DataConfig], Whole]
+    read: Callable[[DataConfig], Arrays]
+    drawn: bool = False
 
 
 def parse_idx(content: bytes, path: Path) -> np.ndarray:
@@ -173,11 +186,11 @@ def npz_head(path: Path) -> NpzHead:
     return head
 
 
-def check_classes(path: Path, labels: Tensor, names: Sequence[str] | None) -> None:
+def check_classes(path: Path | str, labels: Tensor, names: Sequence[str] | None) -> None:
     """Refuse labels of a whole set that make no classification, or count classes of which there is no example.
 
     Args:
-        path: for messages.
+        path: of the set, for messages.
         labels: int64 (N,), of all parts.
         names: of the classes; with names a class may be without examples.
 

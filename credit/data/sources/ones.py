@@ -24,14 +24,8 @@ def look(cfg: DataConfig) -> Whole:
     """Say what a sample will be.
 
     Raises:
-        UserError: a threshold that no or every vector exceeds, too few samples for both classes, or too many to hold.
+        UserError: too few samples for both classes, or too many to hold.
     """
-    if cfg.dimension < 1:
-        raise UserError(f"data.dimension={cfg.dimension}: a vector has at least one entry; write data.dimension=10")
-    if not 0 < cfg.threshold < 1:
-        raise UserError(
-            f"data.threshold={cfg.threshold:g}: is a share of ones, above 0 and below 1; the paper's is data.threshold=0.7"
-        )
     d, zeros = cfg.dimension, _zeros(cfg)
     rarer = min(zeros, d + 1 - zeros) / (d + 1)  # zeros >= 1 and < d + 1: K = 0 is never above, K = d always
     needed = -(-EXPECTED * (d + 1) // min(zeros, d + 1 - zeros))

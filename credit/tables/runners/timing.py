@@ -40,7 +40,7 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
     """Raise `UserError` where one of the two cannot run."""
-    from credit.training import prepare
+    from credit.training.prepare import prepare
 
     for one in (config, _reference(options)):
         prepare(one)
@@ -50,7 +50,7 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
     """Return about how many seconds measuring the pair takes."""
     from credit.sweeps.estimate import measure, start
-    from credit.training import prepare
+    from credit.training.prepare import prepare
 
     both = [prepare(config), prepare(_reference(options))]
     pair = sum(measure(one).step for one in both)
@@ -119,7 +119,7 @@ def _same_data(one: RunConfig, other: RunConfig) -> bool:
 def _begin(config: RunConfig, share: "Training | None") -> "Training":
     """Return a run at step 0, on the data of another where that is the same."""
     from credit.data import load
-    from credit.training import prepare
+    from credit.training.prepare import prepare
     from credit.training.state.run_state import begin
 
     prepared = prepare(config)

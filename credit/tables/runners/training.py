@@ -14,7 +14,7 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
     """Raise `UserError` where the run cannot work; see `credit.training.prepare`."""
-    from credit.training import prepare
+    from credit.training.prepare import prepare
 
     prepare(config)
 

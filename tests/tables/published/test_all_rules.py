@@ -7,7 +7,7 @@ from credit.core.config.folders import choices
 from credit.core.errors import UserError
 from credit.tables.expand.jobs import expand
 from credit.tables.spec.load import load
-from credit.training import prepare
+from credit.training.prepare import prepare
 
 LEFT_OUT = {"ste", "sweep"}
 """On networks of ReLU both are backprop."""

@@ -8,7 +8,8 @@ import pytest
 
 from credit.data import load
 from credit.runs import run_folder
-from credit.training import prepare, train, train_together
+from credit.training import train, train_together
+from credit.training.prepare import prepare
 from credit.training.state.run_state import begin
 
 LIMIT = 100 * math.log(10)
