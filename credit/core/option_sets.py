@@ -81,6 +81,14 @@ class OptionSet:
                 for option in of_class(part.options).values():
                     yield dataclasses.replace(option, owner=(one.name, part.name))
 
+    def condition(self, option: Option) -> str | None:
+        """Return when an option is read, in words, such as ``with rule.damped=true``; None: never of this kind; empty: always."""
+        clauses = [clause for clause in option.meta.when.split(";") if clause]
+        if not all(_holds(clause, {"kind": self.kind}) for clause in clauses if _parts(clause)[0] == "kind"):
+            return None
+        defaults = {one.name: one.default for one in self.every()}
+        return " and ".join(self._needed(clause, defaults) for clause in clauses if _parts(clause)[0] != "kind")
+
     def decisive(self, values: Mapping[str, Any], *, speed: bool = False) -> dict[str, Any]:
         """Return the values that decide a result and differ from their defaults, and versions of components above 1.
 
@@ -138,33 +146,39 @@ class OptionSet:
     def _refuse_idle(self, option: Option, values: Mapping[str, Any]) -> None:
         for clause in filter(None, option.meta.when.split(";")):
             if not _holds(clause, values):
-                name, negated, wanted = _parts(clause)
-                if wanted:
-                    where = f"with {self._shown(name)} other than" if negated else "with"
-                    needed = (
-                        where + " " + " or ".join(word if negated else f"{self._shown(name)}={word}" for word in wanted)
-                    )
-                else:
-                    truth = {bool: "=true", list: " that names something"}.get(type(values.get(name)), " above 0")
-                    needed = f"with {self._shown(name)}{truth}"
+                name = _parts(clause)[0]
                 raise UserError(
-                    f"{self._key(option.name)}={written(values[option.name])} would change nothing: it is read {needed} alone, and "
-                    f"here {self._shown(name)}={written(values.get(name))}; leave it out, or change that too"
+                    f"{self._key(option.name)}={written(values[option.name])} would change nothing: it is read "
+                    f"{self._needed(clause, values)} alone, and here {self._shown(name)}={written(values.get(name))}; leave it "
+                    "out, or change that too"
                 )
+
+    def _needed(self, clause: str, values: Mapping[str, Any]) -> str:
+        """Return what a clause of `Meta.when` asks for, in words."""
+        name, negated, wanted = _parts(clause)
+        if negated:
+            return f"with {self._shown(name)} other than {' or '.join(wanted)}"
+        if wanted:
+            return "with " + " or ".join(f"{self._shown(name)}={word}" for word in wanted)
+        truth = {bool: "=true", list: " that names something"}.get(type(values.get(name)), " above 0")
+        return f"with {self._shown(name)}{truth}"
 
     def _shown(self, name: str) -> str:
         return self.group if name == "kind" else self._key(name)
 
 
-@functools.cache
 def of_kind(group: str, kind: str) -> OptionSet:
     """Return the options of a kind.
 
     Raises:
         UserError: there is no such kind.
     """
-    found = registry.find(group, kind, key=f"{group}.kind")
-    return OptionSet(group, found.options, kind, found.version)
+    return _of_component(registry.find(group, kind, key=f"{group}.kind"))
+
+
+@functools.cache
+def _of_component(found: Component) -> OptionSet:
+    return OptionSet(found.family, found.options, found.name, found.version)
 
 
 def _made(options: type, values: Mapping[str, Any]) -> Any:

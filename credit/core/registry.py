@@ -231,11 +231,20 @@ def find(family: str, name: object, *, key: str = "", also: Iterable[str] = ()) 
         UserError: there is none; the nearest name is given.
     """
     found = known(family, name, also=also)
+    if found is None and (instead := renamed(family, name)):
+        raise UserError(f"{key or family}={name}: {instead}")
     if found is None:
         raise UserError(
             f"{key or family}={name}: there is no {family.replace('_', ' ')} of this name; {nearest(name, names(family))}"
         )
     return found
+
+
+def renamed(family: str, name: object) -> str:
+    """Return what to write instead of an earlier name of a family; empty: it was none."""
+    _home(family)
+    kind = of_class(_COMMON.get(family, NoOptions)).get("kind")
+    return kind.meta.renamed.get(str(name), "") if kind else ""
 
 
 def known(family: str, name: object, *, also: Iterable[str] = ()) -> Component | None:

@@ -36,7 +36,7 @@ def choices(group: str) -> dict[str, str]:
     found: dict[str, str] = {}
     if group in registry.HOMES:
         found.update(dict.fromkeys(registry.installed(group), "from an installed package"))
-    if group in ("arch", "data", "noise"):  # beside a rule's file lie files of its components
+    if group in ("arch", "data", "noise", "optimizer", "schedule"):  # beside a rule's file lie files of its components
         found.update(dict.fromkeys(user_files.names(group), "from your folder"))
     for folder in reversed(search_folders()):
         for file in (folder / group).rglob("*.yaml"):
@@ -47,24 +47,30 @@ def choices(group: str) -> dict[str, str]:
 
 def rule_settings(name: str) -> dict[str, Any] | None:
     """Return what a rule's YAML says, with the files it builds on and its name; None where no folder has one."""
+    found = settings("rule", name)
+    return None if found is None else found | {"name": name}
+
+
+def settings(group: str, name: str) -> dict[str, Any] | None:
+    """Return what a choice's YAML says, with the files it builds on; None where no folder has one."""
     for folder in search_folders():
-        file = folder / "rule" / f"{name}.yaml"
+        file = folder / group / f"{name}.yaml"
         if file.is_file():
-            return _rule_file(file) | {"name": name}
+            return _settings_of(group, file)
     return None
 
 
-def _rule_file(file: Path) -> dict[str, Any]:
+def _settings_of(group: str, file: Path) -> dict[str, Any]:
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    settings: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for base in content.pop("defaults", []):
-        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the rule's own.
+        # An entry with a colon is a choice in another group (the rule's usual optimizer): not the choice's own.
         if isinstance(base, str) and base != "_self_":
-            below = rule_settings(base.removeprefix("/rule/"))
+            below = settings(group, base.removeprefix(f"/{group}/"))
             if below is None:
-                raise UserError(f"{file} builds on {base}: {nearest(base, choices('rule'))}")
-            settings |= below
-    return settings | content
+                raise UserError(f"{file} builds on {base}: {nearest(base, choices(group))}")
+            found |= below
+    return found | content
 
 
 def describe(file: Path) -> str:

@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from credit.core import registry
 from credit.core.config.folders import OVERLAYS, choices
 from credit.core.config.schema import GROUPS, LENGTHS, NUMBER
 from credit.core.errors import UserError, nearest
@@ -192,6 +193,8 @@ def _missing_choice(path: str, options: Iterable[str]) -> UserError:
         return UserError(f"unknown {group} '{name}': {nearest(name, options)}")
     if group == "" or group not in (*GROUPS, *OVERLAYS):
         return UserError(f"no configuration file {path}.yaml; groups: {', '.join((*GROUPS, *OVERLAYS))}")
+    if group in registry.HOMES and (instead := registry.renamed(group, name)):
+        return UserError(f"{group}={name}: {instead}")
     also = {"noise": ", or a rate such as 0.4", "arch": "; any timm model: arch=timm arch.name=resnet18"}.get(group, "")
     return UserError(f"unknown {group} '{name}': {nearest(name, choices(group))}{also}")
 
