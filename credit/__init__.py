@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from credit.core.options import opt
     from credit.rules.backward.rule import SweepRule
     from credit.rules.base import Rule, Step
+    from credit.rules.options import RuleOptions
 
     def rules() -> list[str]:
         """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
 
 
-__all__ = ["Rule", "Step", "SweepRule", "register", "register_rule", "rule", "rules"]
+__all__ = ["Rule", "RuleOptions", "Step", "SweepRule", "opt", "register", "register_rule", "rule", "rules", "use"]
+
+_HOMES = {
+    "Rule": "credit.rules.base",
+    "RuleOptions": "credit.rules.options",
+    "Step": "credit.rules.base",
+    "SweepRule": "credit.rules.backward.rule",
+    "opt": "credit.core.options",
+}
 
 
 def rule(name: str, model: "nn.Module", *, seed: int = 0, example: "Tensor | None" = None, compile: bool | str = False,
@@ -36,23 +46,31 @@ def register_rule(name: str) -> Any:
     return register("rule", name)
 
 
-def register(family: str, name: str) -> Any:
-    """Return a class decorator for a rule, signal, gate, transport or normalizer of your own; see ``credit.rules.registry``."""
-    from credit.rules import registry
-    from credit.rules.backward import rule as sweep
+def register(family: str, name: str, *, version: int = 1) -> Any:
+    """Return a decorator for a rule, loss, gate, feedback weights, ... of your own; see ``credit.core.registry.register``."""
+    from credit.core import registry
 
-    assert sweep  # the built-in names are taken before a user's are
-    return registry.register(family, name)
+    return registry.register(family, name, version=version)
+
+
+def use(name: str) -> None:
+    """Take your own components into use: those of a folder, or of a module that registers them.
+
+    Args:
+        name: a folder laid out as for ``--config-dir`` (``mine/rule/mine.yaml``, ``mine/gate/soft.py``), which is added to those
+            in use; or the name of a module that can be imported.
+
+    Raises:
+        UserError: there is neither.
+    """
+    from credit.core import user_files
+
+    user_files.use(name)
 
 
 def __getattr__(name: str) -> Any:
     if name == "rules":  # the package; credit.rules() lists the names of all rules
         return importlib.import_module("credit.rules")
-    if name in ("Rule", "Step"):
-        # By its path: the name `rule` in the package is the function.
-        return getattr(importlib.import_module("credit.rules.base"), name)
-    if name == "SweepRule":
-        from credit.rules.backward.rule import SweepRule
-
-        return SweepRule
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'credit' has no attribute '{name}'")

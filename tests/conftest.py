@@ -1,7 +1,7 @@
 """What every test shares: one thread, a runs folder of its own, and the real data for the tests that ask for it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +45,12 @@ def need_data() -> Callable[..., Path]:
         return root
 
     return folder
+
+
+@pytest.fixture
+def registry_as_it_was() -> Iterator[None]:
+    """Forget what a test registers."""
+    from credit.core import registry
+
+    with registry.temporary():
+        yield

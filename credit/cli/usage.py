@@ -26,7 +26,7 @@ _TAIL = """\
 often changed
   seed=0  trainer.epochs=20 | trainer.steps=1000  optimizer.lr=0.05  data.batch_size=128  data.limit_train=1000
   arch.widths=[256,256]  arch.activation=relu  noise.rate=0.4  trainer.device=auto  trainer.compile=true
-  rule.signal  rule.gate  rule.transport  rule.normalizer  rule.margin
+  rule.loss  rule.gate  rule.feedback_weights  rule.normalizer  rule.margin
 
 flags
   -m, --multirun        run every combination of comma-separated values; hydra.launcher.jobs=2 runs two at a time,

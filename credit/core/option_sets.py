@@ -7,7 +7,7 @@ from typing import Any
 
 from credit.core import registry
 from credit.core.errors import UserError, nearest
-from credit.core.options import Option, convert, of_class, written
+from credit.core.options import Option, convert, of_class, words, written
 from credit.core.registry import Component
 
 
@@ -56,16 +56,18 @@ class OptionSet:
         return _made(self.options, values)
 
     def components(self, values: Mapping[str, Any], label: str = "") -> dict[str, Component]:
-        """Return the component that each choice names, by the option's name.
+        """Return the component that each choice names, by the option's name; of a mapping by ``option.key`` for each of its keys.
+
+        Words that the option's type lists, such as ``auto``, name none.
 
         Raises:
             UserError: there is none of that name.
         """
         also = (label.split("'")[1],) if "'" in label else ()
         return {
-            name: registry.find(one.meta.family, values[name], key=f"{self.group}.{name}", also=also)
-            for name, one in self.choosing.items()
-            if values[name] is not None
+            key: registry.find(one.meta.family, word, key=self._key(key), also=also)
+            for option, one in self.choosing.items()
+            for key, word in _chosen(one, values[option]).items()
         }
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +78,8 @@ class OptionSet:
     def every(self) -> Iterator[Option]:
         """Yield the own options, then those of every component that could be chosen, each with its owner."""
         yield from self.own.values()
-        for one in self.choosing.values():
+        by_family = {one.meta.family: one for one in reversed(self.choosing.values())}  # of several, the first
+        for one in reversed(by_family.values()):
             for part in registry.registered(one.meta.family):
                 for option in of_class(part.options).values():
                     yield dataclasses.replace(option, owner=(one.name, part.name))
@@ -116,6 +119,10 @@ class OptionSet:
 
     def _value(self, option: Option, given: Mapping[str, Any], label: str) -> Any:
         if option.name not in given:
+            if option.default is dataclasses.MISSING:
+                raise UserError(
+                    f"{self._key(option.name)} is missing: {label} has no default for it; write {self._key(option.name)}=..."
+                )
             return option.default.copy() if isinstance(option.default, list | dict) else option.default
         return convert(self._key(option.name), given[option.name], option, label)
 
@@ -123,10 +130,11 @@ class OptionSet:
         """Refuse an option that nothing chosen has, unless it is another component's and at its default."""
         key = f"{self._key(name)}={written(value)}"
         every = list(self.every())
-        for one in every:
-            if name in one.meta.was:
-                raise UserError(f"{key}: the option is named {self.group}.{one.name} now")
         owners = [one for one in every if one.name == name and one.owner]
+        read = [*self.own.values(), *(one for part in chosen.values() for one in of_class(part.options).values())]
+        for one in read if owners else every:
+            if name in one.meta.was:
+                raise UserError(f"{key}: the option is named {self._key(one.name)} now")
         if any(one.default == value for one in owners):
             return
         if owners:
@@ -179,6 +187,23 @@ def of_kind(group: str, kind: str) -> OptionSet:
 @functools.cache
 def _of_component(found: Component) -> OptionSet:
     return OptionSet(found.family, found.options, found.name, found.version)
+
+
+def of_options(group: str, options: type) -> OptionSet:
+    """Return the options of a class, the same object each time."""
+    return _of_class(group, options)
+
+
+@functools.cache
+def _of_class(group: str, options: type) -> OptionSet:
+    return OptionSet(group, options)
+
+
+def _chosen(option: Option, value: Any) -> dict[str, str]:
+    """Return the words that an option's value names components by, each by its key."""
+    if isinstance(value, Mapping):
+        return {f"{option.name}.{key}": word for key, word in value.items()}
+    return {} if value is None or value in words(option.hint) else {option.name: value}
 
 
 def _made(options: type, values: Mapping[str, Any]) -> Any:

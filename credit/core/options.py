@@ -271,6 +271,13 @@ def _refuse_size(key: str, value: Any, option: Option, meta: Meta) -> None:
         raise UserError(f"{key}={value}: must be a finite number{_example(key, option)}")
 
 
+def words(hint: Any) -> set[str]:
+    """Return the words that a type lists, those of its parts too: ``auto`` of ``Literal["auto"] | float``."""
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    return set().union(*(words(part) for part in get_args(hint)))
+
+
 def _literals(hint: Any) -> list[str]:
     if get_origin(hint) is Literal:
         return list(get_args(hint))

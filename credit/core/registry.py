@@ -5,6 +5,7 @@ user's is found by its name: registered in the process, in a file ``<family>/<na
 under the entry-point group ``credit.<family>`` of an installed package.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -48,6 +49,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "runner": ("credit.tables.options",),
 }
 """By family, the modules that declare the package's own components."""
+
+
+_RENAMED = {"signal": "loss", "transport": "feedback_weights"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,10 @@ class Component:
                 f"and its options as keyword-only arguments ({error}). Write its options behind a star, each with a default"
             ) from error
         return target(*arguments, **keywords)
+
+    def make(self, values: Mapping[str, Any]) -> Any:
+        """Return an instance of a component that is a class, made with its own options among ``values``."""
+        return self.load()(**{name: values[name] for name in of_class(self.options)})
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,8 @@ def register(family: str, name: str, *, version: int = 1) -> Callable[[T], T]:
 
 def check_family(family: str, given: str) -> None:
     """Refuse a family that does not exist."""
+    if family in _RENAMED:
+        raise UserError(f"{given}: the family is named {_RENAMED[family]} now")
     if family not in HOMES:
         raise UserError(f"{given}: there is no such family; {nearest(family, HOMES)}")
 
@@ -286,7 +296,7 @@ def names(family: str) -> list[str]:
 
 
 def installed(family: str) -> list[str]:
-    """Return the names that installed packages offer."""
+    """Return the names that installed packages offer, sorted; imports none of them."""
     return sorted(entry.name for entry in _installed(family))
 
 
@@ -294,6 +304,21 @@ def built_in(family: str) -> list[str]:
     """Return the names that this package declares, in the order of their declaration."""
     _home(family)
     return [name for name, one in _REGISTERED[family].items() if isinstance(one.target, str)]
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[None]:
+    """Return a context at whose end everything that was registered in it is forgotten."""
+    before = {family: set(entries) for family, entries in _REGISTERED.items()}
+    try:
+        yield
+    finally:
+        for family, entries in _REGISTERED.items():
+            for name in entries.keys() - before[family]:
+                if not isinstance(
+                    entries[name].target, str
+                ):  # the package's are declared once, when they are first asked for
+                    del entries[name]
 
 
 def registered(family: str) -> Iterator[Component]:

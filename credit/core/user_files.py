@@ -5,6 +5,7 @@
 ``DIR/gate/soft.py``, ``DIR/diagnostic/norms.py``.
 """
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
@@ -38,6 +39,25 @@ def use_folders(folders: Iterable[str | Path]) -> None:
 def user_folders() -> tuple[Path, ...]:
     """Return the user's configuration folders, first one first in precedence."""
     return tuple(_folders)
+
+
+def use(name: str) -> None:
+    """Add a folder to the user's folders, after those in use, or import the module of this name; see `credit.use`.
+
+    Raises:
+        UserError: there is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if folder.resolve() not in _folders:
+            use_folders([*_folders, folder])
+        return
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise  # something that the module itself imports
+        raise UserError(f"credit.use('{name}'): there is neither a folder nor a module of this name") from None
 
 
 def names(family: str) -> list[str]:

@@ -22,7 +22,7 @@ def backprop_of(rule: Rule) -> Rule:
     """
     settings = api.read("bp") | {"gate": "straight_through", "local_autograd": True}
     if rule.output_kind == "probability" and isinstance(rule, SweepRule):
-        settings["signal"] = rule.choices.signal
+        settings["loss"] = rule.options.loss
     settings |= rule.reference
     reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
     reference.position = rule.position

@@ -81,7 +81,7 @@ class Descent(Diagnostic):
         rate = float(self.run.optimizer.param_groups[0]["lr"])
         rounding = torch.finfo(self._dtype).eps
         end = self._point(x, y)
-        return theorem_4(start, end, rate, self.run.rule.shared.clip, self._hidden, self._output, rounding)
+        return theorem_4(start, end, rate, self.run.rule.options.clip, self._hidden, self._output, rounding)
 
     def _point(self, x: Tensor, y: Tensor) -> Point:
         model, draws = self.run.rule.model, _StepsOwnDraws(self._hinge.seed, self._hinge.position, x.device)

@@ -5,17 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from credit.core import registry
 from credit.core.config.folders import choices, rule_settings
 from credit.core.errors import UserError, nearest
-from credit.core.user_files import discover_rule
-from credit.rules import registry
-from credit.rules.backward import rule as sweep
+from credit.core.option_sets import of_kind
 from credit.rules.base import Rule
-from credit.rules.energy import dual, equilibrium
-from credit.rules.lfp import rule as lfp
-from credit.rules.targets import lra, target_propagation
-
-assert dual and equilibrium and lfp and lra and sweep and target_propagation  # importing the families registers them
 
 
 def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool | str = False,
@@ -44,38 +38,27 @@ def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, examp
     options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     cls = find(str(settings["kind"]))
     label = str(settings.get("name", settings["kind"]))
-    _discover_components(label, options)
     named = type(cls.__name__, (cls,), {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__})
     made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision)
     return made
 
 
-def _discover_components(label: str, options: Mapping[str, Any]) -> None:
-    """Import the user's file of a signal, gate, transport or normalizer that nobody registered: its own, or the rule's."""
-    for family, known in registry.FAMILIES.items():
-        word = options.get(family)
-        if word is not None and word not in known:
-            for name in (str(word), label):
-                if word not in known:
-                    discover_rule(name)
-
-
 def find(kind: str) -> type[Rule]:
     """Return the class registered as ``kind``, looking in the user's folders and installed packages too."""
-    if kind not in registry.FAMILIES["rule"] and not discover_rule(kind) and kind in choices("rule"):
+    if registry.known("rule", kind) is None and kind in choices("rule"):
         raise UserError(f"rule.kind={kind}: '{kind}' is a rule's name, not a kind of rule: write rule={kind}")
-    cls: type[Rule] = registry.lookup("rule", kind)
+    cls: type[Rule] = registry.find("rule", kind, key="rule.kind").load()
     return cls
 
 
 def options_of(kind: str) -> dict[str, Any]:
-    """Return the default of every option of a kind of rule, by name."""
-    return {name: default for name, (_, default) in find(kind).options().items()}
+    """Return the default of every option of a kind of rule, by name; those of its components too."""
+    return {one.name: one.default for one in of_kind("rule", kind).every()}
 
 
 def names() -> list[str]:
     """Return the names of all rules: those with a YAML, and those registered without one."""
-    return sorted(set(choices("rule")) | set(registry.FAMILIES["rule"]))
+    return sorted({*choices("rule"), *registry.names("rule")})
 
 
 def read(name: str) -> dict[str, Any]:
@@ -83,6 +66,6 @@ def read(name: str) -> dict[str, Any]:
     settings = rule_settings(name)
     if settings is not None:
         return settings
-    if name in registry.FAMILIES["rule"] or discover_rule(name):
+    if registry.known("rule", name) is not None:
         return {"kind": name, "name": name}
     raise UserError(f"rule={name}: there is no rule of this name; {nearest(name, names())}")

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from credit.core import outputs
 from credit.core.errors import UserError, nearest
-from credit.core.options import typed
+from credit.core.option_sets import of_options
 from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
 from credit.engine.plan import Plan
-from credit.rules import batch_checks, registry
-from credit.rules.components import refuse_renamed
+from credit.rules import batch_checks
+from credit.rules.options import RuleOptions
 from credit.rules.outcome import GROWN, Computed, Step
-from credit.rules.shared import SharedOptions
 from credit.rules.state import Buffers, Learnt, copies, places
 from credit.rules.transforms import Transform, limiting, refuse_accumulation
 
@@ -36,7 +35,7 @@ class Rule:
     Args:
         model: an unchanged module, input tensor to logits (or a probability: see `credit.core.outputs`). It stays the model: its
             parameters receive ``.grad``.
-        options: the rule's options by name (see ``options``).
+        options: the rule's options by name (see ``Options``).
         seed: of the rule's own randomness (feedback matrices, dropout masks).
         example: one input batch, for rules that must know shapes before the first step.
         compile: compile the step with ``torch.compile``; a word names its backend.
@@ -44,6 +43,8 @@ class Rule:
 
     Attributes:
         given: the options as they were given.
+        options: all options, an instance of ``Options``.
+        components: by option, an instance of each component that the options name (loss, gate, ...).
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
         learnt: its own learnable parameters by name, for example error synapses; most rules have none.
@@ -56,7 +57,9 @@ class Rule:
         UserError: unknown or impossible options, or a model the rule cannot take.
     """
 
-    OPTIONS: ClassVar[type] = SharedOptions
+    # The frozen dataclass of its options, which derives from RuleOptions.
+    Options: ClassVar[type[RuleOptions]] = RuleOptions
+    options: RuleOptions
     # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
     # The ``inference.growth`` that a step may tell; beyond it the rule has diverged (see ``tell_divergence``).
@@ -71,11 +74,13 @@ class Rule:
             raise UserError(
                 f"model is a {type(model).__name__}; give a torch.nn.Module that returns logits (B, classes)"
             )
-        self.given = given = dict(options or {})
-        self._refuse_unfit(given)
+        self.given = dict(options or {})
+        known, label = of_options("rule", self.Options), f"rule '{self.name}'"
+        values = known.check(self.given, label)
+        self.options = known.make(values)
+        self.components = {key: part.make(values) for key, part in known.components(values, label).items()}
         self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
         self.precision, self.dtype = precision, PRECISIONS[precision]
-        self.shared = registry.make(SharedOptions, "every rule", given)
         self.position, self.watch = 0, False
         self.buffers, self.learnt = Buffers(), Learnt()
         self.transforms: list[Transform] = []
@@ -89,19 +94,19 @@ class Rule:
     def _trace(self, to_input: bool = False) -> None:
         """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
         model = self.model
-        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
+        self.plan = Plan(model, local_autograd=self.options.local_autograd)
         if to_input:
             self.plan.sweep_to_input(True)
         self._agreed = self._ready = False
-        auto = self.shared.clip_unit == "auto"
-        limits = limiting(self.shared, self.plan, self.usual_clip_unit(self.given) if auto else self.shared.clip_unit)
+        unit_share = self.options.clip_unit
+        limits = limiting(self.options, self.plan, self.usual_clip_unit() if unit_share == "auto" else unit_share)
         self.transforms[: self._limits], self._limits = limits, len(limits)
         self.notes = [f"local autograd differentiates {op}" for op in self.plan.localised]
         self._buffer_places = places(model)
         self._params: dict[str, Tensor] = dict(model.named_parameters())
         self._requests: dict[tuple[Any, ...], dict[str, Request]] = {}
         self.buffers.settled = False
-        self.setup(self.given)
+        self.setup()
         self._traced = Traced(model)  # last: a change that was refused is refused at the next step too
 
     def follow_model(self) -> None:
@@ -123,17 +128,12 @@ class Rule:
 
     # ------------------------------------------------------------ what a rule writes
 
-    @classmethod
-    def options(cls) -> dict[str, tuple[Any, Any]]:
-        """Return (annotation, default) of every option by name."""
-        return registry.fields(SharedOptions) | registry.fields(cls.OPTIONS)
-
-    def usual_clip_unit(self, options: Mapping[str, Any]) -> float | None:
+    def usual_clip_unit(self) -> float | None:
         """Return what ``clip_unit=auto`` stands for on this model; called before ``setup``."""
         return None
 
-    def setup(self, options: Mapping[str, Any]) -> None:
-        """Read the rule's own options and configure the plan; called once at construction."""
+    def setup(self) -> None:
+        """Configure the plan by ``self.options``; called at construction, and again where the model has changed since."""
 
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
@@ -382,14 +382,6 @@ class Rule:
     def _model_buffers(self) -> dict[str, Tensor]:
         # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.
         return {name: held[key] for name, held, key in self._buffer_places}
-
-    def _refuse_unfit(self, given: Mapping[str, Any]) -> None:
-        known = self.options()
-        for option, value in given.items():
-            if option not in known:
-                raise UserError(f"rule.{option}: rule '{self.name}' has no such option; {nearest(option, known)}")
-            refuse_renamed(option, value, known[option][0])
-            typed("rule", f"rule '{self.name}'", option, value, *known[option])
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
         weight = next(iter(self._params.values()))

@@ -16,7 +16,7 @@ from credit.core.errors import UserError
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
 from credit.engine.reach import computed
-from credit.rules.shared import SharedOptions
+from credit.rules.options import RuleOptions
 
 Transform = Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
@@ -198,7 +198,7 @@ def _pooled(rows: list[Tensor]) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
-def limiting(options: SharedOptions, plan: Plan, unit_share: float | None) -> list[Transform]:
+def limiting(options: RuleOptions, plan: Plan, unit_share: float | None) -> list[Transform]:
     """Return the limits on updates that the options of every rule ask for, in the order in which they apply.
 
     Args:
@@ -206,8 +206,6 @@ def limiting(options: SharedOptions, plan: Plan, unit_share: float | None) -> li
         plan: the rule's.
         unit_share: what ``clip_unit`` is on this model; None: off.
     """
-    if options.clip is None and not options.clip_output:
-        raise UserError("rule.clip_output=false would change nothing: nothing is clipped without rule.clip=0.01")
     limits: list[Transform] = []
     if options.clip is not None:
         limits.append(clip(options.clip, () if options.clip_output else output_layer(plan)))

@@ -71,7 +71,7 @@ def test_a_run_of_credit_train_is_a_table_run(runs, capsys):
 def test_a_failed_job_costs_no_other_and_is_marked(runs, own, capsys):
     """A user's rule that falls over in one cell; mended, the same command tries that cell alone."""
     (own / "rule").mkdir()
-    (own / "rule" / "mine.yaml").write_text("kind: mine\nname: mine\nsignal: ce\n")
+    (own / "rule" / "mine.yaml").write_text("kind: mine\nname: mine\nloss: ce\n")
     rule = own / "rule" / "mine.py"
     body = "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.SweepRule):\n    pass\n"
     falls = "    def compute(self, params, buffers, x, y, draws):\n        raise ZeroDivisionError('in my rule')\n"

@@ -75,10 +75,10 @@ class Turned(SweepRule):
 
 def test_angles_and_lengths_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
-    theirs = Turned(model, {"signal": "half_sse"})
+    theirs = Turned(model, {"loss": "half_sse"})
     theirs.turn = {"0.weight": [[0.0, -4.0]], "2.weight": [[2.0]]}
     x, y = torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)
-    ours = Turned(model, {"signal": "half_sse"})
+    ours = Turned(model, {"loss": "half_sse"})
     found = compare(ours, theirs, x, y)
     assert found["0"] == {
         "cosine": 0, "angle": pytest.approx(90), "norm": 3, "reference_norm": 4, "norm_ratio": 0.75, "difference_norm": 5,
@@ -121,11 +121,11 @@ def test_a_step_network_is_compared_with_the_straight_through_reference() -> Non
 
 def test_a_rules_own_loss_is_the_references_too() -> None:
     class Least(SweepRule):
-        reference = {"signal": "half_sse"}
+        reference = {"loss": "half_sse"}
 
     model = build({"kind": "mlp", "widths": [16]}, (6,), 3, seed=0)
     x, y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
-    rule = Least(model, {"signal": "half_sse"})
+    rule = Least(model, {"loss": "half_sse"})
     assert all(layer["norm_ratio"] == pytest.approx(1, abs=1e-6) for layer in alignment(rule, x, y).values())
-    other = credit.rule("bp", model, signal="half_sse")
+    other = credit.rule("bp", model, loss="half_sse")
     assert next(iter(alignment(other, x, y).values()))["norm_ratio"] != pytest.approx(1, abs=0.1)  # of cross-entropy

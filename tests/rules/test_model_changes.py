@@ -121,7 +121,7 @@ def test_dropout_follows_its_probability_and_a_hook_is_refused_once_it_is_there(
 @pytest.mark.parametrize("name", ["fa", "dfa", "kolen_pollack"])
 def test_feedback_of_layers_that_stay_is_kept(name: str) -> None:
     net = model()
-    options: dict[str, Any] = {"transport": "kolen_pollack"} if name == "kolen_pollack" else {}
+    options: dict[str, Any] = {"feedback_weights": "kolen_pollack"} if name == "kolen_pollack" else {}
     rule = credit.rule("fa" if options else name, net, precision="float64", **options)
     rule.step(X, Y)
     kept = {key: value.detach().clone() for key, value in {**rule.buffers, **rule.learnt}.items()}
@@ -232,7 +232,7 @@ def chain() -> Any:
 
 def test_feedback_weights_of_a_frozen_layer_stay_as_they_are() -> None:
     net = chain()
-    rule = credit.rule("fa", net, precision="float64", transport="kolen_pollack")
+    rule = credit.rule("fa", net, precision="float64", feedback_weights="kolen_pollack")
     optimizer = torch.optim.SGD([*net.parameters(), *rule.parameters()], lr=0.1)
     rule.step(X, Y)
     optimizer.step()
@@ -253,7 +253,7 @@ NARROWER: dict[str, tuple[dict[str, Any], str]] = {
         "rule.buffers.'feedback.4.weight'. has shape .4, 5., but this network needs .4, 3.; .* del rule.buffers",
     ),
     "dfa": ({}, "rule.buffers.'feedback.4'. has shape .4, 5., but this network needs .4, 3."),
-    "kolen_pollack": ({"transport": "kolen_pollack"}, "'4.weight' of Sequential has another shape .* anew"),
+    "kolen_pollack": ({"feedback_weights": "kolen_pollack"}, "'4.weight' of Sequential has another shape .* anew"),
     "dtp": ({}, "a layer changed its shape; then make the rule and its optimizer anew"),
 }
 

@@ -1,6 +1,5 @@
 """A user's own rule or component, reached by name without a change to the package."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,15 @@ import torch
 from torch import Tensor
 
 import credit
-from credit.core.user_files import use_folders
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.base import Computed
-from credit.rules.registry import FAMILIES
 from tests.support import nets, twins
 from tests.support.recipes import assert_equal, dense_twin
 
-
-@pytest.fixture(autouse=True)
-def _registry_as_it_was() -> Iterator[None]:
-    before = {family: dict(known) for family, known in FAMILIES.items()}
-    yield
-    for family, known in before.items():
-        FAMILIES[family].clear()
-        FAMILIES[family].update(known)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 def test_a_gate_of_ones_own_with_an_option_of_its_own() -> None:
@@ -68,7 +59,7 @@ def test_a_gate_of_ones_own_with_an_option_of_its_own() -> None:
 
 
 def test_a_signal_and_a_normalizer_of_ones_own() -> None:
-    @credit.register("signal", "squares")
+    @credit.register("loss", "squares")
     class Squares:
         """Half the squared distance to the one-hot label, the mean over samples."""
 
@@ -86,10 +77,10 @@ def test_a_signal_and_a_normalizer_of_ones_own() -> None:
 
     model = nets.mlp("sigmoid")
     x, y = nets.batch(model, (7,))
-    credit.rule("bp", model, signal="squares").step(x, y)
+    credit.rule("bp", model, loss="squares").step(x, y)
     assert_equal(nets.gradients(model), dense_twin(model, "sigmoid", x, y, (squares, twins.derivative, False)))
     top = nets.gradients(model)["4.weight"]
-    credit.rule("bp", model, signal="squares", normalizer="halved").step(x, y)
+    credit.rule("bp", model, loss="squares", normalizer="halved").step(x, y)
     np.testing.assert_allclose(nets.gradients(model)["4.weight"], top / 2, rtol=1e-12)
 
 
@@ -117,23 +108,18 @@ def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
 
 
 def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:
-    @dataclass(frozen=True)
-    class Options:
-        size: float = 0.5
-
     @credit.register_rule("noise")
     class Noise(credit.Rule):
         """Random updates: what every rule should beat."""
 
-        OPTIONS = Options
-
-        def setup(self, options: Mapping[str, Any]) -> None:
-            self.size = options.get("size", 0.5)
+        @dataclass(frozen=True)
+        class Options(credit.RuleOptions):
+            size: float = credit.opt(0.5, "standard deviation of the updates", gt=0)
 
         def compute(self, params: Any, buffers: Any, x: Tensor, y: Tensor, draws: Any) -> Computed:
             logits = self.plan.forward(self.plan.run(dict(params), dict(buffers), draws), x)
             updates = {
-                name: self.size * draws.get(f"noise.{name}", "normal", tuple(params[name].shape), x.dtype)
+                name: self.options.size * draws.get(f"noise.{name}", "normal", tuple(params[name].shape), x.dtype)
                 for name in self.plan.trainable
             }
             return Computed(logits, logits.new_zeros(()), updates)

@@ -101,7 +101,7 @@ def test_a_step_of_backprop_is_autograds(signal: str) -> None:
     loss = F.binary_cross_entropy(p, target) if signal == "ce" else F.mse_loss(p, target)
     loss.backward()
     expected = gradients(model)
-    outcome = credit.rule("bp", model, signal=signal).step(x, y)
+    outcome = credit.rule("bp", model, loss=signal).step(x, y)
     assert outcome.logits.shape == (8, 1)
     torch.testing.assert_close(outcome.loss, loss.detach())
     torch.testing.assert_close(gradients(model), expected, rtol=1e-12, atol=1e-15)
@@ -121,7 +121,7 @@ def test_a_step_unit_learns_by_the_delta_rule() -> None:
     model, (x, y) = suc("step"), batch()
     p = model(x).detach()
     assert set(p.flatten().tolist()) == {0.0, 1.0}
-    credit.rule("ste", model, signal="mse").step(x, y)
+    credit.rule("ste", model, loss="mse").step(x, y)
     torch.testing.assert_close(gradients(model)[0], 2 * (p - y.unsqueeze(1)).T @ x / 8)
 
 
@@ -131,7 +131,7 @@ def test_steps_can_be_mapped_over_replicas() -> None:
     for signal in ("ce", "mse"):
         singles, calls = [], []
         for model in models:
-            rule = credit.rule("bp", model, signal=signal)
+            rule = credit.rule("bp", model, loss=signal)
             function, arguments = rule.functional(x.float(), y)
             calls.append(arguments)
             singles.append(rule.updates(x.float(), y).updates["unit.weight"])
@@ -141,14 +141,14 @@ def test_steps_can_be_mapped_over_replicas() -> None:
 
 
 REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
-    ("lisp", "sigmoid", {}, ("'lisp' compares the logits of classes (rule.signal=violations)", "SingleUnit gives one number")),
+    ("lisp", "sigmoid", {}, ("'lisp' compares the logits of classes (rule.loss=violations)", "SingleUnit gives one number")),
     ("lisp_margin", "sigmoid", {}, ("Signals that take it: ce, mse", "rule=bp")),
-    ("bp_hinge", "step", {}, ("rule.signal=worst_violation",)),
-    ("ste", "step", {}, ("rule.signal=ce cannot score the output of SingleUnit", "is infinite", "Write rule.signal=mse")),
-    ("bp", "identity", {}, ("needs a number in [0, 1], and identity gives any", "Write rule.signal=mse")),
+    ("bp_hinge", "step", {}, ("rule.loss=worst_violation",)),
+    ("ste", "step", {}, ("rule.loss=ce cannot score the output of SingleUnit", "is infinite", "Write rule.loss=mse")),
+    ("bp", "identity", {}, ("needs a number in [0, 1], and identity gives any", "Write rule.loss=mse")),
     ("lisp_ce", "sigmoid", {}, ("rule.normalizer=rms brings", "one number", "Write rule.normalizer=none")),
     ("bp", "relu", {}, ("and relu gives any",)),
-    ("bp", "step", {"signal": "mse"}, ("rule.gate=derivative cannot take step at 'act'", "rule=ste")),
+    ("bp", "step", {"loss": "mse"}, ("rule.gate=derivative cannot take step at 'act'", "rule=ste")),
 ]  # fmt: skip
 
 

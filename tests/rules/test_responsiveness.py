@@ -81,7 +81,7 @@ def test_pi_is_where_the_function_rises(name: str) -> None:
         model.after.weight.copy_(torch.stack([torch.ones(len(z)), -torch.ones(len(z))]))
         model.after.bias.copy_(-model.after.weight @ f(z))  # logits 0, so the signal at the output is (-1/2, 1/2)
     for override in (True, False):
-        credit.rule("lisp_raw", model, signal="ce", override=override).step(
+        credit.rule("lisp_raw", model, loss="ce", override=override).step(
             torch.zeros(1, 1, dtype=torch.float64), torch.tensor([0])
         )
         pi = torch.ones(len(z), dtype=torch.float64) if override and name in ("step", "sign") else expected

@@ -93,11 +93,11 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "bp_hinge": ("bp_hinge", {}),
     "bp_normhinge": ("bp_normhinge", {}),
     "inverse": ("lisp", {"gate": "inverse"}),
-    "feedback": ("lisp_margin", {"transport": "fixed_random"}),
-    "sign": ("lisp_margin", {"transport": "sign"}),
-    "fresh": ("lisp_margin", {"transport": "sign_random"}),
-    "direct": ("bp_hinge", {"transport": "direct"}),
-    "channels": ("lisp_margin", {"transport": "direct", "dfa_map": "channels"}),
+    "feedback": ("lisp_margin", {"feedback_weights": "fixed_random"}),
+    "sign": ("lisp_margin", {"feedback_weights": "sign"}),
+    "fresh": ("lisp_margin", {"feedback_weights": "sign_random"}),
+    "direct": ("bp_hinge", {"feedback_weights": "direct"}),
+    "channels": ("lisp_margin", {"feedback_weights": "direct", "dfa_map": "channels"}),
     "largest": ("bp_hinge", {"normalizer": "max_abs"}),
     "dropped": ("lisp_margin", {"signal_dropout": 0.3}),
     "clipped": ("lisp_margin", {"clip": 0.01}),
@@ -238,6 +238,7 @@ def test_other_coupling_is_refused_at_the_first_batch() -> None:
     assert all(torch.equal(found[name], grad) for name, grad in grads(model).items())
 
 
+@pytest.mark.usefixtures("registry_as_it_was")
 def test_own_parts_are_dense_until_they_say_otherwise() -> None:
     class Mine(credit.SweepRule):
         def arrive(self, op: Any, run: Any, signal: Tensor) -> Tensor:
@@ -247,19 +248,14 @@ def test_own_parts_are_dense_until_they_say_otherwise() -> None:
         """Inherits what its parent says of itself, which need not hold for it."""
 
     model = nets.mlp("relu")
-    options = {"signal": "worst_violation"}
+    options = {"loss": "worst_violation"}
     assert not looks(Mine(model, options))
     with pytest.raises(UserError, match="has a 'arrive' of its own, which may mix samples"):
         Mine(model, options | {"sparse": True})
     credit.register("normalizer", "my_rms")(MyRms)
-    try:
-        assert not looks(credit.rule("lisp_margin", model, normalizer="my_rms"))
-        with pytest.raises(UserError, match="rule.normalizer=my_rms does not say 'skips = True'"):
-            credit.rule("lisp_margin", model, normalizer="my_rms", sparse=True)
-    finally:
-        from credit.rules.registry import FAMILIES
-
-        del FAMILIES["normalizer"]["my_rms"]
+    assert not looks(credit.rule("lisp_margin", model, normalizer="my_rms"))
+    with pytest.raises(UserError, match="rule.normalizer=my_rms does not say 'skips = True'"):
+        credit.rule("lisp_margin", model, normalizer="my_rms", sparse=True)
 
 
 def test_compiled_and_mapped_steps_are_dense() -> None:

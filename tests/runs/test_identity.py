@@ -6,10 +6,10 @@ import sys
 import time
 
 import pytest
+from credit.core.config.defaults import arch_options, rule_options
 
 from credit.core.config import RunConfig, check
 from credit.core.config.compose import compose
-from credit.core.config.defaults import arch_options, rule_options
 from credit.models import registry as models
 from credit.rules import api, registry
 from credit.rules.base import SharedOptions

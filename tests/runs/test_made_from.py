@@ -32,17 +32,13 @@ def {name}(pre, post):
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
+def mine(tmp_path, monkeypatch, registry_as_it_was):
     """A user's folder; what its files register is forgotten afterwards."""
-    from credit.rules.registry import FAMILIES
-
-    known, modules = set(FAMILIES["gate"]), set(sys.modules)
+    modules = set(sys.modules)
     monkeypatch.setattr(user_code, "_FIRST", {})
     folder = tmp_path / "mine"
     (folder / "rule").mkdir(parents=True)
     yield folder
-    for name in set(FAMILIES["gate"]) - known:
-        del FAMILIES["gate"][name]
     for name in set(sys.modules) - modules:
         if name.startswith(("credit_user", "helper_of")):
             del sys.modules[name]

@@ -15,7 +15,7 @@ CE: Recipe = (twins.cross_entropy, twins.derivative, False)
 
 
 def recipes(margin: float) -> dict[str, Recipe]:
-    """Recipe by name; `lisp_raw/ce` is lisp_raw with signal=ce."""
+    """Recipe by name; `lisp_raw/ce` is lisp_raw with loss=ce."""
     ce, every, worst = twins.cross_entropy, twins.violations(margin), twins.worst_violation(margin)
     return {
         "bp": CE,
@@ -35,7 +35,7 @@ NAMES = list(recipes(1.0))
 
 def options_for(name: str, margin: float) -> dict[str, Any]:
     if name == "lisp_raw/ce":
-        return {"signal": "ce"}
+        return {"loss": "ce"}
     unclipped = {"clip": None}  # which some rules' files choose; the papers' equations are without it
     return unclipped if name in ("bp", "lisp_ce", "ste") else {**unclipped, "margin": margin}
 

@@ -8,8 +8,8 @@ import torch
 
 from credit.core.errors import UserError
 from credit.sweeps.choose import choose
-from credit.training.prepare import prepare
 from credit.training.backends.memory import available, needed
+from credit.training.prepare import prepare
 from tests.support.fakes import arrays, write_npz
 
 

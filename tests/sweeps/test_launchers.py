@@ -8,7 +8,7 @@ import pytest
 
 from credit.cli.main import main as credit
 from credit.cli.train import main as train
-from credit.rules import registry
+from credit.core import registry
 from tests.support.tables import write_table
 
 TINY = ["arch.widths=[8]", "data.limit_train=200", "data.limit_test=50", "data.batch_size=20", "trainer.steps=4"]
@@ -23,15 +23,15 @@ def runs(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     # A rule of a test's own stays its own.
-    monkeypatch.setitem(registry.FAMILIES, "rule", {**registry.FAMILIES["rule"]})
-    yield tmp_path / "runs"
+    with registry.temporary():
+        yield tmp_path / "runs"
     assert list((tmp_path / "here").iterdir()) == []
 
 
 def write_rule(tmp_path, body):
     folder = tmp_path / "my_conf"
     (folder / "rule").mkdir(parents=True, exist_ok=True)
-    (folder / "rule" / "fragile.yaml").write_text("kind: fragile\nname: fragile\nsignal: ce\n")
+    (folder / "rule" / "fragile.yaml").write_text("kind: fragile\nname: fragile\nloss: ce\n")
     (folder / "rule" / "fragile.py").write_text(
         "import credit\n\n\n@credit.register_rule('fragile')\nclass Fragile(credit.SweepRule):\n"
         f"    def compute(self, params, buffers, x, y, draws):\n        {body}\n"

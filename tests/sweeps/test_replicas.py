@@ -243,7 +243,7 @@ def test_refused_of_tables(runs, tmp_path, capsys):
 def test_a_rule_that_cannot_be_mapped_is_trained_in_processes_or_refused(runs, tmp_path, capsys):
     folder = tmp_path / "conf" / "rule"
     folder.mkdir(parents=True)
-    (folder / "looks.yaml").write_text("kind: looks\nname: looks\nsignal: ce\n")
+    (folder / "looks.yaml").write_text("kind: looks\nname: looks\nloss: ce\n")
     (folder / "looks.py").write_text(
         "import credit\n\n\n@credit.register_rule('looks')\nclass Looks(credit.SweepRule):\n"
         "    def compute(self, params, buffers, x, y, draws):\n        assert x.sum().item() != 1\n"

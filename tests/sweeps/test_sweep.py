@@ -128,7 +128,7 @@ def test_an_unforeseen_error_shows_its_traceback(runs, capsys, tmp_path):
 def write_rule(tmp_path, body="        return super().compute(params, buffers, x, y, draws)"):
     folder = tmp_path / "my_conf"
     (folder / "rule").mkdir(parents=True)
-    (folder / "rule" / "mine.yaml").write_text("# Backprop under another name.\nkind: mine\nname: mine\nsignal: ce\n")
+    (folder / "rule" / "mine.yaml").write_text("# Backprop under another name.\nkind: mine\nname: mine\nloss: ce\n")
     (folder / "rule" / "mine.py").write_text(
         "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.SweepRule):\n"
         f"    def compute(self, params, buffers, x, y, draws):\n{body}\n"

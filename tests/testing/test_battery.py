@@ -1,7 +1,5 @@
 """Every rule passes the battery, and the battery catches rules that are wrong."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
-from credit.rules import api, registry
+from credit.rules import api
 from credit.rules.backward.rule import SweepRule
 from credit.testing import battery
 from credit.testing.battery import NETS, TRIALS, Case, attempt
@@ -47,9 +45,8 @@ def test_some_rules_learn_and_compile(name: str, trial: str) -> None:
 
 
 @pytest.fixture
-def broken() -> Iterator[None]:
+def broken(registry_as_it_was: None) -> None:
     """Rules with one mistake each, registered for one test."""
-    before = dict(registry.FAMILIES["rule"])
 
     @credit.register_rule("dead_hidden")
     class DeadHidden(SweepRule):
@@ -75,10 +72,6 @@ def broken() -> Iterator[None]:
     class DividesBySignal(SweepRule):
         def arrive(self, op: Weighted, run: Run, signal: torch.Tensor) -> torch.Tensor:
             return signal / signal.abs()
-
-    yield
-    registry.FAMILIES["rule"].clear()
-    registry.FAMILIES["rule"].update(before)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import torch
 from credit.core.errors import UserError
 from credit.runs import run_folder
 from credit.runs.folder import write_config
-from credit.training.prepare import prepare
-from credit.training.prepare import resolve_device, total_steps
+from credit.training.prepare import prepare, resolve_device, total_steps
 
 
 @pytest.fixture(autouse=True)

@@ -29,10 +29,10 @@ def result_of(words, capsys):
     "words",
     [
         ["rule=bp"],
-        ["rule=bp", "rule.signal=mse", "optimizer.lr=0.5"],
+        ["rule=bp", "rule.loss=mse", "optimizer.lr=0.5"],
         ["rule=untied_constant", "optimizer.momentum=0"],
-        ["rule=ste", "rule.signal=mse", "arch.activation=step", "optimizer.momentum=0", "optimizer.lr=0.1"],
-        ["rule=bp", "rule.signal=mse", "arch.activation=identity"],
+        ["rule=ste", "rule.loss=mse", "arch.activation=step", "optimizer.momentum=0", "optimizer.lr=0.1"],
+        ["rule=bp", "rule.loss=mse", "arch.activation=identity"],
         ["rule=lisp_ce", "rule.normalizer=none", "rule.clip=null", "optimizer=sgd"],
     ],
 )
@@ -74,7 +74,7 @@ def test_a_run_splits_digits_anew_for_its_seed(capsys):
     [
         (["rule=bp", "arch=suc", "data=digits"], "arch=suc has one output, the probability of class 1 of two"),
         (["rule=lisp_margin", "arch=suc", "data=ones"], "Signals that take it: ce, mse"),
-        (["rule=ste", "arch=suc", "arch.activation=step", "data=ones"], "Write rule.signal=mse"),
+        (["rule=ste", "arch=suc", "arch.activation=step", "data=ones"], "Write rule.loss=mse"),
         (["rule=bp", "arch=suc", "data=ones", "data.threshold=1"], "data.threshold=1 is outside (0, 1)"),
         (["rule=bp", "arch=mlp", "data.dimension=4"], "data=digits has no option 'dimension' (ones has it)"),
         (["rule=bp", "arch=lenet5", "data=ones"], "use arch=mlp"),
@@ -130,7 +130,7 @@ def test_running_means_count_right_answers_of_a_probability():
 
 @pytest.mark.parametrize(("activation", "rule"), [("step", "ste"), ("sigmoid", "bp")])
 def test_alignment_is_measured_against_the_rules_own_loss(activation, rule, capsys):
-    words = [f"rule={rule}", "rule.signal=mse", *ONES, f"arch.activation={activation}", "trainer.measure=[alignment]"]
+    words = [f"rule={rule}", "rule.loss=mse", *ONES, f"arch.activation={activation}", "trainer.measure=[alignment]"]
     result_of([*words, "trainer.steps=3"], capsys)
     rows = (run_folder(compose([*words, "trainer.steps=3"])) / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["alignment"]["unit"]["cosine"] == pytest.approx(1.0)

@@ -3,9 +3,9 @@
 import math
 
 import pytest
+from credit.core.config.rates import EPOCHS_OF_STEP
 
 from credit.core.config.compose import compose
-from credit.core.config.rates import EPOCHS_OF_STEP
 from credit.core.config.schema import ScheduleConfig
 from credit.core.errors import UserError
 from credit.training.schedules import learning_rate

@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 import torch
+from credit.runs.named import NAMED
 
+from credit import register_rule
 from credit.core.config import check
 from credit.core.config.compose import compose
 from credit.core.errors import UserError
 from credit.data import load
 from credit.data.batches import Batches
-from credit.rules import registry
 from credit.rules.api import build, read
 from credit.rules.backward.rule import SweepRule
 from credit.runs import read_metrics, run_folder, run_name
 from credit.runs.identity import decisive
-from credit.runs.named import NAMED
 from credit.sweeps.choose import choose
 from credit.training import train, train_together
-from credit.training.prepare import prepare
 from credit.training.monitors.dead import DeadLayers
 from credit.training.optimization import build_optimizer, set_learning_rate
+from credit.training.prepare import prepare
 from credit.training.schedules import learning_rate
 from credit.training.state.run_state import begin, weights_digest
 
@@ -182,25 +182,25 @@ def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_pat
     longer = config("fa", trainer=WARM | {"warm_steps": 7})
     assert run_name(longer) != run_name(warm)
     (tmp_path / "rule").mkdir()
-    (tmp_path / "rule" / "bp.yaml").write_text("kind: sweep\nsignal: hinge\n")
+    (tmp_path / "rule" / "bp.yaml").write_text("kind: sweep\nloss: hinge\n")
     monkeypatch.setattr("credit.core.config.folders.user_folders", lambda: (tmp_path,))
     assert run_name(warm) != run_name(config("fa", trainer=WARM | {"warm_rule": "dfa"}))
-    assert decisive(warm)["trainer"]["warm_rule"]["signal"] == "hinge"
+    assert decisive(warm)["trainer"]["warm_rule"]["loss"] == "hinge"
 
 
 class Learning(SweepRule):
     """Backprop with a parameter of its own."""
 
-    def setup(self, options):
-        super().setup(options)
+    def setup(self):
+        super().setup()
         self._own = torch.nn.Parameter(torch.ones(1))
 
     def named_parameters(self):
         yield "own", self._own
 
 
-def test_rules_with_parameters_of_their_own(config, monkeypatch):
-    monkeypatch.setitem(registry.FAMILIES["rule"], "learning", Learning)
+def test_rules_with_parameters_of_their_own(config, registry_as_it_was):
+    register_rule("learning")(Learning)
     cfg = config("fa", trainer={"warm_rule": "learning", "warm_steps": 3})
     with pytest.raises(
         UserError, match="trainer.warm_rule=learning: this rule learns parameters of its own, which rule=fa"

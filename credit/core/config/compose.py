@@ -23,7 +23,7 @@ _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:.*\}", re.DOTALL)
 def compose(words: Sequence[str] = ()) -> RunConfig:
     """Return the checked run of such words as ``["rule=bp", "noise=0.4", "trainer.epochs=3"]``.
 
-    The files are the package's and those of `credit.core.config.plugins.use_folders`.
+    The files are the package's and those of `credit.core.user_files.use_folders`.
 
     Raises:
         UserError: the words do not describe a run.

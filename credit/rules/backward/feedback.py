@@ -14,7 +14,6 @@ Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shape
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from credit.core.randomness import generator
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Conv, Weighted
-from credit.rules.registry import FAMILIES, register
+from credit.rules.backward.options import DirectOptions, ReplacingOptions
 
 
 def xavier(shape: torch.Size | tuple[int, ...], like: Tensor, seed: int, name: str) -> Tensor:
@@ -55,22 +54,21 @@ class Transport:
     # Whether other weights take the place of the op's own, so that ops it does not reach are refused
     # (`credit.rules.backward.reach`).
     replaces = True
-    unreached: str = "refuse"
+    unreached: Literal["refuse", "backprop"] = "refuse"
     # Whether the output signal is sent straight to the op's input, whose shape `feedback` then needs to know.
     direct = False
     # Whether ``feedback``'s matrices are the rule's own parameters (see `credit.rules.backward.feedback_weights`), not its buffers.
     learns = False
 
-    def refusal(self, ops: Sequence[Weighted]) -> str | None:
-        """Return why the transport would change nothing on a network whose signals cross these ops; None where it acts."""
+    def refusal(self, ops: Sequence[Weighted], word: str) -> str | None:
+        """Return why the transport, chosen as ``word``, would change nothing where signals cross these ops; None where it acts."""
         if ops or not self.replaces:
             return None
-        word = next(name for name, cls in FAMILIES["transport"].items() if cls is type(self))
         return (
-            f"rule.transport={word} would change nothing: it replaces the weights that an error signal crosses on its way to a "
-            "layer below, and no signal crosses any: the network has one layer of weights, or nothing below its last one is "
+            f"rule.feedback_weights={word} would change nothing: it replaces the weights that an error signal crosses on its way "
+            "to a layer below, and no signal crosses any: the network has one layer of weights, or nothing below its last one is "
             "trained, so that this is backprop. Use a network with a hidden layer (arch.widths=[256]), or write rule=bp "
-            "(rule.transport=transpose)"
+            "(rule.feedback_weights=transpose)"
         )
 
     def rescaled(self, matrix: Tensor, gain: Tensor, classes: int) -> Tensor:
@@ -93,20 +91,8 @@ class Transport:
         raise AssertionError
 
 
-@dataclass(frozen=True)
-class Replacing(Transport):
-    """Base of the transports that put other weights in the place of the op's own.
-
-    Attributes:
-        unreached: what to do with ops that multiply the error signal by parameters and have no weight to replace (attention
-            modules, einsum, products with a reshaped parameter): ``refuse``, or ``backprop``: the signal crosses them by their
-            adjoints, and the run's notes name them. Elementwise scales (one gain a channel) and the gains of norms are always
-            crossed by their adjoints.
-        feedback_scale: size of the feedback weights, ``matched`` or ``xavier`` (see above).
-    """
-
-    unreached: Literal["refuse", "backprop"] = "refuse"
-    feedback_scale: Literal["matched", "xavier"] = "matched"
+class Replacing(ReplacingOptions, Transport):
+    """Base of the transports that put other weights in the place of the op's own."""
 
     def _magnitude(self, op: Weighted, weight: Tensor) -> dict[str, Tensor]:
         """Return the root mean square of what stands for a weight, 0-d, as the one buffer of transports that take W's signs."""
@@ -118,8 +104,6 @@ def _name(op: Weighted) -> str:
     return f"feedback.{op.params.get('weight', op.name)}"
 
 
-@register("transport", "transpose")
-@dataclass(frozen=True)
 class Transpose(Transport):
     """``W^T s``: the weights themselves, as in backprop."""
 
@@ -130,8 +114,6 @@ class Transpose(Transport):
         return op.back(run, signal, op.weight(run))
 
 
-@register("transport", "fixed_random")
-@dataclass(frozen=True)
 class FixedRandom(Replacing):
     """``B^T s`` with B fixed, random and shaped like W: feedback alignment (Lillicrap et al. 2016)."""
 
@@ -147,8 +129,6 @@ class FixedRandom(Replacing):
         return op.back(run, signal, run.buffers[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
-@register("transport", "kolen_pollack")
-@dataclass(frozen=True)
 class KolenPollack(FixedRandom):
     """``B^T s`` with B of its own, begun at random, that learns by W's updates (Kolen and Pollack 1994; Akrout et al. 2019).
 
@@ -162,8 +142,6 @@ class KolenPollack(FixedRandom):
         return op.back(run, signal, run.params[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
-@register("transport", "sign")
-@dataclass(frozen=True)
 class UniformSign(Replacing):
     """``sign(W)^T s`` times a constant: uniform sign-concordant feedback, uSF (Liao et al. 2016)."""
 
@@ -179,8 +157,6 @@ class UniformSign(Replacing):
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].to(weight.dtype))
 
 
-@register("transport", "sign_fixed_random")
-@dataclass(frozen=True)
 class FixedSign(FixedRandom):
     """``(sign(W) |B|)^T s`` with B fixed: frSF (Moskovitz et al. 2018)."""
 
@@ -191,8 +167,6 @@ class FixedSign(FixedRandom):
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].abs().to(weight.dtype))
 
 
-@register("transport", "sign_random")
-@dataclass(frozen=True)
 class FreshSign(Replacing):
     """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018). ``matched`` is in expectation."""
 
@@ -211,9 +185,7 @@ class FreshSign(Replacing):
         return op.back(run, signal, weight.sign() * drawn.mul(bound))
 
 
-@register("transport", "direct")
-@dataclass(frozen=True)
-class Direct(Replacing):
+class Direct(DirectOptions, Replacing):
     """``B^T e`` in place of what would arrive through the weights: direct feedback alignment (Nokland 2016).
 
     Every crossing of a weighted op is replaced, so pools, norms and residual sums between are crossed by their adjoints.
@@ -221,19 +193,17 @@ class Direct(Replacing):
     positions of a convolution's channel the same value, B is (classes, channels).
     """
 
-    dfa_map: Literal["dense", "channels"] = "dense"
-
     direct = True
     skips = True
 
-    def refusal(self, ops: Sequence[Weighted]) -> str | None:
+    def refusal(self, ops: Sequence[Weighted], word: str) -> str | None:
         """Return also the words for ``channels`` in a network without convolutions."""
         if ops and self.dfa_map == "channels" and not any(isinstance(op, Conv) for op in ops):
             return (
                 "rule.dfa_map=channels would change nothing: it gives all positions of a convolution's channel one value, and the "
                 "signal crosses no convolution: write rule.dfa_map=dense"
             )
-        return super().refusal(ops)
+        return super().refusal(ops, word)
 
     def rescaled(self, matrix: Tensor, gain: Tensor, classes: int) -> Tensor:
         if self.feedback_scale == "xavier":

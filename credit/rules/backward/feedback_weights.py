@@ -49,7 +49,7 @@ def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> Feedbac
         UserError: the transport has nothing to act on, or the model has a parameter or buffer of the same name.
     """
     ops = list(ops)
-    if why := transport.refusal(ops):
+    if why := transport.refusal(ops, getattr(rule.options, "feedback_weights", rule.name)):
         raise UserError(f"{why} (rule '{rule.name}' on {type(rule.model).__name__})")
     held = next((one for one in rule.transforms if isinstance(one, FeedbackWeights)), None)
     if held is None:
@@ -60,9 +60,10 @@ def attach(rule: Rule, transport: Transport, ops: Iterable[Weighted]) -> Feedbac
     for op in ops if transport.learns else ():
         if "weight" not in op.params:
             raise UserError(
-                f"rule.transport=kolen_pollack hands feedback weights the updates of the weights they stand for, but the weight of "
-                f"{op.describe()} in {type(rule.model).__name__} is computed from parameters in forward() and has no update of its "
-                "own: use a parameter as it is (x @ weight.t(), F.linear(x, weight)), or write rule.transport=fixed_random"
+                f"rule.feedback_weights=kolen_pollack hands feedback weights the updates of the weights they stand for, but "
+                f"the weight of {op.describe()} in {type(rule.model).__name__} is computed from parameters in forward() "
+                "and has no update of its own: use a parameter as it is (x @ weight.t(), F.linear(x, weight)), or write "
+                "rule.feedback_weights=fixed_random"
             )
         weight = op.params["weight"]
         parameter = rule.model.get_parameter(weight)

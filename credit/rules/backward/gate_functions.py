@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
+from credit.core.registry import register
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.backward.untied import Untied
-from credit.rules.registry import register
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 

@@ -5,16 +5,13 @@ gives the same result on the samples with a signal alone; see normalizers) and i
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.rules.registry import register
+from credit.rules.backward.options import InverseOptions, ResponsiveOptions, StraightThroughOptions
 
 
 def _backprop(op: Activate, run: Run, signal: Tensor) -> Tensor:
@@ -31,8 +28,6 @@ def _unsound(op: Activate) -> str | None:
     return f"its constant {op.options[0]:g} makes it flat or falling below zero: give it one above 0, or use relu"
 
 
-@register("gate", "derivative")
-@dataclass(frozen=True)
 class Derivative:
     """``s f'(z)``: the chain rule."""
 
@@ -50,9 +45,7 @@ class Derivative:
         return _backprop(op, run, signal)
 
 
-@register("gate", "responsive")
-@dataclass(frozen=True)
-class Responsive:
+class Responsive(ResponsiveOptions):
     """``s Pi(z)``, Pi = 1 where f is locally strictly increasing, else 0 (LISP section 2, Appendix A).
 
     ReLU: z > 0. Leaky ReLU, ELU, softplus, sigmoid, tanh, identity: 1 everywhere. ReLU6, hardtanh, hard-sigmoid: inside the
@@ -61,8 +54,6 @@ class Responsive:
     """
 
     skips = True
-
-    override: bool = True
 
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps} if callable(op.function.rises) else set()
@@ -87,9 +78,7 @@ class Responsive:
         return signal
 
 
-@register("gate", "inverse")
-@dataclass(frozen=True)
-class Inverse:
+class Inverse(InverseOptions):
     """Inverse propagation (LISP Appendix G): ``dz = f^-1(h + dh) - f^-1(h)``, with dh the desired change of h.
 
     Equal to ``responsive`` for ReLU. ``inverse_scale`` s uses (f^-1(h + s dh) - f^-1(h)) / s, s = 1 being the paper's form.
@@ -98,17 +87,6 @@ class Inverse:
     """
 
     skips = True
-
-    inverse_scale: float = 1.0
-    inverse_clamp: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.inverse_scale <= 0:
-            raise UserError(f"rule.inverse_scale={self.inverse_scale:g} must be above 0; the paper's form is 1")
-        if not 0 < self.inverse_clamp < 0.5:
-            raise UserError(
-                f"rule.inverse_clamp={self.inverse_clamp:g} is outside (0, 0.5): it is a share of the range"
-            )
 
     def keeps(self, op: Activate) -> set[str]:
         return {"output", op.function.keeps} if callable(op.function.rises) else {"output"}
@@ -130,9 +108,7 @@ class Inverse:
         return change * function.rises(op.kept(run), *op.options) if callable(function.rises) else change
 
 
-@register("gate", "straight_through")
-@dataclass(frozen=True)
-class StraightThrough:
+class StraightThrough(StraightThroughOptions):
     """The identity through step and sign (Bengio et al. 2013), the derivative elsewhere.
 
     ``ste_window``: ``none``, or ``clipped`` to pass only where ``|z| <= 1`` (Hubara et al. 2016).
@@ -140,8 +116,6 @@ class StraightThrough:
 
     skips = True
     needs_activations = True
-
-    ste_window: Literal["none", "clipped"] = "none"
 
     def keeps(self, op: Activate) -> set[str]:
         if op.function.vjp is None:

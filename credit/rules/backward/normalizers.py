@@ -5,19 +5,14 @@ transports): a sweep may then leave the satisfied samples out, and ``run.present
 ``not_over_time = True`` is refused where surrogate derivatives send a layer one signal at each time step.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
-from credit.rules.registry import register
 
 
-@register("normalizer", "none")
-@dataclass(frozen=True)
 class Unchanged:
     """The signal as it is."""
 
@@ -31,8 +26,6 @@ class Unchanged:
         return signal
 
 
-@register("normalizer", "rms")
-@dataclass(frozen=True)
 class RootMeanSquare:
     """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
 
@@ -56,8 +49,6 @@ class RootMeanSquare:
         return signal.mul_(factor) if op.exclusive else signal * factor
 
 
-@register("normalizer", "max_abs")
-@dataclass(frozen=True)
 class MaxAbs:
     """The whole batch's signal divided by its largest absolute value (LFP's ``norm_backward``); zero stays zero.
 

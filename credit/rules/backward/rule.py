@@ -1,13 +1,15 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from credit.core import registry
 from credit.core.errors import UserError
+from credit.core.options import of_class
 from credit.engine.activity import Separation, batch_norm, separation
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
@@ -15,57 +17,16 @@ from credit.engine.ops.base import Op, Rows, Run, Signals
 from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan, Sweeper
-from credit.rules.backward import (
-    adversarial,
-    feedback,
-    feedback_weights,
-    gains,
-    gates,
-    normalizers,
-    reach,
-    signals,
-    untied,
-)
+from credit.rules.backward import adversarial, feedback_weights, gains, reach
+from credit.rules.backward.options import SweepOptions
 from credit.rules.base import Computed, Rule
-from credit.rules.components import chosen_options, refuse_unread
-from credit.rules.registry import FAMILIES, fields, lookup, make, register
-from credit.rules.shared import SharedOptions
 from credit.rules.state import copies
 
-_COMPONENTS = ("signal", "gate", "transport", "normalizer")
+_COMPONENTS = ("loss", "gate", "feedback_weights", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
 PAYS = 0.75
-assert gates and normalizers and signals and feedback and untied  # importing them registers their names
 
 
-@dataclass(frozen=True)
-class SweepOptions(SharedOptions):
-    """The four choices, and what belongs to the sweep itself.
-
-    Attributes:
-        signal, gate, transport, normalizer: names of registered components; each has options of its own.
-        signal_dropout: LISP's constraint dropout (Appendix B): share of a signal's elements zeroed on arrival at each
-            weighted op, the rest scaled up by 1 / (1 - share).
-        sparse: leave the samples without a signal out of the sweep, which is exact up to the order of summation. ``auto``:
-            where it pays (on the CPU, with a margin's signal, at most ``PAYS`` of the samples active) and the network does
-            not couple samples. ``true``: on every device (on a GPU, finding the samples waits for it, once a step), at
-            every share, and refused where the network couples them. Compiled and mapped steps stay dense.
-        fgsm_epsilon: train on the batch moved by this times the sign of the gradient of the rule's loss, in units of the network's
-            input (see `credit.rules.backward.adversarial`); what a step tells is of the moved batch. None: on the batch as it is.
-        adversarial_share: share of the samples that are moved.
-    """
-
-    signal: str = "ce"
-    gate: str = "derivative"
-    transport: str = "transpose"
-    normalizer: str = "none"
-    signal_dropout: float = 0.0
-    sparse: Literal["auto"] | bool = field(default="auto", metadata={"result": False})
-    fgsm_epsilon: float | None = None
-    adversarial_share: float = 1.0
-
-
-@register("rule", "sweep")
 class SweepRule(Rule, Sweeper):
     """One forward pass, one signal sent back. See ``SweepOptions`` and the registered components.
 
@@ -73,33 +34,18 @@ class SweepRule(Rule, Sweeper):
         sparse: whether steps look for samples without a signal, to leave them out.
     """
 
-    OPTIONS = SweepOptions
+    Options = SweepOptions
+    options: SweepOptions
     name = "sweep"
 
-    @classmethod
-    def options(cls) -> dict[str, tuple[Any, Any]]:
-        """Options of the sweep and of every component that could be chosen."""
-        return super().options() | chosen_options(_COMPONENTS)
-
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: SweepOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
-        if not 0 <= self.choices.signal_dropout < 1:
-            raise UserError(
-                f"rule.signal_dropout={self.choices.signal_dropout:g} is outside [0, 1): it is a share of the signal"
-            )
-        chosen = {family: lookup(family, getattr(self.choices, family)) for family in _COMPONENTS}
-        parts = {family: {getattr(self.choices, family): cls} for family, cls in chosen.items()}
-        refuse_unread(options, self, self.OPTIONS, parts)
-        made = {
-            family: make(cls, f"{family} '{getattr(self.choices, family)}'", options) for family, cls in chosen.items()
-        }
-        self.signal, self.gating, self.transport, self.normalizer = (made[family] for family in _COMPONENTS)
+    def setup(self) -> None:
+        self.signal, self.gating, self.transport, self.normalizer = (self.components[name] for name in _COMPONENTS)
         self._refuse_output()
         self._refuse_spiking()
         self.readout = self._summed_output()
         self._refuse_activations()
         reach.check(self, self.transport)
-        self.attack = adversarial.make(self.plan, self.choices.fgsm_epsilon, self.choices.adversarial_share)
+        self.attack = adversarial.make(self.plan, self.options.fgsm_epsilon, self.options.adversarial_share)
         self.keeps_output = self.transport.direct
         self.plan.configure(self)
         self._separations: dict[torch.Size, Separation] = {}
@@ -112,20 +58,21 @@ class SweepRule(Rule, Sweeper):
         """Refuse a signal that cannot score what the model returns."""
         if self.output_kind == "logits":
             return
-        word, model = self.choices.signal, type(self.model).__name__
-        able = {name: cls for name, cls in FAMILIES["signal"].items() if hasattr(cls, "of_probability")}
+        word, model = self.options.loss, type(self.model).__name__
+        losses = {one.name: one.load() for one in registry.registered("loss")}
+        able = {name: cls for name, cls in losses.items() if hasattr(cls, "of_probability")}
         if word not in able:
             raise UserError(
-                f"rule '{self.name}' compares the logits of classes (rule.signal={word}), but {model} gives one number, the "
-                f"probability of class 1. Signals that take it: {', '.join(able)}. Write rule=bp, which has rule.signal=ce"
+                f"rule '{self.name}' compares the logits of classes (rule.loss={word}), but {model} gives one number, the "
+                f"probability of class 1. Signals that take it: {', '.join(able)}. Write rule=bp, which has rule.loss=ce"
             )
         makes = next(op for op in self.plan.ops if op.out == self.plan.exit)
         if why := self.signal.unfit(makes):
-            others = ", ".join(f"rule.signal={name}" for name, cls in able.items() if cls().unfit(makes) is None)
-            raise UserError(f"rule.signal={word} cannot score the output of {model}: {why}. Write {others}")
+            others = ", ".join(f"rule.loss={name}" for name, cls in able.items() if cls().unfit(makes) is None)
+            raise UserError(f"rule.loss={word} cannot score the output of {model}: {why}. Write {others}")
         if getattr(self.normalizer, "needs_several", False):
             raise UserError(
-                f"rule.normalizer={self.choices.normalizer} brings every sample's signal to one size, but the output of {model} is "
+                f"rule.normalizer={self.options.normalizer} brings every sample's signal to one size, but the output of {model} is "
                 "one number: only its sign would be left, which is the label's whatever the answer. Write rule.normalizer=none"
             )
 
@@ -135,21 +82,21 @@ class SweepRule(Rule, Sweeper):
         if units is None:
             return
         told = f"{units.describe()} in {type(self.model).__name__}"
-        if self.choices.gate != "derivative":
+        if self.options.gate != "derivative":
             raise UserError(
-                f"rule.gate={self.choices.gate} says what multiplies a signal at an activation, but {told} is a unit over time, "
+                f"rule.gate={self.options.gate} says what multiplies a signal at an activation, but {told} is a unit over time, "
                 "whose signal passes the surrogate derivative of every step and the membrane's past. Write rule.gate=derivative "
                 "(rule=bp, fa, usf, frsf, brsf), or an LFP rule"
             )
         if self.transport.direct:
             raise UserError(
-                f"rule.transport={self.choices.transport} sends the output signal, one row an image, straight to every layer, but "
-                f"from {told} on there are {units.args['steps']} rows an image, one a time step. Write rule.transport=transpose "
-                "(rule=bp) or fixed_random (rule=fa)"
+                f"rule.feedback_weights={self.options.feedback_weights} sends the output error, one row an image, straight to "
+                f"every layer, but from {told} on there are {units.args['steps']} rows an image, one a time step. Write "
+                "rule.feedback_weights=transpose (rule=bp) or fixed_random (rule=fa)"
             )
         if getattr(self.normalizer, "not_over_time", False):
             raise UserError(
-                f"rule.normalizer={self.choices.normalizer} acts on a signal that arrives at a layer once, but from {told} on a "
+                f"rule.normalizer={self.options.normalizer} acts on a signal that arrives at a layer once, but from {told} on a "
                 f"layer gets one at each of {units.args['steps']} time steps, its own future part of it, and surrogate "
                 "derivatives pass on what was not normalised. Write rule.normalizer=none, or use an LFP rule, whose max_abs "
                 "divides inside the units' recursion"
@@ -160,16 +107,16 @@ class SweepRule(Rule, Sweeper):
         if not getattr(self.signal, "over_time", False):
             return None
         readout = next((op for op in self.plan.ops if isinstance(op, Readout) and op.out == self.plan.exit), None)
-        model, word = type(self.model).__name__, self.choices.signal
+        model, word = type(self.model).__name__, self.options.loss
         if readout is None:
             raise UserError(
-                f"rule.signal={word} scores the output at each time step, but the logits of {model} are not a sum over time steps: "
-                "end the network with SpikeCount (arch=spiking_lenet, spiking_mlp), or write rule.signal=ce"
+                f"rule.loss={word} scores the output at each time step, but the logits of {model} are not a sum over time steps: "
+                "end the network with SpikeCount (arch=spiking_lenet, spiking_mlp), or write rule.loss=ce"
             )
-        if self.choices.fgsm_epsilon is not None:
+        if self.options.fgsm_epsilon is not None:
             raise UserError(
-                f"rule.fgsm_epsilon={self.choices.fgsm_epsilon:g} follows the gradient of one score an image, but "
-                f"rule.signal={word} scores every time step: write rule.signal=ce, or rule.fgsm_epsilon=null"
+                f"rule.fgsm_epsilon={self.options.fgsm_epsilon:g} follows the gradient of one score an image, but "
+                f"rule.loss={word} scores every time step: write rule.loss=ce, or rule.fgsm_epsilon=null"
             )
         return readout
 
@@ -177,7 +124,7 @@ class SweepRule(Rule, Sweeper):
         gated = [op for op in self.plan.ops if isinstance(op, Activate) and any(op.wants)]
         if not gated and getattr(self.gating, "needs_activations", False):
             raise UserError(
-                f"rule.gate={self.choices.gate} would change nothing: no signal meets an activation in "
+                f"rule.gate={self.options.gate} would change nothing: no signal meets an activation in "
                 f"{type(self.model).__name__}. Use a network that has one (a linear one with arch.activation=identity), or "
                 "rule=bp"
             )
@@ -190,13 +137,13 @@ class SweepRule(Rule, Sweeper):
                 raise UserError(why)
             if why := self.gating.refusal(op):
                 able = [
-                    name
-                    for name, gate in FAMILIES["gate"].items()
-                    if all(default is not MISSING for _, default in fields(gate).values())
-                    and gate().refusal(op) is None
+                    one.name
+                    for one in registry.registered("gate")
+                    if all(option.default is not MISSING for option in of_class(one.options).values())
+                    and one.load()().refusal(op) is None
                 ]
                 raise UserError(
-                    f"rule.gate={self.choices.gate} cannot take {op.args['name']} at '{op.name}' in "
+                    f"rule.gate={self.options.gate} cannot take {op.args['name']} at '{op.name}' in "
                     f"{type(self.model).__name__}: {why}. "
                     f"Gates that take it: {', '.join(able)}"
                 )
@@ -208,7 +155,7 @@ class SweepRule(Rule, Sweeper):
 
     def _may_skip(self) -> bool:
         """Whether steps look for samples to leave out; refuse ``sparse=true`` where they never could."""
-        wanted = self.choices.sparse
+        wanted = self.options.sparse
         if wanted is False:
             return False
         if (why := self._never_skips()) is None:
@@ -230,8 +177,8 @@ class SweepRule(Rule, Sweeper):
         if self._compiled is not None:
             return "a compiled step has one shape for every batch"
         for family in _COMPONENTS[1:]:
-            if not _skips(getattr(self, "gating" if family == "gate" else family)):
-                word = getattr(self.choices, family)
+            if not _skips(self.components[family]):
+                word = getattr(self.options, family)
                 return f"rule.{family}={word} does not say 'skips = True' in its class, or not with these options"
         for method in ("arrive", "gate", "cross"):
             if getattr(type(self), method) is not getattr(SweepRule, method):
@@ -240,7 +187,7 @@ class SweepRule(Rule, Sweeper):
 
     def _active(self, run: Run, x: Tensor, signal: Tensor) -> Tensor:
         """Return the signal of the samples that have one, noted in ``run.rows``; all of it where nothing is left out."""
-        forced, batch = self.choices.sparse is True, x.shape[0]
+        forced, batch = self.options.sparse is True, x.shape[0]
         if batch < 2 or (x.device.type != "cpu" and not forced):
             return signal
         index = signal.any(1).nonzero().squeeze(1)
@@ -262,7 +209,7 @@ class SweepRule(Rule, Sweeper):
     def _separate(self, x: Tensor) -> Separation:
         run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
         found = separation(self.plan, run, x)
-        if found.coupling is not None and self.choices.sparse is True:
+        if found.coupling is not None and self.options.sparse is True:
             raise UserError(
                 f"rule.sparse=true leaves satisfied samples out of the sweep, but {_where(found.coupling, self.model)} "
                 "mixes samples, or is not known not to; write rule.sparse=auto, which is dense there"
@@ -353,8 +300,8 @@ class SweepRule(Rule, Sweeper):
 
     def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         signal = self.normalizer(op, run, signal)
-        if self.choices.signal_dropout:
-            keep = 1 - self.choices.signal_dropout
+        if self.options.signal_dropout:
+            keep = 1 - self.options.signal_dropout
             # The whole batch's draw, so that leaving samples out changes nothing.
             shape = tuple(signal.shape) if run.rows is None else (run.batch, *signal.shape[1:])
             mask = run.draws.get(f"signal_dropout.{op.name}", "uniform", shape, signal.dtype) < keep

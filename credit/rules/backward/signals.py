@@ -8,16 +8,13 @@ scores a spiking network's output at every time step: it is given (steps * batch
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op
-from credit.rules.registry import register
+from credit.rules.backward.options import CrossEntropyOptions, MarginOptions
 
 _PROBABILITIES = ("sigmoid", "hardsigmoid")  # activations whose values cross-entropy is defined for
 
@@ -32,23 +29,13 @@ def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
     return v.clamp(min=0).scatter(1, _at(y), 0.0)
 
 
-@register("signal", "ce")
-@dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(CrossEntropyOptions):
     """``softmax(z) - target``: the gradient of cross-entropy (LISP-CE and backprop alike).
 
     Of a probability: ``(p - y) / max(p (1 - p), 1e-12)``, unbounded where p is nearly 0 or 1 (torch's binary cross-entropy,
     its logarithms cut off at -100): the output's activation is part of the network, and its gate acts on this signal.
     ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
     """
-
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(
-                f"rule.label_smoothing={self.label_smoothing:g} is outside [0, 1): it is a share of the target"
-            )
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logs = F.log_softmax(z, 1)
@@ -76,8 +63,6 @@ class CrossEntropy:
         return None if name in _PROBABILITIES else f"cross-entropy needs a number in [0, 1], and {name} gives any"
 
 
-@register("signal", "ce_rate")
-@dataclass(frozen=True)
 class CrossEntropyRate:
     """``softmax(o[t]) - target`` at each time step t of what a spiking network's readout sums, o (its last spikes).
 
@@ -90,8 +75,6 @@ class CrossEntropyRate:
         return CrossEntropy()(z, y)
 
 
-@register("signal", "mse")
-@dataclass(frozen=True)
 class SquaredError:
     """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability.
 
@@ -110,8 +93,6 @@ class SquaredError:
         return None
 
 
-@register("signal", "half_sse")
-@dataclass(frozen=True)
 class HalfSquaredError(SquaredError):
     """``z - t`` with t the one-hot target, ``p - y`` of a probability.
 
@@ -128,9 +109,7 @@ class HalfSquaredError(SquaredError):
         return error * (1.0 / y.shape[0]), 0.5 * error.square().mean()
 
 
-@register("signal", "violations")
-@dataclass(frozen=True)
-class Violations:
+class Violations(MarginOptions):
     """All violations (LISP Eq. 2): ``+v_j`` at each violator, ``-sum_j v_j`` at the true class.
 
     The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
@@ -138,20 +117,13 @@ class Violations:
 
     skips = True
 
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_margin(self.margin)
-
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
         loss = 0.5 * v.square().sum() / y.shape[0]
         return v.scatter(1, _at(y), -v.sum(1, keepdim=True)).mul_(1.0 / y.shape[0]), loss
 
 
-@register("signal", "worst_violation")
-@dataclass(frozen=True)
-class WorstViolation:
+class WorstViolation(MarginOptions):
     """The worst violator alone (LISP-margin): ``+v`` there, ``-v`` at the true class; 0 for a satisfied sample.
 
     The gradient of 1/(2B) sum_i max_j v_ij^2.
@@ -159,20 +131,9 @@ class WorstViolation:
 
     skips = True
 
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_margin(self.margin)
-
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v, at = violations(z, y, self.margin).max(1, keepdim=True)
         loss = 0.5 * v.square().sum() / y.shape[0]
         v = v * (1.0 / y.shape[0])
         # scatter_add: where nothing is violated both land on one place and cancel.
         return torch.zeros_like(z).scatter_add_(1, at, v).scatter_add_(1, _at(y), -v), loss
-
-
-def check_margin(margin: float) -> None:
-    """Refuse a margin that is not positive: at 0 all-equal logits would satisfy every constraint."""
-    if margin <= 0:
-        raise UserError(f"rule.margin={margin:g} must be above 0 (LISP Eq. 1); the usual value is rule.margin=1")

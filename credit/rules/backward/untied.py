@@ -5,16 +5,20 @@ Any activation is taken, also one without a derivative. Source: untied activatio
 Figures 6 and 8; the sizes that its figures do not show are the authors' package's, or inferred (see each gate).
 """
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.rules.registry import register
+from credit.rules.backward.options import (
+    ConstantOptions,
+    JamOptions,
+    RectangleJamOptions,
+    RectangleOptions,
+    TriangleOptions,
+)
 
 aten = torch.ops.aten
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -32,22 +36,6 @@ class Untied:
 
     def refusal(self, op: Activate) -> str | None:
         return None
-
-
-def _check_height(gate: str, height: float) -> None:
-    if height < 0:
-        raise UserError(
-            f"rule.height={height:g} is negative, and {gate} multiplies signals by it: below 0 every update beneath would "
-            "ascend. Write a height above 0, for example rule.height=1"
-        )
-
-
-def _check_width(gate: str, width: float) -> None:
-    if width <= 0:
-        raise UserError(
-            f"rule.width={width:g} leaves {gate} no interval to pass signals in: it is the whole width of |z| <= width/2 and "
-            "must be above 0, for example rule.width=1"
-        )
 
 
 class _Interval:
@@ -83,17 +71,10 @@ def _scaled(signal: Tensor, factor: float, own: bool) -> Tensor:
     return signal.mul_(factor) if own else signal * factor
 
 
-@register("gate", "untied_constant")
-@dataclass(frozen=True)
-class Constant(Untied):
+class Constant(ConstantOptions, Untied):
     """``g = height`` (default 1): the activation's derivative is left out altogether (Log/1, ReLU/1, Step/1)."""
 
     skips = True
-
-    height: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_height("untied_constant", self._height)
 
     @property
     def _height(self) -> float:
@@ -106,9 +87,7 @@ class Constant(Untied):
         return _scaled(signal, self._height, op.exclusive)
 
 
-@register("gate", "untied_rectangle")
-@dataclass(frozen=True)
-class Rectangle(Untied):
+class Rectangle(RectangleOptions, Untied):
     """``g = height`` where ``low <= z <= high``, else 0 (Figure 6c; its size there is unreadable).
 
     ``width`` stands for the ends -width/2 and width/2. ``height`` 1 and ``width`` 1 by default, those of the authors' package.
@@ -116,35 +95,13 @@ class Rectangle(Untied):
 
     skips = True
 
-    height: float | None = None
-    width: float | None = None
-    low: float | None = None
-    high: float | None = None
-    _size: tuple[float, _Interval] = field(init=False, repr=False, compare=False)
+    _size: tuple[float, _Interval]
 
     def __post_init__(self) -> None:
-        height = 1.0 if self.height is None else self.height
-        _check_height("untied_rectangle", height)
-        object.__setattr__(self, "_size", (height, _Interval(*self._chosen_ends())))
-
-    def _chosen_ends(self) -> tuple[float, float]:
-        if self.low is None and self.high is None:
-            width = 1.0 if self.width is None else self.width
-            _check_width("untied_rectangle", width)
-            return -width / 2, width / 2
-        given = " ".join(f"rule.{name}={getattr(self, name):g}" for name in ("low", "high", "width")
-                         if getattr(self, name) is not None)  # fmt: skip
-        if self.low is None or self.high is None or self.width is not None:
-            raise UserError(
-                f"{given}: untied_rectangle passes signals where low <= z <= high, so it needs both ends and no width (which is "
-                "the interval from -width/2 to width/2), for example rule.low=-0.2 rule.high=1"
-            )
-        if self.low >= self.high:
-            raise UserError(
-                f"{given} leaves untied_rectangle no interval to pass signals in: low must be below high, for example "
-                "rule.low=-0.2 rule.high=1"
-            )
-        return self.low, self.high
+        super().__post_init__()
+        half = (1.0 if self.width is None else self.width) / 2
+        low, high = (end if given is None else given for given, end in ((self.low, -half), (self.high, half)))
+        object.__setattr__(self, "_size", (1.0 if self.height is None else self.height, _Interval(low, high)))
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         height, interval = self._size
@@ -152,9 +109,7 @@ class Rectangle(Untied):
         return _scaled(passed, height, True)
 
 
-@register("gate", "untied_triangle")
-@dataclass(frozen=True)
-class Triangle(Untied):
+class Triangle(TriangleOptions, Untied):
     """``g = height max(0, 1 - |z| / (width/2))`` (Figure 6d; its size there is unreadable).
 
     ``shape`` gives both where they are left out. ``paper``: height 1/4, width 8, the size of the logistic derivative, which
@@ -163,23 +118,14 @@ class Triangle(Untied):
 
     skips = True
 
-    height: float | None = None
-    width: float | None = None
-    shape: Literal["paper", "freegrad"] = "paper"
-    _size: tuple[float, float] = field(init=False, repr=False, compare=False)
+    _size: tuple[float, float]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         preset = {"paper": (0.25, 8.0), "freegrad": (1.0, 2.0)}[self.shape]
-        if self.shape != "paper" and self.height is not None and self.width is not None:
-            raise UserError(
-                f"rule.shape={self.shape} would change nothing: rule.height={self.height:g} rule.width={self.width:g} say both of "
-                "what it stands for; leave out the shape, or one of them"
-            )
         height, width = (
             p if given is None else given for given, p in zip((self.height, self.width), preset, strict=True)
         )
-        _check_height("untied_triangle", height)
-        _check_width("untied_triangle", width)
         object.__setattr__(self, "_size", (2 * height / width, width / 2))
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
@@ -193,8 +139,6 @@ class Triangle(Untied):
         return signal.mul_(factor) if op.exclusive else signal * factor
 
 
-@register("gate", "untied_logistic")
-@dataclass(frozen=True)
 class Logistic(Untied):
     """``g = s (1 - s)``, s = sigmoid(z), whatever the activation (ReLU/d(Log), Step/d(Log)). On a sigmoid: backprop's."""
 
@@ -215,7 +159,7 @@ class Logistic(Untied):
         return passed
 
 
-class Jam(Untied):
+class Jam(JamOptions, Untied):
     """``g = U``, noise on (noise_low, noise_high), in part of z's range. A subclass names itself and says where, in ``_mask``.
 
     The noise has 16 bits on a CPU (``credit.engine.draws.uniform16``). ``match_mean`` scales it, layer by layer, so that the mean
@@ -223,18 +167,7 @@ class Jam(Untied):
     than it rises (some non-monotone f) that mean is below 0 and g is 0.
     """
 
-    MOVED: ClassVar[dict[str, str]] = {"low": "noise_low", "high": "noise_high"}
     name: ClassVar[str]
-    noise_low: float
-    noise_high: float
-    match_mean: bool
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.noise_low < self.noise_high <= 1:
-            raise UserError(
-                f"rule.noise_low={self.noise_low:g} rule.noise_high={self.noise_high:g}: {self.name} draws its noise between "
-                "them, so they must satisfy 0 <= noise_low < noise_high <= 1; the paper's are rule.noise_low=0 rule.noise_high=1"
-            )
 
     @property
     def separate(self) -> bool:
@@ -284,30 +217,18 @@ class Jam(Untied):
         return value
 
 
-@register("gate", "jam_full")
-@dataclass(frozen=True)
 class FullJam(Jam):
     """``g = U`` everywhere (Full-Jamming, Figure 8a)."""
 
     skips = Jam.separate
     name = "jam_full"
 
-    noise_low: float = 0.0
-    noise_high: float = 1.0
-    match_mean: bool = False
 
-
-@register("gate", "jam_positive")
-@dataclass(frozen=True)
 class PositiveJam(Jam):
     """``g = U`` where ``z >= 0``, else 0 (Positive-Jamming, Figure 8b, whose x is z: the authors' package masks on it)."""
 
     skips = Jam.separate
     name = "jam_positive"
-
-    noise_low: float = 0.0
-    noise_high: float = 1.0
-    match_mean: bool = False
 
     def keeps(self, op: Activate) -> set[str]:
         return {"input"} | super().keeps(op)
@@ -321,24 +242,17 @@ class PositiveJam(Jam):
         return value * (z >= 0)
 
 
-@register("gate", "jam_rectangle")
-@dataclass(frozen=True)
-class RectangleJam(Jam):
+class RectangleJam(RectangleJamOptions, Jam):
     """``g = U`` where ``|z| <= width/2``, both ends included, else 0 (Rectangular-Jamming, Figure 8c: width 10)."""
 
     skips = Jam.separate
     name = "jam_rectangle"
 
-    noise_low: float = 0.0
-    noise_high: float = 1.0
-    match_mean: bool = False
-    width: float | None = None
-    _interval: _Interval = field(init=False, repr=False, compare=False)
+    _interval: _Interval
 
     def __post_init__(self) -> None:
         super().__post_init__()
         width = 10.0 if self.width is None else self.width
-        _check_width(self.name, width)
         object.__setattr__(self, "_interval", _Interval(-width / 2, width / 2))
 
     def keeps(self, op: Activate) -> set[str]:

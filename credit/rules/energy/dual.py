@@ -1,43 +1,37 @@
 """Dual propagation (paper 3): every activation has two states that the output's nudge drives apart, and no gradients.
 
 One inference finds the states: what a state sends below is its states' difference, what it sends above their mean. Weights then
-learn from the product of the two. What can be chosen is in `credit.rules.energy.dual_options`, the states are in
+learn from the product of the two. What can be chosen is in `credit.rules.energy.options`, the states are in
 `credit.rules.energy.dyads`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.program import Program
 from credit.engine.inference.recorder import Recorder
 from credit.engine.inference.segments import Segments, freeze, never_falls
 from credit.engine.ops.base import Run
+from credit.engine.ops.pools import AdaptivePool, MaxPool
 from credit.engine.rewrite import pool_first
 from credit.rules.base import Computed, Rule
-from credit.rules.components import chosen_options
 from credit.rules.energy import states
-from credit.rules.energy.dual_options import (
-    DualOptions,
-    constants,
-    order,
-    refuse_damping,
-    refuse_nudge,
-    refuse_numbers,
-    refuse_switches,
-)
-from credit.rules.energy.dyads import Dyads, Inference
+from credit.rules.energy.dyads import Dyads, Inference, constants
+from credit.rules.energy.options import DualOptions
+from credit.rules.energy.schedules import order
 from credit.rules.outcome import InferenceDiverged
-from credit.rules.registry import lookup, make, register
 from credit.rules.state import copies
 
+PROJECTIONS = ("relu", "relu6", "hardtanh", "identity")
 
-@register("rule", "dual")
+
 class DualRule(Rule):
     """Dual propagation and its relatives (paper 3, Eqs. 2, 3, 19, 22, 45, 50).
 
@@ -46,48 +40,42 @@ class DualRule(Rule):
         keep_states: whether steps tell both states of every unit (``Step.states``); settable.
     """
 
-    OPTIONS = DualOptions
+    Options = DualOptions
+    options: DualOptions
     name = "dual"
 
-    @classmethod
-    def options(cls) -> dict[str, tuple[Any, Any]]:
-        """Options of the rule and of every transport that could be chosen."""
-        return super().options() | chosen_options(("transport",))
-
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: DualOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+    def setup(self) -> None:
         self._keep_states = getattr(self, "_keep_states", False)
         states.refuse_probability(self)
         states.refuse_stopped(self)
         states.refuse_local(self)
-        refuse_numbers(self.choices, compiled=self._compiled is not None)
-        if self.choices.batchnorm == "frozen":
+        self._refuse_compiled()
+        if self.options.batchnorm == "frozen":
             freeze(self.plan)
-        if self.choices.pool_first:
+        if self.options.pool_first:
             pool_first(self.plan, never_falls)
-        if self.choices.input_robustness and not self.plan.to_input:
+        if self.options.input_robustness and not self.plan.to_input:
             self.plan.sweep_to_input(True)
-        self.segments = Segments(self.plan, self.model, self.name, with_input=self.choices.input_robustness)
-        self.dyads = constants(self.choices, self.segments, type(self.model).__name__)
-        refuse_nudge(self.choices, self.dyads[self.segments.last])
-        refuse_damping(self.choices, self.segments, type(self.model).__name__)
-        refuse_switches(self.choices, self.segments, type(self.model).__name__)
+        self.segments = Segments(self.plan, self.model, self.name, with_input=self.options.input_robustness)
+        self.dyads = constants(self.options, self.segments, type(self.model).__name__)
+        refuse_damping(self.options, self.segments, type(self.model).__name__)
+        refuse_switches(self.options, self.segments, type(self.model).__name__)
         states.note_no_hidden(self)
-        self.transport = states.transport(self, options)
+        self.transport = states.transport(self, self.options.feedback_weights)
         self.learnt = states.feedback(self, self.transport)
-        self._signal = lookup("signal", self.choices.loss)()
+        self._signal = registry.find("loss", self.options.loss).load()()
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
 
     @property
     def freezes_norms(self) -> bool:
         """As ``rule.batchnorm=frozen`` says."""
-        return self.choices.batchnorm == "frozen"
+        return self.options.batchnorm == "frozen"
 
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.choices.loss)
+        return states.reference(self.options.loss)
 
     @property
     def keep_states(self) -> bool:
@@ -105,38 +93,45 @@ class DualRule(Rule):
     @property
     def keep_input_signal(self) -> bool:
         """Whether steps tell what reaches the network's input; settable where the input has no state of its own."""
-        return self.plan.to_input and not self.choices.input_robustness
+        return self.plan.to_input and not self.options.input_robustness
 
     @keep_input_signal.setter
     def keep_input_signal(self, wanted: bool) -> None:
-        if wanted and self.choices.input_robustness:
+        if wanted and self.options.input_robustness:
             raise UserError(
                 "rule.input_robustness=true: the input has a state of its own, moved by what reaches it; leave "
                 "it out to be told the signal at the input"
             )
-        if not self.choices.input_robustness:
+        if not self.options.input_robustness:
             Rule.keep_input_signal.fset(self, wanted)  # type: ignore[attr-defined]  # mypy knows no setter of a property
 
     @property
     def _at_plus(self) -> bool:
-        return self.choices.switches == "plus"
+        return self.options.switches == "plus"
 
     # ------------------------------------------------------------ schedules
 
+    def _refuse_compiled(self) -> None:
+        if self.options.schedule == "random" and self._compiled is not None:
+            raise UserError(
+                "rule.schedule=random draws another order at every step, which a compiled step cannot; leave out trainer.compile, "
+                "or write rule.schedule=fwbw"
+            )
+
     def _refuse_schedule(self) -> None:
-        if self.choices.schedule == "random":
+        if self.options.schedule == "random":
             count = self.segments.last + 1 - self.segments.first
-            if self.choices.passes < count and not any(note.startswith("random order:") for note in self.notes):
+            if self.options.passes < count and not any(note.startswith("random order:") for note in self.notes):
                 self.notes.append(
-                    f"random order: rule.passes={self.choices.passes} reach the first of {count} states by luck alone, and layers "
+                    f"random order: rule.passes={self.options.passes} reach the first of {count} states by luck alone, and layers "
                     f"that a step does not reach learn nothing of it; rule.passes={count} are sure to"
                 )
             return
-        if (missing := self._recorded(False, False).unreached) and self.choices.schedule == "fw":
+        if (missing := self._recorded(False, False).unreached) and self.options.schedule == "fw":
             last = self.segments.last
             needed = next(n for n in range(2, last + 2) if not self._recorded(False, False, passes=n).unreached)
             raise UserError(
-                f"rule.schedule=fw with rule.passes={self.choices.passes} never reaches {missing[-1].describe()}: each pass takes "
+                f"rule.schedule=fw with rule.passes={self.options.passes} never reaches {missing[-1].describe()}: each pass takes "
                 f"the output's nudge one layer down, so that {type(self.model).__name__} needs rule.passes={needed}; or write "
                 "rule.schedule=fwbw, which needs one"
             )
@@ -145,7 +140,7 @@ class DualRule(Rule):
 
     def _recorded(self, keep: bool, marks: bool, *, passes: int | None = None, position: int = 0) -> Program:
         """Return the program of the schedule's updates, with a mark after each pass where asked for."""
-        chosen, last = self.choices, self.segments.last
+        chosen, last = self.options, self.segments.last
         rounds = order(chosen.schedule, passes or chosen.passes, self.segments.first, last, seeds=(self.seed, position))
         recorder = Recorder(self.segments, to_input=self.keep_input_signal, at_plus=self._at_plus)
         recorder.begin()
@@ -176,7 +171,7 @@ class DualRule(Rule):
         return recorder.program()
 
     def _program(self, position: int | None) -> Program:
-        if self.choices.schedule == "random":
+        if self.options.schedule == "random":
             if position is None:
                 raise UserError(
                     f"rule '{self.name}' with rule.schedule=random draws another order at every step, which a step that is mapped "
@@ -189,7 +184,7 @@ class DualRule(Rule):
         return self._programs[key]
 
     def _inference(self, *, keep: bool) -> Inference:
-        chosen = self.choices
+        chosen = self.options
         iterations = chosen.power_iterations if chosen.damped else 0
         grown = chosen.passes > 1
         return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, self._at_plus,
@@ -207,7 +202,7 @@ class DualRule(Rule):
         dyads = Dyads(self._inference(keep=self._keep_states), x, y)
         program = self._program(draws.position if isinstance(draws, Draws) else None)
         work = program.run(run, x, dyads)
-        if self.choices.passes > 1:
+        if self.options.passes > 1:
             run.stats["inference.growth"] = dyads.growth()[1].max()
         sizes = torch.linalg.vector_norm(dyads.signal, dim=1) * run.batch
         reached = work.arriving[self.plan.entry] if self.keep_input_signal else None
@@ -236,7 +231,7 @@ class DualRule(Rule):
             raise InferenceDiverged(op.describe(), self._why(float(ratios[at])))
 
     def _why(self, ratio: float) -> str:
-        chosen = self.choices
+        chosen = self.options
         grew = (
             f"grew to {ratio:.1e} times their size before the nudge"
             if ratio < float("inf")
@@ -287,3 +282,26 @@ class DualRule(Rule):
 
 def _numbers(value: float | Sequence[float]) -> list[float]:
     return list(value) if isinstance(value, Sequence) else [value]
+
+
+def refuse_damping(chosen: DualOptions, segments: Segments, model: str) -> None:
+    """Refuse damped iterations where they would settle elsewhere: Eq. 50 holds for activations that project on a set."""
+    for state in segments.states if chosen.damped else ():
+        if state.op is not None and state.op.args["name"] not in PROJECTIONS:
+            raise UserError(
+                f"rule.damped=true cannot take {state.op.args['name']} at '{state.op.name}' in {model}: Eq. 50 weighs a state with "
+                "its activation's input, which leaves the resting point where it is only if the activation leaves its own "
+                f"values as they are. Those that do: {', '.join(PROJECTIONS)}. Write arch.activation=relu, or rule.damped=false"
+            )
+
+
+def refuse_switches(chosen: DualOptions, segments: Segments, model: str) -> None:
+    """Refuse a choice of switches where no max pool stands between states."""
+    if chosen.switches == "plus" and not any(
+        (isinstance(op, MaxPool) or (isinstance(op, AdaptivePool) and op.args["mode"] == "max"))
+        and segments.numbers(op.out)
+        for op in segments.plan.back
+    ):
+        raise UserError(
+            f"rule.switches=plus would change nothing: no max pool of {model} stands between states; leave it out"
+        )

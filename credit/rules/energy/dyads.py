@@ -5,13 +5,14 @@ above, delta = s+ - s-, f its activation, l the loss, beta the nudge's strength.
 ``beta / beta_k``, beta the output's; divided by ``beta B`` it is a descent direction of the batch mean, as weights are given it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import Segments, State
 from credit.engine.ops.base import Run
@@ -19,6 +20,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.rules.backward.feedback import Transport
 from credit.rules.energy import states
 from credit.rules.energy.damping import spectral, strength
+from credit.rules.energy.options import DualOptions
 
 Pair = tuple[Tensor, Tensor]
 
@@ -42,6 +44,29 @@ class Dyad:
     def still(self) -> bool:
         """Whether its value is the side that feedback leaves where it is."""
         return (self.alpha == 1 and self.up == 0) or (self.alpha == 0 and self.down == 0)
+
+
+def constants(options: DualOptions, segments: Segments, model: str) -> dict[int, Dyad]:
+    """Return every state's constants by its number; the input's are those of the first layer."""
+    alphas = _each("alpha", options.alpha, segments.last, model)
+    betas = _each("beta", options.beta, segments.last, model)
+    made = {}
+    for number in segments.by_number:
+        alpha, beta = alphas[max(number, 1) - 1], betas[max(number, 1) - 1]
+        up, down = (1 - alpha, alpha) if options.variant == "adjoint" else (alpha, 1 - alpha)
+        made[number] = Dyad(alpha, beta, up, down)
+    return made
+
+
+def _each(name: str, given: float | Sequence[float], count: int, model: str) -> list[float]:
+    if not isinstance(given, Sequence):
+        return [float(given)] * count
+    if len(given) != count:
+        raise UserError(
+            f"rule.{name} has {len(given)} values, but {model} has {count} layers with states (its "
+            f"activations, then the output): give {count} values, or one number for all"
+        )
+    return [float(value) for value in given]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ Weights get the difference of the products ``s_k s_(k-1)^T``. Sources: Scellier 
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from credit.core import registry
+from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.program import Program
 from credit.engine.inference.recorder import Recorder
@@ -22,12 +23,10 @@ from credit.engine.ops.base import Op
 from credit.engine.rewrite import pool_first
 from credit.rules.backward.feedback import Transport
 from credit.rules.base import Computed, Rule
-from credit.rules.components import chosen_options
 from credit.rules.energy import states
-from credit.rules.energy.equilibrium_options import EquilibriumOptions, refuse_branches, refuse_numbers
+from credit.rules.energy.options import EquilibriumOptions
 from credit.rules.energy.settling import Settling
 from credit.rules.outcome import InferenceDiverged
-from credit.rules.registry import lookup, make, register
 
 
 class Settled(nn.Module):
@@ -46,7 +45,6 @@ class Settled(nn.Module):
         return self._rule.predict(self.model, x)
 
 
-@register("rule", "equilibrium")
 class EquilibriumRule(Rule):
     """Equilibrium propagation, of two or three phases, and contrastive Hebbian learning.
 
@@ -54,41 +52,35 @@ class EquilibriumRule(Rule):
         segments: the network's states and the linear maps between them.
     """
 
-    OPTIONS = EquilibriumOptions
+    Options = EquilibriumOptions
+    options: EquilibriumOptions
     name = "equilibrium"
 
-    @classmethod
-    def options(cls) -> dict[str, tuple[Any, Any]]:
-        """Options of the rule and of every transport that could be chosen."""
-        return super().options() | chosen_options(("transport",))
-
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: EquilibriumOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+    def setup(self) -> None:
         states.refuse_probability(self)
         states.refuse_stopped(self)
         states.refuse_local(self)
-        refuse_numbers(self.choices)
-        if self.choices.batchnorm == "frozen":
+        if self.options.batchnorm == "frozen":
             freeze(self.plan)
-        if self.choices.pool_first:
+        if self.options.pool_first:
             pool_first(self.plan, never_falls)
         self.segments = Segments(self.plan, self.model, self.name, own_output=True)
-        refuse_branches(self.choices, self.segments, type(self.model).__name__)
+        refuse_branches(self.options, self.segments, type(self.model).__name__)
         states.note_no_hidden(self)
-        self.transport: Transport = states.transport(self, options)
+        self.transport: Transport = states.transport(self, self.options.feedback_weights)
         self.learnt = states.feedback(self, self.transport)
-        self.signal = lookup("signal", self.choices.loss)()
+        self.signal = registry.find("loss", self.options.loss).load()()
         self._recorded: dict[str, Program] = {}
 
     @property
     def freezes_norms(self) -> bool:
         """As ``rule.batchnorm=frozen`` says."""
-        return self.choices.batchnorm == "frozen"
+        return self.options.batchnorm == "frozen"
 
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.choices.loss)
+        return states.reference(self.options.loss)
 
     # ------------------------------------------------------------ the step
 
@@ -99,7 +91,7 @@ class EquilibriumRule(Rule):
         return self._recorded[kind]
 
     def _record(self, kind: str) -> Program:
-        chosen, last = self.choices, self.segments.last
+        chosen, last = self.options, self.segments.last
         recorder = Recorder(self.segments)
         recorder.begin()
         recorder.call("start", last)
@@ -119,7 +111,7 @@ class EquilibriumRule(Rule):
         return recorder.program()
 
     def _settle(self, recorder: Recorder, steps: int, output: str, *, marks: bool = False) -> None:
-        if self.choices.clamped and output != "update":
+        if self.options.clamp_output and output != "update":
             recorder.renew(self.segments.last, False, method=output, always=True)  # held there from the first step on
         if marks:
             recorder.call("mark", self.segments.last)
@@ -130,7 +122,7 @@ class EquilibriumRule(Rule):
             for number, heard in live.items():
                 mine = number == self.segments.last
                 method, always = (output, output != "update") if mine else ("update", False)
-                if mine and self.choices.clamped and always:
+                if mine and self.options.clamp_output and always:
                     continue
                 recorder.renew(number, heard, method=method, always=always)
             if marks:
@@ -139,13 +131,13 @@ class EquilibriumRule(Rule):
     def _learn(self, recorder: Recorder, factor: float) -> None:
         for op in self.plan.back:
             if op.trains:
-                recorder.learn(op, factor * self.choices.gamma ** (self._depth(op) - self.segments.last))
+                recorder.learn(op, factor * self.options.gamma ** (self._depth(op) - self.segments.last))
 
     def _depth(self, op: Op) -> int:
         return min(self.segments.heard[op.out])
 
     def _settling(self, y: Tensor, x: Tensor) -> Settling:
-        return Settling(self.choices, self.signal, self.transport, self.segments.last, y, x.shape[0], self.watch)
+        return Settling(self.options, self.signal, self.transport, self.segments.last, y, x.shape[0], self.watch)
 
     def predictor(self, model: nn.Module) -> nn.Module:
         """Return a module whose forward pass is the free phase: what the rule teaches to answer right."""
@@ -210,10 +202,26 @@ class EquilibriumRule(Rule):
         """
         if self.first_nonfinite(x) is not None:
             return
-        steps = f"{self.choices.free_steps} free and {self.choices.nudged_steps} nudged steps"
+        steps = f"{self.options.free_steps} free and {self.options.nudged_steps} nudged steps"
         gain = "" if any(len(state.children) > 1 for state in self.segments.states) else "rule.gamma, "
         raise InferenceDiverged(
             "the settled states",
             f"its units grew more than {self.growth_limit:g} times as large as the input within {steps}: feedback and weights "
-            f"together amplify; lower optimizer.lr, {gain}rule.ceiling, or limit updates (rule.clip=0.1)",
+            f"together amplify; lower optimizer.lr, {gain}rule.activation_bound, or limit updates (rule.clip=0.1)",
         )
+
+
+def refuse_branches(chosen: EquilibriumOptions, segments: Segments, model: str) -> None:
+    """Refuse a gain that is discounted by depth where a layer has more than one."""
+    if chosen.gamma == 1:
+        return
+    for state in segments.states:
+        if skipping := [child for child in state.children if child != state.index + 1]:
+            where = "the output" if state.op is None else state.op.describe()
+            far = segments.by_number[skipping[0]].op
+            raise UserError(
+                f"rule.gamma={chosen.gamma:g} discounts each layer's energy by its depth, which needs one layer "
+                f"after the other, but {where} in {model} also leads to "
+                f"{'the output' if far is None else far.describe()}; write rule.gamma=1 (rule=eqprop), or use a network "
+                "without skips"
+            )

@@ -12,7 +12,7 @@ from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.rules.backward.feedback import Transport
 from credit.rules.energy import states
-from credit.rules.energy.equilibrium_options import EquilibriumOptions
+from credit.rules.energy.options import EquilibriumOptions
 
 
 class Settling:
@@ -39,7 +39,7 @@ class Settling:
                  watch: bool) -> None:  # fmt: skip
         self._chosen, self._signal, self._transport, self._output = chosen, signal, transport, output
         self._y, self._batch, self._watch = y, batch, watch
-        self.factor = 1.0 / batch if chosen.clamped else 1.0 / (chosen.beta * batch)
+        self.factor = 1.0 / batch if chosen.clamp_output else 1.0 / (chosen.beta * batch)
         self.last: dict[int, Tensor] = {}
         self.residuals: list[Tensor] = []
         self._marked: dict[int, Tensor] = {}
@@ -48,7 +48,7 @@ class Settling:
     def start(self, work: Work, state: State, live: bool) -> None:
         a = states.before(work, state)
         begun = torch.zeros_like(a)
-        if self._chosen.begin == "forward":
+        if self._chosen.initial_state == "forward":
             begun = self._held(state, states.activation(state, a))
         self._set(work, state, begun)
 
@@ -64,7 +64,7 @@ class Settling:
 
     def _held(self, state: State, value: Tensor) -> Tensor:
         """Keep a hidden state within its bounds; the output has none."""
-        most = self._chosen.ceiling
+        most = self._chosen.activation_bound
         return value if most is None or state.out < 0 else value.clamp(-most, most)
 
     def towards(self, work: Work, state: State, live: bool) -> None:
@@ -77,7 +77,7 @@ class Settling:
 
     def _nudge(self, work: Work, state: State, strength: float) -> None:
         a, now = states.before(work, state), self.last[state.index]
-        if self._chosen.clamped:
+        if self._chosen.clamp_output:
             target = torch.zeros_like(a).scatter(1, self._y.unsqueeze(1), 1.0)
             self._set(work, state, target)
             return

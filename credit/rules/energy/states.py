@@ -1,6 +1,5 @@
 """What rules that settle states have in common: dual propagation, equilibrium propagation, contrastive Hebbian learning."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,12 +9,8 @@ from credit.engine.inference.program import Work
 from credit.engine.inference.segments import State
 from credit.engine.ops.weighted import Weighted
 from credit.rules.backward import feedback as transports
-from credit.rules.backward import feedback_weights, reach, signals
+from credit.rules.backward import feedback_weights, reach
 from credit.rules.base import Rule
-from credit.rules.components import refuse_unread
-from credit.rules.registry import lookup, make
-
-assert signals and transports  # importing them registers their names
 
 
 def before(work: Work, state: State) -> Tensor:
@@ -35,7 +30,7 @@ def activation(state: State, z: Tensor, *, mine: bool = False) -> Tensor:
 
 def reference(loss: str) -> dict[str, Any]:
     """Return the options of `bp` that make it backprop on the same loss."""
-    return {} if loss == "ce" else {"signal": loss}
+    return {} if loss == "ce" else {"loss": loss}
 
 
 def refuse_probability(rule: Rule) -> None:
@@ -59,23 +54,24 @@ def refuse_stopped(rule: Rule) -> None:
 
 def refuse_local(rule: Rule) -> None:
     """Refuse local autograd, of which no op between states could make use."""
-    if rule.shared.local_autograd:
+    if rule.options.local_autograd:
         raise UserError(
             f"rule.local_autograd=true would change nothing: rule '{rule.name}' takes linear maps alone between its states, and an "
             "op that autograd differentiates is none; leave it out"
         )
 
 
-def transport(rule: Any, options: Mapping[str, Any]) -> transports.Transport:
-    """Return the transport that a rule's options name."""
-    word = rule.choices.transport
-    kind = lookup("transport", word)
-    refuse_unread(options, rule, rule.OPTIONS, {"transport": {word: kind}})
-    made: transports.Transport = make(kind, f"transport '{word}'", options)
+def transport(rule: Rule, word: str) -> transports.Transport:
+    """Return the feedback weights that a rule's options name.
+
+    Raises:
+        UserError: they send the output error straight to every layer.
+    """
+    made: transports.Transport = rule.components["feedback_weights"]
     if made.direct:
         raise UserError(
-            f"rule.transport={word} sends the output's signal straight to every layer, but rule '{rule.name}' settles states layer "
-            "by layer; write rule.transport=transpose, fixed_random or kolen_pollack"
+            f"rule.feedback_weights={word} sends the output's signal straight to every layer, but rule '{rule.name}' settles "
+            "states layer by layer; write rule.feedback_weights=transpose, fixed_random or kolen_pollack"
         )
     return made
 

@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from credit.core.errors import UserError, nearest
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
-from credit.rules.registry import lookup
 
 KINDS = ("linear", "conv")
 
@@ -23,12 +22,11 @@ def assign(plan: Plan, base: str, composite: Mapping[str, str]) -> dict[int, str
     A kind that the network has no layer of is passed over, so that one composite serves all networks.
 
     Raises:
-        UserError: a position or a pattern that fits no layer, or a rule that does not exist.
+        UserError: a position or a pattern that fits no layer.
     """
     layers = [op for op in plan.ops if isinstance(op, Weighted)]
     words = dict.fromkeys((op.index for op in layers), base)
     for selector, word in composite.items():
-        lookup("relevance", word)  # also where no layer takes it, so that a slip of the pen is told
         fitting = [op for at, op in enumerate(layers) if _fits(str(selector), op, at, len(layers))]
         if not fitting and selector not in KINDS:
             names = [op.name for op in layers]

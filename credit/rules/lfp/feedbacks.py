@@ -10,7 +10,6 @@ Sources: LFP (paper 2) Eq. 6 and 7, Appendix A.1, Eq. A.16; what the text leaves
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from credit.core.errors import UserError
 from credit.core.outputs import answers
-from credit.rules.registry import register
+from credit.core.registry import register
+from credit.rules.lfp.options import BoundedSoftmaxOptions, RewardOptions
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -35,8 +35,6 @@ def _wrong(o: Tensor, y: Tensor) -> Tensor:
     return (answers(o) != y).to(o.dtype).mean()
 
 
-@register("feedback", "sigmoid")
-@dataclass(frozen=True)
 class Sigmoid:
     """``o_c (y_c - sigmoid(o_c))`` (Eq. 7). Loss: binary cross-entropy of every logit, summed over classes, mean over samples."""
 
@@ -48,8 +46,6 @@ class Sigmoid:
         return target.sub_(o.sigmoid()).mul_(o), loss
 
 
-@register("feedback", "softmax")
-@dataclass(frozen=True)
 class Softmax:
     """``o_c (y_c - softmax(o)_c)``. Loss: cross-entropy."""
 
@@ -60,31 +56,14 @@ class Softmax:
         return _onehot(o, y).sub_(logs.exp()).mul_(o), F.nll_loss(logs, y)
 
 
-@register("feedback", "bounded_softmax")
-@dataclass(frozen=True)
-class BoundedSoftmax:
+class BoundedSoftmax(BoundedSoftmaxOptions):
     """``o_c (y_c - p_c)``, p the softmax with what is above ``upper_bound`` set to 1 and below ``lower_bound`` to 0.
 
     So a true class that is sure enough, and another that is unlikely enough, gets no feedback any more; a wrong one that is
     sure gets the whole of it. With the bounds at 0 and 1, the release's defaults, it is ``softmax``. Loss: cross-entropy.
-
-    Attributes:
-        lower_bound, upper_bound: 0 <= lower_bound <= upper_bound <= 1.
-        sign_only: ``sign(o_c)`` in place of ``o_c``.
     """
 
     silent_at_zero: ClassVar[bool] = True
-
-    lower_bound: float = 0.0
-    upper_bound: float = 1.0
-    sign_only: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lower_bound <= self.upper_bound <= 1:
-            raise UserError(
-                f"rule.lower_bound={self.lower_bound:g} and rule.upper_bound={self.upper_bound:g} bound a probability: give "
-                "0 <= lower_bound <= upper_bound <= 1, for example rule.lower_bound=0.05 rule.upper_bound=0.95"
-            )
 
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logs = F.log_softmax(o, 1)
@@ -93,17 +72,8 @@ class BoundedSoftmax:
         return _onehot(o, y).sub_(p).mul_(o.sign() if self.sign_only else o), F.nll_loss(logs, y)
 
 
-@register("feedback", "reward")
-@dataclass(frozen=True)
-class Reward:
-    """The true class alone: +1 for a right answer, -1 for a wrong one (Appendix A.1). Loss: share of wrong answers.
-
-    Attributes:
-        reward_sign: multiply by the logit's sign. Feedback asks a logit to keep its sign and grow, so a plain reward
-            encourages a class only where its logit is positive. False: Appendix A.1 to the letter.
-    """
-
-    reward_sign: bool = True
+class Reward(RewardOptions):
+    """The true class alone: +1 for a right answer, -1 for a wrong one (Appendix A.1). Loss: share of wrong answers."""
 
     @property
     def silent_at_zero(self) -> bool:
@@ -115,16 +85,8 @@ class Reward:
         return reward.mul_(o.sign()) if self.reward_sign else reward, _wrong(o, y)
 
 
-@register("feedback", "misclassification")
-@dataclass(frozen=True)
-class Misclassification:
-    """-1 for every class whose logit is above the true one's (the release's reward). Loss: share of wrong answers.
-
-    Attributes:
-        reward_sign: multiply by the logit's sign, as in ``Reward``.
-    """
-
-    reward_sign: bool = True
+class Misclassification(RewardOptions):
+    """-1 for every class whose logit is above the true one's (the release's reward). Loss: share of wrong answers."""
 
     @property
     def silent_at_zero(self) -> bool:
@@ -135,8 +97,6 @@ class Misclassification:
         return reward.mul_(o.sign()) if self.reward_sign else reward, _wrong(o, y)
 
 
-@register("feedback", "spiking")
-@dataclass(frozen=True)
 class Spiking:
     """Of n spikes in L steps: ``1 - sigmoid(n - L//2)`` for the true class, ``-(1 - sigmoid(L - n - L//2))`` for the others.
 

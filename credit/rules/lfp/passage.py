@@ -45,7 +45,7 @@ def shared(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates")
     if op.index not in run.held:  # on the way to a layer that its spiking neuron has divided for already
         return op.adjoint(run, signal)
     inputs, y = run.held[op.index]
-    quotient = signal / stabilised(y, rule.choices.epsilon, op.index in rule.rectified)
+    quotient = signal / stabilised(y, rule.options.epsilon, op.index in rule.rectified)
     return tuple(None if sent is None else sent * x for sent, x in zip(op.adjoint(run, quotient), inputs, strict=True))
 
 
@@ -57,16 +57,16 @@ def pooled(rule: "LfpRule", op: AdaptivePool, run: Run, signal: Tensor, add: "Ad
 def dropped(rule: "LfpRule", op: Dropout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
     """Dropout: a kept unit's feedback passes as it is, or (``rule.dropout=gradient``) times its mask's value once more."""
     mask = op.load(run)
-    if mask is None or rule.choices.dropout == "gradient" or op.index in rule.linear:
+    if mask is None or rule.options.dropout == "gradient" or op.index in rule.linear:
         return op.adjoint(run, signal)
     return (signal * (mask != 0),)
 
 
 def normalised(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
     """BatchNorm under ``rule.batchnorm=epsilon``: one more layer under LFP-epsilon, its adjoint the full train-mode Jacobian."""
-    if rule.choices.batchnorm == "folded":
+    if rule.options.batchnorm == "folded":
         return folded(rule, op, run, signal, add)
-    quotient = signal / stabilised(run.held[op.index][1], rule.choices.epsilon, op.index in rule.rectified)
+    quotient = signal / stabilised(run.held[op.index][1], rule.options.epsilon, op.index in rule.rectified)
     sent, made = op.both(run, quotient)
     add((name, update * run.params[name].abs()) for name, update in made)
     return (None if sent is None else sent * op.load(run)[0],)
@@ -163,7 +163,7 @@ def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUp
         # The signal is the feedback times -1 / B: below 0 where it encourages.
         r = torch.where(signal < 0, signal, spikes * signal)
     else:
-        r = spikes * (signal / stabilised(counts, rule.choices.epsilon))
+        r = spikes * (signal / stabilised(counts, rule.options.epsilon))
     return (r.flatten(0, 1),)
 
 
@@ -194,7 +194,7 @@ def holds(rule: "LfpRule", op: Op) -> tuple[bool, bool]:
 def stabilised_by(rule: "LfpRule", op: Op) -> bool:
     """Whether an op without weights of its own divides by a sum that ``rule.epsilon`` keeps from 0."""
     if isinstance(op, BatchNorm):
-        return rule.choices.batchnorm == "epsilon"
+        return rule.options.batchnorm == "epsilon"
     if isinstance(op, Readout):
         return not getattr(rule.feedback, "needs_steps", False)
     return not isinstance(op, Weighted) and holds(rule, op)[0]
@@ -204,7 +204,7 @@ def refuse(rule: "LfpRule") -> None:
     """Refuse what the rule has no meaning for: before the first step, by the op's name."""
     model = type(rule.model).__name__
     for op in rule.plan.back:
-        if isinstance(op, BatchNorm) and rule.choices.batchnorm == "refuse":
+        if isinstance(op, BatchNorm) and rule.options.batchnorm == "refuse":
             raise UserError(
                 f"rule '{rule.name}' on {op.describe()} in {model}: layer-wise feedback propagation was made for networks without "
                 "BatchNorm, whose output 0 does not mean that nothing was contributed, and no treatment was chosen. Write "

@@ -12,14 +12,11 @@ numerator, is ``|W| (q a^T) + W (t |a|^T)``. ``t`` is None where a rule does not
 s: z+ = (s + z) / 2, z- = (z - s) / 2.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from credit.core.errors import UserError
+from credit.rules.lfp.options import AlphaBetaOptions, EpsilonOptions, GammaOptions
 from credit.rules.lfp.pieces import in_pieces
-from credit.rules.registry import register
 
 Shares = tuple[Tensor, Tensor | None]
 
@@ -68,8 +65,6 @@ def _over(r: Tensor, by: Tensor, own: bool) -> Tensor:
     return r.div_(by) if own else r / by
 
 
-@register("relevance", "zero")
-@dataclass(frozen=True)
 class Zero(Relevance):
     """LFP-0 (Eqs. 2-4): ``r_ij = z_ij / z_j r_j``. Unstable where z_j is near 0; exactly 0 gives no feedback."""
 
@@ -80,12 +75,8 @@ class Zero(Relevance):
         return torch.where(drive == 0, torch.inf, drive.abs())
 
 
-@register("relevance", "epsilon")
-@dataclass(frozen=True)
-class Epsilon(Relevance):
+class Epsilon(EpsilonOptions, Relevance):
     """LFP-epsilon (Eqs. 8, 9): ``r_ij = z_ij / (z_j + sign(z_j) epsilon) r_j``, sign(0) = +1."""
-
-    epsilon: float = 1e-6
 
     def share(self, r: Tensor, z: Tensor, size: Tensor | None, *, rectified: bool, own: bool) -> Shares:
         if not own:
@@ -98,8 +89,6 @@ class Epsilon(Relevance):
         return drive.abs().add_(self.epsilon)
 
 
-@register("relevance", "zpm")
-@dataclass(frozen=True)
 class SizeShare(Relevance):
     """LFP-z+z- (Eqs. 12, 13, A.13): ``r_ij = z_ij / s_j sign(z_j) r_j``; a feedback can only shrink on its way."""
 
@@ -115,9 +104,7 @@ class SizeShare(Relevance):
         return _nonzero(size + carried.abs())
 
 
-@register("relevance", "alphabeta")
-@dataclass(frozen=True)
-class AlphaBeta(Relevance):
+class AlphaBeta(AlphaBetaOptions, Relevance):
     """LFP-alpha-beta (Eqs. 10, 11): positive and negative contributions get alpha and -beta of the feedback, by their share.
 
     ``alpha z_ij / (z_j+ + epsilon) sign(z_j) r_j`` where z_ij > 0, ``-beta z_ij / (z_j- - epsilon) sign(z_j) r_j`` where it is
@@ -126,17 +113,6 @@ class AlphaBeta(Relevance):
     """
 
     needs_size = True
-
-    alpha: float = 2.0
-    beta: float = 1.0
-    epsilon: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if abs(self.alpha - self.beta - 1) > 1e-6 or self.beta < 0:
-            raise UserError(
-                f"rule.alpha={self.alpha:g} rule.beta={self.beta:g}: alpha - beta must be 1 and beta not below 0, or a layer would "
-                "not conserve feedback (Eq. 11); for example rule.alpha=2 rule.beta=1, the paper's"
-            )
 
     def share(self, r: Tensor, z: Tensor, size: Tensor | None, *, rectified: bool, own: bool) -> Shares:
         assert size is not None
@@ -155,9 +131,7 @@ def _side(size: Tensor, z: Tensor, sign: int, least: Tensor, epsilon: float) -> 
     return side.masked_fill_(side <= least, torch.inf).add_(2 * epsilon)
 
 
-@register("relevance", "gamma")
-@dataclass(frozen=True)
-class Gamma(Relevance):
+class Gamma(GammaOptions, Relevance):
     """LFP-gamma: epsilon's rule with the contributions of the output's own sign counted 1 + gamma times.
 
     ``r_ij = c_ij / (c_j + sign(z_j) epsilon) r_j`` with ``c_ij = (1 + gamma) z_ij`` where z_ij has the sign of z_j, else z_ij,
@@ -166,13 +140,6 @@ class Gamma(Relevance):
     """
 
     needs_size = True
-
-    gamma: float = 0.25
-    epsilon: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.gamma < 0:
-            raise UserError(f"rule.gamma={self.gamma:g} must not be below 0; 0 is LFP-epsilon, 0.25 the usual value")
 
     def share(self, r: Tensor, z: Tensor, size: Tensor | None, *, rectified: bool, own: bool) -> Shares:
         assert size is not None

@@ -5,13 +5,14 @@ carries ``-r / B``, so that updates come out as descent directions of the batch 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from credit.core import registry
 from credit.core.errors import UserError
+from credit.core.options import of_class, written
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Run, Signals
@@ -19,54 +20,18 @@ from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.surrogates import SLOPES
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
-from credit.rules.backward import normalizers
 from credit.rules.base import Computed, Rule
-from credit.rules.components import chosen_options, refuse_unread
-from credit.rules.lfp import feedbacks, passage, relevance
+from credit.rules.lfp import passage
 from credit.rules.lfp.composite import assign
 from credit.rules.lfp.crossing import Layer
 from credit.rules.lfp.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
+from credit.rules.lfp.options import LfpOptions
 from credit.rules.lfp.relevance import Relevance
-from credit.rules.registry import fields, lookup, make, register
-from credit.rules.shared import SharedOptions
 
-assert feedbacks and normalizers and relevance  # importing them registers their names
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 Add = Callable[[Iterable[tuple[str, Tensor]]], None]
 
 
-@dataclass(frozen=True)
-class LfpOptions(SharedOptions):
-    """What belongs to the sweep of feedback itself.
-
-    Attributes:
-        relevance: how layers share feedback: a registered relevance rule, with options of its own.
-        composite: other relevance rules for some layers: a selector (``linear``, ``conv``, ``first``, ``last``, a position
-            counted from 0, or a pattern of names) to a rule's name; of several that fit, the later counts.
-        feedback: the feedback function at the output; ``auto``: ``spiking`` where the logits are counts of spikes, else
-            ``sigmoid`` (Eq. 7).
-        normalizer: ``max_abs`` divides what arrives at each layer by its largest absolute value in the batch, in a spiking
-            network at each time step, after adding what comes from the step's future (the authors' ``norm_backward``);
-            ``auto``: on spiking networks (as in the paper), else ``none``.
-        reduction: ``mean`` of the samples' updates, or their ``sum`` (an earlier version of the authors' code).
-        dropout: ``pass``: a kept unit's feedback passes unchanged; ``gradient``: it is multiplied once more by mask / (1 - p),
-            as in the authors' code.
-        batchnorm: ``refuse``; ``epsilon``: one more layer under LFP-epsilon, the batch's statistics part of its map (the
-            authors' code); ``folded``: one layer together with the weights before it.
-        epsilon: the stabiliser of sums and averages too, whatever the layers' rule.
-    """
-
-    relevance: str = "epsilon"
-    composite: dict[str, str] | None = None
-    feedback: str = "auto"
-    normalizer: Literal["auto", "none", "max_abs"] = "auto"
-    reduction: Literal["mean", "sum"] = "mean"
-    dropout: Literal["pass", "gradient"] = "pass"
-    batchnorm: Literal["refuse", "epsilon", "folded"] = "refuse"
-    epsilon: float = 1e-6
-
-
-@register("rule", "lfp")
 class LfpRule(Rule, Sweeper):
     """Feedback at the outputs, shared layer by layer (paper 2, Eqs. 2-13); updates have |w| in the place of w.
 
@@ -80,91 +45,88 @@ class LfpRule(Rule, Sweeper):
         silent: slots of values that get no feedback where they are 0.
     """
 
-    OPTIONS = LfpOptions
+    Options = LfpOptions
+    options: LfpOptions
     name = "lfp"
 
-    @classmethod
-    def options(cls) -> dict[str, tuple[Any, Any]]:
-        """Options of the rule and of every relevance rule and feedback function that could be chosen."""
-        return super().options() | chosen_options(("relevance", "feedback"))
-
-    def usual_clip_unit(self, options: Mapping[str, Any]) -> float | None:
+    def usual_clip_unit(self) -> float | None:
         """0.06 (the paper's) on spiking networks, and where LFP-epsilon meets an activation that is not near 0 where z is.
 
         There a unit at its threshold hands on a whole feedback divided by nearly nothing.
         """
-        words = set(assign(self.plan, options.get("relevance", "epsilon"), options.get("composite") or {}).values())
+        words = set(assign(self.plan, self.options.relevance, self.options.composite or {}).values())
         jumps = any(isinstance(op, Activate) and op.args["name"] in NOT_ZERO_AT_ZERO for op in self.plan.back)
         spikes = any(isinstance(op, Lif) for op in self.plan.back)
         return 0.06 if spikes or (jumps and not words.isdisjoint(("zero", "epsilon"))) else None
 
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: LfpOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
+    def setup(self) -> None:
         self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
-        if self.choices.epsilon <= 0:
-            raise UserError(
-                f"rule.epsilon={self.choices.epsilon:g} must be above 0: it keeps denominators from 0; the authors' is "
-                "rule.epsilon=1e-6, and rule=lfp_0 is the rule without one"
-            )
-        self._choose(options)
-        self.settled = find_settled(self.plan, fold=self.choices.batchnorm == "folded")
+        self._choose()
+        self.settled = find_settled(self.plan, fold=self.options.batchnorm == "folded")
         self.divided = {chain[-1].index for chain in self.settled.values()}
         self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
         passage.refuse(self)
         self.silent = silent_at_zero(self.plan, bool(getattr(self.feedback, "silent_at_zero", False)))
         self.plan.configure(self)
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
-        self._refuse_unread_epsilon(options)
+        self._refuse_unread_epsilon()
         self._note_frozen()
         self._note_surrogate()
 
-    def _choose(self, options: Mapping[str, Any]) -> None:
-        """Make the relevance rules, the feedback function and the normalizer that the options name."""
-        words = assign(self.plan, self.choices.relevance, self.choices.composite or {})
+    def _choose(self) -> None:
+        """Choose the relevance rules, the feedback function and the normalizer by the options and the network."""
+        composite = self.options.composite or {}
+        words = assign(self.plan, self.options.relevance, composite)
         self._words = set(words.values())
-        kinds = {word: lookup("relevance", word) for word in {self.choices.relevance, *words.values()}}
-        name = self._feedback_name()
-        feedback = lookup("feedback", name)
-        self._refuse_output(feedback)
-        refuse_unread(options, self, LfpOptions, {"relevance": kinds, "feedback": {name: feedback}})
-        made = {word: make(cls, f"relevance '{word}'", options) for word, cls in kinds.items()}
+        made = {word: self.components[f"composite.{selector}"] for selector, word in composite.items()}
+        made[self.options.relevance] = self.components["relevance"]
+        self._refuse_unread(made)
         self.shares: dict[int, Relevance] = {at: made[word] for at, word in words.items()}
-        self.feedback = make(feedback, f"feedback '{name}'", options)
-        normalizer = self.choices.normalizer
-        self.normalizer = lookup("normalizer", self._usual_normalizer() if normalizer == "auto" else normalizer)()
+        usual = "spiking" if counts_spikes(self.plan) else "sigmoid"
+        chosen = self.components.get("feedback")
+        self.feedback = registry.find("feedback", usual).load()() if chosen is None else chosen
+        self._refuse_output()
+        normalizer = self.options.normalizer
+        usual = "max_abs" if self.spiking else "none"
+        self.normalizer = registry.find("normalizer", usual if normalizer == "auto" else normalizer).load()()
 
-    def _refuse_output(self, feedback: Any) -> None:
+    def _refuse_unread(self, made: Mapping[str, Relevance]) -> None:
+        """Refuse an option of a relevance rule that the composite names and that no layer of this network takes."""
+        read = {self.options.relevance, *self._words}
+        options = {word: of_class(registry.find("relevance", word).options) for word in made}
+        known = set(of_class(LfpOptions)).union(*(options[word] for word in read))
+        for word in made.keys() - read:
+            for name, option in options[word].items():
+                if name not in known and getattr(made[word], name) != option.default:
+                    raise UserError(
+                        f"rule.{name}={written(getattr(made[word], name))} would change nothing: no layer of "
+                        f"{type(self.model).__name__} takes rule.relevance={word}"
+                    )
+
+    def _refuse_output(self) -> None:
         model = type(self.model).__name__
         if self.output_kind != "logits":
             raise UserError(
                 f"rule '{self.name}' gives a feedback to each class's output, but {model} has one output, a probability; use a "
                 "network with a logit for each class, or rule=bp"
             )
-        if getattr(feedback, "needs_steps", False) and not counts_spikes(self.plan):
+        if getattr(self.feedback, "needs_steps", False) and not counts_spikes(self.plan):
             some = any(isinstance(op, Readout) for op in self.plan.back)
             raise UserError(
-                f"rule.feedback={self.choices.feedback} compares the spikes of each class with the number of steps, but "
+                f"rule.feedback={self.options.feedback} compares the spikes of each class with the number of steps, but "
                 f"{'the logits of ' * some}{model} {'are no counts of spikes' if some else 'counts no spikes'}; write "
                 "rule.feedback=sigmoid, or use arch=spiking_lenet"
             )
 
-    def _refuse_unread_epsilon(self, options: Mapping[str, Any]) -> None:
-        given, usual = self.choices.epsilon, LfpOptions.epsilon
-        read = any("epsilon" in fields(type(rule)) for rule in self.shares.values())
+    def _refuse_unread_epsilon(self) -> None:
+        given, usual = self.options.epsilon, LfpOptions.epsilon
+        read = any(hasattr(rule, "epsilon") for rule in self.shares.values())
         if given != usual and not read and not any(passage.stabilised_by(self, op) for op in self.plan.back):
             words = ", ".join(sorted({"rule.relevance=" + word for word in self._words}))
             raise UserError(
                 f"rule.epsilon={given:g} would change nothing: {words} divides by no sum that it would keep from 0, and "
                 f"{type(self.model).__name__} has no average, residual sum or BatchNorm in feedback's way; leave it out"
             )
-
-    def _usual_normalizer(self) -> str:
-        return "max_abs" if self.spiking else "none"
-
-    def _feedback_name(self) -> str:
-        if self.choices.feedback != "auto":
-            return self.choices.feedback
-        return "spiking" if counts_spikes(self.plan) else "sigmoid"
 
     def _note_surrogate(self) -> None:
         """Note a surrogate derivative that was chosen for the network and that feedback does not read."""
@@ -198,7 +160,7 @@ class LfpRule(Rule, Sweeper):
         run.overwrite = isinstance(draws, Draws)
         logits = self.plan.forward(run, x)
         updates = self.plan.sweep(run, self._output(run, logits, y), self)
-        if self.choices.reduction == "sum":
+        if self.options.reduction == "sum":
             updates = {name: update * run.batch for name, update in updates.items()}
         loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
         reached = None if run.entry is None else run.entry * -float(run.batch)

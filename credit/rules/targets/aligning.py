@@ -99,7 +99,7 @@ class Aligning:
             self.targets[name] = target
         self._put(name, self._discrepancy(delta, name, over=False))
         rule.drop(run, op)  # from here on the pre-activation is of no use, unless derivatives ask for it
-        if rule.choices.error_update == "paper_alg1":
+        if rule.options.error_update == "paper_alg1":
             self._heard[name] = d
         for source in sources:
             self._learn(name, source, z, d)
@@ -107,7 +107,7 @@ class Aligning:
 
     def _target(self, op: Activate, h: Tensor, z: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         """Return a node's target y and z - y; y is written over where it is not kept."""
-        function, reach = op.function, self.rule.choices.beta * self.run.batch
+        function, reach = op.function, self.rule.options.beta * self.run.batch
         value = function.value_ or function.value
         if function.gap is None:
             target = value(torch.sub(h, d, alpha=reach), *op.options)
@@ -126,7 +126,7 @@ class Aligning:
             name: the node.
             over: which of the two it is.
         """
-        p, q, kappa = self.rule.choices.p, self.rule.choices.q, self.rule.kappa[name]
+        p, q, kappa = self.rule.options.p, self.rule.options.q, self.rule.kappa[name]
         factor = kappa if over else kappa / self.run.batch
         if p == q == 2:
             return delta if factor == 1 else delta * factor if over else delta.mul_(factor)
@@ -144,11 +144,11 @@ class Aligning:
 
     def _learn(self, name: str, source: str, z: Tensor, d: Tensor) -> None:
         """Add the update of the synapse from ``source`` to ``name``."""
-        rule, run, word = self.rule, self.run, self.rule.choices.error_update
+        rule, run, word = self.rule, self.run, self.rule.options.error_update
         if word == "fixed":
             return
         weight = rule.weight_name(name, source)
-        synapse, factor = rule.synapses[weight], rule.choices.gamma
+        synapse, factor = rule.synapses[weight], rule.options.gamma
         if word == "lra_e":
             update = synapse.product(z, self._over[source], run.overwrite)
         elif word == "paper":

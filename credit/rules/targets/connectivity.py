@@ -61,12 +61,14 @@ def wire(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str
     }
     for name, heard in (given or {}).items():
         if name not in sources:
-            raise UserError(f"rule.wiring={{{name}: ...}}: {_no_node(plan, name, names, 'targets are set')}")
+            raise UserError(
+                f"rule.error_connectivity={{{name}: ...}}: {_no_node(plan, name, names, 'targets are set')}"
+            )
         sources[name] = () if heard is None else (heard,) if isinstance(heard, str) else tuple(heard)
         for source in sources[name]:
             if source not in (*names, OUTPUT):
                 raise UserError(
-                    f"rule.wiring={{{name}: {source}}}: {_no_node(plan, source, [*names, OUTPUT], 'errors are')}"
+                    f"rule.error_connectivity={{{name}: {source}}}: {_no_node(plan, source, [*names, OUTPUT], 'errors are')}"
                 )
     sources = {name: tuple(dict.fromkeys(heard)) for name, heard in sources.items() if heard}
     order = _ordered(sources, names, given)
@@ -74,7 +76,7 @@ def wire(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str
     kept = [name for name in order if depth is None or steps[name] <= depth]
     if not kept:
         raise UserError(
-            f"rule.wiring leaves {model} no node that hears an error; name a source for one of {', '.join(names)}"
+            f"rule.error_connectivity leaves {model} no node that hears an error; name a source for one of {', '.join(names)}"
         )
     sources = {name: tuple(s for s in sources[name] if s == OUTPUT or s in kept) for name in kept}
     return Wiring([op for op in nodes if op.name in sources], sources, kept)
@@ -120,15 +122,16 @@ def _ordered(sources: Mapping[str, tuple[str, ...]], names: Sequence[str], given
         if name in path:
             circle = " <- ".join([*path[path.index(name) :], name])
             raise UserError(
-                f"rule.wiring sends errors round in a circle ({circle}), so that no target of these nodes can be the first; "
-                f"let one of them hear {OUTPUT}"
+                f"rule.error_connectivity sends errors round in a circle ({circle}), so that no target of these nodes can "
+                f"be the first; let one of them hear {OUTPUT}"
             )
         if name == OUTPUT or name in done:
             return
         if name not in sources:
             raise UserError(
-                f"rule.wiring: '{path[-1]}' hears '{name}', which hears nobody (rule.wiring={{{name}: null}}) and has no error "
-                f"to send; give '{name}' a source, or '{path[-1]}' another one"
+                f"rule.error_connectivity: '{path[-1]}' hears '{name}', which hears nobody "
+                f"(rule.error_connectivity={{{name}: null}}) and has no error to send; "
+                f"give '{name}' a source, or '{path[-1]}' another one"
             )
         for source in sources[name]:
             visit(source, (*path, name))

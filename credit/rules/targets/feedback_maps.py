@@ -16,8 +16,8 @@ from credit.core.randomness import generator
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.subgraph import Stretch
+from credit.rules.targets.options import TargetOptions
 from credit.rules.targets.synapses import Dense, Synapse
-from credit.rules.targets.target_propagation_options import TargetOptions
 
 ORTHOGONAL = 2**21
 """Weights up to which a map starts orthogonal: the decomposition takes a second there, and grows with the power 1.5."""

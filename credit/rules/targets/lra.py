@@ -12,7 +12,7 @@ the paper prints it, E grows without bound. The paper's index slip (the pairing 
 targets."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,11 +26,10 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.base import Computed
 from credit.rules.outcome import InferenceDiverged
-from credit.rules.registry import make, register
 from credit.rules.targets import synapses
 from credit.rules.targets.aligning import Aligning
 from credit.rules.targets.connectivity import wire
-from credit.rules.targets.lra_options import LraOptions, refuse_numbers, weights
+from credit.rules.targets.options import LraOptions
 from credit.rules.targets.targeted import OUTPUT, TargetedRule
 
 EXPLODED = 100.0
@@ -41,7 +40,6 @@ _UNBOUNDED = {
 }
 
 
-@register("rule", "lra")
 class LraRule(TargetedRule):
     """rec-LRA and LRA-E.
 
@@ -52,17 +50,17 @@ class LraRule(TargetedRule):
         awaited: by part of the network (see `Blocks`), the nodes whose errors its sweep begins with.
     """
 
-    OPTIONS = LraOptions
+    Options = LraOptions
+    options: LraOptions
     name = "lra"
     growth_limit = EXPLODED
 
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: LraOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
-        chosen = self.choices
-        refuse_numbers(chosen, compiled=self._compiled is not None)
+    def setup(self) -> None:
+        chosen = self.options
+        self._refuse_threads()
         self._begin()
         depth = 1 if chosen.inner == "backprop" else chosen.depth
-        self.wiring = wire(self.plan, chosen.skip_gap, chosen.wiring, depth, self.name)
+        self.wiring = wire(self.plan, chosen.skip_gap, chosen.error_connectivity, depth, self.name)
         self.nodes = self.wiring.nodes
         self.by_name = {op.name: op for op in self.nodes}
         self.kappa = weights(chosen.kappa, [*self.by_name, OUTPUT], type(self.model).__name__)
@@ -77,6 +75,13 @@ class LraRule(TargetedRule):
             for at, part in enumerate(self.blocks.parts)
         }
 
+    def _refuse_threads(self) -> None:
+        if self.options.workers > 1 and self._compiled is not None:
+            raise UserError(
+                f"rule.workers={self.options.workers}: a compiled step is one program, whose blocks are not shared among threads; "
+                "leave out trainer.compile, or write rule.workers=1"
+            )
+
     def _refuse_flat(self) -> None:
         """Refuse activations whose derivative is zero everywhere where errors would have to pass it."""
         flat = next((op for op in self.plan.back if isinstance(op, Activate) and op.function.vjp is None), None)
@@ -90,11 +95,11 @@ class LraRule(TargetedRule):
     @property
     def own_settings(self) -> dict[str, float]:
         """The learning rate of error synapses."""
-        return {} if self.choices.error_lr is None else {"lr": self.choices.error_lr}
+        return {} if self.options.error_lr is None else {"lr": self.options.error_lr}
 
     @property
     def _fixed(self) -> bool:
-        return self.choices.error_update == "fixed"
+        return self.options.error_update == "fixed"
 
     # ------------------------------------------------------------ error synapses
 
@@ -105,7 +110,7 @@ class LraRule(TargetedRule):
         for target, sources in self.wiring.sources.items():
             for source in sources:
                 name = self.weight_name(target, source)
-                synapse = synapses.make(self.choices.synapses, shapes[target], shapes[source], name, self.name)
+                synapse = synapses.make(self.options.synapses, shapes[target], shapes[source], name, self.name)
                 self.synapses[name] = synapse
                 drawn = torch.randn(synapse.shape, generator=generator(self.seed, name), dtype=torch.float64)
                 value = (self._std(synapse) * drawn).to(like)
@@ -120,7 +125,7 @@ class LraRule(TargetedRule):
             self.learnt.make(name, value, self.model)
 
     def _std(self, synapse: synapses.Synapse) -> float:
-        given = self.choices.error_std
+        given = self.options.error_std
         return 1 / math.sqrt(synapse.inputs) if given is None else given
 
     def _weight(self, run: Run, name: str) -> Tensor:
@@ -137,10 +142,10 @@ class LraRule(TargetedRule):
         signal, loss = self.signal(logits if run.dtype is None else logits.float(), y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         aligning = Aligning(
-            self, run, keep=self._keep_errors, workers=self.choices.workers if type(draws) is Draws else 1
+            self, run, keep=self._keep_errors, workers=self.options.workers if type(draws) is Draws else 1
         )
         aligning.align(signal)
-        if self.choices.error_update.startswith("paper"):
+        if self.options.error_update.startswith("paper"):
             run.stats["inference.growth"] = self._growth(run).amax()
         reached = None if run.entry is None else run.entry * run.batch
         told = aligning.told(y, logits)
@@ -175,7 +180,7 @@ class LraRule(TargetedRule):
         Raises:
             InferenceDiverged: saying why, and what to write instead.
         """
-        if not self.choices.error_update.startswith("paper"):
+        if not self.options.error_update.startswith("paper"):
             return  # the others have no such bound to pass
         with torch.no_grad():
             growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
@@ -183,6 +188,21 @@ class LraRule(TargetedRule):
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(
                 f"error synapses '{list(self.synapses)[at]}'",
-                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.choices.error_update]}, which "
+                f"they grew to {float(growth[at]):.2g} times their first size: {_UNBOUNDED[self.options.error_update]}, which "
                 "has no bound; write rule.error_update=lra_e, or lower rule.error_lr",
             )
+
+
+def weights(given: float | Sequence[float], names: Sequence[str], model: str) -> dict[str, float]:
+    """Return every node's kappa by name.
+
+    Raises:
+        UserError: another number of them than of nodes.
+    """
+    values = [given] * len(names) if not isinstance(given, Sequence) else list(given)
+    if len(values) != len(names):
+        raise UserError(
+            f"rule.kappa has {len(values)} values, but {model} has {len(names)} nodes with targets ({', '.join(names)}): give "
+            f"{len(names)} values, or one number for all"
+        )
+    return dict(zip(names, map(float, values), strict=True))

@@ -7,7 +7,7 @@ summed over the batch; ``back`` is carry's adjoint in e.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from credit.core.errors import UserError
 from credit.engine.ops.products import linear
+from credit.rules.targets.options import Synapses
 
-Kind = Literal["auto", "dense", "conv"]
 LARGEST = 2**24
 """Weights of a dense map beyond which ``auto`` shares them among positions, and a dense map between feature maps is refused."""
 
@@ -160,7 +160,7 @@ class Transposed(Synapse):
         return F.conv2d(z, weight, None, *self._geometry())
 
 
-def make(kind: Kind, target: tuple[int, ...], source: tuple[int, ...], where: str, rule: str) -> Synapse:
+def make(kind: Synapses, target: tuple[int, ...], source: tuple[int, ...], where: str, rule: str) -> Synapse:
     """Return the map between two nodes.
 
     Args:
@@ -188,8 +188,8 @@ def make(kind: Kind, target: tuple[int, ...], source: tuple[int, ...], where: st
         if any(_stride(t, s) is None for t, s in zip(target[1:], source[1:], strict=True)):
             raise UserError(
                 f"'{where}' of rule '{rule}' leads from feature maps of {_told(source)} to {_told(target)}, and no "
-                "convolution of any stride leads from one size to the other: take another source for this node (rule.wiring), or "
-                "rule.synapses=dense"
+                "convolution of any stride leads from one size to the other: take another source for this node "
+                "(rule.error_connectivity), or rule.synapses=dense"
             )
         return Transposed(target, source)
     if maps[0]:

@@ -12,26 +12,25 @@ inside F_l. Source: Lee, Zhang, Fischer and Bengio 2015 (arXiv 1412.7525), Eqs. 
 et al. 2022 (arXiv 2201.13415). All updates of a step are made with the parameters it begins with, feedback's too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from credit.core.errors import UserError
-from credit.engine.inference.blocks import Blocks, bottlenecks, learning
+from credit.engine.inference.blocks import Blocks, bottlenecks, hidden, learning
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
+from credit.engine.plan import Plan
 from credit.engine.subgraph import Stretch
 from credit.rules.outcome import Computed
-from credit.rules.registry import make, register
 from credit.rules.targets import synapses
 from credit.rules.targets.feedback_maps import FeedbackMap
-from credit.rules.targets.target_propagation_options import TargetOptions, refuse_flat, refuse_network, refuse_numbers
+from credit.rules.targets.options import TargetOptions
 from credit.rules.targets.targeted import OUTPUT, TargetedRule
 
 
-@register("rule", "target_propagation")
 class TargetPropagationRule(TargetedRule):
     """Target propagation, difference target propagation and its parallel variant.
 
@@ -40,31 +39,30 @@ class TargetPropagationRule(TargetedRule):
         maps: the feedback maps, from the output down; empty until shapes are known.
     """
 
-    OPTIONS = TargetOptions
+    Options = TargetOptions
+    options: TargetOptions
     name = "target_propagation"
 
-    def setup(self, options: Mapping[str, Any]) -> None:
-        self.choices: TargetOptions = make(self.OPTIONS, f"rule '{self.name}'", options)
-        refuse_numbers(self.choices)
+    def setup(self) -> None:
         self._begin()
         self.nodes = learning(self.plan, bottlenecks(self.plan))
-        refuse_network(self.choices, self.plan, self.nodes, self.model, self.name)
-        self._heard = self.nodes[-1] if self.choices.first_target == "penultimate" else None
+        refuse_network(self.options, self.plan, self.nodes, self.model, self.name)
+        self._heard = self.nodes[-1] if self.options.first_target == "penultimate" else None
         # Feedback goes through F once more, whose drop-out and statistics are to be the forward pass's.
         self.plan.kept = {op.index for op in self.plan.ops if op.remembers}
         self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
         refuse_flat(self.plan, self.model, self.name, self._heard)
         self.maps: list[FeedbackMap] = []
-        if self.choices.feedback_steps > 1 and not any(note.startswith("feedback takes") for note in self.notes):
+        if self.options.feedback_steps > 1 and not any(note.startswith("feedback takes") for note in self.notes):
             self.notes.append(
-                f"feedback takes {self.choices.feedback_steps} steps of SGD a batch, handed over as their sum: plain SGD of rate "
-                f"{self.choices.feedback_lr:g} makes exactly them, an optimizer that rescales (Adam) does not"
+                f"feedback takes {self.options.feedback_steps} steps of SGD a batch, handed over as their sum: plain SGD of rate "
+                f"{self.options.feedback_lr:g} makes exactly them, an optimizer that rescales (Adam) does not"
             )
 
     @property
     def own_settings(self) -> dict[str, float]:
         """The feedback maps' learning rate, where it is not the network's."""
-        return {} if self.choices.feedback_lr is None else {"lr": self.choices.feedback_lr}
+        return {} if self.options.feedback_lr is None else {"lr": self.options.feedback_lr}
 
     @property
     def keep_input_signal(self) -> bool:
@@ -94,12 +92,12 @@ class TargetPropagationRule(TargetedRule):
     def _make_maps(self, x: Tensor) -> list[FeedbackMap]:
         shapes = self._shapes(x)
         uppers = [(op.name, op.out) for op in self.nodes[1:]]
-        if self.choices.first_target == "logits":
+        if self.options.first_target == "logits":
             uppers.append((OUTPUT, self.plan.exit))
         made = []
         for lower, (upper, slot) in zip(self.nodes, uppers, strict=False):
             where = f"feedback.{lower.name}.{upper}"
-            synapse = synapses.make(self.choices.synapses, shapes[lower.name], shapes[upper], where, self.name)
+            synapse = synapses.make(self.options.synapses, shapes[lower.name], shapes[upper], where, self.name)
             made.append(FeedbackMap(lower, upper, Stretch(self.plan, lower.out, slot), synapse))
         return made[::-1]
 
@@ -117,7 +115,7 @@ class TargetPropagationRule(TargetedRule):
         found = {op.name: op.post(run) for op in self.nodes} | {OUTPUT: logits}
         updates: dict[str, Tensor] = {}
         for one in self.maps:  # before the sweeps drop what the forward pass has kept
-            updates |= one.learn(self.choices, run, x, found[one.lower.name], found[one.upper])
+            updates |= one.learn(self.options, run, x, found[one.lower.name], found[one.upper])
         if run.dtype is not None:
             found = {name: value.float() for name, value in found.items()}
         signal, loss = self.signal(found[OUTPUT], y)
@@ -145,7 +143,7 @@ class TargetPropagationRule(TargetedRule):
             signal: derivative of the batch's mean loss by the logits; may be written over.
             updates: gets the head's.
         """
-        step = self.choices.target_step * run.batch
+        step = self.options.target_step * run.batch
         if self._heard is None:
             return {OUTPUT: signal * step}
         updates |= self.plan.sweep_from(run, {self.plan.exit: signal}, self)
@@ -156,7 +154,47 @@ class TargetPropagationRule(TargetedRule):
         """Send targets down: add to ``errors``, z_l - t_l by name, those of the nodes below the first."""
         for one in self.maps:
             own, above, missed = one.parameters(run.params), found[one.upper], errors[one.upper]
-            if self.choices.difference:
+            if self.options.difference:
                 errors[one.lower.name] = one.difference(run, own, above, missed)
             else:
                 errors[one.lower.name] = found[one.lower.name] - one.answer(run, own, above - missed).value
+
+
+def refuse_network(chosen: TargetOptions, plan: Plan, nodes: Sequence[Activate], model: nn.Module, rule: str) -> None:
+    """Refuse a network without activations for targets to be at; called before the plan is cut."""
+    name = type(model).__name__
+    if not nodes:
+        inside = [op.name for op in hidden(plan)]
+        why = (
+            f"all of its activations ({', '.join(inside[:4])}{', ...' * (len(inside) > 4)}) stand on branches that others lead past"
+            if inside
+            else "it has no hidden activation that something learns below"
+        )
+        raise UserError(
+            f"rule '{rule}' gives targets to activations that everything after them is computed from, but {name} has none: {why}. "
+            "Use a chain of layers or of blocks (arch=mlp, lenet5, cifar_resnet), or rule=bp"
+        )
+    if len(nodes) == 1 and chosen.first_target == "penultimate":
+        raise UserError(
+            f"rule '{rule}' needs two activations in a chain, but {name} has '{nodes[0].name}' alone: the loss's gradient makes "
+            "its target, so that no feedback map takes part and this is backprop. Write rule.first_target=logits, which gets there "
+            "from the output, use a deeper network, or rule=bp"
+        )
+
+
+def refuse_flat(plan: Plan, model: nn.Module, rule: str, heard: Activate | None) -> None:
+    """Refuse activations whose derivative is zero everywhere where a layer's loss has to pass them; called on the cut plan."""
+    for op in plan.back:
+        if not isinstance(op, Activate) or op.function.vjp is not None or not op.wants[0]:
+            continue
+        where = f"{op.args['name']} at '{op.name}' in {type(model).__name__}"
+        if heard is not None and op.index > heard.index:
+            raise UserError(
+                f"rule '{rule}' takes the target of '{heard.name}' from the loss's gradient there, but that has to pass "
+                f"{where}, whose derivative is zero everywhere; write rule.first_target=logits"
+            )
+        raise UserError(
+            f"rule '{rule}' trains a layer by its squared distance to a target, whose derivative has to pass {where}, which is "
+            "zero everywhere. Rules that train such networks: rec_lra, ste, lisp. To send discrete values between layers, as "
+            "Lee et al. do, put the activation behind a smooth one (linear, tanh, sign)"
+        )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.blocks import hidden
@@ -16,9 +17,9 @@ from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Sweeper
 from credit.rules.base import Rule
 from credit.rules.energy import states
-from credit.rules.registry import lookup
 from credit.rules.state import copies
 from credit.rules.targets import synapses
+from credit.rules.targets.options import LraOptions, TargetOptions
 
 OUTPUT = "output"
 """What the network's output is called among the nodes."""
@@ -32,7 +33,7 @@ class TargetedRule(Rule, Sweeper):
     """
 
     awaits_shapes = True
-    choices: Any
+    options: LraOptions | TargetOptions
     nodes: list[Activate]
 
     def _begin(self) -> None:
@@ -52,12 +53,12 @@ class TargetedRule(Rule, Sweeper):
                 f"{type(self.model).__name__}; give that module another name"
             )
         self._keep_errors = getattr(self, "_keep_errors", False)
-        self.signal = lookup("signal", self.choices.loss)()
+        self.signal = registry.find("loss", self.options.loss).load()()
 
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.choices.loss)
+        return states.reference(self.options.loss)
 
     @property
     def keep_errors(self) -> bool:
@@ -83,7 +84,7 @@ class TargetedRule(Rule, Sweeper):
 
     def _refuse_vectors(self, made: Iterable[synapses.Synapse]) -> None:
         """Refuse ``rule.synapses=conv`` where every synapse is dense all the same."""
-        if self.choices.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in made):
+        if self.options.synapses == "conv" and all(isinstance(one, synapses.Dense) for one in made):
             raise UserError(
                 f"rule.synapses=conv would change nothing: the nodes of {type(self.model).__name__} are vectors, which have no "
                 "positions to share weights among; leave it out"

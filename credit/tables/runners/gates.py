@@ -128,7 +128,7 @@ def _signals(config: RunConfig, rule: dict[str, Any], places: list[float]) -> "T
     from credit.models import build
     from credit.rules.api import build as build_rule
 
-    for part, plain in (("transport", "transpose"), ("normalizer", "none")):
+    for part, plain in (("feedback_weights", "transpose"), ("normalizer", "none")):
         if rule.get(part, plain) != plain:
             raise UserError(
                 f"rule.{part}={rule[part]} is more than a gate: write rule.{part}={plain} to see the gate alone"

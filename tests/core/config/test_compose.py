@@ -5,8 +5,8 @@ import pytest
 from credit.core.config.compose import compose
 from credit.core.config.folders import all_choices, conf_folder, describe
 from credit.core.config.overrides import rewrite
-from credit.core.user_files import discover_rule, use_folders
 from credit.core.errors import UserError
+from credit.core.user_files import discover_rule, use_folders
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_compiled_is_eager(reset: str, delay: bool) -> None:
     [
         ("subtract", True, "fast_sigmoid", "bp", {}),
         ("subtract", False, "sigmoid", "bp", {}),
-        ("zero", True, "atan", "bp", {"signal": "ce_rate"}),
+        ("zero", True, "atan", "bp", {"loss": "ce_rate"}),
         ("zero", False, "straight_through", "bp", {}),
         ("none", True, "atan", "lfp_epsilon", {}),
     ],
@@ -232,7 +232,7 @@ def test_two_spiking_parts_in_a_row_are_taken() -> None:
     [
         ("lisp_ce", {}, ("rule.gate=responsive", "lif 'lif1' in Sequential", "rule.gate=derivative", "rule=bp")),
         ("untied_constant", {}, ("rule.gate=untied_constant", "membrane's past")),
-        ("dfa", {}, ("rule.transport=direct", "5 rows an image", "rule=fa")),
+        ("dfa", {}, ("rule.feedback_weights=direct", "5 rows an image", "rule=fa")),
         ("bp", {"normalizer": "rms"}, ("rule.normalizer=rms", "lif 'lif1'", "rule.normalizer=none", "LFP rule")),
         (
             "bp",
@@ -263,7 +263,7 @@ def test_the_cross_entropy_of_each_step_is_snntorchs(arch: str) -> None:
     spikes = twin[:-1](x).unflatten(0, (5, -1))
     wanted = losses.ce_rate_loss()(spikes, y)
     wanted.backward()
-    rule = credit.rule("bp", model, signal="ce_rate", precision="float64")
+    rule = credit.rule("bp", model, loss="ce_rate", precision="float64")
     computed = rule.updates(x, y)
     step = rule.step(x, y)
     torch.testing.assert_close(step.loss, wanted.detach().squeeze(), rtol=1e-6, atol=0, check_dtype=False)
@@ -275,7 +275,7 @@ def test_the_cross_entropy_of_each_step_is_snntorchs(arch: str) -> None:
         assert p.grad is not None and p.grad.any()
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-9)
     other = copy.deepcopy(twin)
-    credit.rule("bp", other, signal="ce", precision="float64").step(x, y)
+    credit.rule("bp", other, loss="ce", precision="float64").step(x, y)
     assert all(not torch.allclose(p.grad, q.grad) for p, q in zip(model.parameters(), other.parameters(), strict=True)
                if p.grad is not None and q.grad is not None)  # fmt: skip
 
@@ -287,9 +287,9 @@ def test_the_cross_entropy_of_each_step_needs_steps() -> None:
         with pytest.raises(
             UserError, match="scores the output at each time step, but the logits of Sequential are not a sum"
         ):
-            credit.rule("bp", model, signal="ce_rate")
-    with pytest.raises(UserError, match=r"rule.fgsm_epsilon=0.1 .* rule.signal=ce_rate scores every time step"):
-        credit.rule("bp", network("spiking_mlp").float(), signal="ce_rate", fgsm_epsilon=0.1)
+            credit.rule("bp", model, loss="ce_rate")
+    with pytest.raises(UserError, match=r"rule.fgsm_epsilon=0.1 .* rule.loss=ce_rate scores every time step"):
+        credit.rule("bp", network("spiking_mlp").float(), loss="ce_rate", fgsm_epsilon=0.1)
 
 
 @pytest.mark.parametrize("name", ["fa", "usf", "frsf", "brsf", "bp_hinge"])

@@ -44,7 +44,7 @@ def test_a_step_is_autograds_at_the_moved_batch(signal: str, norm: bool) -> None
     x, y = nets.batch(model, (2, 5, 7))
     twin = copy.deepcopy(model)
     kept = x.clone()
-    outcome = credit.rule("bp_fgsm", model, signal=signal, fgsm_epsilon=EPSILON).step(x, y)
+    outcome = credit.rule("bp_fgsm", model, loss=signal, fgsm_epsilon=EPSILON).step(x, y)
     loss = LOSSES[signal](twin(moved(twin, x, y, LOSSES[signal])), y)
     loss.backward()
     torch.testing.assert_close(outcome.loss, loss.detach(), rtol=1e-12, atol=0)
@@ -55,7 +55,7 @@ def test_a_step_is_autograds_at_the_moved_batch(signal: str, norm: bool) -> None
     assert torch.equal(x, kept)
     clean = copy.deepcopy(twin)
     clean.zero_grad()
-    credit.rule("bp", clean, signal=signal).step(x, y)
+    credit.rule("bp", clean, loss=signal).step(x, y)
     unmoved, moved_grad = (net.get_parameter("stem.weight").grad for net in (clean, model))
     assert unmoved is not None and moved_grad is not None and not torch.allclose(unmoved, moved_grad)
 

@@ -31,7 +31,7 @@ def convolutional() -> nn.Module:
 
 def made(name: str, model: nn.Module, **options: Any) -> Rule:
     if name == "kolen_pollack":
-        return credit.rule("fa", model, transport="kolen_pollack", **options)
+        return credit.rule("fa", model, feedback_weights="kolen_pollack", **options)
     return credit.rule(name, model, **options)
 
 
@@ -122,7 +122,7 @@ def test_a_network_whose_weights_no_signal_crosses_is_refused(name: str) -> None
         with pytest.raises(UserError) as told:
             made(name, model)
         for word in (
-            f"rule.transport={transport.get(name, name)} would change nothing",
+            f"rule.feedback_weights={transport.get(name, name)} would change nothing",
             "arch.widths=[256]",
             "rule=bp",
         ):
@@ -135,7 +135,7 @@ def test_a_network_whose_weights_no_signal_crosses_is_refused(name: str) -> None
         ("bp", {"feedback_scale": "xavier"}, "rule.feedback_scale=xavier would change nothing"),
         ("dfa", {"feedback_scale": "matchd"}, "did you mean 'matched'?"),
         ("dfa", {"dfa_map": "channels"}, "rule.dfa_map=channels would change nothing"),
-        ("dp", {"transport": "fixed_random"}, "rule.transport=fixed_random would change nothing"),
+        ("dp", {"feedback_weights": "fixed_random"}, "rule.feedback_weights=fixed_random would change nothing"),
         ("ste", {}, "rule.gate=straight_through would change nothing"),
     ],
 )  # fmt: skip

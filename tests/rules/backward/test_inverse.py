@@ -59,7 +59,7 @@ def test_small_changes_tend_to_division_by_the_derivative(activation: str) -> No
     product = nets.gradients(model)["0.bias"]
     z = model[0](x).detach().requires_grad_()
     (slope,) = torch.autograd.grad(model[1](z).sum(), z)
-    rule = credit.rule("lisp_raw", model, signal="ce", gate="inverse", inverse_scale=1e-6, inverse_clamp=1e-9)
+    rule = credit.rule("lisp_raw", model, loss="ce", gate="inverse", inverse_scale=1e-6, inverse_clamp=1e-9)
     rule.step(x, y)
     np.testing.assert_allclose(nets.gradients(model)["0.bias"], product / slope[0].numpy() ** 2, rtol=1e-4)
 

@@ -26,7 +26,7 @@ LR, DECAY = 0.3, 0.05
 
 
 def made(model: nn.Module, seed: int = 0, clip: float | None = None) -> tuple[Rule, torch.optim.Optimizer]:
-    rule = credit.rule("fa", model, transport="kolen_pollack", seed=seed, clip=clip)
+    rule = credit.rule("fa", model, feedback_weights="kolen_pollack", seed=seed, clip=clip)
     return rule, torch.optim.SGD([*model.parameters(), *rule.parameters()], lr=LR, weight_decay=DECAY)
 
 
@@ -78,7 +78,7 @@ def test_feedback_of_a_frozen_weight_stands_still_and_the_first_layer_gets_one_f
     model = nets.mlp("tanh")
     model.get_parameter("2.weight").requires_grad_(False)
     x, y = nets.batch(model, (7,))
-    rule = credit.rule("fa", model, transport="kolen_pollack")
+    rule = credit.rule("fa", model, feedback_weights="kolen_pollack")
     rule.keep_input_signal = True
     held = dict(rule.named_parameters())
     assert set(held) == {f"feedback.{at}.weight" for at in (0, 2, 4)} and len(rule.transforms) == 1
@@ -99,7 +99,7 @@ def test_a_name_that_the_model_has_already_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"Own has a parameter 'feedback.1.weight', .* give the module 'feedback' another"
     ):
-        credit.rule("fa", model, transport="kolen_pollack")
+        credit.rule("fa", model, feedback_weights="kolen_pollack")
 
 
 def test_several_in_one_pass_move_as_each_would_alone() -> None:
@@ -124,7 +124,7 @@ def test_several_in_one_pass_move_as_each_would_alone() -> None:
 
 def test_a_run_trains_them_and_resumes_with_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sections = {
-        "rule": {"transport": "kolen_pollack"},
+        "rule": {"feedback_weights": "kolen_pollack"},
         "optimizer": {"weight_decay": 0.01},
         "arch": {"widths": [16, 16]},
     }
@@ -156,4 +156,4 @@ def test_a_run_trains_them_and_resumes_with_them(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("trial", TRIALS)
 def test_the_battery(trial: str, net: str) -> None:
-    assert attempt(trial, Case("fa", net, {"transport": "kolen_pollack"})) == ("pass", "")
+    assert attempt(trial, Case("fa", net, {"feedback_weights": "kolen_pollack"})) == ("pass", "")

@@ -1,7 +1,6 @@
 """Gates written as plain functions: registered by name, given a generator where they ask for one, checked and refused."""
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,21 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import credit
-from credit.core.user_files import use_folders
 from credit.core.errors import UserError
 from credit.core.randomness import generator as stream
+from credit.core.user_files import use_folders
 from credit.rules import gate
-from credit.rules.registry import FAMILIES
 from credit.testing.battery import TRIALS, Case, attempt
 from tests.support import nets
 
-
-@pytest.fixture(autouse=True)
-def _registry_as_it_was() -> Iterator[None]:
-    before = dict(FAMILIES["gate"])
-    yield
-    FAMILIES["gate"].clear()
-    FAMILIES["gate"].update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 def through(name: str, x: Tensor, act: nn.Module, seed: int = 5, position: int = 0) -> tuple[Tensor, Tensor]:

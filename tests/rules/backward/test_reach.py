@@ -56,7 +56,7 @@ PAIRS = [(rule, call) for rule in RULES for call in ("linear", "addmm")] + [(rul
 
 @pytest.mark.parametrize(("rule", "call"), PAIRS)
 def test_functional_weights_learn_as_the_modules_do(rule: str, call: str) -> None:
-    options: dict[str, Any] = {"transport": rule} if rule == "kolen_pollack" else {}
+    options: dict[str, Any] = {"feedback_weights": rule} if rule == "kolen_pollack" else {}
     name = "fa" if rule == "kolen_pollack" else rule
     own, modules = made(name, call, **options), made(name, "module", **options)
     if rule == "dfa":
@@ -71,7 +71,7 @@ def test_functional_weights_learn_as_the_modules_do(rule: str, call: str) -> Non
 
 @pytest.mark.parametrize("rule", [*FEEDBACK, "kolen_pollack"])
 def test_functional_weights_are_no_backprop(rule: str) -> None:
-    options: dict[str, Any] = {"transport": rule} if rule == "kolen_pollack" else {}
+    options: dict[str, Any] = {"feedback_weights": rule} if rule == "kolen_pollack" else {}
     updates = made("fa" if rule == "kolen_pollack" else rule, "linear", **options).updates(*batch()).updates
     exact = made("bp", "linear").updates(*batch()).updates
     for name in ("a.weight", "b.weight"):
@@ -121,7 +121,7 @@ def test_rules_that_send_derivatives_take_computed_weights(rule: str) -> None:
         ("dp", {}, "is computed from parameters in forward"),
         ("eqprop", {}, "is computed from parameters in forward"),
         ("lfp_epsilon", {}, "of which layer-wise feedback propagation has no reading"),
-        ("fa", {"transport": "kolen_pollack"}, "has no update of its own"),
+        ("fa", {"feedback_weights": "kolen_pollack"}, "has no update of its own"),
     ],
 )
 def test_rules_that_need_a_parameter_refuse_a_computed_weight(rule: str, options: dict[str, Any], words: str) -> None:
@@ -198,7 +198,7 @@ UNREACHED: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("what", UNREACHED)
 def test_what_feedback_does_not_reach_is_refused_by_name(what: str, rule: str) -> None:
     name, _, kind = what.partition(" ")
-    options: dict[str, Any] = {"transport": rule} if rule == "kolen_pollack" else {}
+    options: dict[str, Any] = {"feedback_weights": rule} if rule == "kolen_pollack" else {}
     with pytest.raises(UserError) as refused:
         credit.rule("fa" if rule == "kolen_pollack" else rule, UNREACHED[what](), local_autograd=True, **options)
     assert f"'{name}' {kind}" in str(refused.value)

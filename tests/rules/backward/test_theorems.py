@@ -52,7 +52,7 @@ def assert_gradient(model: nn.Module, rule: credit.Rule, x: Tensor, y: Tensor, l
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize(("name", "options"), [("lisp_raw", {"signal": "ce"}), ("lisp_ce", {"normalizer": "none"})])
+@pytest.mark.parametrize(("name", "options"), [("lisp_raw", {"loss": "ce"}), ("lisp_ce", {"normalizer": "none"})])
 def test_theorem_3_raw_lisp_ce_is_backprop_on_relu_networks(net: str, name: str, options: dict[str, Any]) -> None:
     """The paper leaves BatchNorm out; with its full Jacobian (D2) and no D1 the equality holds there too."""
     model, x, y = made(net)

@@ -125,7 +125,7 @@ def test_choices_of_several_papers_combine() -> None:
     """What no paper names: violations, responsiveness, D1 and random feedback together."""
     model = nets.mlp("tanh")
     x, y = nets.batch(model, (7,))
-    rule = credit.rule("lisp", model, transport="fixed_random", margin=2.0, clip=None)
+    rule = credit.rule("lisp", model, feedback_weights="fixed_random", margin=2.0, clip=None)
     rule.step(x, y)
     feedback = [np.zeros((11, 7)), *(rule.buffers[f"feedback.{at}.weight"].numpy() for at in (2, 4))]
     recipe = (twins.violations(2.0), twins.responsive, True)

@@ -135,7 +135,7 @@ def test_leaving_satisfied_samples_out_changes_nothing(key: str) -> None:
     margin = nets.margin_between(model, x, y)
     found = []
     for sparse in (True, False):
-        rule = credit.rule(name, model, signal="worst_violation", margin=margin, sparse=sparse, **options)
+        rule = credit.rule(name, model, loss="worst_violation", margin=margin, sparse=sparse, **options)
         share = float(rule.step(x, y).signals["output.active"])
         assert 0 < share < 0.9
         found.append(nets.gradients(model))

@@ -104,7 +104,9 @@ def test_with_other_transports_signals_and_normalizers(key: str, transport: str)
     model = nets.mlp("sigmoid", (7, 11, 5))
     x, y = nets.batch(model, (7,), n=1)
     x = x / 5
-    rule = credit.rule(name, model, transport=transport, normalizer="rms", signal="violations", margin=9.0, **options)
+    rule = credit.rule(
+        name, model, feedback_weights=transport, normalizer="rms", loss="violations", margin=9.0, **options
+    )
     rule.step(x, y)
     top, below = (model.get_parameter(f"{layer}.bias").grad for layer in (2, 0))
     assert top is not None and below is not None

@@ -66,7 +66,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("untied_rectangle", {"shape": "freegrad"}, "relu", ("would change nothing", "rule.gate=untied_triangle")),
     ("untied_constant", {}, "none", ("rule.gate=untied_constant would change nothing", "arch.activation=identity")),
     ("jam_rectangle", {}, "below", ("rule.gate=jam_rectangle would change nothing",)),
-    ("jam_full", {"match_mean": True, "signal": "violations", "sparse": True}, "relu",
+    ("jam_full", {"match_mean": True, "loss": "violations", "sparse": True}, "relu",
      ("rule.sparse=true", "rule.gate=jam_full", "not with these options")),
 ]  # fmt: skip
 

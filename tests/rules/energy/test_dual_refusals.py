@@ -83,14 +83,14 @@ NUMBERS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("dp", {"schedule": "bwfw"}, ("rule.schedule='bwfw'",)),
     ("dp", {"nudge": "exact"}, ("rule.nudge='exact'",)),
     ("dp", {"bta": 0.1}, ("rule.bta: rule 'dp' has no such option", "did you mean 'beta'")),
-    ("dp", {"signal": "ce"}, ("rule.signal: rule 'dp' has no such option",)),
+    ("dp", {"loss": "ce"}, ("rule.signal: rule 'dp' has no such option",)),
     ("eqprop", {"beta": 0.0}, ("rule.beta=0 must be above 0",)),
     ("eqprop", {"phases": 4}, ("rule.phases=4: there are 2", "or 3")),
     ("eqprop", {"free_steps": 0}, ("rule.free_steps=0: without a step no state settles",)),
     ("eqprop", {"nudged_steps": 0}, ("rule.nudged_steps=0",)),
     ("chl", {"gamma": 0.0}, ("rule.gamma=0 is outside (0, 1]",)),
     ("chl", {"gamma": 1.5}, ("rule.gamma=1.5 is outside (0, 1]",)),
-    ("chl", {"phases": 3}, ("rule.phases=3 with rule.clamped=true", "cannot be pushed away from its target")),
+    ("chl", {"phases": 3}, ("rule.phases=3 with rule.clamp_output=true", "cannot be pushed away from its target")),
     ("chl", {"beta": 0.1}, ("rule.beta=0.1 would change nothing",)),
     # nudges
     ("dp", {"nudge": "prox", "loss": "ce"}, ("rule.nudge=prox is the exact minimiser of least squares", "rule.loss=half_sse")),
@@ -103,9 +103,9 @@ NUMBERS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("dp", {"nudge": "prox", "loss": "half_sse", "alpha": [1.0, 1.0, 0.2], "beta": [0.1, 0.1, 3.0]},
      ("alpha=0.2 and beta=3 diverges", "(1 - alpha) beta = 2.4 ")),
     # transports
-    ("dp", {"transport": "direct"}, ("rule.transport=direct", "settles states layer by layer", "fixed_random")),
-    ("eqprop", {"transport": "direct"}, ("rule.transport=direct", "rule 'eqprop' settles states layer by layer")),
-    ("dp", {"transport": "transposed"}, ("there is no transport of this name", "'transpose'")),
+    ("dp", {"feedback_weights": "direct"}, ("rule.feedback_weights=direct", "settles states layer by layer", "fixed_random")),
+    ("eqprop", {"feedback_weights": "direct"}, ("rule.feedback_weights=direct", "rule 'eqprop' settles states layer by layer")),
+    ("dp", {"feedback_weights": "transposed"}, ("there is no transport of this name", "'transpose'")),
 ]  # fmt: skip
 
 

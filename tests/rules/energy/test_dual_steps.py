@@ -19,7 +19,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "dp fw prox": ("dp", {"schedule": "fw", "passes": 6, "loss": "half_sse", "nudge": "prox", "alpha": 0.6}),
     "dp random": ("dp", {"schedule": "random", "passes": 6, "beta": 0.1}),
     "dp input": ("dp", {"passes": 2, "input_robustness": True, "alpha": 0.4}),
-    "dp random weights": ("dp", {"transport": "fixed_random", "passes": 2}),
+    "dp random weights": ("dp", {"feedback_weights": "fixed_random", "passes": 2}),
     "dp pools last": ("dp", {"pool_first": False, "passes": 2, "alpha": 0.4}),
     "adjoint": ("dp_adjoint", {"alpha": 0.0, "beta": 0.5, "passes": 3}),
     "adjoint frozen": ("dp_adjoint", {"alpha": 1.0, "nudge": "frozen", "schedule": "fw", "passes": 6}),

@@ -282,7 +282,7 @@ def test_frozen_statistics_between_states(variant: str, way: str) -> None:
 def test_feedback_through_fixed_random_weights(name: str, net: str) -> None:
     model, _, x, y = made(net)
     told: dict[str, Any] = {"alpha": 0.3, "beta": 0.2, "loss": "half_sse", "passes": 2, "pool_first": False}
-    rule = credit.rule(name, model, precision="float64", transport="fixed_random", **told)
+    rule = credit.rule(name, model, precision="float64", feedback_weights="fixed_random", **told)
     made_ = rule.updates(x, y).updates
     feedback = {key.removeprefix("feedback.").removesuffix(".weight"): value for key, value in rule.buffers.items()}
     assert len(feedback) == 2

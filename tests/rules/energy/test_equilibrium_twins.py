@@ -25,7 +25,9 @@ def check(
     """Compare a rule's updates, and its prediction, with what its twin found."""
     model, _, x, y = case
     updates, kept = expected
-    done = credit.rule(name, model, precision="float64", pool_first=False, ceiling=None, **options).updates(x, y)
+    done = credit.rule(name, model, precision="float64", pool_first=False, activation_bound=None, **options).updates(
+        x, y
+    )
     close(done.logits, np.stack([phases[0][-1] for phases in kept]), "logits")
     assert set(done.updates) == set(updates)
     for key, update in updates.items():
@@ -43,7 +45,7 @@ def test_equilibrium_propagation(net: str, activation: str, loss: str, phases: i
     for begin in ("zeros", "forward"):
         options: dict[str, Any] = {"loss": loss, "beta": 0.3, "phases": phases, **STEPS}
         expected = twins_equilibrium.eqprop(twin, x.numpy(), y.tolist(), start=begin, **options)
-        check(case, expected, "eqprop", begin=begin, **options)
+        check(case, expected, "eqprop", initial_state=begin, **options)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -55,7 +57,7 @@ def test_contrastive_hebbian_learning(net: str, activation: str) -> None:
         expected = twins_equilibrium.chl(
             twin, x.numpy(), y.tolist(), gamma=gamma, start=begin, free_steps=7, clamped_steps=4
         )
-        check(case, expected, "chl", begin=begin, gamma=gamma, **STEPS)
+        check(case, expected, "chl", initial_state=begin, gamma=gamma, **STEPS)
 
 
 def ending(net: str, activation: str, last: str) -> tuple[nn.Module, Network, Tensor, Tensor]:
@@ -84,7 +86,7 @@ def test_equilibrium_propagation_with_an_activation_last(
     for begin in ("zeros", "forward"):
         options: dict[str, Any] = {"loss": loss, "beta": 0.3, "phases": phases, **STEPS}
         updates, kept = twins_equilibrium.eqprop(twin, x.numpy(), y.tolist(), start=begin, **options)
-        check(case, (named(updates), kept), "eqprop", begin=begin, **options)
+        check(case, (named(updates), kept), "eqprop", initial_state=begin, **options)
 
 
 @pytest.mark.parametrize("last", ["sigmoid", "tanh"])
@@ -96,7 +98,7 @@ def test_contrastive_hebbian_learning_with_an_activation_last(net: str, last: st
         updates, kept = twins_equilibrium.chl(
             twin, x.numpy(), y.tolist(), gamma=gamma, start=begin, free_steps=7, clamped_steps=4
         )
-        check(case, (named(updates), kept), "chl", begin=begin, gamma=gamma, **STEPS)
+        check(case, (named(updates), kept), "chl", initial_state=begin, gamma=gamma, **STEPS)
 
 
 def test_a_single_layer_with_an_activation_is_predicted_by_its_forward_pass() -> None:
@@ -137,7 +139,7 @@ def test_dual_propagation_with_an_activation_last_is_backprop_for_weak_nudges(
 ) -> None:
     """There the copy does no harm: feedback is a difference of states, which is 0 without a nudge."""
     model, _, x, y = ending("mlp", "tanh", last)
-    same: dict[str, Any] = {"signal": "half_sse"} if loss == "half_sse" else {}
+    same: dict[str, Any] = {"loss": "half_sse"} if loss == "half_sse" else {}
     reference = credit.rule("bp", model, precision="float64", **same)
     expected = {name: update.numpy() for name, update in reference.updates(x, y).updates.items()}
     assert angle(model, "dp", expected, x, y, loss=loss, beta=1e-5, **options) < 0.01

@@ -1,7 +1,6 @@
 """Feedback functions against their formulas, one sample and class at a time; own functions registered, checked and refused."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,17 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.core import registry
 from credit.core.errors import UserError
 from credit.rules import feedback
-from credit.rules.registry import FAMILIES, lookup, make
 
-
-@pytest.fixture(autouse=True)
-def _registry_as_it_was() -> Iterator[None]:
-    before = dict(FAMILIES["feedback"])
-    yield
-    FAMILIES["feedback"].clear()
-    FAMILIES["feedback"].update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 O = torch.tensor([[2.0, -1.0, 0.5], [-0.3, -2.0, -0.1], [0.0, 3.0, -4.0], [1.0, 1.5, 0.25]], dtype=torch.float64)  # noqa: E741
@@ -27,7 +20,7 @@ Y = torch.tensor([0, 1, 2, 0])
 
 
 def made(name: str, **options: Any) -> Any:
-    return make(lookup("feedback", name), f"feedback '{name}'", options)
+    return registry.find("feedback", name).load()(**options)
 
 
 def sigmoid(v: float) -> float:
@@ -142,7 +135,7 @@ def test_an_own_function() -> None:
     assert torch.equal(r, 2 * O.tanh()) and torch.equal(shy(O, Y), r)
     torch.testing.assert_close(loss, F.cross_entropy(O, Y))
     with pytest.raises(UserError, match="rule.feedback=shi: there is no feedback of this name; did you mean 'shy'"):
-        lookup("feedback", "shi")
+        registry.find("feedback", "shi", key="rule.feedback")
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,25 @@
 """What LFP rules refuse, by the words; a feedback function of one's own in a rule."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from credit.core.user_files import use_folders
 from torch import Tensor, nn
 
 import credit
+from credit.core import registry
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.rules import feedback
-from credit.rules.registry import FAMILIES
 from credit.testing.battery import TRIALS, Case, attempt
 from tests.rules.lfp.test_lfp_twins import close, parts_of
 from tests.support import nets, twins_lfp
 from tests.support.architectures import suc
 
-
-@pytest.fixture(autouse=True)
-def _registry_as_it_was() -> Iterator[None]:
-    before = dict(FAMILIES["feedback"])
-    yield
-    FAMILIES["feedback"].clear()
-    FAMILIES["feedback"].update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
 
 def mlp() -> nn.Module:
@@ -69,7 +63,7 @@ def norm_first() -> nn.Module:
         (mlp, "lfp_epsilon", {"reduction": "max"}, ("rule.reduction='max'", "did you mean 'mean'")),
         (mlp, "lfp_epsilon", {"normalizer": "rms"}, ("rule.normalizer='rms'", "auto, max_abs, none")),
         (mlp, "lfp_epsilon", {"dropout": "none"}, ("rule.dropout='none'", "gradient, pass")),
-        (mlp, "lfp_epsilon", {"signal": "ce"}, ("rule.signal: rule 'lfp_epsilon' has no such option",)),
+        (mlp, "lfp_epsilon", {"loss": "ce"}, ("rule.signal: rule 'lfp_epsilon' has no such option",)),
         (mlp, "bp", {"feedback": "sigmoid"}, ("rule.feedback: rule 'bp' has no such option",)),
         # composites
         (mlp, "lfp_epsilon", {"composite": {"convs": "zpm"}},
@@ -150,7 +144,7 @@ def test_feedback_that_is_not_0_where_a_relu_is_meets_what_the_relu_forgot(name:
     nets._randomize(model, 3, 1.5)
     x, y = nets.batch(model, (7,))
     step = credit.rule(name, model, feedback="reward", reward_sign=False, clip_unit=None).step(x, y)
-    function = FAMILIES["feedback"]["reward"](reward_sign=False)
+    function = registry.find("feedback", "reward").load()(reward_sign=False)
     told = function(step.logits, y)[0]
     assert bool(((told != 0) & (step.logits == 0)).any())
     _, updates, _ = twins_lfp.step(
@@ -166,7 +160,7 @@ def test_every_feedback_reaches_the_weights(word: str) -> None:
     model = nets.mlp("tanh")
     x, y = nets.batch(model, (7,))
     credit.rule("lfp_zpm", model, feedback=word).step(x, y)
-    function = FAMILIES["feedback"][word]()
+    function = registry.find("feedback", word).load()()
     _, updates, _ = twins_lfp.step(
         parts_of(model, (7,)), x.numpy(), y.numpy(), twins_lfp.Settings("zpm"),
         lambda o, labels: function(torch.from_numpy(o), torch.from_numpy(labels))[0].numpy(),

@@ -73,7 +73,7 @@ def resnet(norm: Any = "batch", activation: str = "tanh") -> tuple[nn.Module, Te
     ("told", "inner", "depth"),
     [({}, "local", None), ({}, "local", 1), ({}, "local", 2), ({}, "backprop", None), ({"skip_gap": 0}, "local", None),
      ({"skip_gap": 3}, "local", None), ({"synapses": "dense"}, "local", None),
-     ({"wiring": {"act": ["stage1_block1.act2", "output"], "stage2_block1.act1": None}}, "local", None)],
+     ({"error_connectivity": {"act": ["stage1_block1.act2", "output"], "stage2_block1.act1": None}}, "local", None)],
 )  # fmt: skip
 def test_residual_networks(told: dict[str, Any], inner: str, depth: int | None, norm: str, activation: str) -> None:
     check(*resnet(norm, activation), Settings(0.5, 0.7, inner=inner, depth=depth), **told)

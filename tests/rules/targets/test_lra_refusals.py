@@ -62,20 +62,24 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"skip_gap": -1}, ("rule.skip_gap=-1", "it counts layers", "a gap from 1 to 3")),
     ({"skip_gap": "block"}, ("rule.skip_gap=block", "auto", "blocks")),
     # wirings
-    ({"wiring": {"act1": "act2", "act2": "act1"}},
-     ("rule.wiring sends errors round in a circle", "act2 <- act1 <- act2", "let one of them hear output")),
-    ({"wiring": {"act1": "act1"}}, ("round in a circle (act1 <- act1)",)),
-    ({"wiring": {"act3": "act1"}, "skip_gap": 0}, ("round in a circle", "act3 <- act1 <- act2 <- act3")),
-    ({"wiring": {"act1": ["output", "act2"], "act2": ["act3", "act1"]}}, ("round in a circle",)),
-    ({"wiring": {"act4": "output"}}, ("rule.wiring={act4: ...}", "there is no node of this name in Stacked", "act1, act2, act3")),
-    ({"wiring": {"act1": "akt2"}}, ("rule.wiring={act1: akt2}", "there is no node of this name", "did you mean 'act2'", "output")),
-    ({"wiring": {"output": "act1"}}, ("rule.wiring={output: ...}", "valid: act1, act2, act3")),
-    ({"wiring": {"fc2": "output"}},
-     ("rule.wiring={fc2: ...}", "'fc2' is no activation but linear 'fc2'", "targets are set at activations")),
-    ({"wiring": {"act1": ["output", "head"]}}, ("rule.wiring={act1: head}", "'head' is no activation but linear 'head'")),
-    ({"wiring": {"act2": None}}, ("'act1' hears 'act2', which hears nobody", "rule.wiring={act2: null}", "another one")),
-    ({"wiring": {f"act{k}": None for k in (1, 2, 3)}},
-     ("rule.wiring leaves Stacked no node that hears an error", "act1, act2, act3")),
+    ({"error_connectivity": {"act1": "act2", "act2": "act1"}},
+     ("rule.error_connectivity sends errors round in a circle", "act2 <- act1 <- act2", "let one of them hear output")),
+    ({"error_connectivity": {"act1": "act1"}}, ("round in a circle (act1 <- act1)",)),
+    ({"error_connectivity": {"act3": "act1"}, "skip_gap": 0}, ("round in a circle", "act3 <- act1 <- act2 <- act3")),
+    ({"error_connectivity": {"act1": ["output", "act2"], "act2": ["act3", "act1"]}}, ("round in a circle",)),
+    ({"error_connectivity": {"act4": "output"}},
+     ("rule.error_connectivity={act4: ...}", "there is no node of this name in Stacked", "act1, act2, act3")),
+    ({"error_connectivity": {"act1": "akt2"}},
+     ("rule.error_connectivity={act1: akt2}", "there is no node of this name", "did you mean 'act2'", "output")),
+    ({"error_connectivity": {"output": "act1"}}, ("rule.error_connectivity={output: ...}", "valid: act1, act2, act3")),
+    ({"error_connectivity": {"fc2": "output"}},
+     ("rule.error_connectivity={fc2: ...}", "'fc2' is no activation but linear 'fc2'", "targets are set at activations")),
+    ({"error_connectivity": {"act1": ["output", "head"]}},
+     ("rule.error_connectivity={act1: head}", "'head' is no activation but linear 'head'")),
+    ({"error_connectivity": {"act2": None}},
+     ("'act1' hears 'act2', which hears nobody", "rule.error_connectivity={act2: null}", "another one")),
+    ({"error_connectivity": {f"act{k}": None for k in (1, 2, 3)}},
+     ("rule.error_connectivity leaves Stacked no node that hears an error", "act1, act2, act3")),
 ]  # fmt: skip
 
 
@@ -90,7 +94,8 @@ def test_options(name: str, options: dict[str, Any], words: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize(
     "options",
-    [{"skip_gap": 3}, {"skip_gap": 1, "wiring": {"act1": None}}, {"wiring": {"act3": ["act1"], "act1": ["output"]}},
+    [{"skip_gap": 3}, {"skip_gap": 1, "error_connectivity": {"act1": None}},
+     {"error_connectivity": {"act3": ["act1"], "act1": ["output"]}},
      {"p": 1.0, "q": 5.0},
      {"depth": 50}, {"beta": 100.0}, {"kappa": [1.0, 2.0, 1.0], "depth": 1}, {"error_update": "paper", "gamma": 0.01}],
 )  # fmt: skip
@@ -104,7 +109,7 @@ def test_what_is_close_to_it_is_taken(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("options", "at"),
-    [({"depth": 1}, "act1"), ({"inner": "backprop"}, "act3"), ({"wiring": {"act2": None, "act1": "output"}}, "act2")],
+    [({"depth": 1}, "act1"), ({"inner": "backprop"}, "act3"), ({"error_connectivity": {"act2": None, "act1": "output"}}, "act2")],
 )  # fmt: skip
 def test_errors_through_derivatives_that_are_zero(options: dict[str, Any], at: str) -> None:
     """Nothing below would learn, and nobody would notice."""
@@ -115,10 +120,10 @@ def test_errors_through_derivatives_that_are_zero(options: dict[str, Any], at: s
 
 
 POOLED: list[tuple[Callable[[], nn.Module], dict[str, Any], tuple[str, ...]]] = [
-    (lambda: dual_nets.conv("act-max"), {"wiring": {"2": "output"}},
+    (lambda: dual_nets.conv("act-max"), {"error_connectivity": {"2": "output"}},
      ("'2' is no activation but max_pool '2'", "targets are set at activations")),
-    (lambda: dual_nets.conv("act-max"), {"wiring": {"3": "output"}}, ("'3' is no activation but conv '3'",)),
-    (lambda: cifar_resnet((3, 8, 8), 5, depth=8, width=3), {"wiring": {"act": "stage1_block1.norm2"}},
+    (lambda: dual_nets.conv("act-max"), {"error_connectivity": {"3": "output"}}, ("'3' is no activation but conv '3'",)),
+    (lambda: cifar_resnet((3, 8, 8), 5, depth=8, width=3), {"error_connectivity": {"act": "stage1_block1.norm2"}},
      ("'stage1_block1.norm2' is no activation but batch_norm", "errors are at activations")),
     (lambda: nn.Sequential(nn.Linear(4, 3)), {}, ("Sequential has no activation between its layers", "arch=mlp", "rule=bp")),
     (lambda: suc((4,), 2), {}, ("SingleUnit returns one number, the probability of class 1", "rule=bp")),
@@ -179,7 +184,7 @@ def test_layers_under_which_nothing_learns_have_no_node() -> None:
     model = stacked()
     for p in model.get_submodule("fc1").parameters():
         p.requires_grad_(False)
-    told = refusal(model, wiring={"act1": "output"})
+    told = refusal(model, error_connectivity={"act1": "output"})
     assert "nothing learns under 'act1' before the next node below" in told and "valid: act2, act3" in told
 
 
@@ -215,7 +220,7 @@ def test_maps_that_no_stride_leads_between() -> None:
     with pytest.raises(UserError) as found:
         credit.rule("lra_e", model).step(x, y)
     for word in ("'error.1.3' of rule 'lra_e' leads from feature maps of 2x5x5 to 2x7x7", "no convolution of any stride",
-                 "take another source for this node (rule.wiring)", "rule.synapses=dense"):  # fmt: skip
+                 "take another source for this node (rule.error_connectivity)", "rule.synapses=dense"):  # fmt: skip
         assert word in str(found.value), str(found.value)
     credit.rule("lra_e", model, synapses="dense").step(x, y)
     credit.rule("rec_lra", model, skip_gap=1).step(x, y)
@@ -227,7 +232,9 @@ def test_maps_from_vectors_to_maps_and_back() -> None:
         nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(2 * 7 * 7, 4), nn.Tanh(), nn.Linear(4, 5)
     )
     x, y = torch.randn(2, 1, 9, 9), torch.zeros(2, dtype=torch.int64)
-    rule = credit.rule("rec_lra", model, synapses="conv", wiring={"1": "output", "4": ["1", "output"]}, example=x)
+    rule = credit.rule(
+        "rec_lra", model, synapses="conv", error_connectivity={"1": "output", "4": ["1", "output"]}, example=x
+    )
     assert {name: tuple(p.shape) for name, p in rule.named_parameters()} == {
         "error.1.output": (2, 5), "error.4.1": (4, 98), "error.4.output": (4, 5),
     }  # fmt: skip

@@ -48,7 +48,7 @@ def test_reprojection(radius: float) -> None:
 WAYS: list[dict[str, Any]] = [
     {"p": 1.0, "q": 2.0, "kappa": [0.5, 1.0, 2.0, 0.3, 1.7]},
     {"p": 3.0, "q": 1.0, "loss": "half_sse"},
-    {"wiring": {"act1": ["act4", "output"], "act3": None}},
+    {"error_connectivity": {"act1": ["act4", "output"], "act3": None}},
     {"error_update": "paper"},
     {"error_update": "paper_alg1", "gamma": 0.5},
     {"error_update": "fixed"},

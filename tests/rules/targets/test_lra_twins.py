@@ -45,7 +45,7 @@ def synapse(weight: Tensor, target: torch.Size, source: torch.Size) -> Synapse:
 def options(s: Settings, names: dict[int, str]) -> dict[str, Any]:
     """The rule's options."""
     wiring = {names[i]: [names[j] for j in given] or None for i, given in s.wiring.items()}
-    told: dict[str, Any] = {"skip_gap": s.gap, "wiring": wiring or None}
+    told: dict[str, Any] = {"skip_gap": s.gap, "error_connectivity": wiring or None}
     words = ("beta", "gamma", "depth", "inner", "error_update", "kappa", "p", "q", "loss")
     told |= {word: getattr(s, word) for word in words}
     return told | ({"gamma": 1.0} if s.error_update == "fixed" else {})  # which would change nothing

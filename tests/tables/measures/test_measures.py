@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from credit.core.user_files import use_folders
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.runs import read_metrics, read_result
 from credit.tables.figures.courses import by_epoch, by_layer
 from credit.tables.measures.measures import GROUPS, MEASURES, NUMBERS, measure

@@ -15,8 +15,8 @@ import pytest
 
 from credit.cli.main import main
 from credit.core.config.compose import compose
-from credit.core.user_files import use_folders
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.runs.folder import run_folder, runs_root
 from credit.tables.expand.manifest import table_folder
 from credit.tables.report.report import verdict_lines, write_report

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from credit.core.config import check
-from credit.core.user_files import use_folders
 from credit.core.config.schema import MEASURES
 from credit.core.errors import UserError
+from credit.core.user_files import use_folders
 from credit.data.batches import Batches
 from credit.diagnostics import Diagnostic, find, register
 from credit.runs import read_metrics, run_folder
