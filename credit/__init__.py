@@ -5,6 +5,21 @@
     optimizer.step()
 
 Importing the package is cheap; torch is imported when a rule is asked for.
+
+The floors of the package. A module imports from its own folder and from lower floors, never from higher ones
+(``tests/test_house.py``):
+
+    cli                   the commands: parsing and printing
+    tables                published tables: spec, runs, measures, claims, report, figures, runners
+    benchmarks, testing   time and memory of steps; the battery for rules
+    sweeps                many runs: jobs, processes, launchers, estimates
+    training              one run: the loop, its backends, monitors, and state
+    diagnostics           what is measured of a rule, one file a quantity
+    runs                  records of runs: identity, folder, metrics, result, provenance, mirrors
+    rules                 credit-assignment rules: backward, lfp, energy, targets
+    models, data          networks by name; data sets, splits, noise
+    engine                trace, plan, rows, ops, inference: a network without autograd
+    core                  options, registry, errors, randomness, configuration
 """
 
 import importlib

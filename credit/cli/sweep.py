@@ -10,7 +10,7 @@ from credit.core.config.overrides import explain, plain
 from credit.core.errors import UserError
 from credit.runs import read_result, run_folder, summarise, summary_table
 from credit.runs.outcome import start_anew
-from credit.sweeps.groups import Job, titles, told, units, with_seeds
+from credit.sweeps.groups import Job, replica_seeds, titles, told, units, with_seeds
 from credit.sweeps.jobs import (
     Examined,
     check_parallel,
@@ -127,11 +127,6 @@ def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> li
 def _job(told: str, config: RunConfig, words: Sequence[str], most: int | None = 1) -> Job:
     folder = run_folder(config)
     return Job(told or folder.name, config, folder, tuple(words), most=most)
-
-
-def replica_seeds(config: RunConfig) -> range:
-    """Return the seeds that a configuration stands for: its own and, by `replicas`, those that follow."""
-    return range(config.seed, config.seed + (config.replicas if isinstance(config.replicas, int) else 1))
 
 
 def _of_job(number: int, total: int, told: str, message: str) -> UserError:

@@ -1,16 +1,15 @@
 """`credit-train`: a Hydra application that composes a run, checks it and trains it; ``-m`` runs every combination."""
 
 import contextlib
-import functools
 import io
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from credit.cli.failures import reported
 from credit.core.errors import UserError, nearest
-from credit.core.user_files import use_folders, user_folders
+from credit.core.user_files import use_folders
 from credit.runs.folder import runs_root
 from credit.runs.provenance import COMMAND, environment, job_command, note_job_commands
 
@@ -193,6 +192,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
 
     from credit.core.config import sources
     from credit.core.config.overrides import explain
+    from credit.sweeps.launchers import job_task
 
     codes: list[int | None] = []
     failures: list[Exception] = []
@@ -225,45 +225,6 @@ def _launcher_folder() -> str:
     from credit.core.config.overrides import quoted
 
     return f"hydra.sweep.dir={quoted(str(runs_root().absolute() / 'launcher'))}"
-
-
-def job_task() -> Callable[[Any], list[dict[str, Any]]]:
-    """Return what Hydra's launchers run as a job, here or on another machine: `train_job` with this process's folders.
-
-    It is pickled: nothing of this process reaches the job but what it carries.
-    """
-    task = functools.partial(train_job, [str(folder) for folder in user_folders()])
-    return functools.update_wrapper(task, train_job)
-
-
-def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
-    """Train one composed configuration as a job of its own and return its results, one a seed, also diverged ones'.
-
-    Args:
-        folders: the user's configuration folders.
-        cfg: what Hydra composed.
-
-    Raises:
-        UserError: it cannot run.
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    from credit.cli.sweep import replica_seeds
-    from credit.core.config.compose import checked, variants
-    from credit.runs.identity import run_name
-    from credit.sweeps.groups import command_of
-    from credit.sweeps.worker import train_seeds
-
-    use_folders(folders)
-    runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
-    if HydraConfig.initialized():
-        words = list(HydraConfig.get().overrides.task)
-        note_job_commands({run_name(run): command_of(words, run.seed) for run in runs})
-    pairs = train_seeds(runs)
-    for _, error in pairs:
-        if error is not None:
-            raise UserError(error)
-    return [result for result, _ in pairs if result is not None]
 
 
 @contextlib.contextmanager

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from credit.core.errors import UserError
 from credit.data import Data
 from credit.diagnostics.base import Diagnostic, Evaluated
-from credit.diagnostics.networks import refuse_settled
+from credit.diagnostics.networks import float_dtype, refuse_settled
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
 from credit.rules.base import Rule, Step
-from credit.training.evaluate import float_dtype
 
 EXAMPLES = 1000
 """How many examples are shown, spread evenly over the test part (the validation part where there is no test)."""

@@ -14,10 +14,9 @@ from credit.core import outputs
 from credit.core.errors import UserError
 from credit.data import Data, evaluation
 from credit.diagnostics.base import Diagnostic, Evaluated
-from credit.diagnostics.networks import refuse_settled
+from credit.diagnostics.networks import float_dtype, refuse_settled
 from credit.engine.ops.activations import Activate
 from credit.rules.base import Rule, Step
-from credit.training.evaluate import float_dtype
 
 
 class Fgsm(Diagnostic):

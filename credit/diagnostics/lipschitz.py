@@ -15,13 +15,13 @@ from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.data import Data
 from credit.diagnostics.base import Diagnostic, Evaluated
+from credit.diagnostics.networks import float_dtype
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.shapes import Shape, View
 from credit.engine.ops.weighted import Linear
 from credit.engine.plan import Plan
 from credit.rules.base import Rule, Step
-from credit.training.evaluate import float_dtype
 
 SLOPES = ("relu", "relu6", "tanh", "sigmoid", "hardtanh", "hardsigmoid", "softplus", "identity")
 """Activations whose slope is nowhere above 1; leaky ReLU and ELU by their constants."""

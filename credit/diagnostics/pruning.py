@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from credit.core.errors import UserError
 from credit.data import Data
 from credit.diagnostics.base import Diagnostic, Evaluated
-from credit.diagnostics.networks import refuse_settled
+from credit.diagnostics.networks import accuracy, refuse_settled
 from credit.rules.base import Rule, Step
-from credit.training.evaluate import accuracy
 
 SHARES = (*(step / 20 for step in range(20)), 0.99)
 """Shares of the weights that are pruned: 0, 0.05, ..., 0.95, and 0.99."""

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
+from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
 from credit.rules.replicas import Mapped, why_not
 from credit.sweeps.estimate import clocked
 from credit.training.backends.memory import SPARE, available, needed
-from credit.training.evaluate import float_dtype
 from credit.training.optimization import build_optimizer
 from credit.training.prepare import Prepared, prepare
 from credit.training.threads import threads

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from credit.core.config.schema import RunConfig
 from credit.data import Spec
+from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
-from credit.training.evaluate import float_dtype
 from credit.training.optimization import build_optimizer
 from credit.training.prepare import Prepared, prepare
 from credit.training.threads import threads

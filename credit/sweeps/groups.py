@@ -211,3 +211,8 @@ def spans(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def replica_seeds(config: RunConfig) -> range:
+    """Return the seeds that a configuration stands for: its own and, by `replicas`, those that follow."""
+    return range(config.seed, config.seed + (config.replicas if isinstance(config.replicas, int) else 1))

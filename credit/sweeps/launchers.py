@@ -1,12 +1,15 @@
 """Hydra's launchers for jobs that are a list and no grid: what `credit table` gives to a cluster."""
 
 import contextlib
+import functools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from credit.core.errors import UserError, nearest
+from credit.core.user_files import use_folders, user_folders
+from credit.runs.provenance import note_job_commands
 
 JOBS = "hydra.launcher.jobs"
 
@@ -67,7 +70,6 @@ def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
     from hydra.types import HydraContext
     from omegaconf.errors import OmegaConfBaseException
 
-    from credit.cli.train import job_task
     from credit.core.config import sources
     from credit.core.config.overrides import explain, quoted
 
@@ -119,3 +121,41 @@ def _check_name(words: Sequence[str]) -> None:
             "hydra/launcher=submitit_slurm: there is no SLURM on this machine (no srun). Give the command on a cluster's login "
             "node, or leave the launcher out to run here; hydra/launcher=submitit_local tries submitit without a cluster"
         )
+
+
+def job_task() -> Callable[[Any], list[dict[str, Any]]]:
+    """Return what Hydra's launchers run as a job, here or on another machine: `train_job` with this process's folders.
+
+    It is pickled: nothing of this process reaches the job but what it carries.
+    """
+    task = functools.partial(train_job, [str(folder) for folder in user_folders()])
+    return functools.update_wrapper(task, train_job)
+
+
+def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
+    """Train one composed configuration as a job of its own and return its results, one a seed, also diverged ones'.
+
+    Args:
+        folders: the user's configuration folders.
+        cfg: what Hydra composed.
+
+    Raises:
+        UserError: it cannot run.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from credit.core.config.compose import checked, variants
+    from credit.runs.identity import run_name
+    from credit.sweeps.groups import command_of, replica_seeds
+    from credit.sweeps.worker import train_seeds
+
+    use_folders(folders)
+    runs = variants(cfg, [{"seed": seed, "replicas": 1} for seed in replica_seeds(checked(cfg))])
+    if HydraConfig.initialized():
+        words = list(HydraConfig.get().overrides.task)
+        note_job_commands({run_name(run): command_of(words, run.seed) for run in runs})
+    pairs = train_seeds(runs)
+    for _, error in pairs:
+        if error is not None:
+            raise UserError(error)
+    return [result for result, _ in pairs if result is not None]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from credit.core import outputs
 from credit.data import Data, evaluation
+from credit.diagnostics.networks import measured
 from credit.training import scores
 
 
@@ -109,53 +110,13 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
     with torch.inference_mode():
         for name in ("val", "test"):
             if len(getattr(data, name).y):
-                measures, predicted, y = _measure(model, evaluation(data, name, batch_size))
+                measures, predicted, y = measured(model, evaluation(data, name, batch_size))
                 out.update({f"{name}_{key}": value for key, value in measures.items()})
         if len(data.test.y):
             out.update(_by_class(scores.confusion(predicted, y, data.classes), data.names, per_class))
         out.update(_wrong_labels(model, data, batch_size))
     model.train()
     return out
-
-
-def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float:
-    """Return the share of a part's examples that the network answers rightly.
-
-    Args:
-        model: the network; left in train mode, its buffers untouched.
-        data: the data set, on the network's device.
-        split: train, val or test, with at least one example.
-        batch_size: examples at a time.
-    """
-    model.eval()
-    with torch.inference_mode():
-        measures, _, _ = _measure(model, evaluation(data, split, batch_size))
-    model.train()
-    return measures["top1"]
-
-
-def float_dtype(model: nn.Module) -> torch.dtype:
-    """Return the type of the network's numbers, which its input has to have."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _measure(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], Tensor, Tensor]:
-    """Return mean loss and accuracies, the answers (N,) and the labels (N,); waits for the device once."""
-    dtype = float_dtype(model)
-    sums: list[Tensor] = []
-    answers: list[Tensor] = []
-    labels: list[Tensor] = []
-    for x, y in batches:
-        out = model(x.to(dtype))
-        answers.append(outputs.answers(out))
-        labels.append(y)
-        parts = [outputs.evaluation_loss(out, y, "sum"), (answers[-1] == y).sum()]
-        if out.shape[1] > 5:
-            parts.append((out.topk(5, dim=1).indices == y[:, None]).sum())
-        sums.append(torch.stack([part.double() for part in parts]))
-    predicted, given = torch.cat(answers), torch.cat(labels)
-    values = (torch.stack(sums).sum(0) / len(given)).tolist()
-    return dict(zip(("loss", "top1", "top5"), values, strict=False)), predicted, given
 
 
 def _by_class(counts: Tensor, names: list[str], per_class: bool) -> dict[str, Any]:
@@ -182,6 +143,6 @@ def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, fl
         for part in index.split(batch_size):
             yield data.prepare(data.train.take(part)), data.train.y[part]
 
-    measures, predicted, _ = _measure(model, batches())
+    measures, predicted, _ = measured(model, batches())
     recovered = (predicted == data.clean_y[index]).double().mean().item()
     return {"memorised": measures["top1"], "recovered": recovered}

@@ -14,6 +14,7 @@ from typing import Any
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.data import load
+from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
 from credit.runs.folder import RESULT, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
@@ -21,7 +22,6 @@ from credit.runs.metrics import MetricsFile
 from credit.runs.mirror import Mirror, no_mirror
 from credit.runs.outcome import finished, headline, start_anew
 from credit.runs.screen import Screen
-from credit.training.evaluate import float_dtype
 from credit.training.monitors.dead import DeadLayers
 from credit.training.monitors.finite import DivergedError, FiniteWatch
 from credit.training.monitors.interrupts import StopRequest, stop_requests

@@ -9,10 +9,11 @@ from torch import nn
 
 import credit
 from credit.benchmarks import spiking
-from credit.benchmarks.speed import compare, peak_bytes, satisfied
+from credit.benchmarks.speed import compare, satisfied
 from credit.cli import bench, bench_spiking
 from credit.core.errors import UserError
 from credit.models import build
+from credit.training.backends.memory import peak_bytes
 
 
 def test_peak_bytes_counts_what_is_held_at_once() -> None:

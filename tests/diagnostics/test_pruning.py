@@ -10,11 +10,11 @@ import credit
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Data, load
+from credit.diagnostics.networks import accuracy
 from credit.diagnostics.pruning import SHARES, prunable, pruning
 from credit.models import build
 from credit.runs import read_metrics, run_folder
 from credit.training import train
-from credit.training.evaluate import accuracy
 from tests.support.small_runs import small_config
 
 

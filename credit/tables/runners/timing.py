@@ -131,7 +131,7 @@ def _begin(config: RunConfig, share: "Training | None") -> "Training":
 
 def _steps(run: "Training") -> Callable[[Any], None]:
     """Return what makes the next training step, as `credit.training.loop` does between evaluations."""
-    from credit.training.evaluate import float_dtype
+    from credit.diagnostics.networks import float_dtype
     from credit.training.optimization import set_learning_rate
     from credit.training.schedules import learning_rate
 
@@ -155,8 +155,8 @@ def _steps(run: "Training") -> Callable[[Any], None]:
 
 def _peak(run: "Training") -> int:
     """Return the peak of bytes of one step on a batch of the run's, gradients dropped before it."""
-    from credit.benchmarks.speed import peak_bytes
-    from credit.training.evaluate import float_dtype
+    from credit.diagnostics.networks import float_dtype
+    from credit.training.backends.memory import peak_bytes
 
     run.optimizer.zero_grad(set_to_none=True)
     batch = run.batches.at(run.step)

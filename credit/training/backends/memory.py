@@ -4,13 +4,16 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from credit.benchmarks.speed import peak_bytes
+from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
-from credit.training.evaluate import float_dtype
 from credit.training.prepare import Prepared
 
 SPARE = 0.8
@@ -67,3 +70,45 @@ def _group_free() -> list[int]:
         return [int(limit) - int(used)]
     except (OSError, ValueError):  # no limit ("max"), or another system
         return []
+
+
+def peak_bytes(step: Callable[[Tensor, Tensor], None], x: Tensor, y: Tensor) -> int:
+    """Return the peak of bytes that torch's tensors held during one step above what they held before it.
+
+    Call it with gradients dropped, so that both sides of a comparison allocate their own.
+    """
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.memory_allocated(x.device)
+        step(x, y)
+        torch.cuda.synchronize(x.device)
+        return torch.cuda.max_memory_allocated(x.device) - before
+    with _LiveBytes() as live:
+        step(x, y)
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that ops create while it is on, and their peak; scratch inside an op is not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        known = {ref._cdata for ref in map(_storage, tree_leaves((args, kwargs))) if ref is not None}
+        for value in tree_leaves(out):
+            ref = _storage(value)
+            # A view's storage came in with the arguments.
+            if ref is not None and (ref._cdata in self.live or ref._cdata not in known):
+                self.live[ref._cdata] = (StorageWeakRef(value.untyped_storage()), value.untyped_storage().nbytes())
+        self.live = {key: held for key, held in self.live.items() if not held[0].expired()}
+        self.peak = max(self.peak, sum(nbytes for _, nbytes in self.live.values()))
+        return out
+
+
+def _storage(value: Any) -> Any:
+    return value.untyped_storage() if isinstance(value, Tensor) else None

@@ -17,6 +17,7 @@ from torch import Tensor
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.data import load_many
+from credit.diagnostics.networks import float_dtype
 from credit.rules.base import Step
 from credit.runs.folder import RESULT, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
@@ -26,7 +27,6 @@ from credit.runs.outcome import finished, headline, start_anew
 from credit.runs.screen import Screen
 from credit.training.backends.eviction import Ends, Results, ending, parted, without
 from credit.training.backends.replica_batch import Cohort
-from credit.training.evaluate import float_dtype
 from credit.training.monitors.dead import DeadLayers
 from credit.training.monitors.finite import DivergedError, FiniteWatches
 from credit.training.monitors.interrupts import StopRequest, stop_requests

@@ -14,9 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.data import Batches, Data
+from credit.diagnostics.networks import float_dtype
 from credit.rules.base import Rule
 from credit.runs.made_from import made_from
-from credit.training.evaluate import Running, float_dtype, with_fresh_statistics
+from credit.training.evaluate import Running, with_fresh_statistics
 from credit.training.monitors import large_loss
 from credit.training.optimization import averaged, build_optimizer
 from credit.training.prepare import Prepared, total_steps
