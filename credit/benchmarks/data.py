@@ -59,8 +59,9 @@ def bench_data_path(root: str | None, samples: int = 50000) -> dict[str, Any]:
     Raises:
         UserError: CIFAR-10 is not there.
     """
-    cfg = DataConfig(kind="cifar10", root=root, val_fraction=0.0, augment=["crop", "flip"], batch_size=BATCH)
-    cfg.limit_train = samples
+    cfg = DataConfig(
+        kind="cifar10", root=root, val_fraction=0.0, augment=["crop", "flip"], batch_size=BATCH, limit_train=samples
+    )
     data = load(cfg, NoiseConfig(), seed=0, device="cpu")
     batches = Batches(data, cfg, seed=0)
     slow_samples = min(10000, len(data.train))

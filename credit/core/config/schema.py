@@ -31,7 +31,7 @@ class DataConfig:
     """Which examples, how many, and what is done to them before the network sees them."""
 
     kind: str = opt("digits", "the data set")
-    batch_size: int = opt(128, "examples a step", ge=1, short="b")
+    batch_size: int = opt(128, "examples a step", ge=1)
     limit_train: int | None = opt(None, "keep this many training examples alone; null: all", ge=1)
     limit_test: int | None = opt(None, "keep this many test examples alone; null: all", ge=1)
     val_fraction: float = opt(0.1, "part of the training set kept for choosing the best epoch", ge=0, lt=1)
