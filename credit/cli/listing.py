@@ -95,9 +95,9 @@ def _values(option: Option) -> str:
     if meta.family:
         return "one of " + ", ".join(registry.names(meta.family)) + (" or null" if option.default is None else "")
     words = meta.choices() if callable(meta.choices) else meta.choices
-    text = f"of {', '.join(words)}" if words else describe(option.hint)
+    text = f"one of {', '.join(words)}" if words else describe(option.hint)
     if words and isinstance(option.default, list):
-        text = f"a list {text}"
+        text = f"a list {text.removeprefix('one ')}"
     interval = f" in {meta.interval.replace(' ', _FIXED)}" if meta.interval else ""
     return f"{text.removesuffix(' or null')}{interval}{' or null' if text.endswith(' or null') else ''}"
 
