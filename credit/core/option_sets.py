@@ -165,7 +165,8 @@ class OptionSet:
         """Return what a clause of `Meta.when` asks for, in words."""
         name, negated, wanted = _parts(clause)
         if negated:
-            return f"with {self._shown(name)} other than {' or '.join(wanted)}"
+            others = " and ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
+            return f"with {self._shown(name)} other than {others}"
         if wanted:
             return "with " + " or ".join(f"{self._shown(name)}={word}" for word in wanted)
         truth = {bool: "=true", list: " that names something"}.get(type(values.get(name)), " above 0")

@@ -1,5 +1,7 @@
 """Batches are a function of the step; an epoch holds each sample once; evaluation drops none."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,7 +13,9 @@ ALL = ["crop", "flip", "cutout"]
 
 
 def digits(**options):
-    options = {"cutout_size": 3, "crop_padding": 1, **options}
+    sizes = {"crop": {"crop_padding": 1}, "cutout": {"cutout_size": 3}}
+    for name in options.get("augment", ()):
+        options = {**sizes.get(name, {}), **options}
     cfg = DataConfig(**options)
     return load(cfg, NoiseConfig("symmetric", 0.4), seed=0, device="cpu"), cfg
 
@@ -103,7 +107,7 @@ def test_evaluation_gives_every_sample_once_in_order(part):
 
 def test_bad_requests_are_refused_in_words():
     data, cfg = digits()
-    cfg.batch_size = 5000
+    cfg = dataclasses.replace(cfg, batch_size=5000)
     with pytest.raises(UserError, match=r"data\.batch_size=5000: the training part has 1294 examples; give 1\.\.1294"):
         Batches(data, cfg, seed=0)
     with pytest.raises(UserError, match="did you mean 'val'"):

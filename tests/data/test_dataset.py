@@ -70,14 +70,14 @@ def test_the_summary_is_plain():
     [
         ({"augment": ["crop", "flpi"]}, "did you mean 'flip'"),
         ({"normalize": "standart"}, "did you mean 'standard'"),
-        ({"val_fraction": 1.0}, "in [0, 1)"),
+        ({"val_fraction": 1.0}, "data.val_fraction=1 is outside [0, 1)"),
         ({"val_fraction": float("nan")}, "in [0, 1)"),
-        ({"batch_size": 0}, "data.batch_size=0: must be at least 1"),
+        ({"batch_size": 0}, "data.batch_size=0 is outside [1, inf)"),
         ({"batch_size": 1295}, "Use data.batch_size=1294 or less"),
         ({"eval_batch_size": 0}, "data.eval_batch_size=0"),
         ({"limit_train": 0}, "data.limit_train=0"),
         ({"limit_test": -1}, "data.limit_test=-1"),
-        ({"crop_padding": -1}, "data.crop_padding=-1: must be at least 0"),
+        ({"augment": ["crop"], "crop_padding": -1}, "data.crop_padding=-1 is outside [0, inf)"),
         (
             {"augment": ["cutout"]},
             "data.cutout_size=8 on images of 8 x 8: would hide all of it; give less, for example 2",

@@ -26,9 +26,9 @@ def test_symmetric_noise_reaches_every_other_class_evenly():
     assert (counts[1:] - 9000).abs().max() < 500
 
 
-def test_redraw_leaves_one_chosen_label_in_ten_true():
+def test_uniform_leaves_one_chosen_label_in_ten_true():
     clean = torch.arange(10).repeat(10000)
-    wrong = (add_noise(clean, NoiseConfig("redraw", 0.4), 10, seed=0) != clean).float().mean()
+    wrong = (add_noise(clean, NoiseConfig("uniform", 0.4), 10, seed=0) != clean).float().mean()
     assert abs(wrong - 0.36) < 0.005
 
 
@@ -56,7 +56,7 @@ def test_noise_has_its_own_seed():
 
 
 def test_only_training_labels_are_touched_and_the_mask_is_true():
-    cfg, noise = DataConfig(), NoiseConfig("redraw", 0.4)
+    cfg, noise = DataConfig(), NoiseConfig("uniform", 0.4)
     clean, noisy = load(cfg, NoiseConfig(), seed=0, device="cpu"), load(cfg, noise, seed=0, device="cpu")
     assert torch.equal(clean.val.y, noisy.val.y) and torch.equal(clean.test.y, noisy.test.y)
     assert torch.equal(clean.train.y, noisy.clean_y) and torch.equal(clean.train.x, noisy.train.x)
@@ -71,11 +71,11 @@ def test_only_training_labels_are_touched_and_the_mask_is_true():
     ("noise", "kind", "words"),
     [
         (NoiseConfig("symetric", 0.4), "digits", "did you mean 'symmetric'"),
-        (NoiseConfig("symmetric", 1.0), "digits", "must lie in [0, 1)"),
-        (NoiseConfig("symmetric", -0.1), "digits", "must lie in [0, 1)"),
-        (NoiseConfig("symmetric", float("nan")), "digits", "must lie in [0, 1)"),
-        (NoiseConfig("symmetric", float("inf")), "digits", "must lie in [0, 1)"),
-        (NoiseConfig("none", 0.4), "digits", "write noise.kind=symmetric"),
+        (NoiseConfig("redraw", 0.4), "digits", "noise=uniform"),
+        (NoiseConfig("symmetric", 1.0), "digits", "outside [0, 1)"),
+        (NoiseConfig("symmetric", -0.1), "digits", "outside [0, 1)"),
+        (NoiseConfig("symmetric", float("nan")), "digits", "finite number in [0, 1)"),
+        (NoiseConfig("symmetric", float("inf")), "digits", "finite number in [0, 1)"),
         (NoiseConfig("asymmetric", 0.4), "cifar100", "noise=pair_flip"),
     ],
 )
@@ -83,6 +83,11 @@ def test_impossible_noise_is_refused_in_words(noise, kind, words):
     with pytest.raises(UserError) as error:
         check_noise(noise, kind, 10)
     assert words in str(error.value)
+
+
+def test_a_rate_without_a_kind_is_refused():
+    with pytest.raises(UserError, match=r"noise=none with noise.rate=0.4: write noise=0.4"):
+        NoiseConfig("none", 0.4)
 
 
 def test_a_rate_that_makes_no_label_wrong_is_refused():

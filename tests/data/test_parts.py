@@ -66,12 +66,12 @@ def test_published_sets_are_split_anew(kind, need_data):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"test_fraction": 1.0}, "data.test_fraction=1.0: a fraction of the whole set, in (0, 1)"),
-        ({"test_fraction": float("nan")}, "in (0, 1); null is the set's own test part"),
+        ({"test_fraction": 1.0}, "data.test_fraction=1 is outside (0, 1)"),
+        ({"test_fraction": float("nan")}, "data.test_fraction=nan: must be a finite number in (0, 1)"),
         ({"test_fraction": 1e-4}, "data.test_fraction=0.0001 of 1797 examples leaves none to test on"),
         ({"test_fraction": 0.9999}, "data.test_fraction=0.9999 of 1797 examples leaves none to train on"),
         ({"test_fraction": 0.5, "batch_size": 900}, "larger than the training part, 809 examples"),
-        ({"kind": "tabular", "name": "iris", "test_fraction": 0.2}, "data=tabular has no option 'test_fraction'"),
+        ({"kind": "tabular", "name": "iris", "test_fraction": 0.2}, "data.test_fraction=0.2 would change nothing"),
     ],
 )
 def test_fractions_that_leave_nothing_are_refused_before_loading(options, words):
@@ -105,7 +105,7 @@ def test_validation_images_counted_may_be_the_last_and_follow_a_limit():
         ({"val_size": 1438}, "data.val_size=1438 of 1438 training examples leaves none to train on; write 143"),
         ({"val_size": 50, "limit_train": 40}, "data.val_size=50 of 40 training examples leaves none"),
         ({"val_size": 1430}, "larger than the training part, 8 examples"),
-        ({"val_size": 0}, "data.val_size=0: must be at least 1"),
+        ({"val_size": 0}, "data.val_size=0 is outside [1, inf)"),
         ({"val_size": 100, "val_fraction": 0.2}, "data.val_size=100 and data.val_fraction=0.2 are two sizes of one"),
         (
             {"val_size": 100, "val_fraction": 0.0},
@@ -122,7 +122,7 @@ def test_a_number_of_validation_images_that_cannot_be_is_refused_before_loading(
 def test_the_option_counts_once_for_all_seeds_and_decides_the_result():
     def run(seed=0, **data):
         return check(
-            {"rule": {"kind": "bp"}, "arch": {"kind": "mlp"}, "trainer": {"epochs": 1}, "seed": seed, "data": data}
+            {"rule": {"kind": "sweep"}, "arch": {"kind": "mlp"}, "trainer": {"epochs": 1}, "seed": seed, "data": data}
         )
 
     assert check(run(split_seed=None).as_dict()).data.split_seed is None

@@ -146,15 +146,15 @@ def test_what_is_held_cannot_be_changed_through_a_batch():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"preprocess": "zac"}, "data.preprocess=zac: unknown; did you mean 'zca'"),
-        ({"preprocess": "zca", "zca_epsilon": 0.0}, "data.zca_epsilon=0.0: is added to variances"),
-        ({"preprocess": "zca", "zca_epsilon": float("nan")}, "must be above 0; the usual is 0.1"),
-        ({"zca_epsilon": 0.2}, "data.zca_epsilon=0.2 changes nothing with data.preprocess=none"),
-        ({"preprocess": "gcn", "zca_epsilon": 0.2}, "leave it out, or write data.preprocess=gcn_zca"),
+        ({"preprocess": "zac"}, "data.preprocess=zac: data=digits has no such choice; did you mean 'zca'"),
+        ({"preprocess": "zca", "zca_epsilon": 0.0}, "data.zca_epsilon=0 is outside (0, inf): added to the variances"),
+        ({"preprocess": "zca", "zca_epsilon": float("nan")}, "must be a finite number in (0, inf)"),
+        ({"zca_epsilon": 0.2}, "data.zca_epsilon=0.2 would change nothing"),
+        ({"preprocess": "gcn", "zca_epsilon": 0.2}, "here data.preprocess=gcn; leave it out"),
         ({"preprocess": "gcn", "normalize": "unit"}, "data.normalize=unit with data.preprocess=gcn"),
         ({"preprocess": "gcn_zca", "normalize": "zca"}, "write data.normalize=standard"),
-        ({"kind": "ones", "preprocess": "gcn"}, "data=ones has no option 'preprocess'"),
-        ({"kind": "tabular", "name": "iris", "preprocess": "zca"}, "data=tabular has no option 'preprocess'"),
+        ({"kind": "ones", "preprocess": "gcn"}, "data.preprocess=gcn would change nothing"),
+        ({"kind": "tabular", "name": "iris", "preprocess": "zca"}, "data.preprocess=zca would change nothing"),
     ],
 )
 def test_what_cannot_be_preprocessed_is_refused_before_loading(options, words):

@@ -94,5 +94,5 @@ def test_fresh_statistics_for_an_evaluation_leave_a_frozen_norm_alone() -> None:
 
 
 def test_an_unknown_norm_is_refused_with_the_choices() -> None:
-    with pytest.raises(UserError, match=r"arch\.norm='layer'.*no such choice; valid: batch, frozen, none"):
+    with pytest.raises(UserError, match=r"arch\.norm=layer: .*no such choice; valid: batch, frozen, none"):
         resnet(norm="layer")

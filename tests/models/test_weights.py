@@ -250,7 +250,7 @@ def test_halves_are_converted_and_noted_and_bytes_refused(arch: dict[str, Any], 
 @pytest.mark.parametrize("arch", [SMALL, SMALL_TIMM], ids=["vgg16", "timm"])
 def test_an_empty_path_is_refused(arch: dict[str, Any]) -> None:
     with pytest.raises(
-        UserError, match=r"arch\.pretrained= is empty \(from a variable that is not set\?\): give the path"
+        UserError, match=r"arch\.pretrained= is empty \(from a variable that is not set\?\): write a value"
     ):
         build(arch | {"pretrained": ""}, CIFAR, 7, seed=0)
 

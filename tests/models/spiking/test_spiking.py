@@ -207,13 +207,13 @@ def test_a_spike_needs_more_than_the_threshold() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: LIF(0, 0.9), ("steps=0", "one step at least")),
-        (lambda: WRONG(2.5, 0.9), ("steps=2.5: give a whole number",)),
-        (lambda: LIF(5, 0.0), ("beta=0:", "(0, 1]", "beta=0.9")),
+        (lambda: LIF(0, 0.9), ("steps=0 is outside [1, inf)",)),
+        (lambda: WRONG(2.5, 0.9), ("steps=2.5 of LIF", "must be a whole number")),
+        (lambda: LIF(5, 0.0), ("beta=0 is outside (0, 1]",)),
         (lambda: LIF(5, 1.5), ("beta=1.5", "(0, 1]")),
         (lambda: LIF(5, float("nan")), ("beta=nan", "(0, 1]")),
-        (lambda: LIF(5, 0.9, threshold=-1), ("threshold=-1", "must not fire")),
-        (lambda: WRONG(5, 0.9, reset="hard"), ("reset='hard'", "none, subtract, zero")),
+        (lambda: LIF(5, 0.9, threshold=-1), ("threshold=-1 is outside (0, inf)",)),
+        (lambda: WRONG(5, 0.9, reset="hard"), ("reset=hard", "none, subtract, zero")),
         (
             lambda: LIF(5, 0.9, reset="none", reset_delay=False),
             ("reset_delay=false would change nothing", "reset=none"),
@@ -222,7 +222,7 @@ def test_a_spike_needs_more_than_the_threshold() -> None:
             lambda: LIF(5, 0.9, surrogate="straight_through", surrogate_slope=1),
             ("surrogate_slope=1 would change nothing",),
         ),
-        (lambda: SpikeCount(-2), ("steps=-2", "one step at least")),
+        (lambda: SpikeCount(-2), ("steps=-2 is outside [1, inf)",)),
         (lambda: LIF(5, 0.9)(torch.zeros(7, 2)), ("LIF of 5 steps", "7 rows", "constant=True")),
         (lambda: SpikeCount(5)(torch.zeros(7, 2)), ("SpikeCount of 5 steps", "7 rows", "time-major")),
     ],

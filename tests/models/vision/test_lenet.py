@@ -80,9 +80,9 @@ def test_rules_run_on_the_quadratic_network_with_norm(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pool": "quadratc"}, "arch.pool='quadratc': arch lenet5 has no such choice; did you mean 'quadratic'?"),
-        ({"norm": "layer"}, "arch.norm='layer'"),
-        ({"pool": 2}, "arch.pool=2 is an int, but arch lenet5 needs one of average, quadratic, max or null there"),
+        ({"pool": "quadratc"}, "arch.pool=quadratc: arch 'lenet5' has no such choice; did you mean 'quadratic'?"),
+        ({"norm": "layer"}, "arch.norm=layer"),
+        ({"pool": 2}, "arch.pool=2 of arch 'lenet5' is a number: must be one of average, quadratic, max or null"),
     ],
 )
 def test_other_words_are_refused(options: dict[str, object], words: str) -> None:
