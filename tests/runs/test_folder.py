@@ -1,5 +1,6 @@
 """Folders, results and locks."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -51,7 +52,7 @@ def test_config_comes_back_and_another_is_refused(cfg):
     write_config(folder, cfg)
     check_same_config(folder, cfg)
     assert check(read_config(folder)["config"]) == cfg
-    cfg.seed, cfg.optimizer.lr = 5, 0.5
+    cfg = dataclasses.replace(cfg, seed=5, optimizer=dataclasses.replace(cfg.optimizer, lr=0.5))
     with pytest.raises(UserError, match=r"another configuration \(different: optimizer.lr, seed\).*delete it"):
         check_same_config(folder, cfg)
 

@@ -6,19 +6,21 @@ import sys
 import time
 
 import pytest
-from credit.core.config.defaults import arch_options, rule_options
 
+from credit.core import registry
 from credit.core.config import RunConfig, check
 from credit.core.config.compose import compose
-from credit.models import registry as models
-from credit.rules import api, registry
-from credit.rules.base import SharedOptions
+from credit.core.option_sets import OptionSet, of_kind
+from credit.core.user_files import use_folders
 from credit.runs import group_name, run_folder, run_name
 from credit.runs.identity import decisive, run_hash
 
 
 def run(**changes) -> RunConfig:
-    base = {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.0}, "arch": {"kind": "mlp", "widths": [32]}}
+    base = {
+        "rule": {"kind": "sweep", "name": "lisp_margin", "loss": "violations", "margin": 1.0},
+        "arch": {"kind": "mlp", "widths": [32]},
+    }
     return check({"trainer": {"epochs": 20}, **base, **changes})
 
 
@@ -34,7 +36,7 @@ def test_the_name_reads_and_ends_in_ten_hex_digits():
     [
         {"seed": 1},
         {"optimizer": {"lr": 0.051}},
-        {"rule": {"kind": "sweep", "name": "lisp_margin", "margin": 1.5}},
+        {"rule": {"kind": "sweep", "name": "lisp_margin", "loss": "violations", "margin": 1.5}},
         {"arch": {"kind": "mlp", "widths": [33]}},
         {"noise": {"kind": "symmetric", "rate": 0.1}},
         {"trainer": {"epochs": 21}},
@@ -46,21 +48,6 @@ def test_the_name_reads_and_ends_in_ten_hex_digits():
 )
 def test_what_decides_the_result_changes_the_hash(changes):
     assert run_hash(run(**changes)) != run_hash(run())
-
-
-def test_options_that_have_other_names_now_keep_a_runs_name():
-    sweep = {"kind": "sweep", "gate": "untied_rectangle"}
-    older = decisive(run(rule=sweep))["rule"]
-    assert (older["low"], older["high"]) == (0, 1) and not {"noise_low", "noise_high", "ends"} & set(older)
-    assert decisive(run(rule={**sweep, "noise_low": 0.5}))["rule"]["low"] == 0.5
-    hashes = {run_hash(run(rule={**sweep, **more})) for more in ({}, {"low": 0.0, "high": 1.0}, {"noise_low": 0.5})}
-    assert len(hashes) == 3
-    assert decisive(run(rule={"kind": "dual", "loss": "half_sse"}))["rule"]["loss"] == "mse"
-    assert decisive(run(rule={"kind": "equilibrium"}))["rule"]["loss"] == "mse"
-    spiking = {"kind": "spiking_mlp"}
-    assert decisive(run(arch=spiking))["arch"]["surrogate_slope"] == 25
-    words: list[dict[str, object]] = [{}, {"surrogate": "sigmoid"}, {"surrogate": "atan"}, {"surrogate_slope": 2.0}]
-    assert len({run_hash(run(arch={**spiking, **more})) for more in words}) == 4
 
 
 def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
@@ -90,22 +77,56 @@ def test_what_does_not_decide_it_does_not(changes):
     assert run_name(run(**changes)) == run_name(run())
 
 
-def test_an_option_that_only_some_kinds_have_had_for_long_is_left_out_of_the_others():
-    resnet = {"kind": "cifar_resnet", "depth": 8}
-    assert decisive(run(arch=resnet | {"norm": "batch"})) == decisive(run(arch=resnet))
-    assert decisive(run(arch=resnet | {"norm": "none"}))["arch"]["norm"] == "none"
-    assert decisive(run(arch={"kind": "vgg16", "norm": "batch"}))["arch"]["norm"] == "batch"  # it always said so
-    for kind, usual in (("mlp", "torch"), ("vgg16", "he")):
-        assert "init" not in decisive(run(arch={"kind": kind, "init": usual}))["arch"]
-        assert decisive(run(arch={"kind": kind, "init": "lecun"}))["arch"]["init"] == "lecun"
-    assert decisive(run(arch={"kind": "deep_mlp", "init": "torch"}))["arch"]["init"] == "torch"
-    for kind, usual in (("lenet5", "torch"), ("cifar_resnet", "he"), ("mlp", "torch")):
-        younger = {"init": usual, "init_std": None}
-        assert decisive(run(arch={"kind": kind, **younger})) == decisive(run(arch={"kind": kind}))
-        assert decisive(run(arch={"kind": kind, "init": "gaussian", "init_std": 0.05}))["arch"]["init_std"] == 0.05
-    assert "residual_gap" not in decisive(run(arch={"kind": "mlp", "residual_gap": 0}))["arch"]
-    assert decisive(run(arch={"kind": "mlp", "residual_gap": 2}))["arch"]["residual_gap"] == 2
-    assert "init_std" not in decisive(run(arch={"kind": "deep_mlp", "init_std": None}))["arch"]
+@pytest.mark.parametrize("group", ["rule", "arch", "data", "noise", "optimizer", "schedule"])
+def test_every_option_at_its_default_is_as_if_it_was_not_given(group):
+    """Of every kind, with the defaults that the classes have, also options of components."""
+    for kind in registry.built_in(group):
+        made = of_kind(group, kind)
+        for option in made.every():
+            given = (
+                {option.owner[0]: option.owner[1], option.name: option.default}
+                if option.owner
+                else {option.name: option.default}
+            )
+            base = {option.owner[0]: option.owner[1]} if option.owner else {}
+            assert made.decisive(made.check(given)) == made.decisive(made.check(base)), (kind, option)
+
+
+def test_every_other_value_is_another_run_unless_the_option_says_it_decides_nothing():
+    spare = {"rule.sparse", "rule.workers"}
+    found = {
+        f"rule.{one.name}"
+        for kind in registry.built_in("rule")
+        for one in of_kind("rule", kind).every()
+        if not one.meta.result
+    }
+    assert found == spare
+    assert run_hash(run(rule={"kind": "dual", "beta": 0.1})) != run_hash(run(rule={"kind": "dual"}))
+    assert run_hash(run(rule={"kind": "sweep", "gate": "inverse", "inverse_scale": 2.0})) != run_hash(
+        run(rule={"kind": "sweep", "gate": "inverse"})
+    )
+
+
+def test_a_raised_version_renames_the_runs_of_its_component_alone():
+    plain = of_kind("rule", "dual")
+    raised = OptionSet("rule", plain.options, "dual", version=2)
+    values = plain.check({})
+    assert raised.decisive(values) == {**plain.decisive(values), "versions": {"kind": 2}}
+
+
+def test_a_default_of_the_users_own_option_is_no_other_run(tmp_path):
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "leaky.py").write_text(
+        "import dataclasses, credit\nfrom credit.rules.backward.gates import Derivative\n\n\n"
+        '@credit.register("gate", "leaky")\n@dataclasses.dataclass(frozen=True)\n'
+        "class Leaky(Derivative):\n    leak: float = 0.5\n    floor: float | None = None\n"
+    )
+    use_folders([tmp_path])
+    mine = {"kind": "sweep", "name": "mine", "gate": "leaky"}
+    bare = run(rule=mine)
+    assert run_name(run(rule={**mine, "leak": 0.5, "floor": None})) == run_name(bare)
+    assert run_name(run(rule={**mine, "leak": 0.2})) != run_name(bare)
+    use_folders([])
 
 
 def test_whole_numbers_are_whole_however_written():
@@ -145,6 +166,7 @@ SAME = [
     (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite=null"]),
     (["rule=lfp_epsilon"], ["rule=lfp_epsilon", "rule.composite={}"]),
     (["rule=bp"], ["rule=bp", "rule.margin=1"]),
+    (["rule=bp"], ["rule=sweep", "rule.name=bp"]),
     (["rule=bp"], ["rule=bp", "rule.sparse=false", "data.eval_batch_size=10", "trainer.compile=true"]),
     (["rule=bp"], ["rule=bp", "trainer.device=cpu", "trainer.threads=2"]),
     (["rule=rec_lra"], ["rule=rec_lra", "rule.workers=2"]),
@@ -159,51 +181,6 @@ SAME = [
 @pytest.mark.parametrize(("one", "other"), SAME, ids=lambda words: " ".join(words))
 def test_two_spellings_of_one_run_have_one_name(one, other):
     assert run_name(compose(one)) == run_name(compose(other))
-
-
-def test_every_option_at_its_default_is_as_if_it_was_not_given():
-    """Of every kind of rule and network, with the defaults that the classes have, also options of components."""
-    for kind in registry.FAMILIES["rule"]:
-        if not api.find(kind).__module__.startswith("credit."):
-            continue
-        bare = run(rule={"kind": kind, "name": kind})
-        for name, default in api.options_of(kind).items():
-            assert run_name(run(rule={"kind": kind, "name": kind, name: default})) == run_name(bare), (kind, name)
-    for kind in models.kinds():
-        bare = run(arch={"kind": kind})
-        for name, default in models.options(kind).items():
-            assert run_name(run(arch={"kind": kind, name: default})) == run_name(bare), (kind, name)
-
-
-def test_defaults_read_from_the_sources_are_the_classes_own():
-    for kind in ("sweep", "lfp", "dual", "equilibrium", "lra", "target_propagation"):
-        classes = [api.find(kind).OPTIONS, SharedOptions]
-        marked = {f.name for cls in classes for f in dataclasses.fields(cls) if not f.metadata.get("result", True)}
-        known = rule_options(kind)
-        own = {name: default for name, default in api.options_of(kind).items() if name in known or name not in USERS}
-        assert {name: option.default for name, option in known.items()} == own
-        assert {name for name, option in known.items() if not option.result} == marked
-    for kind in models.kinds():
-        assert {name: option.default for name, option in arch_options(kind).items()} == models.options(kind)
-
-
-USERS = ("leak",)
-"""Options of components that other tests of this process registered."""
-
-
-def test_a_default_of_the_users_own_option_is_no_other_run(tmp_path, monkeypatch):
-    (tmp_path / "rule").mkdir()
-    (tmp_path / "rule" / "leaky.py").write_text(
-        "import dataclasses, credit\n\n\n"
-        '@credit.rules.register("gate", "leaky")\n@dataclasses.dataclass(frozen=True)\n'
-        "class Leaky(credit.rules.Derivative):\n    leak: float = 0.5\n    floor: float | None = None\n"
-    )
-    monkeypatch.setattr("credit.core.config.defaults.user_folders", lambda: (tmp_path,))
-    bare = run(rule={"kind": "sweep", "name": "mine", "gate": "leaky"})
-    assert run_name(
-        run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.5, "floor": None})
-    ) == run_name(bare)
-    assert run_name(run(rule={"kind": "sweep", "name": "mine", "gate": "leaky", "leak": 0.2})) != run_name(bare)
 
 
 def test_a_time_is_measured_of_the_options_of_speed_too():

@@ -22,7 +22,7 @@ def result(
 ) -> dict:
     cfg = check(
         {
-            "rule": {"kind": "sweep", "name": rule, "gate": rule},
+            "rule": {"kind": "sweep", "name": rule},
             "arch": {"kind": "mlp"},
             "noise": rate,
             "optimizer": {"lr": lr},

@@ -38,7 +38,7 @@ class SweepOptions(RuleOptions):
     )  # fmt: skip
     sparse: Literal["auto"] | bool = opt(
         "auto", "leave samples without an error signal out of the backward pass, which is exact up to the order of summation; "
-        "auto: where it pays (on the CPU) and the network does not couple samples; true: everywhere, or refused", result=False,
+        "auto: where it pays (on the CPU) and the network does not couple samples; true: everywhere, or refused", speed=True,
     )  # fmt: skip
     fgsm_epsilon: float | None = opt(
         None, "size of the adversarial step of training examples, epsilon times the sign of the loss's gradient, in units of the "

@@ -71,7 +71,7 @@ class LraOptions(RuleOptions):
         2.0, "power of the discrepancy ||z - y||_p ^ q, which is not convex below 1", ge=1, source="rec-LRA, Eq. 2"
     )
     loss: Literal["ce", "half_sse"] = ce_or_half_sse("ce")
-    workers: int = opt(1, "threads that independent blocks are shared among", ge=1, result=False)
+    workers: int = opt(1, "threads that independent blocks are shared among", ge=1, speed=True)
 
     def __post_init__(self) -> None:
         if self.inner == "backprop" and self.depth not in (None, 1):

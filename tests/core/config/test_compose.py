@@ -6,7 +6,7 @@ from credit.core.config.compose import compose
 from credit.core.config.folders import all_choices, conf_folder, describe
 from credit.core.config.overrides import rewrite
 from credit.core.errors import UserError
-from credit.core.user_files import discover_rule, use_folders
+from credit.core.user_files import load, use_folders
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_every_choice_is_described_and_composes(group):
     for name, description in all_choices()[group].items():
         assert description, f"{group}/{name}.yaml needs a first line that says what it is"
         rate = ["noise.rate=0.1"] if group == "noise" and name != "none" else []
-        own = ["data.path=somewhere"] if group == "data" else []
+        own = ["data.path=somewhere"] if name in ("npz", "image_folder") else []
         compose([f"{group}={name}", *rate, *own])
 
 
@@ -194,14 +194,14 @@ def test_a_missing_folder_is_refused():
 
 def test_a_users_module_is_found_by_name(folder, tmp_path):
     folder("rule/mine.py", "from pathlib import Path\nPath(__file__).with_suffix('.seen').touch()\n")
-    assert not discover_rule("other")
-    assert discover_rule("mine") and (tmp_path / "rule" / "mine.seen").exists()
+    assert not load("rule", "other")
+    assert load("rule", "mine") and (tmp_path / "rule" / "mine.seen").exists()
 
 
 def test_an_error_in_a_users_module_is_shown_as_it_is(folder):
     folder("rule/mine.py", "1 / 0\n")
     with pytest.raises(ZeroDivisionError):
-        discover_rule("mine")
+        load("rule", "mine")
 
 
 def test_a_key_given_twice_is_refused():
