@@ -143,7 +143,7 @@ def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:
 
 def test_a_taken_name_and_an_unknown_family_are_refused() -> None:
     with pytest.raises(
-        UserError, match="gate 'derivative' is already registered by credit.rules.backward.gates.Derivative"
+        UserError, match="gate 'derivative' is already registered, by credit.rules.backward.gates.Derivative"
     ):
         credit.register("gate", "derivative")(type("Mine", (), {}))
     with pytest.raises(UserError, match=r"register\('gates', 'mine'\): .*did you mean 'gate'"):

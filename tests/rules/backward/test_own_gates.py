@@ -154,7 +154,7 @@ def test_other_arguments_taken_names_and_networks_without_activations_are_refuse
     with pytest.raises(UserError, match=r"@credit.rules.gate\('one'\) on .*\(pre\): a gate takes \(pre, post\) or"):
         gate("one")(lambda pre: pre)
     with pytest.raises(
-        UserError, match="gate 'derivative' is already registered by credit.rules.backward.gates.Derivative"
+        UserError, match="gate 'derivative' is already registered, by credit.rules.backward.gates.Derivative"
     ):
         gate("derivative")(lambda pre, post: pre)
     gate("ones")(lambda pre, post: torch.ones_like(pre))

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from credit.core.errors import UserError
 from credit.rules.targets import synapses
-from credit.rules.targets.synapses import Kind, Synapse
+from credit.rules.targets.options import Synapses
+from credit.rules.targets.synapses import Synapse
 from tests.rules.lfp.test_lfp_twins import close
 
-CASES: dict[str, tuple[Kind, tuple[int, ...], tuple[int, ...]]] = {
+CASES: dict[str, tuple[Synapses, tuple[int, ...], tuple[int, ...]]] = {
     "vectors": ("dense", (7,), (5,)),
     "maps from a vector": ("dense", (3, 4, 5), (6,)),
     "maps from maps": ("dense", (3, 4, 5), (2, 2, 3)),
