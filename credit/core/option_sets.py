@@ -41,8 +41,9 @@ class OptionSet:
         chosen = self.components(values, label)
         read = {name: one for part in chosen.values() for name, one in of_class(part.options).items()}
         values |= {name: self._value(one, given, label) for name, one in read.items()}
-        for name in given.keys() - values.keys():
-            self._refuse(name, given[name], chosen, label)
+        for name, value in given.items():
+            if name not in values:
+                self._refuse(name, value, chosen, label)
         for name, one in {**self.own, **read}.items():
             if one.meta.when and values[name] != one.default:
                 self._refuse_idle(one, values)

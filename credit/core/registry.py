@@ -51,6 +51,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 """By family, the modules that declare the package's own components."""
 
 
+_NONE = {"feedback_weights": "are no feedback weights"}
 _RENAMED = {"signal": "loss", "transport": "feedback_weights"}
 
 
@@ -245,7 +246,7 @@ def find(family: str, name: object, *, key: str = "", also: Iterable[str] = ()) 
         raise UserError(f"{key or family}={name}: {instead}")
     if found is None:
         raise UserError(
-            f"{key or family}={name}: there is no {family.replace('_', ' ')} of this name; {nearest(name, names(family))}"
+            f"{key or family}={name}: there {_NONE.get(family, f'is no {family}')} of this name; {nearest(name, names(family))}"
         )
     return found
 

@@ -49,10 +49,10 @@ def test_updates_of_zero_stay_zero() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0, "rule.clip_norm=0 must be above 0: it limits the norm of all updates together; null turns it off"),
-        (-1.0, "rule.clip_norm=-1 must be above 0"),
+        (0, "rule.clip_norm=0 is outside (0, inf): limit on the Euclidean norm of all updates together"),
+        (-1.0, "rule.clip_norm=-1 is outside (0, inf)"),
         (float("inf"), "rule.clip_norm=inf: must be a finite number"),
-        ("1", "needs a number or null"),
+        ("1", "is a word: must be a number or null"),
     ],
 )
 def test_what_limits_nothing_is_refused(value: object, words: str) -> None:

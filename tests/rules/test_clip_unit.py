@@ -149,10 +149,10 @@ def test_replicas_are_limited_each_by_itself() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0, "rule.clip_unit=0 must be above 0: updates of a unit are limited to that share of its weights' norm"),
-        (-1.0, "for example rule.clip_unit=0.06; null turns it off"),
+        (0, "rule.clip_unit=0 is outside (0, inf): limit on the updates of each unit"),
+        (-1.0, "null: off; auto: what the rule finds right for the network"),
         (float("nan"), "rule.clip_unit=nan: must be a finite number"),
-        ("0.06", "needs a number or auto or null"),
+        ("0.06", "must be a number or auto or null"),
     ],
 )
 def test_what_limits_nothing_is_refused(value: object, words: str) -> None:

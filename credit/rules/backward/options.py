@@ -61,8 +61,8 @@ class CrossEntropyOptions:
     )
 
 
-@component("loss", "violations", f"{_SIGNALS}:Violations")
 @component("loss", "worst_violation", f"{_SIGNALS}:WorstViolation")
+@component("loss", "violations", f"{_SIGNALS}:Violations")
 @dataclass(frozen=True)
 class MarginOptions:
     """Options of the losses that ask for a margin between the true class's output and the others'."""
@@ -101,7 +101,7 @@ def ce_or_half_sse(default: str, **more: Any) -> Any:
 
 # ------------------------------------------------------------ gates
 
-declare("gate", {"derivative": f"{_GATES}:Derivative", "untied_logistic": f"{_UNTIED}:Logistic"})
+declare("gate", {"derivative": f"{_GATES}:Derivative"})
 
 
 @component("gate", "responsive", f"{_GATES}:Responsive")
@@ -202,8 +202,11 @@ class TriangleOptions:
             )
 
 
-@component("gate", "jam_full", f"{_UNTIED}:FullJam")
+declare("gate", {"untied_logistic": f"{_UNTIED}:Logistic"})
+
+
 @component("gate", "jam_positive", f"{_UNTIED}:PositiveJam")
+@component("gate", "jam_full", f"{_UNTIED}:FullJam")
 @dataclass(frozen=True)
 class JamOptions:
     """Options of noise, drawn afresh for every step, sample and unit."""

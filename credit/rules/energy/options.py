@@ -58,7 +58,9 @@ class DualOptions(RuleOptions):
         "norm", "how strongly: L = |W|^2 (the paper), or half_excess: max(0, (|W|^2 - 1) / 2) (the authors' code)", when="damped",
         symbol="L",
     )  # fmt: skip
-    power_iterations: int = opt(5, "power iterations that find the damping's |W^T W|", ge=1, when="damped")
+    power_iterations: int = opt(
+        5, "power iterations that find the damping's |W^T W| (the paper: 5)", ge=1, when="damped"
+    )
     feedback_weights: str = _feedback_weights()
     input_robustness: bool = opt(False, "give the input a state too, E_0 = 1/2 |s_0 - x|^2")
     pool_first: bool = _pool_first()
@@ -90,6 +92,8 @@ class DualOptions(RuleOptions):
                 f"rule.nudge=prox is the exact minimiser of least squares, and rule.loss={self.loss} has none in closed "
                 "form; write rule.loss=half_sse, or rule.nudge=current, which is linear in the loss"
             )
+        if [] in (self.alpha, self.beta):
+            return  # refused where the number of layers is known
         alpha, beta = _each(self.alpha)[-1], _each(self.beta)[-1]  # the output's
         if (1 - alpha) * beta >= 1:
             raise UserError(

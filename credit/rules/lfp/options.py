@@ -115,8 +115,8 @@ class BoundedSoftmaxOptions:
             )
 
 
-@component("feedback", "reward", f"{_FEEDBACKS}:Reward")
 @component("feedback", "misclassification", f"{_FEEDBACKS}:Misclassification")
+@component("feedback", "reward", f"{_FEEDBACKS}:Reward")
 @dataclass(frozen=True)
 class RewardOptions:
     """Options of rewards."""

@@ -31,7 +31,8 @@ class LraOptions(RuleOptions):
         0.1, "how far a target is from its layer's value, y = f(h - beta d); at 0 every layer is at its target already", gt=0,
         source="rec-LRA, Eq. 3",
     )  # fmt: skip
-    gamma: float = opt(1.0, "factor on the updates of the error synapses", gt=0, when="error_update!=fixed",
+    gamma: float = opt(1.0, "factor on the updates of the error synapses; rule.error_update=fixed leaves them as they are", gt=0,
+                       when="error_update!=fixed",
                        source="rec-LRA, Algorithm 2")  # fmt: skip
     skip_gap: Literal["auto", "blocks"] | int = opt(
         "auto", "nodes that receive the output's error: each so many-th layer, 0 (none), or blocks (the residual blocks' outputs); "

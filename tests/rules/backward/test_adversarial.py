@@ -142,11 +142,11 @@ def test_several_in_one_pass_and_half_precision() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"fgsm_epsilon": 0.0}, "rule.fgsm_epsilon=0 must be above 0.* null trains on the examples as they are"),
-    ({"fgsm_epsilon": -0.1}, "rule.fgsm_epsilon=-0.1 must be above 0"),
+    ({"fgsm_epsilon": 0.0}, r"rule.fgsm_epsilon=0 is outside \(0, inf\).* null: examples as they are"),
+    ({"fgsm_epsilon": -0.1}, r"rule.fgsm_epsilon=-0.1 is outside \(0, inf\)"),
     ({"adversarial_share": 0.0}, r"rule.adversarial_share=0 is outside \(0, 1\]"),
     ({"adversarial_share": 1.5}, r"outside \(0, 1\]"),
-    ({"fgsm_epsilon": None, "adversarial_share": 0.5}, "change nothing without rule.fgsm_epsilon: write rule.fgsm_epsilon=0.01"),
+    ({"fgsm_epsilon": None, "adversarial_share": 0.5}, "would change nothing: it is read with rule.fgsm_epsilon above 0 alone"),
     ({"fgsm_epsilon": "much"}, "rule.fgsm_epsilon"),
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from credit.core import registry
 from credit.core.errors import UserError
+from credit.core.option_sets import of_kind
 from credit.rules import feedback
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
@@ -122,8 +123,11 @@ def test_what_is_tiny_keeps_its_digits_and_what_is_huge_stays_finite() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(-0.1, 1.0), (0.0, 1.1), (0.6, 0.5)])
 def test_bounds_that_bound_no_probability_are_refused(low: float, high: float) -> None:
-    with pytest.raises(UserError, match="bound a probability: give 0 <= lower_bound <= upper_bound <= 1, for example"):
-        made("bounded_softmax", lower_bound=low, upper_bound=high)
+    words = (
+        r"bound a probability: give 0 <= lower_bound <= upper_bound <= 1, for example|_bound=\S+ is outside \[0, 1\]"
+    )
+    with pytest.raises(UserError, match=words):
+        of_kind("rule", "lfp").check({"feedback": "bounded_softmax", "lower_bound": low, "upper_bound": high})
 
 
 def test_an_own_function() -> None:
@@ -180,7 +184,7 @@ def test_other_arguments_are_refused(function: Any) -> None:
 
 def test_taken_names_are_refused() -> None:
     with pytest.raises(
-        UserError, match="feedback 'sigmoid' is already registered by credit.rules.lfp.feedbacks.Sigmoid"
+        UserError, match="feedback 'sigmoid' is already registered, by credit.rules.lfp.feedbacks.Sigmoid"
     ):
         feedback("sigmoid")(lambda logits, y: logits)
     with pytest.raises(UserError, match="rule.feedback=auto lets the rule choose"):
