@@ -1,11 +1,13 @@
 """What cannot work is refused before data is loaded and before a folder is made, in words that teach."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from credit.core.config import check
 from credit.core.errors import UserError
 from credit.runs import run_folder
 from credit.runs.folder import write_config
@@ -48,14 +50,14 @@ def test_refuses_what_cannot_work(config, changes, words):
 def test_refuses_batch_one_with_batchnorm_naming_the_module(config):
     cfg = config(data={"batch_size": 1})
     prepare(cfg)  # an MLP without BatchNorm can
-    cfg.arch = {"kind": "plain_conv_bn"}
+    cfg = check({**cfg.as_dict(), "arch": {"kind": "plain_conv_bn"}})
     with pytest.raises(UserError, match=r"plain_conv_bn has BatchNorm \('.+'\) and data.batch_size=1.*batch_size=2"):
         prepare(cfg)
 
 
 def test_takes_batch_one_with_a_norm_that_is_frozen(config):
     cfg = config(data={"batch_size": 1})
-    cfg.arch = {"kind": "cifar_resnet", "depth": 8, "width": 4}
+    cfg = check({**cfg.as_dict(), "arch": {"kind": "cifar_resnet", "depth": 8, "width": 4}})
     with pytest.raises(UserError, match="cifar_resnet has BatchNorm"):
         prepare(cfg)
     cfg.arch["norm"] = "frozen"
@@ -64,18 +66,16 @@ def test_takes_batch_one_with_a_norm_that_is_frozen(config):
 
 def test_refuses_a_last_batch_of_one_with_batchnorm(config):
     cfg = config(data={"batch_size": 269, "drop_last": False})
-    cfg.arch = {"kind": "plain_conv_bn"}
+    cfg = check({**cfg.as_dict(), "arch": {"kind": "plain_conv_bn"}})
     with pytest.raises(UserError, match=r"the last batch of an epoch has one example \(270 in batches of 269\)"):
         prepare(cfg)
-    cfg.data.drop_last = True
-    prepare(cfg)
+    prepare(dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, drop_last=True)))
 
 
 def test_lengths(config):
     cfg = config(trainer={"epochs": 1.5})
     assert total_steps(cfg.trainer, 10) == 15
-    cfg.trainer.epochs = 0.001
-    assert total_steps(cfg.trainer, 10) == 1
+    assert total_steps(dataclasses.replace(cfg.trainer, epochs=0.001), 10) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")

@@ -129,9 +129,15 @@ def test_missing_sets_say_which_files_where_and_how_to_download(kind, tmp_path, 
         ({"kind": "npz"}, "data.path="),
         ({"kind": "npz", "path": "nothing.npz"}, "there is no file (an .npz with"),
         ({"kind": "image_folder", "path": "nothing"}, "there is no folder (with train/ and val/)"),
-        ({"kind": "digits", "path": "x"}, "a path belongs to data=npz or data=image_folder"),
-        ({"kind": "digits", "image_size": 8}, "only data=image_folder is resized"),
-        ({"kind": "npz", "path": "x", "download": True}, "nothing to download"),
+        (
+            {"kind": "digits", "path": "x"},
+            "it is read with data=npz or data=image_folder alone",
+        ),
+        ({"kind": "digits", "image_size": 8}, "it is read with data=image_folder alone"),
+        (
+            {"kind": "npz", "path": "x", "download": True},
+            "data.download=true would change nothing",
+        ),
     ],
 )
 def test_options_that_do_not_belong_are_refused(options, words):

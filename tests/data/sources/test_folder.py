@@ -1,5 +1,7 @@
 """Image folders: classes, sizes, grey images, and files that are no images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -326,7 +328,7 @@ def test_imagenet_is_read_batch_by_batch_in_a_thousand_classes(tmp_path, monkeyp
     for part in ("train", "val"):
         for i in range(12):
             write_image(tmp_path / "ILSVRC2012" / part / f"n{i % 3}" / f"{i}.JPEG", size=(300, 260), seed=i)
-    cfg.val_size, cfg.batch_size = 3, 4
+    cfg = dataclasses.replace(cfg, val_size=3, batch_size=4)
     data = load(cfg, NoiseConfig(), seed=0, device="cpu")
     assert data.shape == (3, 224, 224) and (len(data.train), len(data.val), len(data.test)) == (9, 3, 12)
     batch = Batches(data, cfg, seed=0).at(0)
