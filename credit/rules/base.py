@@ -16,12 +16,12 @@ from credit.core.options import typed
 from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
-from credit.engine.plan import Plan
+from credit.engine.plan import Capabilities, Plan
 from credit.rules import batch_checks, registry
 from credit.rules.components import refuse_renamed
 from credit.rules.outcome import GROWN, Computed, Step
 from credit.rules.shared import SharedOptions
-from credit.rules.state import Buffers, Learnt, copies, places
+from credit.rules.state import Buffers, Learnt, RuleRun, copies, places
 from credit.rules.transforms import Transform, limiting, refuse_accumulation
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
@@ -89,9 +89,7 @@ class Rule:
     def _trace(self, to_input: bool = False) -> None:
         """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
         model = self.model
-        self.plan = Plan(model, local_autograd=self.shared.local_autograd)
-        if to_input:
-            self.plan.sweep_to_input(True)
+        self.plan = Plan(model, Capabilities(self.shared.local_autograd, to_input))
         self._agreed = self._ready = False
         auto = self.shared.clip_unit == "auto"
         limits = limiting(self.shared, self.plan, self.usual_clip_unit(self.given) if auto else self.shared.clip_unit)
@@ -133,7 +131,7 @@ class Rule:
         return None
 
     def setup(self, options: Mapping[str, Any]) -> None:
-        """Read the rule's own options and configure the plan; called once at construction."""
+        """Read the rule's own options and adapt the plan (`Plan.adapted`); called once for every traced plan."""
 
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
@@ -294,6 +292,14 @@ class Rule:
             if not isinstance(error, UserError):
                 batch_checks.explain(self.model, x, y)
             raise
+
+    def _run(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any, plan: Plan | None = None
+    ) -> RuleRun:
+        """Return a step's run on the rule's plan, or on another."""
+        run = RuleRun(params, buffers, draws, self.dtype, [None] * len((plan or self.plan).ops))
+        run.overwrite = isinstance(draws, Draws)
+        return run
 
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.engine.backward import BackwardPass
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Plan
 from tests.support.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
@@ -41,7 +42,7 @@ def block(act: type[nn.Module] = nn.ReLU) -> tuple[nn.Module, Tensor]:
     return Block(act).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
 
 
-class Pass(Sweeper):
+class Pass(BackwardPass):
     """A rule whose gate hands the arriving signal on untouched."""
 
     spoil = False
@@ -66,7 +67,7 @@ class PassAndSpoil(Pass):
 
 def test_overwriting_signals_and_activations_changes_no_bit() -> None:
     model, x = block()
-    _, tricks, _, g = by_plan(model, x, sweeper=Scribble())
+    _, tricks, _, g = by_plan(model, x, backward=Scribble())
     plan = Plan(model)
     assert any(op.overwrite for op in plan.ops) and any(op.exclusive for op in plan.ops)
     for op in plan.ops:
@@ -75,14 +76,14 @@ def test_overwriting_signals_and_activations_changes_no_bit() -> None:
     run = plan.run(dict(model.named_parameters()), {n: b.clone() for n, b in model.named_buffers()}, draws(x))
     with torch.no_grad():
         plan.forward(run, x)
-        plain = plan.sweep(run, g, Sweeper())
+        plain = plan.backward(run, g, BackwardPass())
     assert plain.keys() == tricks.keys()
     assert all(torch.equal(plain[name], tricks[name]) for name in plain)
 
 
 def test_a_gate_that_hands_its_signal_on_never_lets_two_holders_overwrite_it() -> None:
     model, x = case(nn.Sequential(nn.Tanh(), nn.Sigmoid()), 3, 4)("added")
-    _, calm, _, g = by_plan(model, x, sweeper=Pass())
+    _, calm, _, g = by_plan(model, x, backward=Pass())
     _, spoiled, _, _ = by_plan(model, x, g, PassAndSpoil())
     assert all(torch.equal(calm[name], spoiled[name]) for name in calm)
 
@@ -225,7 +226,7 @@ def test_a_step_is_autograds_and_overwrites_gradients() -> None:
 def test_autograd_reference_differs_when_the_plan_is_wrong() -> None:
     """The comparison itself notices a wrong adjoint."""
     model, x = block()
-    _, updates, _, g = by_plan(model, x, sweeper=Pass())
+    _, updates, _, g = by_plan(model, x, backward=Pass())
     _, grads, _ = by_autograd(model, x, g)
     grad = grads["stem.weight"]
     assert grad is not None and not torch.allclose(updates["stem.weight"], grad)

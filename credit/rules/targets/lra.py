@@ -21,12 +21,11 @@ from torch import Tensor
 from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.engine.draws import Draws
-from credit.engine.inference.blocks import Blocks
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.rules.base import Computed
 from credit.rules.outcome import InferenceDiverged
 from credit.rules.registry import make, register
+from credit.rules.state import RuleRun
 from credit.rules.targets import synapses
 from credit.rules.targets.aligning import Aligning
 from credit.rules.targets.connectivity import wire
@@ -64,9 +63,9 @@ class LraRule(TargetedRule):
         depth = 1 if chosen.inner == "backprop" else chosen.depth
         self.wiring = wire(self.plan, chosen.skip_gap, chosen.wiring, depth, self.name)
         self.nodes = self.wiring.nodes
+        self.kappa = weights(chosen.kappa, [*(op.name for op in self.nodes), OUTPUT], type(self.model).__name__)
+        self.blocks = self._cut(inside=chosen.inner == "backprop")
         self.by_name = {op.name: op for op in self.nodes}
-        self.kappa = weights(chosen.kappa, [*self.by_name, OUTPUT], type(self.model).__name__)
-        self.blocks = Blocks(self.plan, self.nodes, self, inside=chosen.inner == "backprop")
         self._refuse_flat()
         self.synapses: dict[str, synapses.Synapse] = {}
         heard = [source for sources in self.wiring.sources.values() for source in sources]
@@ -123,7 +122,7 @@ class LraRule(TargetedRule):
         given = self.choices.error_std
         return 1 / math.sqrt(synapse.inputs) if given is None else given
 
-    def _weight(self, run: Run, name: str) -> Tensor:
+    def _weight(self, run: RuleRun, name: str) -> Tensor:
         weight = (run.buffers if self._fixed else run.params)[name]
         return weight if run.dtype is None else weight.float()
 
@@ -150,7 +149,7 @@ class LraRule(TargetedRule):
         """Return the slot that a node's own signal begins at."""
         return self.plan.exit if name == OUTPUT else self.blocks.start(self.by_name[name])
 
-    def carry(self, run: Run, target: str, source: str, error: Tensor) -> Tensor:
+    def carry(self, run: RuleRun, target: str, source: str, error: Tensor) -> Tensor:
         """Return what an error of ``source`` (B, ...) comes to at ``target``."""
         name = self.weight_name(target, source)
         return self.synapses[name].carry(self._weight(run, name), error, run.overwrite)
@@ -162,7 +161,7 @@ class LraRule(TargetedRule):
 
     # ------------------------------------------------------------ synapses that explode
 
-    def _growth(self, run: Run) -> Tensor:
+    def _growth(self, run: RuleRun) -> Tensor:
         """Return how many times their first size the error synapses have, (synapses,), in the wiring's order."""
         return torch.stack([
             torch.linalg.vector_norm(run.params[name]) / (self._std(synapse) * math.sqrt(math.prod(synapse.shape)))
@@ -178,7 +177,7 @@ class LraRule(TargetedRule):
         if not self.choices.error_update.startswith("paper"):
             return  # the others have no such bound to pass
         with torch.no_grad():
-            growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
+            growth = self._growth(self._run(self._all_parameters(), self.buffers, None))
         at = int(growth.argmax())
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(
