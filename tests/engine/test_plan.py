@@ -3,6 +3,7 @@
 import copy
 import gc
 import tracemalloc
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Plan
+from credit.engine.plan import Cuts, Plan
 from tests.support.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
@@ -239,3 +240,51 @@ def test_a_signal_repeated_over_positions_may_be_overwritten_downstream() -> Non
     rule = credit.rule("dfa", model, dfa_map="channels", normalizer="rms")
     rule.step(torch.randn(2, 3, 8, 8), torch.tensor([0, 2]))
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+class Pooled(nn.Module):
+    """A max pool after an activation, a batch norm, and dropout below the first trainable layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.conv, self.norm = nn.Dropout(0.2), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.act, self.pool, self.fc = nn.ReLU(), nn.MaxPool2d(2), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.pool(self.act(self.norm(self.conv(self.drop(x))))).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"to_input": True},
+        {"frozen_norms": True},
+        {"pool_first": True},
+        {"repeatable": True},
+        {"cuts": Cuts(("act",), inside=True, received=("act",))},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_adapting_makes_another_plan_and_leaves_the_first(changes: dict[str, Any]) -> None:
+    """Each capability changes what a plan does, and what the plan that it came from does stays bit for bit."""
+    torch.manual_seed(0)
+    model, x = Pooled().double(), torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    signal = torch.randn(4, 3, dtype=torch.float64)
+
+    def done(plan: Plan) -> tuple[Any, ...]:
+        buffers = {name: value.clone() for name, value in model.named_buffers()}
+        run = plan.run(dict(model.named_parameters()), buffers, draws(x))
+        with torch.no_grad():
+            out = plan.forward(run, x)
+            kept = {op.name for op, saved in zip(plan.ops, run.saved, strict=True) if saved is not None}
+            updates = plan.backward(run, signal.clone(), BackwardPass())
+        order = [(op.name, op.index, op.wants, op.exclusive, op.overwrite, str(op.args)) for op in plan.ops]
+        return order, kept, run.entry is None, out.tolist(), {name: value.tolist() for name, value in updates.items()}
+
+    plan = Plan(model)
+    before = done(plan)
+    other = plan.adapted(**changes)
+    changed = done(other)
+    assert changed != before and done(plan) == before
+    assert done(Plan(model, other.capabilities)) == changed
