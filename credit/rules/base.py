@@ -293,13 +293,11 @@ class Rule:
                 batch_checks.explain(self.model, x, y)
             raise
 
-    def _run(
-        self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any, plan: Plan | None = None
-    ) -> RuleRun:
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any,
+             plan: Plan | None = None) -> RuleRun:  # fmt: skip
         """Return a step's run on the rule's plan, or on another."""
-        run = RuleRun(params, buffers, draws, self.dtype, [None] * len((plan or self.plan).ops))
-        run.overwrite = isinstance(draws, Draws)
-        return run
+        saved = [None] * len((plan or self.plan).ops)
+        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=isinstance(draws, Draws))
 
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
