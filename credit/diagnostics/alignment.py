@@ -8,7 +8,6 @@ from torch import Tensor
 
 from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import in_order
-from credit.engine.inference.segments import freeze
 from credit.rules import api
 from credit.rules.backward.rule import SweepRule
 from credit.rules.base import Rule, Step
@@ -26,8 +25,8 @@ def backprop_of(rule: Rule) -> Rule:
     settings |= rule.reference
     reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
     reference.position = rule.position
-    if rule.freezes_norms:
-        freeze(reference.plan)
+    if rule.freezes_norms and isinstance(reference, SweepRule):
+        reference.plan = reference.plan.adapted(reference, frozen_norms=True)
     return reference
 
 

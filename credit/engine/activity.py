@@ -1,4 +1,4 @@
-"""Which samples a sweep may leave out: those without a signal, where no op couples them to the others.
+"""Which samples a backward pass may leave out: those without a signal, where no op couples them to the others.
 
 An update is a sum over samples, already divided by the size of the whole batch. A sample whose output signal is zero adds
 nothing to it, so leaving the sample out is exact up to the order of summation, unless an op on the way back mixes samples:
@@ -32,13 +32,13 @@ def separation(plan: Plan, run: Run, x: Tensor) -> Separation:
     """Find out on one batch x (B, ...), B >= 2, by a forward pass; ``run`` is used up and its buffers are moved."""
     carries = {plan.entry: True}
     carried: dict[int, Carried] = {}
-    swept = {op.index for op in plan.back}
+    passed = {op.index for op in plan.back}
     for op, inputs, out in plan.walk(run, x):
         held = tuple(carries[slot] for slot in op.inputs)
         carries[op.out] = any(held)
         if not any(held):
             # A rule's normalizer takes dim 0 of what arrives at a layer for the samples.
-            if isinstance(op, Weighted) and op.index in swept:
+            if isinstance(op, Weighted) and op.index in passed:
                 return Separation({}, op)
             continue
         if not op.separable(inputs, held, out):

@@ -1,79 +1,73 @@
-"""The plan: a traced network that runs forwards and sends a signal back, without autograd.
+"""The plan: a traced network that runs forwards and sends an error signal back, without autograd.
 
     plan = Plan(model)                       # trace, verify
     run = plan.run(params, buffers, draws)   # one step's arguments
     logits = plan.forward(run, x)
-    updates = plan.sweep(run, signal, rule)  # parameter name -> descent direction
+    updates = plan.backward(run, signal, rule)  # parameter name -> descent direction
 
-A rule takes part in the sweep through the methods of ``Sweeper``; ``Sweeper`` itself is backprop.
+A plan is built once, for a model, `Capabilities` and a `BackwardPass`; nothing changes it afterwards. `Plan.adapted` returns
+another plan of the same traced network, where a rule has to look at a plan to know what it needs of one.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from credit.core.errors import UserError
+from credit.engine.backward import BACKPROP, BackwardPass, R
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Run, Signals, has_ref, resolve, slots_in
-from credit.engine.ops.norms import Norm
+from credit.engine.ops.base import Op, Run, has_ref, resolve, slots_in
 from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.spiking import Lif
-from credit.engine.ops.weighted import Weighted
-from credit.engine.trace import trace
+from credit.engine.rewrite import freeze_norms, pool_first
+from credit.engine.trace import Graph, trace
 
 Portion = list[tuple[Op, list[tuple[int, int, bool, bool]]]]
-"""Ops in the order of a sweep, each with the inputs that get a signal: (which, slot, is it the first there, is it owned)."""
+"""Ops in the order of a backward pass, each with the inputs that get a signal: (which, slot, first there, owned)."""
 
 
-class Sweeper:
-    """What a rule does differently from backprop while a signal passes. Every method may overwrite an exclusive signal."""
+@dataclass(frozen=True)
+class Cuts:
+    """Activations at whose outputs error signals stop, and where error signals of their own begin.
 
-    # Whether the rule reads the output signal again while the sweep goes on, so that nothing may overwrite it.
-    keeps_output = False
+    Attributes:
+        ops: the activations' names.
+        inside: their own error signals begin at their outputs and pass the activation; else at their inputs.
+        received: names of those whose arriving signal is left in ``run.arrived`` by output slot; all other ones are not computed.
+    """
 
-    def keeps(self, op: Activate) -> set[str]:
-        """What of an activation ``gate`` will need: ``input``, ``output``."""
-        return {op.function.keeps}
+    ops: tuple[str, ...] = ()
+    inside: bool = False
+    received: tuple[str, ...] = ()
 
-    def holds(self, op: Op) -> tuple[bool, bool]:
-        """Whether ``visit`` reads an op's (inputs, output) in ``run.held``, beside what the op keeps for its adjoint."""
-        return False, False
 
-    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
-        """Send a signal through one op: hand its updates to ``add`` and return the signals of its inputs.
+@dataclass(frozen=True)
+class Capabilities:
+    """What a plan can do beside a forward pass and backprop to the first trainable layer.
 
-        The methods below are what most rules change of it.
-        """
-        if isinstance(op, Weighted):
-            signal = self.arrive(op, run, signal)
-            add(op.updates(run, signal))
-            shares = op.shares(run, signal)
-            return (self.cross(op, run, signal) if op.wants[0] else None, *shares)
-        if isinstance(op, Activate):
-            return (self.gate(op, run, signal),) if op.wants[0] else (None,)
-        if isinstance(op, Norm):
-            sent, made = op.both(run, signal)
-            add(made)
-            return (sent,)
-        if op.trains:
-            add(op.updates(run, signal))
-        return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
+    Attributes:
+        local_autograd: ops without a row are differentiated by autograd, one op at a time.
+        to_input: the backward pass goes on to the network's input and leaves the error signal there in ``run.entry``.
+        frozen_norms: batch norms use their running statistics, which steps then never move.
+        pool_first: max pools come before the activations that they follow in the model, where that changes no value.
+        repeatable: ops that draw or move statistics keep what they found even where no signal crosses them, so that a part of the
+            forward pass can be evaluated once more (`credit.engine.subgraph`).
+        cuts: where error signals stop.
+    """
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        """Change a signal on its arrival at a weighted op, before it updates the weights and crosses them."""
-        return signal
+    local_autograd: bool = False
+    to_input: bool = False
+    frozen_norms: bool = False
+    pool_first: bool = False
+    repeatable: bool = False
+    cuts: Cuts = Cuts()
 
-    def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
-        """Send a signal through an activation."""
-        passed = op.adjoint(run, signal)[0]
-        assert passed is not None
-        return passed
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
-        """Send a signal across a weighted op to its input."""
-        return op.back(run, signal, op.weight(run))
+PLAIN = Capabilities()
 
 
 class Plan:
@@ -81,53 +75,78 @@ class Plan:
 
     Args:
         model: an unchanged module taking one tensor and returning logits (B, classes).
-        local_autograd: let ops without a row be differentiated by autograd, one op at a time.
+        capabilities: what the plan is built for.
+        backward: decides what is kept for the backward pass and what may be overwritten; asked once, here.
+        graph: the traced network, where it is at hand (see `adapted`).
 
     Attributes:
         ops: all ops in order of execution.
-        back: the ops that a sweep visits, last first.
+        back: the ops that a backward pass visits, last first.
         trainable: names of the parameters that receive an update.
         localised: the ops left to local autograd, by name.
-        to_input: whether a sweep goes on to the network's input (see ``sweep_to_input``).
-        cuts: ops at whose outputs signals stop (see ``cut``).
+        cuts: by the index of each op that the plan is cut at, whether its own signal begins inside (see `Cuts`).
         stopped: ops that a gradient would pass or reach if forward did not stop it there (``torch.no_grad()``, ``detach``).
-        kept: ops, by index, that keep what they save even where no signal crosses them; settable before ``configure``.
 
     Raises:
         UserError: the model cannot be traced, an op has no row, or a trainable parameter takes no part.
     """
 
-    def __init__(self, model: nn.Module, *, local_autograd: bool = False) -> None:
-        self.model = model
-        self.ops, self.slots, self.entry, self.exit, self.localised = trace(model, local=local_autograd)
-        self._live_ops()
+    def __init__(
+        self,
+        model: nn.Module,
+        capabilities: Capabilities = PLAIN,
+        backward: BackwardPass[Any] = BACKPROP,
+        *,
+        graph: Graph | None = None,
+    ) -> None:
+        self.model, self.capabilities = model, capabilities
+        self._graph = graph = trace(model, local=capabilities.local_autograd) if graph is None else graph
+        self.slots, self.entry, self.exit, self.localised = graph.slots, graph.entry, graph.exit, graph.localised
+        self.ops = self._own_ops()
         shared = dict(model.named_parameters(remove_duplicate=False))
         names = {id(p): name for name, p in model.named_parameters()}
         self.alias = {name: names[id(p)] for name, p in shared.items()}
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
-        self.to_input = False
-        self.cuts: dict[int, bool] = {}
-        self.heard: dict[int, int] = {}
-        self.kept: set[int] = set()
-        self._mark_trainable()
+        cuts = capabilities.cuts
+        by_name = {op.name: op for op in self.ops}
+        self.cuts = {by_name[name].index: cuts.inside for name in cuts.ops}
+        self._received = {by_name[name].out: self.slots + at for at, name in enumerate(cuts.received)}
+        self._order_backward(self._mark_trainable())
         self._verify()
-        self.configure(Sweeper())
+        self._settle(backward)
+
+    def adapted(self, backward: BackwardPass[Any] = BACKPROP, **changes: Any) -> "Plan":
+        """Return a plan of the same traced network for another backward pass; this one stays as it is.
+
+        Args:
+            backward: as for ``Plan``.
+            changes: fields of `Capabilities` that differ from this plan's.
+        """
+        return Plan(self.model, replace(self.capabilities, **changes), backward, graph=self._graph)
+
+    @property
+    def to_input(self) -> bool:
+        """Whether the backward pass goes on to the network's input."""
+        return self.capabilities.to_input
 
     # ------------------------------------------------------------ analysis
 
-    def _live_ops(self) -> None:
-        """Drop what the output does not depend on, and number what is left."""
-        needed, kept = {self.exit}, []
-        for op in reversed(self.ops):
-            if op.out in needed:
-                kept.append(op)
-                needed |= set(op.inputs) | slots_in(op.extra)
-        self.ops = kept[::-1]
-        for at, op in enumerate(self.ops):
+    def _own_ops(self) -> list[Op]:
+        """Return copies of the traced ops, rewritten and numbered."""
+        ops = []
+        for op in self._graph.ops:
+            ops.append(copy(op))
+            ops[-1].args = dict(op.args)
+        if self.capabilities.frozen_norms:
+            freeze_norms(ops)
+        if self.capabilities.pool_first:
+            pool_first(ops, self.exit)
+        for at, op in enumerate(ops):
             op.index = at
+        return ops
 
-    def _mark_trainable(self) -> None:
-        """Find which values depend on a trainable parameter: only those receive signals."""
+    def _mark_trainable(self) -> dict[int, bool]:
+        """Return by slot whether a value depends on a trainable parameter: only those receive signals."""
         trainable, carries = set(self.trainable), {self.entry: self.to_input}
         self.stopped: list[Op] = []
         for op in self.ops:
@@ -144,8 +163,12 @@ class Plan:
                 op.trains, op.wants = (), (False,) * len(op.inputs)
             carries[op.out] = not isinstance(op, Shape) and (bool(op.trains) or any(op.wants))
             if op.index in self.cuts:
-                carries[op.out] = carries[op.out] and op.out in self.heard
-        reached, self.back = {self.exit}, []
+                carries[op.out] = carries[op.out] and op.out in self._received
+        return carries
+
+    def _order_backward(self, carries: dict[int, bool]) -> None:
+        """Find the ops that a backward pass visits, last first."""
+        reached, self.back = {self.exit}, list[Op]()
         for op in reversed(self.ops):
             inside = self.cuts.get(op.index)
             if inside is not None:  # a signal of its own begins at its output, or already at its input
@@ -178,26 +201,8 @@ class Plan:
             return ""
         return f" Gradients stop at {self.stopped[0].describe()}, which forward() computes under torch.no_grad() or detaches."
 
-    def sweep_to_input(self, wanted: bool) -> None:
-        """Let sweeps go on to the network's input and leave its signal in ``run.entry``; ``configure`` must follow."""
-        self.to_input = wanted
-        self._mark_trainable()
-
-    def cut(self, ops: Iterable[Activate], *, inside: bool, heard: Iterable[Activate] = ()) -> None:
-        """Let signals stop at the outputs of some activations, where signals of their own begin; ``configure`` must follow.
-
-        Args:
-            ops: the activations.
-            inside: their own signals begin at their outputs and pass the activation; else at their inputs.
-            heard: those of them whose arriving signal is left in ``run.arrived`` by output slot; all other ones are not computed.
-        """
-        self.cuts = {op.index: inside for op in ops}
-        self.heard = {op.out: self.slots + at for at, op in enumerate(heard)}
-        self._mark_trainable()
-        self._verify()
-
-    def configure(self, sweeper: Sweeper) -> None:
-        """Settle what is kept, what may be overwritten and when values are dropped, for one rule."""
+    def _settle(self, backward: BackwardPass[Any]) -> None:
+        """Settle what is kept, what may be overwritten and when values are dropped."""
         readers: dict[int, list[Op]] = {}
         for op in self.ops:
             for slot in {*op.inputs, *slots_in(op.extra)}:
@@ -205,22 +210,24 @@ class Plan:
         maker = {op.out: op for op in self.ops}
         for op in self.ops:
             if isinstance(op, Activate):
-                op.keeps = frozenset(sweeper.keeps(op)) if any(op.wants) else frozenset()
+                op.keeps = frozenset(backward.keeps(op)) if any(op.wants) else frozenset()
             if isinstance(op, Activate | Lif):
                 source = maker.get(op.inputs[0])
                 op.overwrite = source is not None and source.fresh and len(readers[op.inputs[0]]) == 1
-        self._holds = {op.index: held for op in self.back if any(held := sweeper.holds(op))}
+        self._holds = {op.index: held for op in self.back if any(held := backward.holds(op))}
         self._order(readers)
-        self._ownership(not sweeper.keeps_output)
+        self._ownership(not backward.keeps_output)
 
     def _order(self, readers: dict[int, list[Op]]) -> None:
         last = {slot: max(op.index for op in ops) for slot, ops in readers.items()}
         drops: dict[int, list[int]] = {}
         for slot, index in last.items():
             drops.setdefault(index, []).append(slot)
-        swept = {op.index for op in self.back} | set(self.cuts) | self.kept
+        kept = {op.index for op in self.back} | set(self.cuts)
+        if self.capabilities.repeatable:
+            kept |= {op.index for op in self.ops if op.remembers}
         self._forward = [
-            (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, []), op.index in swept)
+            (op, op.inputs, op.extra, has_ref(op.extra), op.out, drops.get(op.index, []), op.index in kept)
             for op in self.ops
         ]
 
@@ -234,7 +241,7 @@ class Plan:
             targets = []
             wanted = [(at, slot) for at, (slot, want) in enumerate(zip(op.inputs, op.wants, strict=True)) if want]
             for at, source in wanted:
-                slot = self.heard.get(source, source)
+                slot = self._received.get(source, source)
                 mine = not op.expands and (not op.aliases or (op.exclusive and len(wanted) == 1))
                 first = slot not in given
                 # A second arrival is added in place where the first one is owned, else to a new tensor.
@@ -251,12 +258,12 @@ class Plan:
         return Run(params, buffers, draws, dtype, [None] * len(self.ops), 0, train)
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        """Return the logits (B, classes) of a batch x (B, ...), keeping in ``run`` what the sweep needs."""
+        """Return the logits (B, classes) of a batch x (B, ...), keeping in ``run`` what the backward pass needs."""
         run.batch = x.shape[0]
         values: list[Any] = [None] * self.slots
         values[self.entry] = x
         holds = self._holds
-        for op, inputs, extra, dynamic, out, drops, swept in self._forward:
+        for op, inputs, extra, dynamic, out, drops, kept in self._forward:
             if extra:
                 rest = resolve(extra, values) if dynamic else extra
                 values[out] = op.forward(run, *[values[slot] for slot in inputs], *rest)
@@ -269,32 +276,32 @@ class Plan:
                 run.held[op.index] = given, values[out] if held[1] else None
             if run.dtype is not None and isinstance(values[out], Tensor):
                 run.dtypes[out] = values[out].dtype
-            if not swept:
+            if not kept:
                 run.saved[op.index] = None
             for slot in drops:
                 values[slot] = None
         logits: Tensor = values[self.exit]
         return logits
 
-    def sweep(self, run: Run, signal: Tensor, sweeper: Sweeper) -> dict[str, Tensor]:
+    def backward(self, run: R, signal: Tensor, backward: BackwardPass[R]) -> dict[str, Tensor]:
         """Send ``signal`` (B, classes) back and return every trainable parameter's update.
 
-        Values saved by the forward pass are dropped as the sweep passes. Where ``run.rows`` says which samples have a
+        Values saved by the forward pass are dropped as the backward pass goes on. Where ``run.rows`` says which samples have a
         signal (see ``credit.engine.activity``), ``signal`` holds theirs alone: (their count, classes).
         """
         if run.rows is not None and run.rows.count == 0:
             run.saved[:] = [None] * len(run.saved)
             return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
         starts = {self.exit: signal}
-        del signal  # its memory is the sweep's alone
-        return self.sweep_from(run, starts, sweeper)
+        del signal  # its memory is the backward pass's alone
+        return self.backward_from(run, starts, backward)
 
-    def portion(self, ops: Collection[int]) -> "Portion":
-        """Return the part of a sweep that visits these ops alone, by index; ``configure`` comes before."""
+    def portion(self, ops: Collection[int]) -> Portion:
+        """Return the part of a backward pass that visits these ops alone, by index."""
         return [entry for entry in self._backward if entry[0].index in ops]
 
-    def sweep_from(
-        self, run: Run, starts: dict[int, Tensor], sweeper: Sweeper, part: "Portion | None" = None
+    def backward_from(
+        self, run: R, starts: dict[int, Tensor], backward: BackwardPass[R], part: Portion | None = None
     ) -> dict[str, Tensor]:
         """Send signals back from several slots at once and return the updates of the parameters they meet.
 
@@ -302,10 +309,10 @@ class Plan:
             run: the step's, after its forward pass.
             starts: signals by the slots they begin at: the exit, and those of the activations that the plan is cut at. They are
                 taken out of the dict and may be written over.
-            sweeper: what the rule does differently.
+            backward: what the rule does at each op.
             part: ops to visit (see ``portion``); None: all.
         """
-        signals: list[Tensor | None] = [None] * (self.slots + len(self.heard))
+        signals: list[Tensor | None] = [None] * (self.slots + len(self._received))
         for slot in list(starts):
             signal = starts.pop(slot)
             signals[slot] = signal.to(run.dtypes.get(slot, signal.dtype))
@@ -325,7 +332,7 @@ class Plan:
                 continue
             if rows is not None and saved[op.index] is not None and op.index in rows.carried:
                 saved[op.index] = op.pick(saved[op.index], rows.carried[op.index], rows)
-            sent = sweeper.visit(op, run, here, add)
+            sent = backward.visit(op, run, here, add)
             for at, slot, first, owned in targets:
                 arriving = sent[at]
                 assert arriving is not None, f"nothing was sent below {op.describe()}"
@@ -337,7 +344,7 @@ class Plan:
             del here, sent
         if (reached := signals[self.entry]) is not None:
             run.entry = reached if run.entry is None else run.entry + reached
-        for slot, place in self.heard.items():
+        for slot, place in self._received.items():
             if (arrived := signals[place]) is not None:
                 run.arrived[slot] = arrived
         return updates

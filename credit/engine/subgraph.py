@@ -1,8 +1,9 @@
 """Stretches: a part of a plan from one value to another, evaluated once more on another input.
 
+    plan = Plan(model, Capabilities(repeatable=True))
     stretch = Stretch(plan, below.out, above.out)
-    plan.kept = {op.index for op in plan.ops if op.remembers}      # then `Plan.configure`
-    again = stretch(run, x, plan.forward(run, x), moved)      # before a sweep has dropped what the forward pass kept
+    plan.forward(run, x)
+    again = stretch(run, x, moved)      # before a backward pass has dropped what the forward pass kept
 
 It is the very function that the forward pass was: dropout takes the same masks, batch norm the statistics of the batch it has
 seen. So nothing is drawn again and no running statistic moves a second time.

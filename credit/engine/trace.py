@@ -8,6 +8,7 @@ import linecache
 import operator
 import traceback
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from credit.core.errors import UserError
 from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
 from credit.engine.guards.model import refuse_untraceable
 from credit.engine.guards.tracing import gradient_stopped, guarded
-from credit.engine.ops.base import Op
+from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.shapes import Value
 from credit.engine.rows import table
 from credit.engine.rows.spiking import check_time
@@ -73,8 +74,26 @@ class _Tracer(fx.Tracer):
         )
 
 
-def trace(model: nn.Module, *, local: bool = False) -> tuple[list[Op], int, int, int, list[str]]:
-    """Return (ops, number of slots, input slot, output slot, names of the ops left to local autograd).
+@dataclass(frozen=True)
+class Graph:
+    """A traced network, from which plans are built; its ops are copied, never changed.
+
+    Attributes:
+        ops: what the output depends on, in order of execution.
+        slots: how many values there are.
+        entry, exit: slots of the input and of the output.
+        localised: names of the ops left to local autograd.
+    """
+
+    ops: tuple[Op, ...]
+    slots: int
+    entry: int
+    exit: int
+    localised: list[str]
+
+
+def trace(model: nn.Module, *, local: bool = False) -> Graph:
+    """Return the ops that a module's forward pass consists of.
 
     Args:
         model: takes one tensor, returns one tensor of logits; control flow must not depend on values.
@@ -151,7 +170,7 @@ def _untraceable(model: nn.Module, error: Exception) -> str:
     )
 
 
-def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> tuple[list[Op], int, int, int, list[str]]:
+def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> Graph:
     builder = Builder(model, local)
     env: dict[fx.Node, Any] = {}
     entry = result = -1
@@ -170,7 +189,17 @@ def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> tuple[list[Op], int
             _refuse_mutation(model, node, env)
             env[node] = _call(builder, node, args, kwargs)
     check_time(model, builder.ops, entry, result)
-    return builder.ops, builder.slots, entry, result, builder.localised
+    return Graph(_live(builder.ops, result), builder.slots, entry, result, builder.localised)
+
+
+def _live(ops: list[Op], result: int) -> tuple[Op, ...]:
+    """Return the ops that the output depends on."""
+    needed, live = {result}, list[Op]()
+    for op in reversed(ops):
+        if op.out in needed:
+            live.append(op)
+            needed |= set(op.inputs) | slots_in(op.extra)
+    return tuple(live[::-1])
 
 
 def _tensor(builder: Builder, target: str) -> Val:

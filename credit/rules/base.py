@@ -16,11 +16,11 @@ from credit.core.option_sets import of_options
 from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
-from credit.engine.plan import Plan
+from credit.engine.plan import Capabilities, Plan
 from credit.rules import batch_checks
 from credit.rules.options import RuleOptions
 from credit.rules.outcome import GROWN, Computed, Step
-from credit.rules.state import Buffers, Learnt, copies, places
+from credit.rules.state import Buffers, Learnt, RuleRun, copies, places
 from credit.rules.transforms import Transform, limiting, refuse_accumulation
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
@@ -94,9 +94,7 @@ class Rule:
     def _trace(self, to_input: bool = False) -> None:
         """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
         model = self.model
-        self.plan = Plan(model, local_autograd=self.options.local_autograd)
-        if to_input:
-            self.plan.sweep_to_input(True)
+        self.plan = Plan(model, Capabilities(self.options.local_autograd, to_input))
         self._agreed = self._ready = False
         unit_share = self.options.clip_unit
         limits = limiting(self.options, self.plan, self.usual_clip_unit() if unit_share == "auto" else unit_share)
@@ -133,7 +131,7 @@ class Rule:
         return None
 
     def setup(self) -> None:
-        """Configure the plan by ``self.options``; called at construction, and again where the model has changed since."""
+        """Adapt the plan (`Plan.adapted`) to ``self.options``; called once for every traced plan."""
 
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
@@ -294,6 +292,12 @@ class Rule:
             if not isinstance(error, UserError):
                 batch_checks.explain(self.model, x, y)
             raise
+
+    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any,
+             plan: Plan | None = None) -> RuleRun:  # fmt: skip
+        """Return a step's run on the rule's plan, or on another."""
+        saved = [None] * len((plan or self.plan).ops)
+        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=isinstance(draws, Draws))
 
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""

@@ -1,12 +1,29 @@
-"""A rule's own tensors: buffers, which are fixed, and parameters, which its steps train beside the network's."""
+"""A rule's own tensors: fixed buffers, parameters that steps train beside the network's, and what one step puts by."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from credit.core.errors import UserError, nearest
+from credit.engine.ops.base import Run
+
+
+@dataclass
+class RuleRun(Run):
+    """A step's run, with what rules put by for later in the step.
+
+    Attributes:
+        stats: statistics of the error signals, by name (see `credit.rules.outcome.Computed.signals`).
+        error: the error at the output, for rules that send it straight to every layer.
+        quotients: by op index, the second part of a relevance quotient, for the layer further down that shares it.
+    """
+
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    error: Tensor | None = None
+    quotients: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Buffers(dict[str, Tensor]):

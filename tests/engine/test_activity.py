@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from credit.engine.activity import Separation, batch_norm, separation
+from credit.engine.backward import BackwardPass
 from credit.engine.ops.base import Rows
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Plan
 from tests.engine.ops.test_op_kinds import CASES, label
 from tests.support.harness import assert_close, case, draws
 
@@ -48,10 +49,10 @@ def swept(model: nn.Module, plan: Plan, x: Tensor, signal: Tensor, found: Separa
     with torch.no_grad():
         plan.forward(run, x)
         if found is None:
-            return plan.sweep(run, signal.clone(), Sweeper())
+            return plan.backward(run, signal.clone(), BackwardPass())
         index = signal.reshape(BATCH, -1).any(1).nonzero().squeeze(1)
         run.rows = Rows(index, found.carried)
-        updates = plan.sweep(run, signal[index], Sweeper())
+        updates = plan.backward(run, signal[index], BackwardPass())
     kept = [op.describe() for op, saved in zip(plan.ops, run.saved, strict=True) if saved is not None]
     assert not kept, f"still saved after the sweep: {kept}"
     return updates

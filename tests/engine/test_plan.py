@@ -3,17 +3,19 @@
 import copy
 import gc
 import tracemalloc
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import credit
+from credit.engine.backward import BackwardPass
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Cuts, Plan
 from tests.support.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
@@ -41,7 +43,7 @@ def block(act: type[nn.Module] = nn.ReLU) -> tuple[nn.Module, Tensor]:
     return Block(act).double(), torch.randn(3, 3, 6, 6, dtype=torch.float64)
 
 
-class Pass(Sweeper):
+class Pass(BackwardPass):
     """A rule whose gate hands the arriving signal on untouched."""
 
     spoil = False
@@ -66,7 +68,7 @@ class PassAndSpoil(Pass):
 
 def test_overwriting_signals_and_activations_changes_no_bit() -> None:
     model, x = block()
-    _, tricks, _, g = by_plan(model, x, sweeper=Scribble())
+    _, tricks, _, g = by_plan(model, x, backward=Scribble())
     plan = Plan(model)
     assert any(op.overwrite for op in plan.ops) and any(op.exclusive for op in plan.ops)
     for op in plan.ops:
@@ -75,14 +77,14 @@ def test_overwriting_signals_and_activations_changes_no_bit() -> None:
     run = plan.run(dict(model.named_parameters()), {n: b.clone() for n, b in model.named_buffers()}, draws(x))
     with torch.no_grad():
         plan.forward(run, x)
-        plain = plan.sweep(run, g, Sweeper())
+        plain = plan.backward(run, g, BackwardPass())
     assert plain.keys() == tricks.keys()
     assert all(torch.equal(plain[name], tricks[name]) for name in plain)
 
 
 def test_a_gate_that_hands_its_signal_on_never_lets_two_holders_overwrite_it() -> None:
     model, x = case(nn.Sequential(nn.Tanh(), nn.Sigmoid()), 3, 4)("added")
-    _, calm, _, g = by_plan(model, x, sweeper=Pass())
+    _, calm, _, g = by_plan(model, x, backward=Pass())
     _, spoiled, _, _ = by_plan(model, x, g, PassAndSpoil())
     assert all(torch.equal(calm[name], spoiled[name]) for name in calm)
 
@@ -225,7 +227,7 @@ def test_a_step_is_autograds_and_overwrites_gradients() -> None:
 def test_autograd_reference_differs_when_the_plan_is_wrong() -> None:
     """The comparison itself notices a wrong adjoint."""
     model, x = block()
-    _, updates, _, g = by_plan(model, x, sweeper=Pass())
+    _, updates, _, g = by_plan(model, x, backward=Pass())
     _, grads, _ = by_autograd(model, x, g)
     grad = grads["stem.weight"]
     assert grad is not None and not torch.allclose(updates["stem.weight"], grad)
@@ -238,3 +240,51 @@ def test_a_signal_repeated_over_positions_may_be_overwritten_downstream() -> Non
     rule = credit.rule("dfa", model, dfa_map="channels", normalizer="rms")
     rule.step(torch.randn(2, 3, 8, 8), torch.tensor([0, 2]))
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+class Pooled(nn.Module):
+    """A max pool after an activation, a batch norm, and dropout below the first trainable layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.conv, self.norm = nn.Dropout(0.2), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.act, self.pool, self.fc = nn.ReLU(), nn.MaxPool2d(2), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.pool(self.act(self.norm(self.conv(self.drop(x))))).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"to_input": True},
+        {"frozen_norms": True},
+        {"pool_first": True},
+        {"repeatable": True},
+        {"cuts": Cuts(("act",), inside=True, received=("act",))},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_adapting_makes_another_plan_and_leaves_the_first(changes: dict[str, Any]) -> None:
+    """Each capability changes what a plan does, and what the plan that it came from does stays bit for bit."""
+    torch.manual_seed(0)
+    model, x = Pooled().double(), torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    signal = torch.randn(4, 3, dtype=torch.float64)
+
+    def done(plan: Plan) -> tuple[Any, ...]:
+        buffers = {name: value.clone() for name, value in model.named_buffers()}
+        run = plan.run(dict(model.named_parameters()), buffers, draws(x))
+        with torch.no_grad():
+            out = plan.forward(run, x)
+            kept = {op.name for op, saved in zip(plan.ops, run.saved, strict=True) if saved is not None}
+            updates = plan.backward(run, signal.clone(), BackwardPass())
+        order = [(op.name, op.index, op.wants, op.exclusive, op.overwrite, str(op.args)) for op in plan.ops]
+        return order, kept, run.entry is None, out.tolist(), {name: value.tolist() for name, value in updates.items()}
+
+    plan = Plan(model)
+    before = done(plan)
+    other = plan.adapted(**changes)
+    changed = done(other)
+    assert changed != before and done(plan) == before
+    assert done(Plan(model, other.capabilities)) == changed

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from credit.core.errors import UserError
-from credit.engine.plan import Plan
+from credit.engine.plan import Capabilities, Plan
 
 
 class Net(nn.Module):
@@ -26,7 +26,7 @@ class Net(nn.Module):
 
 def refusal(model: nn.Module, local: bool = False) -> str:
     with pytest.raises(UserError) as caught:
-        Plan(model, local_autograd=local)
+        Plan(model, Capabilities(local_autograd=local))
     return str(caught.value)
 
 

@@ -5,13 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Capabilities, Cuts, Plan
 from credit.engine.subgraph import Stretch
 
 
-class KeepsBoth(Sweeper):
+class KeepsBoth(BackwardPass):
     """Backprop that remembers what activations were given and returned."""
 
     def keeps(self, op: Any) -> set[str]:
@@ -38,11 +39,8 @@ def test_a_stretch_is_the_function_that_the_forward_pass_was() -> None:
     torch.manual_seed(0)
     model = Shapely().double()
     x = torch.randn(8, 1, 4, 4, dtype=torch.float64)
-    plan = Plan(model)
+    plan = Plan(model, Capabilities(repeatable=True, cuts=Cuts(("act1", "act2"), inside=True)), KeepsBoth())
     low, high = (op for op in plan.ops if isinstance(op, Activate))
-    plan.kept = {op.index for op in plan.ops if op.remembers}
-    plan.cut([low, high], inside=True)
-    plan.configure(KeepsBoth())
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     run = plan.run(dict(model.named_parameters()), buffers, Draws(0, 0, x.device))
     with torch.no_grad():

@@ -172,6 +172,20 @@ def test_keeping_the_input_signal_survives_a_change() -> None:
     assert rule.step(X, Y).input_signal is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("bp", {}), ("lfp_epsilon", {"batchnorm": "folded"}), ("dp", {"batchnorm": "frozen"}), ("rec_lra", {})],
+)
+def test_toggling_the_input_signal_makes_another_plan(name: str, options: dict[str, Any]) -> None:
+    rule: Any = credit.rule(name, model(), precision="float64", **options)
+    first, wants = rule.plan, [op.wants for op in rule.plan.ops]
+    rule.keep_input_signal = True
+    assert rule.plan is not first and rule.plan.to_input and rule.plan.ops[0].wants == (True,)
+    assert not first.to_input and [op.wants for op in first.ops] == wants
+    rule.keep_input_signal = False
+    assert rule.plan is not first and [op.wants for op in rule.plan.ops] == wants
+
+
 # ---------------------------------------------------------------- accumulation and batches of one
 
 

@@ -30,17 +30,17 @@ def satisfied(model: nn.Module, shape: tuple[int, ...], active: list[int], n: in
 
 
 class Counted:
-    """How many samples the sweep begins with, step by step, whichever rule's it is."""
+    """How many samples the backward pass begins with, step by step, whichever rule's it is."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[int] = []
-        sweep = Plan.sweep
+        backward = Plan.backward
 
-        def counting(plan: Plan, run: Any, signal: Tensor, sweeper: Any) -> dict[str, Tensor]:
+        def counting(plan: Plan, run: Any, signal: Tensor, rule: Any) -> dict[str, Tensor]:
             self.seen.append(len(signal))
-            return sweep(plan, run, signal, sweeper)
+            return backward(plan, run, signal, rule)
 
-        monkeypatch.setattr(Plan, "sweep", counting)
+        monkeypatch.setattr(Plan, "backward", counting)
 
 
 def grads(model: nn.Module) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Capabilities, Plan
 
 
 def assert_close(actual: Tensor, expected: Tensor, name: str) -> None:
@@ -81,7 +82,7 @@ def case(op: Any, *shape: int, linear: bool = False, two: bool = False) -> Calla
     return make
 
 
-class Scribble(Sweeper):
+class Scribble(BackwardPass):
     """Backprop that ruins every signal it may overwrite: whoever still needs one of them then sees NaN."""
 
     def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
@@ -129,27 +130,27 @@ class Masks(TorchFunctionMode):
         return call(*args, **kwargs)
 
 
-def by_plan(model: nn.Module, x: Tensor, g: Tensor | None = None, sweeper: Sweeper | None = None, *,
+def by_plan(model: nn.Module, x: Tensor, g: Tensor | None = None, backward: BackwardPass[Any] | None = None, *,
             local: bool = False) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:  # fmt: skip
     """Return (output, updates, buffers afterwards, the signal g sent back); ``g`` is drawn where it is not given."""
-    plan, sweeper = Plan(model, local_autograd=local), sweeper or Sweeper()
-    plan.configure(sweeper)
+    backward = backward or BackwardPass()
+    plan = Plan(model, Capabilities(local_autograd=local), backward)
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     run = plan.run(dict(model.named_parameters()), buffers, draws(x))
     with torch.no_grad():
         out = plan.forward(run, x)
         if g is None:
             g = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(11))
-        updates = plan.sweep(run, g.clone(), sweeper)
+        updates = plan.backward(run, g.clone(), backward)
     kept = [op.describe() for op, saved in zip(plan.ops, run.saved, strict=True) if saved is not None]
-    assert not kept, f"still saved after the sweep: {kept}"
+    assert not kept, f"still saved after the backward pass: {kept}"
     return out, updates, buffers, g
 
 
 def by_autograd(model: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, dict[str, Tensor | None], dict[str, Tensor]]:
     """Return (output, gradients, buffers afterwards), leaving ``model`` alone."""
     twin = copy.deepcopy(model).train()
-    with Masks(Plan(model, local_autograd=True), x):
+    with Masks(Plan(model, Capabilities(local_autograd=True)), x):
         out = twin(x)
     if out.requires_grad:
         (out * g).sum().backward()

@@ -11,6 +11,7 @@ from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.rules import api
 from credit.rules.backward.rule import SweepRule
+from credit.rules.state import RuleRun
 from credit.testing import battery
 from credit.testing.battery import NETS, TRIALS, Case, attempt
 
@@ -55,7 +56,7 @@ def broken(registry_as_it_was: None) -> None:
 
     @credit.register_rule("global_randomness")
     class GlobalRandomness(SweepRule):
-        def cross(self, op: Weighted, run: Run, signal: torch.Tensor) -> torch.Tensor:
+        def cross(self, op: Weighted, run: RuleRun, signal: torch.Tensor) -> torch.Tensor:
             return super().cross(op, run, signal) * torch.rand(())
 
     @credit.register_rule("place_in_batch")

@@ -15,6 +15,10 @@ Any other file may bring the default of another group (``defaults: [override /ar
 set's file): what an experiment or the command line chooses wins over it.
 """
 
+import copy
+import functools
+import io
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -70,13 +74,17 @@ class CreditConfigSource(FileConfigSource):
 
     def _load_file(self, config_path: str) -> ConfigResult:
         name = f"{self.path}/{self._normalize_file_name(config_path)}"
+        if not super().is_config(config_path):
+            return super().load_config(config_path)  # which raises Hydra's error of a missing file
+        text = Path(name).read_text(encoding="utf-8")
         try:
-            result = super().load_config(config_path)
+            config = copy.deepcopy(_parsed(text))
         except (YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(result.config, DictConfig):
+        if not isinstance(config, DictConfig):
             raise UserError(f"{name} cannot be read: it must hold 'key: value' lines, not a list")
-        return result
+        header = self._get_header_dict(text)
+        return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header=header)
 
     def _stands_for(self, config_path: str) -> str | None:
         """Return "noise" for ``noise/0.4``, "component" for one of the user's, or of an installed package, without a YAML."""
@@ -86,6 +94,11 @@ class CreditConfigSource(FileConfigSource):
         if group in HOMES and super().is_config("config") and name in choices(group):
             return "component"
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    return OmegaConf.load(io.StringIO(text))
 
 
 def _keep_one_length(trainer: Any) -> None:

@@ -7,6 +7,7 @@ again: assigned attributes, draws of random numbers, regions of ``no_grad`` or `
 import contextlib
 import copy
 import linecache
+import pickle
 import random
 import re
 import sys
@@ -214,8 +215,7 @@ class _Generators:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    # NumPy's states contain 624 numbers, all of which repr writes out.
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else repr(one) == repr(other)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else pickle.dumps(one) == pickle.dumps(other)
 
 
 def _state(generator: Any) -> Any:

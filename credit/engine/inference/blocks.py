@@ -1,11 +1,11 @@
 """Blocks: a plan cut at some of its activations, into segments whose updates have nothing to do with each other.
 
-    blocks = Blocks(plan, bottlenecks(plan), sweeper, inside=False)   # signals stop at the activations' outputs
-    starts = {blocks.start(op): error, ..., plan.exit: signal}         # and begin there again, with a value of their own
-    updates = blocks.sweep(run, starts, sweeper)
+    blocks = Blocks(plan, bottlenecks(plan), rule, inside=False)       # signals stop at the activations' outputs
+    starts = {blocks.start(op): error for op in blocks.ops}            # and begin there again, with a value of their own
+    updates = blocks.backward(run, starts | {plan.exit: signal}, rule)
 
 Rules of local targets (representation alignment, target propagation) give every such activation a target; between them they
-send signals as backprop does. Parts of the plan that no signal connects can be swept side by side.
+send signals as backprop does. Parts of the plan that no signal connects can be passed side by side.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from threading import Barrier
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from credit.engine.backward import BackwardPass, R
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Shape
-from credit.engine.plan import Plan, Portion, Sweeper
+from credit.engine.plan import Cuts, Plan, Portion
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Part:
 
     Attributes:
         starts: slots that signals begin at here.
-        portion: its ops, in the order of a sweep.
+        portion: its ops, in the order of a backward pass.
     """
 
     starts: frozenset[int]
@@ -83,22 +84,30 @@ class Blocks:
     """A plan cut at activations.
 
     Args:
-        plan: cut and configured here for the rule.
-        ops: the activations, in order of execution.
-        sweeper: the rule.
+        plan: where to cut; it stays as it is.
+        ops: its activations, in order of execution.
+        backward: the rule.
         inside: their signals begin at their outputs and pass the activation's derivative; else at their inputs.
-        heard: those of them that are to be told the signal that arrives from above (``run.arrived``).
+        received: those of them that receive the signal that arrives from above (``run.arrived``).
 
     Attributes:
+        plan: the cut plan.
+        ops: the activations there.
         parts: connected parts of the plan, from the output down.
     """
 
     def __init__(
-        self, plan: Plan, ops: Sequence[Activate], sweeper: Sweeper, *, inside: bool, heard: Iterable[Activate] = ()
+        self,
+        plan: Plan,
+        ops: Sequence[Activate],
+        backward: BackwardPass[Any],
+        *,
+        inside: bool,
+        received: Iterable[Activate] = (),
     ) -> None:
-        self.plan, self.ops, self.inside = plan, list(ops), inside
-        plan.cut(self.ops, inside=inside, heard=heard)
-        plan.configure(sweeper)
+        cuts = Cuts(tuple(op.name for op in ops), inside, tuple(op.name for op in received))
+        self.plan, self.inside = plan.adapted(backward, cuts=cuts), inside
+        self.ops = [cast(Activate, self.plan.ops[op.index]) for op in ops]
         self.parts = self._parts()
 
     def start(self, op: Activate) -> int:
@@ -130,22 +139,24 @@ class Blocks:
                 made[root(slot)][0].add(slot)
         return [Part(frozenset(starts), self.plan.portion(ops)) for starts, ops in made.values()]
 
-    def sweep(self, run: Run, starts: dict[int, Tensor], sweeper: Sweeper, *, workers: int = 1) -> dict[str, Tensor]:
-        """Sweep every part and return all updates.
+    def backward(
+        self, run: R, starts: dict[int, Tensor], backward: BackwardPass[R], *, workers: int = 1
+    ) -> dict[str, Tensor]:
+        """Make the backward pass of every part and return all updates.
 
         Args:
             run: the step's, after its forward pass.
             starts: signals by the slots they begin at; taken out of the dict, may be written over.
-            sweeper: the rule.
+            backward: the rule.
             workers: threads that parts are shared among; on the CPU each computes on its share of torch's own threads.
         """
         if workers < 2 or len(self.parts) < 2 or self.plan.to_input:
-            return self.plan.sweep_from(run, starts, sweeper)
+            return self.plan.backward_from(run, starts, backward)
 
         def one(part: Part) -> dict[str, Tensor]:
             with torch.no_grad():  # a setting of the thread
                 mine = {slot: starts[slot] for slot in part.starts if slot in starts}
-                return self.plan.sweep_from(run, mine, sweeper, part.portion)
+                return self.plan.backward_from(run, mine, backward, part.portion)
 
         done = list(_pool(workers, max(1, torch.get_num_threads() // workers)).map(one, self.parts))
         return {name: update for updates in done for name, update in updates.items()}

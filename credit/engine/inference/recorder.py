@@ -4,7 +4,7 @@ A recorder plays a schedule of state updates through beforehand, on time stamps 
 evaluation only where what it reads has changed, an adjoint only where a signal has, and after a state's last update the weights'
 updates that are settled by it. The list depends on the schedule alone, so a step can be compiled or mapped over seeds.
 
-    recorder = Recorder(segments)
+    recorder = Recorder(segments, Dyads)      # the class of the actors that the program is given
     recorder.begin()                          # one forward pass
     recorder.update(3); recorder.update(2)    # states by number
     recorder.settle({1, 2, 3})                # no more changes: the weights' updates
@@ -12,10 +12,12 @@ updates that are settled by it. The list depends on the schedule alone, so a ste
     updates = program.run(run, x, actor).updates
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from credit.engine.inference.program import SWITCHES, Instruction, Program, Register
+from credit.engine.inference import program
+from credit.engine.inference.program import SWITCHES, Actor, Instruction, Move, Program, Register, Work
 from credit.engine.inference.segments import Segments
 from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.shapes import Value
@@ -29,12 +31,16 @@ class Recorder:
 
     Args:
         segments: the states and the maps between them.
+        actor: the class whose functions give states their values.
         to_input: whether the signal at the network's input is asked for at the end.
         at_plus: whether feedback into a state takes the switches of max pools at the states' s+, which the actor leaves in
             ``work.plus``; else, and for weights' updates always, those of the last evaluation.
     """
 
-    def __init__(self, segments: Segments, *, to_input: bool = False, at_plus: bool = False) -> None:
+    def __init__(
+        self, segments: Segments, actor: type[Actor], *, to_input: bool = False, at_plus: bool = False
+    ) -> None:
+        self._start, self._update = actor.start, actor.update
         self._at_plus, self._feeding = at_plus, False
         self._plus_moved = dict.fromkeys(segments.by_number, 0)  # when a state's s+ changed
         self._plus_evaluated: dict[int, int] = {op.index: _DEAD for op in segments.maker.values()}
@@ -50,6 +56,7 @@ class Recorder:
         self._seen: dict[int, Any] = {}
         self._compared: dict[int, tuple[int, int]] = {}
         self._trained = [op for op in self._plan.back if op.trains]
+        self._reached: set[Op] = set()  # those whose updates are noted
 
     # ------------------------------------------------------------ what schedules say
 
@@ -57,9 +64,9 @@ class Recorder:
         """One forward pass; every state starts there."""
         for op in self._plan.ops:
             if op.index in self._segments.of_op:
-                self.call("start", self._segments.of_op[op.index].index)
+                self.call(self._start, self._segments.of_op[op.index].index)
             else:
-                self._note("forward", op, None, self._inputs(op))
+                self._note(partial(program.forward, op), self._inputs(op))
 
     def update(self, number: int, *, always: bool = False, once: bool = False, still: bool = False) -> None:
         """Renew a state, where what it is a function of has changed.
@@ -90,9 +97,9 @@ class Recorder:
 
     def renew(
         self, number: int, live: bool, *, always: bool = False, once: bool = False, still: bool = False,
-        method: str = "update",
+        move: Move | None = None,
     ) -> None:  # fmt: skip
-        """Renew a state from what `need` brought, where that has changed; ``method`` is the actor's."""
+        """Renew a state from what `need` brought, where that has changed, by ``move`` or else the actor's ``update``."""
         state = self._segments.by_number[number]
         below = 0 if state.pre < 0 else self._stamp(state.pre)
         seen = (below, self._gathered.get(state.out) if live else None)
@@ -102,36 +109,36 @@ class Recorder:
         if (seen == before and not again) or (once and before is not None):
             return
         self._seen[number] = seen
-        self.call(method, number, live=live)
+        self.call(move or self._update, number, live=live)
         self._spoke[number] = self._plus_moved[number] = self._clock = self._clock + 1
         if not still or below > self._moved[number]:
             self._moved[number] = self._clock
         if not live and state.out >= 0:
             self._spoke[number] = _DEAD
 
-    def compare(self, number: int) -> None:
-        """Renew what a state sends below, but not its value: its prediction has changed (LPOM's closed form)."""
+    def compare(self, number: int, move: Move) -> None:
+        """Renew by ``move`` what a state sends below, but not its value: its prediction has changed (LPOM's closed form)."""
         state = self._segments.by_number[number]
         if self._spoke[number] == _DEAD:
             return
         key = self._value(state.pre), self._moved[number]
         if self._compared.get(number) != key:
             self._compared[number] = key
-            self.call("compare", number)
+            self.call(move, number)
             self._spoke[number] = self._clock = self._clock + 1
 
     def speak(self) -> None:
         """Say that all states send signals from the start."""
         self._spoke = dict.fromkeys(self._spoke, 0)
 
-    def reset(self, method: str) -> None:
-        """Note a call of the actor's ``method`` for every state, which gives it another value."""
+    def reset(self, move: Move) -> None:
+        """Note a call of ``move`` for every state, which gives it another value."""
         for number in self._moved:
-            self.call(method, number)
+            self.call(move, number)
             self._moved[number] = self._spoke[number] = self._clock = self._clock + 1
 
-    def call(self, method: str, number: int, *, live: bool = False, everything: bool = False) -> None:
-        """Note a call of the actor's ``method(work, state, live)``; it may read what states read, or ``everything``."""
+    def call(self, move: Move, number: int, *, live: bool = False, everything: bool = False) -> None:
+        """Note a call of a function of the actor's class at a state; it may read what states read, or ``everything``."""
         state = self._segments.by_number[number]
         reads: list[Register] = [("values", state.pre)] if state.pre >= 0 else [("values", state.out)]
         if live and state.out >= 0:
@@ -139,14 +146,14 @@ class Recorder:
         if everything:
             reads += [("values", slot) for slot in range(self._plan.slots)]
             reads += [("saved", op.index) for op in self._plan.ops]
-        self._note("call", state, (method, live), reads)
+        self._note(partial(program.call, move, state, live), reads)
 
-    def settle(self, final: Iterable[int], *, closed: bool = False) -> None:
+    def settle(self, final: Iterable[int], *, compare: Move | None = None) -> None:
         """Note the updates of those weights that no change of a state will touch any more.
 
         Args:
             final: the states that do not change again.
-            closed: whether children are compared once more with their predictions (`compare`).
+            compare: by what children are compared once more with their predictions (`compare`).
         """
         known = set(final)
         for op in list(self._trained):
@@ -154,9 +161,9 @@ class Recorder:
             # All that its children are made of: predictions and switches are those of the states as they stay.
             below = frozenset().union(*(self._segments.by_number[number].parents for number in above))
             if above | below <= known:
-                if closed:
+                if compare is not None:
                     for number in sorted(above, reverse=True):
-                        self.compare(number)
+                        self.compare(number, compare)
                 self._trained.remove(op)
                 self.learn(op)
 
@@ -170,7 +177,8 @@ class Recorder:
         if not isinstance(op, Weighted | Value):
             self._value(op.out)
         reads = [("arriving", op.out), *(("values", slot) for slot in op.inputs), ("saved", op.index)]
-        self._note("updates", op, factor, reads)
+        self._note(partial(program.learn, op, factor), reads)
+        self._reached.add(op)
         return True
 
     def _switch(self, slot: int) -> None:
@@ -185,14 +193,13 @@ class Recorder:
         """Return the instructions; states that were not settled leave their weights' updates at zero."""
         if self._to_input:
             self._signal(self._plan.entry)
-        told = {step.target for step in self._notes if step.do == "updates"}
-        missing = [op for op in self._plan.back if op.trains and op not in told]
+        missing = [op for op in self._plan.back if op.trains and op not in self._reached]
         return Program(self._segments, self._notes, missing)
 
     # ------------------------------------------------------------ what that takes
 
-    def _note(self, do: str, target: Any, rest: Any, reads: Iterable[Register]) -> None:
-        self._notes.append(Instruction(do, target, rest, tuple(reads)))
+    def _note(self, do: Callable[[Work], None], reads: Iterable[Register]) -> None:
+        self._notes.append(Instruction(do, tuple(reads)))
 
     def _inputs(self, op: Op) -> list[Register]:
         return [("values", slot) for slot in (*op.inputs, *slots_in(op.extra))]
@@ -211,7 +218,7 @@ class Recorder:
             return self._stamp(slot)
         stamp = max((self._value(below) for below in op.inputs), default=0)
         if stamp > self._evaluated[op.index]:
-            self._note("forward", op, None, self._inputs(op))
+            self._note(partial(program.forward, op), self._inputs(op))
             self._evaluated[op.index] = stamp
         return stamp
 
@@ -231,7 +238,7 @@ class Recorder:
         if edges and self._gathered.get(slot) != (*edges, by_plus):
             self._gathered[slot] = (*edges, by_plus)
             names = tuple(edge for edge, _ in edges)
-            self._note("gather", slot, names, [("sent", edge) for edge in names])
+            self._note(partial(program.gather, slot, names), [("sent", edge) for edge in names])
         return newest
 
     def _sent(self, op: Op) -> int:
@@ -245,7 +252,7 @@ class Recorder:
             stamp = max(stamp, self._plus(op.out) if by_plus else self._evaluated[op.index])
         if self._crossed.get(op.index) != (stamp, by_plus):
             kept = ("switches" if own and by_plus else "saved", op.index)
-            self._note("adjoint", op, own and by_plus, [("arriving", op.out), ("saved", op.index), kept])
+            self._note(partial(program.adjoint, op, own and by_plus), [("arriving", op.out), ("saved", op.index), kept])
             self._crossed[op.index] = stamp, by_plus
         return stamp
 
@@ -267,6 +274,6 @@ class Recorder:
         stamp = max((self._plus(below) for below in op.inputs), default=0)
         if stamp > self._plus_evaluated[op.index]:
             reads = [*self._inputs(op), *(("plus", below) for below in op.inputs)]
-            self._note("plus", op, None, reads)
+            self._note(partial(program.forward_at_plus, op), reads)
             self._plus_evaluated[op.index] = stamp
         return stamp

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from credit.core.errors import UserError
-from credit.engine.ops.activations import Activate
+from credit.engine.ops.activations import MONOTONE, Activate
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul
 from credit.engine.ops.base import Op
 from credit.engine.ops.chance import Dropout
@@ -22,9 +22,6 @@ from credit.engine.plan import Plan
 _SUMS = (Weighted, Pad, Add, Affine, Mean, Dropout, AvgPool, MaxPool, AdaptivePool)
 _MOVES = (Cat, View, Permute, Select, Split, Stack, Expand, Value)
 _IN_ONE = (Mul, Div)  # linear in an operand where the other is a constant
-# Monotone functions: gradients of a convex one, as the energies of these rules ask for.
-MONOTONE = ("relu", "leaky_relu", "relu6", "hardtanh", "hardsigmoid", "elu", "sigmoid", "tanh", "softplus", "identity", "step",
-            "sign")  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -47,24 +44,11 @@ class State:
     children: set[int] = field(default_factory=set)
 
 
-def never_falls(op: Activate) -> bool:
-    """Whether an activation falls nowhere: a leaky ReLU or ELU does below 0, if its slope there is negative."""
-    bent = op.args["name"] in ("leaky_relu", "elu") and op.options[0] < 0
-    return op.args["name"] in MONOTONE and not bent
-
-
-def freeze(plan: Plan) -> None:
-    """Make a plan's batch norms use their running statistics, which steps then never move."""
-    for op in plan.ops:
-        if isinstance(op, BatchNorm):
-            op.args["frozen"] = True
-
-
 class Segments:
     """The states of a plan and the linear maps between them.
 
     Args:
-        plan: whose swept ops must all be linear or activations.
+        plan: whose ops, where error signals pass, must all be linear or activations.
         model: to name it in errors.
         rule: name of the rule that asks, for errors.
         with_input: whether the input is a state too (number 0).
@@ -167,7 +151,7 @@ class Segments:
                 "own. Use a parameter as it is, or a rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
             )
         if isinstance(op, Activate):
-            if not never_falls(op):
+            if not op.monotone:
                 raise UserError(
                     f"rule '{self._rule}' gives every activation a state, found from an energy whose gradient inverts the "
                     f"activation, but {op.args['name']} ({where}) falls somewhere, so it has none. Activations that rise "

@@ -162,6 +162,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "sign": Activation(torch.sign, None, rises="nowhere"),
 }
 
+MONOTONE = tuple(name for name, function in ACTIVATIONS.items() if function.rises is not None)
+"""Activations that fall nowhere: gradients of a convex function, as the energies of settling networks ask for."""
+
 
 class Activate(Op):
     """An elementwise activation; ``args``: ``name`` (a key of ACTIVATIONS) and ``options`` (a tuple).
@@ -183,6 +186,12 @@ class Activate(Op):
     def options(self) -> tuple[Any, ...]:
         options: tuple[Any, ...] = self.args["options"]
         return options
+
+    @property
+    def monotone(self) -> bool:
+        """Whether it falls nowhere: a leaky ReLU or ELU does below 0, if its slope there is negative."""
+        bent = self.args["name"] in ("leaky_relu", "elu") and self.options[0] < 0
+        return self.args["name"] in MONOTONE and not bent
 
     def forward(self, run: Run, z: Tensor) -> Tensor:
         function = self.function

@@ -16,7 +16,7 @@ Carried = tuple[bool, ...]
 
 
 class Rows:
-    """The samples that a sweep goes on with: the others' signal is zero, so that they change no update.
+    """The samples that a backward pass goes on with: the others' signal is zero, so that they change no update.
 
     Args:
         index: their places in the batch, ascending.
@@ -48,24 +48,21 @@ class Rows:
 
 @dataclass
 class Run:
-    """What one step reads and keeps: a function's arguments, and the values the adjoints need.
+    """What one step reads and keeps: a function's arguments, and the values the adjoints need. A rule adds its own in a subclass.
 
     Attributes:
         params: parameters by name.
         buffers: buffers by name; BatchNorm's running statistics are updated in place.
         draws: where random numbers come from (see ``credit.engine.draws``); None: dropout is off.
         dtype: computation type of the weighted ops; None leaves every tensor as it is.
-        saved: by op index, what its adjoint needs; dropped as the sweep passes.
+        saved: by op index, what its adjoint needs; dropped as the backward pass goes on.
         batch: number of samples.
-        rows: the samples that the sweep goes on with; None: all.
+        rows: the samples that the backward pass goes on with; None: all.
         train: whether dropout drops and BatchNorm uses the batch's statistics.
         overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
-        error: the signal at the logits, for rules that send it straight to every layer.
-        stats: statistics of the signals, by name.
-        held: by op index, (inputs, output) of the ops whose values the rule asked for (``Sweeper.holds``).
-        aside: what a rule puts by for an op further down, by op index.
+        held: by op index, (inputs, output) of the ops whose values the rule asked for (``BackwardPass.holds``).
         entry: the signal that reached the network's input, where the plan sends it there.
-        arrived: by slot, the signals that reached activations where the plan is cut and listens (see `Plan.cut`).
+        arrived: by slot, the signals that reached the activations where a cut plan receives them (see `credit.engine.plan.Cuts`).
         dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
     """
 
@@ -77,12 +74,9 @@ class Run:
     batch: int = 0
     train: bool = True
     overwrite: bool = True
-    error: Tensor | None = None
-    stats: dict[str, Tensor] = field(default_factory=dict)
     dtypes: dict[int, torch.dtype] = field(default_factory=dict)
     rows: Rows | None = None
     held: dict[int, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
-    aside: dict[int, Any] = field(default_factory=dict)
     entry: Tensor | None = None
     arrived: dict[int, Tensor] = field(default_factory=dict)
 

@@ -1,24 +1,26 @@
 """Adversarial training by the fast gradient sign method: a step at x + epsilon sign(d loss / d x) (Goodfellow et al. 2015).
 
 The loss is the rule's own, its gradient the true one (derivatives and transposes, whatever the rule's gate and transport): one
-forward pass and one sweep to the input, which update nothing. The rule then makes its step at the moved batch.
+forward and one backward pass to the input, which update nothing. The rule then makes its step at the moved batch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
+from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Run, Signals
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.ops.base import Op, Signals
+from credit.engine.plan import Plan
+from credit.rules.state import RuleRun
 
 
-class _Gradient(Sweeper):
+class _Gradient(BackwardPass[RuleRun]):
     """Backprop to the input alone: no parameter's update is made on the way."""
 
-    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
+    def visit(self, op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
         return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
 
 
@@ -26,7 +28,7 @@ class Attack:
     """What moves a batch against the network.
 
     Args:
-        plan: the rule's, whose network is traced once more.
+        plan: the rule's, which stays as it is.
         epsilon: size of the step, in units of the network's input, above 0.
         share: of the samples of a batch, (0, 1]; which ones is drawn in every step. In expectation a share of 0.5 is the mean of
             the clean and the adversarial loss that the authors train on.
@@ -44,12 +46,10 @@ class Attack:
                 "arch.activation=relu"
             )
         self.epsilon, self.share = epsilon, share
-        self.plan = Plan(plan.model, local_autograd=bool(plan.localised))
-        self.plan.sweep_to_input(True)
-        self.plan.configure(_Gradient())
+        self.plan = plan.adapted(_Gradient(), to_input=True)
         self._moving = {name for op in self.plan.ops for name in op.stats()}
 
-    def __call__(self, run: Run, x: Tensor, output: Callable[[Run, Tensor], Tensor]) -> Tensor:
+    def __call__(self, run: RuleRun, x: Tensor, output: Callable[[RuleRun, Tensor], Tensor]) -> Tensor:
         """Return the moved batch, of x's shape and type.
 
         Args:
@@ -59,7 +59,7 @@ class Attack:
         """
         run.buffers = run.buffers | {name: run.buffers[name].clone() for name in self._moving}
         signal = output(run, self.plan.forward(run, x))
-        self.plan.sweep(run, signal, _Gradient())
+        self.plan.backward(run, signal, _Gradient())
         assert run.entry is not None
         step = run.entry.sign().to(x.dtype) * self.epsilon
         if self.share < 1:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from credit.core.randomness import generator
+from credit.engine.backward import BackwardPass
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Sweeper
 from credit.rules.backward.feedback import root_mean_square
+from credit.rules.state import RuleRun
 
 if TYPE_CHECKING:
     from credit.rules.backward.rule import SweepRule
@@ -24,7 +24,7 @@ SAMPLES = 16
 """Inputs that are drawn."""
 
 
-class Gains(Sweeper):
+class Gains(BackwardPass[RuleRun]):
     """A rule's backward pass across the transposed weights.
 
     Args:
@@ -38,21 +38,21 @@ class Gains(Sweeper):
         self.rule = rule
         self.found: dict[str, Tensor] = {}
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         """Change a signal as the rule does."""
         return self.rule.arrive(op, run, signal)
 
-    def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
+    def gate(self, op: Activate, run: RuleRun, signal: Tensor) -> Tensor:
         """Send a signal through an activation as the rule does."""
         return self.rule.gate(op, run, signal)
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         """Send a signal across the op's own weights, and record its size."""
         sent = op.back(run, signal, op.weight(run))
         self.found[op.name] = root_mean_square(sent)
         return sent
 
-    def measure(self, run: Run, logits: Tensor) -> dict[str, Tensor]:
+    def measure(self, run: RuleRun, logits: Tensor) -> dict[str, Tensor]:
         """Return ``found`` after a backward pass.
 
         Args:
@@ -62,7 +62,7 @@ class Gains(Sweeper):
         signal = torch.randn(logits.shape, generator=generator(self.rule.seed, "feedback.signal"), dtype=torch.float64)
         signal = (signal / root_mean_square(signal)).to(logits)
         plan = self.rule.plan
-        plan.sweep_from(run, {plan.exit: signal}, self)
+        plan.backward_from(run, {plan.exit: signal}, self)
         return self.found
 
 

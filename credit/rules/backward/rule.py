@@ -1,6 +1,6 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any
 
@@ -11,23 +11,23 @@ from credit.core import registry
 from credit.core.errors import UserError
 from credit.core.options import of_class
 from credit.engine.activity import Separation, batch_norm, separation
+from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Rows, Run, Signals
+from credit.engine.ops.base import Op, Rows, Signals
 from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Plan, Sweeper
 from credit.rules.backward import adversarial, feedback_weights, gains, reach
 from credit.rules.backward.options import SweepOptions
 from credit.rules.base import Computed, Rule
-from credit.rules.state import copies
+from credit.rules.state import RuleRun, copies
 
 _COMPONENTS = ("loss", "gate", "feedback_weights", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
 PAYS = 0.75
 
 
-class SweepRule(Rule, Sweeper):
+class SweepRule(Rule, BackwardPass[RuleRun]):
     """One forward pass, one signal sent back. See ``SweepOptions`` and the registered components.
 
     Attributes:
@@ -40,14 +40,14 @@ class SweepRule(Rule, Sweeper):
 
     def setup(self) -> None:
         self.signal, self.gating, self.transport, self.normalizer = (self.components[name] for name in _COMPONENTS)
+        self.keeps_output = self.transport.direct
+        self.plan = self.plan.adapted(self)
         self._refuse_output()
         self._refuse_spiking()
         self.readout = self._summed_output()
         self._refuse_activations()
         reach.check(self, self.transport)
         self.attack = adversarial.make(self.plan, self.options.fgsm_epsilon, self.options.adversarial_share)
-        self.keeps_output = self.transport.direct
-        self.plan.configure(self)
         self._separations: dict[torch.Size, Separation] = {}
         self.sparse = self._may_skip()
         self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
@@ -185,7 +185,7 @@ class SweepRule(Rule, Sweeper):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
         return None
 
-    def _active(self, run: Run, x: Tensor, signal: Tensor) -> Tensor:
+    def _active(self, run: RuleRun, x: Tensor, signal: Tensor) -> Tensor:
         """Return the signal of the samples that have one, noted in ``run.rows``; all of it where nothing is left out."""
         forced, batch = self.options.sparse is True, x.shape[0]
         if batch < 2 or (x.device.type != "cpu" and not forced):
@@ -231,7 +231,7 @@ class SweepRule(Rule, Sweeper):
     def _crossed(self) -> list[Weighted]:
         return [op for op in self.plan.back if isinstance(op, Weighted) and op.wants[0]]
 
-    def _make_feedback(self, ops: Sequence[Weighted], run: Run | None = None, logits: Tensor | None = None) -> None:
+    def _make_feedback(self, ops: Sequence[Weighted], run: RuleRun | None = None, logits: Tensor | None = None) -> None:
         """Make the matrices of some ops; those that need shapes, or whose weight is computed, after a forward pass (``run``)."""
         classes, needed = 0 if logits is None else logits.shape[1], []
         for op in ops:
@@ -249,11 +249,6 @@ class SweepRule(Rule, Sweeper):
 
     # ------------------------------------------------------------ the step
 
-    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any, plan: Plan | None = None) -> Run:
-        run = (plan or self.plan).run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
-        return run
-
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
@@ -264,14 +259,14 @@ class SweepRule(Rule, Sweeper):
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
         if self.sparse and type(draws) is Draws:
-            updates = self.plan.sweep(run, self._active(run, x, self._output(run, logits, y)), self)
+            updates = self.plan.backward(run, self._active(run, x, self._output(run, logits, y)), self)
         else:
-            updates = self.plan.sweep(run, self._output(run, logits, y), self)
+            updates = self.plan.backward(run, self._output(run, logits, y), self)
         loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
         reached = None if run.entry is None else run.entry * run.batch
         return Computed(logits, loss, updates, sizes, run.stats, reached)
 
-    def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
+    def _output(self, run: RuleRun, logits: Tensor, y: Tensor) -> Tensor:
         """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""
         score = self.signal
         if self.output_kind == "probability":
@@ -290,7 +285,7 @@ class SweepRule(Rule, Sweeper):
             run.error = signal
         return signal
 
-    def visit(self, op: Op, run: Run, signal: Tensor, add: Callable[[Iterable[tuple[str, Tensor]]], None]) -> Signals:
+    def visit(self, op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
         # A signal that scores steps begins at the readout's input.
         return (signal,) if op is self.readout else super().visit(op, run, signal, add)
 
@@ -298,7 +293,7 @@ class SweepRule(Rule, Sweeper):
         kept: set[str] = self.gating.keeps(op)
         return kept
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         signal = self.normalizer(op, run, signal)
         if self.options.signal_dropout:
             keep = 1 - self.options.signal_dropout
@@ -310,11 +305,11 @@ class SweepRule(Rule, Sweeper):
             run.stats[op.name] = (signal.square().mean() * (run.present / run.batch)).sqrt() * run.batch
         return signal
 
-    def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
+    def gate(self, op: Activate, run: RuleRun, signal: Tensor) -> Tensor:
         passed: Tensor = self.gating(op, run, signal)
         return passed
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         sent: Tensor = self.transport.cross(op, run, signal)
         return sent
 

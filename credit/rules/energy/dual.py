@@ -17,10 +17,8 @@ from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.program import Program
 from credit.engine.inference.recorder import Recorder
-from credit.engine.inference.segments import Segments, freeze, never_falls
-from credit.engine.ops.base import Run
+from credit.engine.inference.segments import Segments
 from credit.engine.ops.pools import AdaptivePool, MaxPool
-from credit.engine.rewrite import pool_first
 from credit.rules.base import Computed, Rule
 from credit.rules.energy import states
 from credit.rules.energy.dyads import Dyads, Inference, constants
@@ -50,12 +48,11 @@ class DualRule(Rule):
         states.refuse_stopped(self)
         states.refuse_local(self)
         self._refuse_compiled()
-        if self.options.batchnorm == "frozen":
-            freeze(self.plan)
-        if self.options.pool_first:
-            pool_first(self.plan, never_falls)
-        if self.options.input_robustness and not self.plan.to_input:
-            self.plan.sweep_to_input(True)
+        self.plan = self.plan.adapted(
+            to_input=self.plan.to_input or self.options.input_robustness,
+            frozen_norms=self.options.batchnorm == "frozen",
+            pool_first=self.options.pool_first,
+        )
         self.segments = Segments(self.plan, self.model, self.name, with_input=self.options.input_robustness)
         self.dyads = constants(self.options, self.segments, type(self.model).__name__)
         refuse_damping(self.options, self.segments, type(self.model).__name__)
@@ -142,32 +139,32 @@ class DualRule(Rule):
         """Return the program of the schedule's updates, with a mark after each pass where asked for."""
         chosen, last = self.options, self.segments.last
         rounds = order(chosen.schedule, passes or chosen.passes, self.segments.first, last, seeds=(self.seed, position))
-        recorder = Recorder(self.segments, to_input=self.keep_input_signal, at_plus=self._at_plus)
+        recorder = Recorder(self.segments, Dyads, to_input=self.keep_input_signal, at_plus=self._at_plus)
         recorder.begin()
         closed = chosen.variant == "lpom"
         if chosen.damped:
-            recorder.call("damp", last, everything=True)
+            recorder.call(Dyads.damp, last, everything=True)
         if marks:
-            recorder.call("mark", last)
+            recorder.call(Dyads.mark, last)
         left = [number for one in rounds for number in one]
         final: set[int] = set(range(self.segments.first, last + 1)) - set(left)
         for one in rounds:
             for number in one:
                 if closed:
                     for child in sorted(self.segments.by_number[number].children, reverse=True):
-                        recorder.compare(child)
+                        recorder.compare(child, Dyads.compare)
                 once = number == last and chosen.nudge == "frozen" and not keep and not closed
                 damped = chosen.damped and number != last
                 recorder.update(number, always=damped, once=once, still=self.dyads[number].still and not damped)
                 left.pop(0)
                 if number not in left:
                     final.add(number)
-                    recorder.settle(final, closed=closed)
+                    recorder.settle(final, compare=Dyads.compare if closed else None)
             if marks:
-                recorder.call("mark", last)
+                recorder.call(Dyads.mark, last)
         if closed and (keep or self.keep_input_signal):
             for number in range(1, last + 1):
-                recorder.compare(number)
+                recorder.compare(number, Dyads.compare)
         return recorder.program()
 
     def _program(self, position: int | None) -> Program:
@@ -190,11 +187,6 @@ class DualRule(Rule):
         return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, self._at_plus,
                          chosen.variant == "lpom", iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
 
-    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
-        run = self.plan.run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
-        return run
-
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
@@ -203,13 +195,13 @@ class DualRule(Rule):
         program = self._program(draws.position if isinstance(draws, Draws) else None)
         work = program.run(run, x, dyads)
         if self.options.passes > 1:
-            run.stats["inference.growth"] = dyads.growth()[1].max()
+            dyads.stats["inference.growth"] = dyads.growth()[1].max()
         sizes = torch.linalg.vector_norm(dyads.signal, dim=1) * run.batch
         reached = work.arriving[self.plan.entry] if self.keep_input_signal else None
         states = (
             [dyads.pairs[state.index] for state in self.segments.states if state.index] if self._keep_states else None
         )
-        return Computed(dyads.logits, dyads.loss, work.updates, sizes, run.stats,
+        return Computed(dyads.logits, dyads.loss, work.updates, sizes, dyads.stats,
                         None if reached is None else reached * (dyads.factor * run.batch), states)  # fmt: skip
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:

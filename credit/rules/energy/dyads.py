@@ -15,12 +15,12 @@ from torch import Tensor
 from credit.core.errors import UserError
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import Segments, State
-from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.rules.backward.feedback import Transport
 from credit.rules.energy import states
 from credit.rules.energy.damping import spectral, strength
 from credit.rules.energy.options import DualOptions
+from credit.rules.state import RuleRun
 
 Pair = tuple[Tensor, Tensor]
 
@@ -114,6 +114,7 @@ class Dyads:
         pairs: by state number, (s+, s-), where they are kept.
         logits: the network's prediction, before any nudge.
         loss: its loss; signal: the loss's gradient there, over B.
+        stats: statistics of the signals, by name.
         residuals: by pass, the states' change against their size, where a program marks passes.
     """
 
@@ -125,6 +126,7 @@ class Dyads:
         self.inference, self.x, self.y = inference, x, y
         self.pairs: dict[int, Pair] = {}
         self.residuals: list[Tensor] = []
+        self.stats: dict[str, Tensor] = {}
         self._begun: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._damping: dict[int, Tensor] = {}
@@ -268,13 +270,13 @@ class Dyads:
 
     # ------------------------------------------------------------ weights
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         sent: Tensor = self.inference.transport.cross(op, run, signal)
         return sent
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> None:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:
         if self.inference.watch:
-            run.stats[op.name] = signal.square().mean().sqrt() * (self.factor * run.batch)
+            self.stats[op.name] = signal.square().mean().sqrt() * (self.factor * run.batch)
 
     # ------------------------------------------------------------ what is told
 

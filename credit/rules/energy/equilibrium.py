@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
-from credit.engine.inference.program import Program
+from credit.engine.inference.program import Move, Program
 from credit.engine.inference.recorder import Recorder
-from credit.engine.inference.segments import Segments, freeze, never_falls
+from credit.engine.inference.segments import Segments
 from credit.engine.ops.base import Op
-from credit.engine.rewrite import pool_first
 from credit.rules.backward.feedback import Transport
 from credit.rules.base import Computed, Rule
 from credit.rules.energy import states
@@ -60,10 +59,9 @@ class EquilibriumRule(Rule):
         states.refuse_probability(self)
         states.refuse_stopped(self)
         states.refuse_local(self)
-        if self.options.batchnorm == "frozen":
-            freeze(self.plan)
-        if self.options.pool_first:
-            pool_first(self.plan, never_falls)
+        self.plan = self.plan.adapted(
+            frozen_norms=self.options.batchnorm == "frozen", pool_first=self.options.pool_first
+        )
         self.segments = Segments(self.plan, self.model, self.name, own_output=True)
         refuse_branches(self.options, self.segments, type(self.model).__name__)
         states.note_no_hidden(self)
@@ -92,41 +90,41 @@ class EquilibriumRule(Rule):
 
     def _record(self, kind: str) -> Program:
         chosen, last = self.options, self.segments.last
-        recorder = Recorder(self.segments)
+        recorder = Recorder(self.segments, Settling)
         recorder.begin()
-        recorder.call("start", last)
+        recorder.call(Settling.start, last)
         recorder.speak()
-        self._settle(recorder, chosen.free_steps, "update", marks=kind == "marked")
-        recorder.call("settled", last, everything=True)
+        self._settle(recorder, chosen.free_steps, Settling.update, marks=kind == "marked")
+        recorder.call(Settling.settled, last, everything=True)
         if kind != "learn":
             return recorder.program()
         if chosen.phases == 2:
             self._learn(recorder, 1.0)
-        self._settle(recorder, chosen.nudged_steps, "towards")
+        self._settle(recorder, chosen.nudged_steps, Settling.towards)
         self._learn(recorder, -1.0 if chosen.phases == 2 else -0.5)
         if chosen.phases == 3:
-            recorder.reset("again")
-            self._settle(recorder, chosen.nudged_steps, "away")
+            recorder.reset(Settling.again)
+            self._settle(recorder, chosen.nudged_steps, Settling.away)
             self._learn(recorder, 0.5)
         return recorder.program()
 
-    def _settle(self, recorder: Recorder, steps: int, output: str, *, marks: bool = False) -> None:
-        if self.options.clamp_output and output != "update":
-            recorder.renew(self.segments.last, False, method=output, always=True)  # held there from the first step on
+    def _settle(self, recorder: Recorder, steps: int, output: Move, *, marks: bool = False) -> None:
+        if self.options.clamp_output and output is not Settling.update:
+            recorder.renew(self.segments.last, False, move=output, always=True)  # held there from the first step on
         if marks:
-            recorder.call("mark", self.segments.last)
+            recorder.call(Settling.mark, self.segments.last)
         for _ in range(steps):
             for state in self.segments.states:  # switches are set before anything goes down
                 recorder.evaluate(state.index)
             live = {state.index: recorder.need(state.index) for state in self.segments.states}
             for number, heard in live.items():
                 mine = number == self.segments.last
-                method, always = (output, output != "update") if mine else ("update", False)
+                move, always = (output, output is not Settling.update) if mine else (Settling.update, False)
                 if mine and self.options.clamp_output and always:
                     continue
-                recorder.renew(number, heard, method=method, always=always)
+                recorder.renew(number, heard, move=move, always=always)
             if marks:
-                recorder.call("mark", self.segments.last)
+                recorder.call(Settling.mark, self.segments.last)
 
     def _learn(self, recorder: Recorder, factor: float) -> None:
         for op in self.plan.back:
@@ -177,7 +175,8 @@ class EquilibriumRule(Rule):
         if not self._ready:
             self.prepare(x)
         with torch.no_grad():
-            run = self.plan.run(params, buffers, Draws(self.seed, self.position, x.device), self.dtype, train=False)
+            run = self._run(params, buffers, Draws(self.seed, self.position, x.device))
+            run.train = False
             settling = self._settling(x.new_zeros(x.shape[0], dtype=torch.int64), x)
             self._program(kind).run(run, x, settling)
         return settling
@@ -185,14 +184,13 @@ class EquilibriumRule(Rule):
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
-        run = self.plan.run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
+        run = self._run(params, buffers, draws)
         settling = self._settling(y, x)
         work = self._program("learn").run(run, x, settling)
         signal, loss = self.signal(settling.logits, y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
-        run.stats["inference.growth"] = settling.growth(x)
-        return Computed(settling.logits, loss, work.updates, sizes, run.stats)
+        settling.stats["inference.growth"] = settling.growth(x)
+        return Computed(settling.logits, loss, work.updates, sizes, settling.stats)
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
         """Say that states have grown, unless the forward pass alone is not finite, which is told elsewhere.

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import State
-from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.rules.backward.feedback import Transport
 from credit.rules.energy import states
 from credit.rules.energy.options import EquilibriumOptions
+from credit.rules.state import RuleRun
 
 
 class Settling:
@@ -30,6 +30,7 @@ class Settling:
     Attributes:
         logits: the prediction that the free phase settled at.
         free, last: by state number, the states at the end of the free phase and now.
+        stats: statistics of the signals, by name.
         residuals: by step, the states' change against their size, where a program marks steps.
     """
 
@@ -42,6 +43,7 @@ class Settling:
         self.factor = 1.0 / batch if chosen.clamp_output else 1.0 / (chosen.beta * batch)
         self.last: dict[int, Tensor] = {}
         self.residuals: list[Tensor] = []
+        self.stats: dict[str, Tensor] = {}
         self._marked: dict[int, Tensor] = {}
         self.free: dict[int, Tensor] = {}
 
@@ -100,13 +102,13 @@ class Settling:
             work.values[state.out] = value
         work.send(state, value)
 
-    def cross(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         sent: Tensor = self._transport.cross(op, run, signal)
         return sent
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> None:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:
         if self._watch:
-            run.stats[op.name] = signal.square().mean().sqrt()
+            self.stats[op.name] = signal.square().mean().sqrt()
 
     def mark(self, work: Work, state: State, live: bool) -> None:
         """Note how far the states have moved since the last mark."""

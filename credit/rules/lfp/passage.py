@@ -2,7 +2,7 @@
 
 Feedback passes an activation unchanged; views, slices and maxima route it; sums and averages share it in proportion, like a
 layer under LFP-epsilon whose weights nobody changes. BatchNorm has two readings, both of them choices of ``rule.batchnorm``.
-Every function takes (rule, op, run, signal, add) as `credit.engine.plan.Sweeper.visit` does; signals are feedback times -1 / B.
+Every function takes (rule, op, run, signal, add) as `BackwardPass.visit` does; signals are feedback times -1 / B.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
+from credit.engine.backward import AddUpdates
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Mean
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Op, Signals
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm, Norm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
@@ -22,25 +23,25 @@ from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
 from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.weighted import Pad, Weighted
 from credit.rules.lfp.relevance import stabilised
+from credit.rules.state import RuleRun
 
 if TYPE_CHECKING:
-    from credit.rules.lfp.rule import Add as AddUpdates
     from credit.rules.lfp.rule import LfpRule
 
-Passage = Callable[["LfpRule", Any, Run, Tensor, "AddUpdates"], Signals]
+Passage = Callable[["LfpRule", Any, RuleRun, Tensor, AddUpdates], Signals]
 
 
-def unchanged(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def unchanged(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """An activation: what is credited to its output is credited to its input."""
     return (signal,)
 
 
-def routed(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def routed(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """What moves values without changing them, or picks some: the feedback goes back to where they came from."""
     return op.adjoint(run, signal)
 
 
-def shared(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def shared(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """A sum or average: ``r_i = x_i d y/d x_i r / (y + sign(y) epsilon)``, each input by its contribution."""
     if op.index not in run.held:  # on the way to a layer that its spiking neuron has divided for already
         return op.adjoint(run, signal)
@@ -49,12 +50,12 @@ def shared(rule: "LfpRule", op: Op, run: Run, signal: Tensor, add: "AddUpdates")
     return tuple(None if sent is None else sent * x for sent, x in zip(op.adjoint(run, quotient), inputs, strict=True))
 
 
-def pooled(rule: "LfpRule", op: AdaptivePool, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def pooled(rule: "LfpRule", op: AdaptivePool, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """An adaptive pool: a maximum routes, an average shares."""
     return (routed if op.args["mode"] == "max" else shared)(rule, op, run, signal, add)
 
 
-def dropped(rule: "LfpRule", op: Dropout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def dropped(rule: "LfpRule", op: Dropout, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """Dropout: a kept unit's feedback passes as it is, or (``rule.dropout=gradient``) times its mask's value once more."""
     mask = op.load(run)
     if mask is None or rule.options.dropout == "gradient" or op.index in rule.linear:
@@ -62,7 +63,7 @@ def dropped(rule: "LfpRule", op: Dropout, run: Run, signal: Tensor, add: "AddUpd
     return (signal * (mask != 0),)
 
 
-def normalised(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def normalised(rule: "LfpRule", op: BatchNorm, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """BatchNorm under ``rule.batchnorm=epsilon``: one more layer under LFP-epsilon, its adjoint the full train-mode Jacobian."""
     if rule.options.batchnorm == "folded":
         return folded(rule, op, run, signal, add)
@@ -72,7 +73,7 @@ def normalised(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "A
     return (None if sent is None else sent * op.load(run)[0],)
 
 
-def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def folded(rule: "LfpRule", op: BatchNorm, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """BatchNorm and the layer below it as one layer: weights ``W g``, bias ``(b - mean) g + shift``, ``g = scale / std``.
 
     The batch's statistics count as constants. Scale and shift are updated as a layer of their own, ``scale x^ + shift``.
@@ -96,11 +97,11 @@ def folded(rule: "LfpRule", op: BatchNorm, run: Run, signal: Tensor, add: "AddUp
     if op.trains:
         add(_rescaled(op, run, (z - mean.view(shape)) * inverse.view(shape), q, t))
     if t is not None:
-        run.aside[layer.index] = t * gain.abs().view(shape)
+        run.quotients[layer.index] = t * gain.abs().view(shape)
     return (q * gain.view(shape),)
 
 
-def _rescaled(op: BatchNorm, run: Run, unit: Tensor, q: Tensor, t: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+def _rescaled(op: BatchNorm, run: RuleRun, unit: Tensor, q: Tensor, t: Tensor | None) -> Iterator[tuple[str, Tensor]]:
     """Yield the updates of a folded BatchNorm's scale and shift; ``unit``: the normalised values."""
     over = [0, *range(2, unit.dim())]
     for role, value in (("weight", unit), ("bias", torch.ones_like(unit))):
@@ -111,7 +112,7 @@ def _rescaled(op: BatchNorm, run: Run, unit: Tensor, q: Tensor, t: Tensor | None
         yield name, update if t is None else update + (t * value.abs()).sum(over) * run.params[name]
 
 
-def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def fired(rule: "LfpRule", op: Lif, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """A spiking neuron: from the last step to the first, ``q[t] = N(r[t] + from t + 1) / what the membrane was``.
 
     N is the rule's normalizer. A positive feedback raises the membrane, so nothing here has the membrane's sign. The
@@ -144,7 +145,7 @@ def fired(rule: "LfpRule", op: Lif, run: Run, signal: Tensor, add: "AddUpdates")
     return (q.sum(0) if op.args["constant"] else q.flatten(0, 1),)
 
 
-def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif) -> Tensor:
+def _forwards(size: Tensor, between: list[Op], run: RuleRun, op: Lif) -> Tensor:
     """Take a layer's size (rows, ...) through the pools above it, to the shape of the membrane (T, B, ...) or (1, B, ...)."""
     for step in reversed(between):
         if isinstance(step, MaxPool | AvgPool | AdaptivePool | Dropout):
@@ -152,7 +153,7 @@ def _forwards(size: Tensor, between: list[Op], run: Run, op: Lif) -> Tensor:
     return size.unflatten(0, (1 if op.args["constant"] else op.args["steps"], -1))
 
 
-def read_out(rule: "LfpRule", op: Readout, run: Run, signal: Tensor, add: "AddUpdates") -> Signals:
+def read_out(rule: "LfpRule", op: Readout, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """The count of spikes: feedback by A.16 goes to every step where it encourages, else to the steps that fired.
 
     Any other feedback function's is shared in proportion, by spikes or by whatever else was summed.

@@ -1,10 +1,10 @@
 """Layer-wise feedback propagation (paper 2): a feedback given to the outputs is shared among the connections that made them.
 
-Legend: a_i inputs and z_j outputs of a layer, r_j an output's feedback (positive: more of what it is), w_ji weights. The sweep
-carries ``-r / B``, so that updates come out as descent directions of the batch mean, as everywhere.
+Legend: a_i inputs and z_j outputs of a layer, r_j an output's feedback (positive: more of what it is), w_ji weights. The backward
+pass carries ``-r / B``, so that updates come out as descent directions of the batch mean, as everywhere.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor
 from credit.core import registry
 from credit.core.errors import UserError
 from credit.core.options import of_class, written
-from credit.engine.draws import Draws
+from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Op, Run, Signals
+from credit.engine.ops.base import Op, Signals
 from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.surrogates import SLOPES
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Sweeper
 from credit.rules.base import Computed, Rule
 from credit.rules.lfp import passage
 from credit.rules.lfp.composite import assign
@@ -27,12 +26,12 @@ from credit.rules.lfp.crossing import Layer
 from credit.rules.lfp.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
 from credit.rules.lfp.options import LfpOptions
 from credit.rules.lfp.relevance import Relevance
+from credit.rules.state import RuleRun
 
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
-Add = Callable[[Iterable[tuple[str, Tensor]]], None]
 
 
-class LfpRule(Rule, Sweeper):
+class LfpRule(Rule, BackwardPass[RuleRun]):
     """Feedback at the outputs, shared layer by layer (paper 2, Eqs. 2-13); updates have |w| in the place of w.
 
     Attributes:
@@ -62,12 +61,14 @@ class LfpRule(Rule, Sweeper):
     def setup(self) -> None:
         self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
         self._choose()
-        self.settled = find_settled(self.plan, fold=self.options.batchnorm == "folded")
+        fold = self.options.batchnorm == "folded"
+        self.settled = find_settled(self.plan, fold)
         self.divided = {chain[-1].index for chain in self.settled.values()}
         self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
         passage.refuse(self)
         self.silent = silent_at_zero(self.plan, bool(getattr(self.feedback, "silent_at_zero", False)))
-        self.plan.configure(self)
+        self.plan = self.plan.adapted(self)
+        self.settled = find_settled(self.plan, fold)  # the ops of this plan
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
         self._refuse_unread_epsilon()
         self._note_frozen()
@@ -156,17 +157,16 @@ class LfpRule(Rule, Sweeper):
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
-        run = self.plan.run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
+        run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
-        updates = self.plan.sweep(run, self._output(run, logits, y), self)
+        updates = self.plan.backward(run, self._output(run, logits, y), self)
         if self.options.reduction == "sum":
             updates = {name: update * run.batch for name, update in updates.items()}
         loss, sizes = run.stats.pop("loss"), run.stats.pop("sizes")
         reached = None if run.entry is None else run.entry * -float(run.batch)
         return Computed(logits, loss, updates, sizes, run.stats, reached)
 
-    def _output(self, run: Run, logits: Tensor, y: Tensor) -> Tensor:
+    def _output(self, run: RuleRun, logits: Tensor, y: Tensor) -> Tensor:
         logits = logits if self.dtype is None else logits.float()
         steps = {"steps": self._steps()} if getattr(self.feedback, "needs_steps", False) else {}
         r, run.stats["loss"] = self.feedback(logits, y, **steps)
@@ -184,26 +184,26 @@ class LfpRule(Rule, Sweeper):
         # A ReLU that is told something where it is 0 must not overwrite what it was made of.
         return set() if op.out in self.silent else {"input"}
 
-    def visit(self, op: Op, run: Run, signal: Tensor, add: Add) -> Signals:
+    def visit(self, op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
         if isinstance(op, Weighted):
             return self._cross_layer(op, run, signal, add)
         return passage.PASSAGES[type(op)](self, op, run, signal, add)
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         signal = self.normalizer(op, run, signal)
         if self.watch:
             self.note_size(op, run, [signal])
         return signal
 
-    def note_size(self, op: Weighted, run: Run, signals: list[Tensor]) -> None:
+    def note_size(self, op: Weighted, run: RuleRun, signals: list[Tensor]) -> None:
         """Record the RMS of what arrived at a layer, over all time steps."""
         mean = torch.stack([signal.square().mean() for signal in signals]).mean()
         run.stats[op.name] = mean.sqrt() * run.batch
 
-    def _cross_layer(self, op: Weighted, run: Run, signal: Tensor, add: Add) -> Signals:
+    def _cross_layer(self, op: Weighted, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
         layer = self.layer(op, run)
         if op.index in self.divided:
-            updates, sent = layer.divided(signal, run.aside.pop(op.index, None))
+            updates, sent = layer.divided(signal, run.quotients.pop(op.index, None))
         else:
             r = self.arrive(op, run, signal)
             del signal
@@ -212,6 +212,6 @@ class LfpRule(Rule, Sweeper):
         add(updates.items())
         return (sent,)
 
-    def layer(self, op: Weighted, run: Run) -> Layer:
+    def layer(self, op: Weighted, run: RuleRun) -> Layer:
         """Return a layer of weights as relevance rules see it."""
         return Layer(op, run, op.inputs[0] in self.nonnegative, op.index in self.rectified)

@@ -1,6 +1,6 @@
 """One step's targets and errors of local representation alignment, from the output down (legend: `credit.rules.targets.lra`).
 
-Errors are held over the batch's size B, as signals are. A part of the network is swept as soon as its errors are known and nobody
+Errors are held over the batch's size B, as signals are. A part of the network is passed as soon as its errors are known and nobody
 else needs them, so that no more of them are held at a time than the wiring asks for.
 """
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
+from credit.rules.state import RuleRun
 from credit.rules.targets.targeted import OUTPUT
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ class Aligning:
         rule: whose wiring, synapses and options they are.
         run: the step's, after its forward pass.
         keep: whether errors and targets are kept to be told.
-        workers: threads that parts are swept on, then all at the end.
+        workers: threads that parts are passed on, then all at the end.
 
     Attributes:
         updates: by parameter name.
         errors, targets: of ``keep``, per sample, by node.
     """
 
-    def __init__(self, rule: "LraRule", run: Run, *, keep: bool, workers: int) -> None:
+    def __init__(self, rule: "LraRule", run: RuleRun, *, keep: bool, workers: int) -> None:
         self.rule, self.run, self.keep, self.workers = rule, run, keep, workers
         self.updates: dict[str, Tensor] = {}
         self.errors: dict[str, Tensor] = {}
@@ -59,10 +59,10 @@ class Aligning:
                 continue
             for at in [at for at, names in pending.items() if all(self._free(one) for one in names)]:
                 starts = self._starts(pending.pop(at))
-                self.updates |= rule.plan.sweep_from(run, starts, rule, rule.blocks.parts[at].portion)
+                self.updates |= rule.plan.backward_from(run, starts, rule, rule.blocks.parts[at].portion)
         if together:
             starts = self._starts(order)
-            self.updates |= rule.blocks.sweep(run, starts, rule, workers=self.workers)
+            self.updates |= rule.blocks.backward(run, starts, rule, workers=self.workers)
 
     def _free(self, name: str) -> bool:
         return name in self._over and (self._waiting.get(name, 0) == 0 or name == OUTPUT)
@@ -76,7 +76,7 @@ class Aligning:
         return starts
 
     def _take(self, name: str) -> Tensor:
-        """Return an error for a sweep, which may write over it: the output's, which is small, as a copy if it is still needed."""
+        """Return an error for a backward pass, which may write over it; a copy where it is still needed (the output's)."""
         return self._over[name].clone() if self._waiting.get(name, 0) else self._over.pop(name)
 
     def _put(self, name: str, error: Tensor) -> None:

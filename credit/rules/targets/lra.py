@@ -21,11 +21,10 @@ from torch import Tensor
 from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.engine.draws import Draws
-from credit.engine.inference.blocks import Blocks
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.rules.base import Computed
 from credit.rules.outcome import InferenceDiverged
+from credit.rules.state import RuleRun
 from credit.rules.targets import synapses
 from credit.rules.targets.aligning import Aligning
 from credit.rules.targets.connectivity import wire
@@ -62,9 +61,9 @@ class LraRule(TargetedRule):
         depth = 1 if chosen.inner == "backprop" else chosen.depth
         self.wiring = wire(self.plan, chosen.skip_gap, chosen.error_connectivity, depth, self.name)
         self.nodes = self.wiring.nodes
+        self.kappa = weights(chosen.kappa, [*(op.name for op in self.nodes), OUTPUT], type(self.model).__name__)
+        self.blocks = self._cut(inside=chosen.inner == "backprop")
         self.by_name = {op.name: op for op in self.nodes}
-        self.kappa = weights(chosen.kappa, [*self.by_name, OUTPUT], type(self.model).__name__)
-        self.blocks = Blocks(self.plan, self.nodes, self, inside=chosen.inner == "backprop")
         self._refuse_flat()
         self.synapses: dict[str, synapses.Synapse] = {}
         heard = [source for sources in self.wiring.sources.values() for source in sources]
@@ -128,7 +127,7 @@ class LraRule(TargetedRule):
         given = self.options.error_std
         return 1 / math.sqrt(synapse.inputs) if given is None else given
 
-    def _weight(self, run: Run, name: str) -> Tensor:
+    def _weight(self, run: RuleRun, name: str) -> Tensor:
         weight = (run.buffers if self._fixed else run.params)[name]
         return weight if run.dtype is None else weight.float()
 
@@ -155,7 +154,7 @@ class LraRule(TargetedRule):
         """Return the slot that a node's own signal begins at."""
         return self.plan.exit if name == OUTPUT else self.blocks.start(self.by_name[name])
 
-    def carry(self, run: Run, target: str, source: str, error: Tensor) -> Tensor:
+    def carry(self, run: RuleRun, target: str, source: str, error: Tensor) -> Tensor:
         """Return what an error of ``source`` (B, ...) comes to at ``target``."""
         name = self.weight_name(target, source)
         return self.synapses[name].carry(self._weight(run, name), error, run.overwrite)
@@ -167,7 +166,7 @@ class LraRule(TargetedRule):
 
     # ------------------------------------------------------------ synapses that explode
 
-    def _growth(self, run: Run) -> Tensor:
+    def _growth(self, run: RuleRun) -> Tensor:
         """Return how many times their first size the error synapses have, (synapses,), in the wiring's order."""
         return torch.stack([
             torch.linalg.vector_norm(run.params[name]) / (self._std(synapse) * math.sqrt(math.prod(synapse.shape)))
@@ -183,7 +182,7 @@ class LraRule(TargetedRule):
         if not self.options.error_update.startswith("paper"):
             return  # the others have no such bound to pass
         with torch.no_grad():
-            growth = self._growth(self.plan.run(self._all_parameters(), self.buffers, None))
+            growth = self._growth(self._run(self._all_parameters(), self.buffers, None))
         at = int(growth.argmax())
         if not float(growth[at]) <= EXPLODED:
             raise InferenceDiverged(

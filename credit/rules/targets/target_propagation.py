@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from credit.core.errors import UserError
-from credit.engine.inference.blocks import Blocks, bottlenecks, hidden, learning
+from credit.engine.inference.blocks import bottlenecks, hidden, learning
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.engine.plan import Plan
 from credit.engine.subgraph import Stretch
 from credit.rules.outcome import Computed
+from credit.rules.state import RuleRun
 from credit.rules.targets import synapses
 from credit.rules.targets.feedback_maps import FeedbackMap
 from credit.rules.targets.options import TargetOptions
@@ -47,11 +47,12 @@ class TargetPropagationRule(TargetedRule):
         self._begin()
         self.nodes = learning(self.plan, bottlenecks(self.plan))
         refuse_network(self.options, self.plan, self.nodes, self.model, self.name)
-        self._heard = self.nodes[-1] if self.options.first_target == "penultimate" else None
+        penultimate = self.options.first_target == "penultimate"
         # Feedback goes through F once more, whose drop-out and statistics are to be the forward pass's.
-        self.plan.kept = {op.index for op in self.plan.ops if op.remembers}
-        self._blocks = Blocks(self.plan, self.nodes, self, inside=True, heard=[self._heard] if self._heard else [])
-        refuse_flat(self.plan, self.model, self.name, self._heard)
+        self.plan = self.plan.adapted(repeatable=True)
+        self._blocks = self._cut(inside=True, received=self.nodes[-1:] if penultimate else ())
+        self._received = self.nodes[-1] if penultimate else None
+        refuse_flat(self.plan, self.model, self.name, self._received)
         self.maps: list[FeedbackMap] = []
         if self.options.feedback_steps > 1 and not any(note.startswith("feedback takes") for note in self.notes):
             self.notes.append(
@@ -105,7 +106,7 @@ class TargetPropagationRule(TargetedRule):
 
     def keeps(self, op: Activate) -> set[str]:
         """A node's z, and what derivatives need."""
-        return {op.function.keeps, "output"} if op in self.nodes else {op.function.keeps}
+        return {op.function.keeps, "output"} if self.is_node(op) else {op.function.keeps}
 
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
@@ -114,7 +115,7 @@ class TargetPropagationRule(TargetedRule):
         logits = self.plan.forward(run, x)
         found = {op.name: op.post(run) for op in self.nodes} | {OUTPUT: logits}
         updates: dict[str, Tensor] = {}
-        for one in self.maps:  # before the sweeps drop what the forward pass has kept
+        for one in self.maps:  # before the backward passes drop what the forward pass has kept
             updates |= one.learn(self.options, run, x, found[one.lower.name], found[one.upper])
         if run.dtype is not None:
             found = {name: value.float() for name, value in found.items()}
@@ -126,7 +127,7 @@ class TargetPropagationRule(TargetedRule):
         starts = {op.out: errors[op.name] * share for op in self.nodes}
         if OUTPUT in errors:
             starts[self.plan.exit] = errors[OUTPUT] * share
-        for name, update in self._blocks.sweep(run, starts, self).items():
+        for name, update in self._blocks.backward(run, starts, self).items():
             # One that the head and a layer share has two.
             updates[name] = updates[name] + update if name in updates else update
         done = Computed(logits, loss, updates, sizes, run.stats)
@@ -135,7 +136,7 @@ class TargetPropagationRule(TargetedRule):
             done.targets = {name: found[name] - error for name, error in done.errors.items()}
         return done
 
-    def _first(self, run: Run, signal: Tensor, updates: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _first(self, run: RuleRun, signal: Tensor, updates: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return by how much the first node misses its target, and let the head learn where it learns from the loss.
 
         Args:
@@ -144,13 +145,13 @@ class TargetPropagationRule(TargetedRule):
             updates: gets the head's.
         """
         step = self.options.target_step * run.batch
-        if self._heard is None:
+        if self._received is None:
             return {OUTPUT: signal * step}
-        updates |= self.plan.sweep_from(run, {self.plan.exit: signal}, self)
-        arrived = run.arrived.pop(self._heard.out)
-        return {self._heard.name: arrived.to(signal.dtype) * step}
+        updates |= self.plan.backward_from(run, {self.plan.exit: signal}, self)
+        arrived = run.arrived.pop(self._received.out)
+        return {self._received.name: arrived.to(signal.dtype) * step}
 
-    def _send(self, run: Run, found: dict[str, Tensor], errors: dict[str, Tensor]) -> None:
+    def _send(self, run: RuleRun, found: dict[str, Tensor], errors: dict[str, Tensor]) -> None:
         """Send targets down: add to ``errors``, z_l - t_l by name, those of the nodes below the first."""
         for one in self.maps:
             own, above, missed = one.parameters(run.params), found[one.upper], errors[one.upper]

@@ -8,16 +8,15 @@ from torch import Tensor
 
 from credit.core import registry
 from credit.core.errors import UserError
+from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
-from credit.engine.inference.blocks import hidden
+from credit.engine.inference.blocks import Blocks, hidden
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.base import Run
 from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Sweeper
 from credit.rules.base import Rule
 from credit.rules.energy import states
-from credit.rules.state import copies
+from credit.rules.state import RuleRun, copies
 from credit.rules.targets import synapses
 from credit.rules.targets.options import LraOptions, TargetOptions
 
@@ -25,7 +24,7 @@ OUTPUT = "output"
 """What the network's output is called among the nodes."""
 
 
-class TargetedRule(Rule, Sweeper):
+class TargetedRule(Rule, BackwardPass[RuleRun]):
     """Base of rules with targets at nodes: at activations, and at the output.
 
     Attributes:
@@ -37,10 +36,9 @@ class TargetedRule(Rule, Sweeper):
     nodes: list[Activate]
 
     def _begin(self) -> None:
-        """Refuse networks without nodes or logits, and uncut the plan: a rule is set up anew where its plan changes."""
+        """Refuse networks without nodes or logits."""
         states.refuse_probability(self)
         states.refuse_stopped(self)
-        self.plan.cut((), inside=False)
         units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
         if units is not None:
             raise UserError(
@@ -73,7 +71,7 @@ class TargetedRule(Rule, Sweeper):
             )
         self._keep_errors = wanted
 
-    def arrive(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
+    def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         """Leave a signal as it is; tell its size where that is watched."""
         if self.watch:
             run.stats[op.name] = signal.square().mean().sqrt() * run.batch
@@ -92,21 +90,26 @@ class TargetedRule(Rule, Sweeper):
 
     def keeps(self, op: Activate) -> set[str]:
         """A node's h and z, and what its derivative needs."""
-        return {"input", "output"} if op in self.nodes else {op.function.keeps}
+        return {"input", "output"} if self.is_node(op) else {op.function.keeps}
 
-    def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any) -> Run:
-        run = self.plan.run(params, buffers, draws, self.dtype)
-        run.overwrite = isinstance(draws, Draws)
-        return run
+    def is_node(self, op: Activate) -> bool:
+        """Whether an activation, of any plan of the network, has a target of its own."""
+        return any(op.name == node.name for node in self.nodes)
 
-    def drop(self, run: Run, op: Activate) -> None:
+    def _cut(self, *, inside: bool, received: Iterable[Activate] = ()) -> Blocks:
+        """Cut the plan at the nodes, which are then those of the cut plan, and return its blocks."""
+        blocks = Blocks(self.plan, self.nodes, self, inside=inside, received=received)
+        self.plan, self.nodes = blocks.plan, blocks.ops
+        return blocks
+
+    def drop(self, run: RuleRun, op: Activate) -> None:
         """Forget of a node's h and z what no derivative asks for."""
         h, z = op.load(run)
         passed = op.index in self.plan.cuts and self.plan.cuts[op.index]
         keeps = op.function.keeps if passed else ""
         op.save(run, (h if keeps == "input" else None, z if keeps == "output" else None))
 
-    def values(self, run: Run, op: Activate) -> tuple[Tensor, Tensor]:
+    def values(self, run: RuleRun, op: Activate) -> tuple[Tensor, Tensor]:
         """Return a node's h and z, (B, ...), in the precision of targets."""
         h, z = op.pre(run), op.post(run)
         return (h, z) if run.dtype is None else (h.float(), z.float())

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.inference.blocks import Blocks, bottlenecks, hidden, learning
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Cuts, Plan
 from credit.models import build
 from credit.rules.targets.synapses import make
 
@@ -51,11 +52,11 @@ def test_an_activation_with_nothing_to_learn_under_it_is_no_node() -> None:
 def test_parts_hold_what_signals_connect() -> None:
     _, plan = _plan()
     chosen = bottlenecks(plan)
-    parts = Blocks(plan, chosen, Sweeper(), inside=True).parts
+    parts = Blocks(plan, chosen, BackwardPass(), inside=True).parts
     assert [{op.name for op, _ in part.portion if op.params} for part in parts] == [
         {"head"}, {"fc"}, {"conv2", "conv1"}, {"stem"},
     ]  # fmt: skip
-    whole = Blocks(plan, [], Sweeper(), inside=True).parts
+    whole = Blocks(plan, [], BackwardPass(), inside=True).parts
     assert len(whole) == 1
 
 
@@ -69,7 +70,7 @@ def test_a_parameter_used_twice_ties_its_parts() -> None:
             return self.head(self.b(self.fc(self.a(self.fc(x)))))
 
     plan = Plan(Twice())
-    parts = Blocks(plan, hidden(plan), Sweeper(), inside=False).parts
+    parts = Blocks(plan, hidden(plan), BackwardPass(), inside=False).parts
     assert [len(part.starts) for part in parts] == [1, 2]
 
 
@@ -78,17 +79,17 @@ def test_a_parameter_used_twice_ties_its_parts() -> None:
 def test_each_part_gets_its_own_gradient(inside: bool, workers: int) -> None:
     """Signals at the nodes, swept at once or on two threads: autograd of each block with what is below it held fixed."""
     model, plan = _plan()
-    blocks = Blocks(plan, bottlenecks(plan), Sweeper(), inside=inside)
+    blocks = Blocks(plan, bottlenecks(plan), BackwardPass(), inside=inside)
     params = dict(model.named_parameters())
     x = torch.randn(4, 2, 6, 6, dtype=torch.float64)
     with torch.no_grad():
-        run = plan.run({name: p.detach() for name, p in params.items()}, {}, Draws(0, 0, x.device))
-        plan.forward(run, x)
+        run = blocks.plan.run({name: p.detach() for name, p in params.items()}, {}, Draws(0, 0, x.device))
+        blocks.plan.forward(run, x)
     shapes = {"a0": (4, 4, 6, 6), "a2": (4, 4, 6, 6), "a3": (4, 7), "out": (4, 3)}
     signals = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
     starts = {blocks.start(op): signals[op.name].clone() for op in blocks.ops} | {plan.exit: signals["out"].clone()}
     with torch.no_grad():
-        found = blocks.sweep(run, starts, Sweeper(), workers=workers)
+        found = blocks.backward(run, starts, BackwardPass(), workers=workers)
     assert not starts or workers > 1
 
     m = model
@@ -110,24 +111,24 @@ def test_each_part_gets_its_own_gradient(inside: bool, workers: int) -> None:
 def test_a_node_hears_what_arrives_from_above() -> None:
     model, plan = _plan()
     nodes = bottlenecks(plan)
-    blocks = Blocks(plan, nodes, Sweeper(), inside=True, heard=nodes[-1:])
+    blocks = Blocks(plan, nodes, BackwardPass(), inside=True, received=nodes[-1:])
     x = torch.randn(4, 2, 6, 6, dtype=torch.float64)
     signal = torch.randn(4, 3, dtype=torch.float64)
     with torch.no_grad():
-        run = plan.run({name: p.detach() for name, p in model.named_parameters()}, {}, Draws(0, 0, x.device))
-        plan.forward(run, x)
-        updates = plan.sweep_from(run, {plan.exit: signal.clone()}, Sweeper(), blocks.parts[0].portion)
+        run = blocks.plan.run({name: p.detach() for name, p in model.named_parameters()}, {}, Draws(0, 0, x.device))
+        blocks.plan.forward(run, x)
+        updates = blocks.plan.backward_from(run, {plan.exit: signal.clone()}, BackwardPass(), blocks.parts[0].portion)
     assert set(updates) == {"head.weight", "head.bias"}
     torch.testing.assert_close(run.arrived[nodes[-1].out], signal @ model.head.weight)
 
 
-def test_an_uncut_plan_sweeps_as_before() -> None:
+def test_cutting_makes_another_plan_and_leaves_the_first() -> None:
     _, plan = _plan()
-    before = [op.name for op in plan.back]
-    Blocks(plan, bottlenecks(plan), Sweeper(), inside=False)
-    assert [op.name for op in plan.back] != before
-    plan.cut((), inside=False)
-    assert [op.name for op in plan.back] == before
+    before, wants = [op.name for op in plan.back], [op.wants for op in plan.ops]
+    blocks = Blocks(plan, bottlenecks(plan), BackwardPass(), inside=False)
+    assert [op.name for op in blocks.plan.back] != before
+    assert [op.name for op in plan.back] == before and [op.wants for op in plan.ops] == wants
+    assert [op.name for op in blocks.plan.adapted(cuts=Cuts()).back] == before
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import credit
-from credit.engine.plan import Plan
+from credit.engine.plan import Capabilities, Plan
 from tests.support.harness import WAYS, Around, assert_close, assert_equal, by_plan, case, draws
 
 
@@ -63,7 +63,7 @@ def _power(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_local_autograd_equals_autograd(name: str, way: str) -> None:
     model, x = CASES[name](way)
-    plan = Plan(model, local_autograd=True)
+    plan = Plan(model, Capabilities(local_autograd=True))
     assert plan.localised
     assert_equal(model, x, local=True)
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from credit.engine.backward import BackwardPass
 from credit.engine.ops import products
 from credit.engine.ops.pools import MaxPool
-from credit.engine.plan import Plan, Sweeper
+from credit.engine.plan import Plan
 from tests.support.harness import draws
 
 
@@ -21,7 +22,7 @@ def pooled(model: nn.Module, x: Tensor, signal: Tensor, overwrite: bool) -> tupl
     with torch.no_grad():
         out = plan.forward(run, x)
         saved = [run.saved[op.index] for op in plan.ops if isinstance(op, MaxPool)]
-        return out, plan.sweep(run, signal.clone(), Sweeper()), all(kept[2] is not None for kept in saved)
+        return out, plan.backward(run, signal.clone(), BackwardPass()), all(kept[2] is not None for kept in saved)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -116,7 +117,7 @@ def test_a_large_layer_agrees_with_autograd() -> None:
     run = plan.run(dict(model.named_parameters()), {}, draws(x))
     with torch.no_grad():
         out = plan.forward(run, x)
-        updates = plan.sweep(run, g.clone(), Sweeper())
+        updates = plan.backward(run, g.clone(), BackwardPass())
     expected = model(x)
     (expected * g).sum().backward()
     torch.testing.assert_close(out, expected.detach(), rtol=1e-4, atol=1e-4)
@@ -140,6 +141,6 @@ def test_means_of_windows_by_sums_are_torchs(pool: nn.Module, shape: tuple[int, 
             out = plan.forward(run, x)
             if isinstance(pool, nn.AvgPool2d):  # the quick road keeps a shape alone
                 assert isinstance(run.saved[2], torch.Size) == (overwrite and shape[2] % 2 == 0)
-            found.append({"out": out} | plan.sweep(run, signal.clone(), Sweeper()))
+            found.append({"out": out} | plan.backward(run, signal.clone(), BackwardPass()))
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-12, atol=1e-14)

@@ -5,8 +5,7 @@ import torch
 
 import credit
 from credit.diagnostics.alignment import alignment
-from credit.engine.inference.segments import MONOTONE
-from credit.engine.ops.activations import ACTIVATIONS
+from credit.engine.ops.activations import ACTIVATIONS, MONOTONE
 from tests.support import dual_nets
 
 OPTIONS = {"leaky_relu": (0.2,), "hardtanh": (-1.0, 2.0), "elu": (1.0,), "softplus": (1.0, 20.0)}

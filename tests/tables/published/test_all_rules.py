@@ -6,7 +6,10 @@ from credit.core.config.compose import compose
 from credit.core.config.folders import choices
 from credit.core.errors import UserError
 from credit.tables.expand.jobs import expand
+from credit.tables.spec.consistency import cells_in
+from credit.tables.spec.layers import cell_words
 from credit.tables.spec.load import load
+from credit.tables.spec.schema import BUDGETS, NO_WORDS
 from credit.training.prepare import prepare
 
 LEFT_OUT = {"ste", "sweep"}
@@ -25,8 +28,22 @@ def test_every_rule_has_a_column() -> None:
     assert all(column.why for column in spec.columns.values() if column.rows)
 
 
-@pytest.mark.parametrize("budget", ["smoke", "quick"])
-def test_every_rule_gets_the_same(budget: str) -> None:
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_rule_gets_the_same_settings(budget: str) -> None:
+    spec = load("all/rules")
+    here = spec.budgets[budget]
+    tune = here.tune
+    tried = [NO_WORDS] if tune is None else [candidate + tune.trials for candidate in tune.candidates]
+    for number, tuned in enumerate([NO_WORDS, *tried]):
+        by_row: dict[str, set[frozenset[str]]] = {}
+        for row, column in cells_in(spec, here):
+            words = cell_words(spec, here, row, column, tuned=tuned).words
+            by_row.setdefault(row, set()).add(frozenset(chosen(words)))
+        assert by_row and all(len(found) == 1 for found in by_row.values()), number
+
+
+@pytest.mark.parametrize("budget", ["smoke", pytest.param("quick", marks=pytest.mark.slow)])
+def test_every_rule_gets_the_same_jobs(budget: str) -> None:
     manifest = expand(load("all/rules"), budget, seeds=1)
     for jobs in (manifest.jobs, manifest.trials, manifest.costs):
         by_place: dict[tuple[str, object], set[frozenset[str]]] = {}
