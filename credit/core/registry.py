@@ -330,9 +330,8 @@ def registered(family: str) -> Iterator[Component]:
 
 def users_modules(name: str) -> list[str]:
     """Return the modules outside this package that registered a component of this name, in any family."""
-    held = [entries[name].target for entries in _REGISTERED.values() if name in entries]
-    modules = [target.partition(":")[0] if isinstance(target, str) else str(target.__module__) for target in held]
-    return [module for module in modules if module.partition(".")[0] != "credit"]
+    held = [entries[name] for entries in _REGISTERED.values() if name in entries]
+    return [str(one.target.__module__) for one in held if not isinstance(one.target, str)]
 
 
 def _home(family: str) -> None:

@@ -63,7 +63,8 @@ def made_from(cfg: RunConfig) -> dict[str, Any]:
     """
     warm = cfg.trainer.warm_rule
     settings = rule_settings(warm) if warm else None
-    words = words_of([cfg.rule, cfg.arch, warm, settings, cfg.trainer.measure, cfg.data.kind, cfg.noise.kind])
+    kinds = [section.kind for section in (cfg.data, cfg.noise, cfg.optimizer, cfg.schedule)]
+    words = words_of([cfg.rule, cfg.arch, warm, settings, cfg.trainer.measure, kinds])
     files = data_files(cfg.data)
     contents = _bytes(files) <= LARGEST
     data = {name: _group(group, contents) for name, group in files.items()}

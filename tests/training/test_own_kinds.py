@@ -78,7 +78,8 @@ class Norms(Diagnostic):
 }
 WORDS = [
     "rule=bp", "arch=mynet", "data=blobs", "noise=shifted", "noise.rate=0.2", "optimizer=signs", "schedule=line",
-    "optimizer.lr=0.02", "trainer.epochs=2", "trainer.measure=[norms]", "trainer.progress=false", "trainer.device=cpu", "data.batch_size=30",
+    "optimizer.lr=0.02", "trainer.epochs=2", "trainer.measure=[norms]", "trainer.progress=false", "trainer.device=cpu",
+    "data.batch_size=30",
 ]  # fmt: skip
 
 
