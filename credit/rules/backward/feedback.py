@@ -15,12 +15,13 @@ Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shape
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from credit.core.randomness import generator
+from credit.engine.backward import refuse_renamed
 from credit.engine.ops.weighted import Conv, Weighted
 from credit.rules.registry import FAMILIES, register
 from credit.rules.state import RuleRun
@@ -51,6 +52,10 @@ def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
 
 class Transport:
     """What every transport answers; ``feedback`` gives a crossed op's matrices, made once per rule."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_renamed(cls)
 
     # Whether other weights take the place of the op's own, so that ops it does not reach are refused
     # (`credit.rules.backward.reach`).
@@ -89,7 +94,7 @@ class Transport:
     ) -> dict[str, Tensor]:
         return {}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         raise AssertionError
 
 
@@ -126,7 +131,7 @@ class Transpose(Transport):
     replaces = False
     skips = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, op.weight(run))
 
 
@@ -143,7 +148,7 @@ class FixedRandom(Replacing):
         drawn = xavier(weight.shape, weight, seed, _name(op))
         return {_name(op): drawn if self.feedback_scale == "xavier" else sized(drawn, root_mean_square(weight))}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, run.buffers[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
@@ -158,7 +163,7 @@ class KolenPollack(FixedRandom):
     skips = True
     learns = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, run.params[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
@@ -174,7 +179,7 @@ class UniformSign(Replacing):
     ) -> dict[str, Tensor]:
         return self._magnitude(op, weight)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].to(weight.dtype))
 
@@ -186,7 +191,7 @@ class FixedSign(FixedRandom):
 
     skips = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].abs().to(weight.dtype))
 
@@ -203,7 +208,7 @@ class FreshSign(Replacing):
     ) -> dict[str, Tensor]:
         return self._magnitude(op, weight)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         drawn = run.draws.get(_name(op), "uniform", tuple(weight.shape), weight.dtype)
         # |B| for B uniform on (-b, b) is uniform on [0, b), of the root mean square b / sqrt(3).
@@ -249,7 +254,7 @@ class Direct(Replacing):
         flat = xavier((classes, math.prod(size[1:])), weight, seed, name)
         return {name: flat.view(size)}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         matrix = run.buffers[f"feedback.{op.name}"]
         shape = op.input_shape(run)
         assert run.error is not None
