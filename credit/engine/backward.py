@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Run, Signals
 from credit.engine.ops.norms import Norm
@@ -15,12 +16,25 @@ AddUpdates = Callable[[Iterable[tuple[str, Tensor]]], None]
 R = TypeVar("R", bound=Run)
 
 
+def refuse_renamed(cls: type) -> None:
+    """Refuse a class that overrides a method by an earlier name, under which nothing would call it."""
+    if "cross" in vars(cls):
+        raise UserError(
+            f"{cls.__name__}.cross: the method that sends an error signal across weights is called backproject and takes the same "
+            "arguments: rename it"
+        )
+
+
 class BackwardPass(Generic[R]):
     """Backprop, and what a rule overrides of it. Every method may overwrite an exclusive signal.
 
     What a method has to put by for a later one belongs to the step and goes into its ``run``, of a class of the rule's own. A plan
     asks for ``keeps_output``, ``keeps`` and ``holds`` once, when it is built; the other methods are called at each step.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_renamed(cls)
 
     # Whether the rule reads the output error again during the backward pass, so that nothing may overwrite it.
     keeps_output = False
@@ -42,7 +56,7 @@ class BackwardPass(Generic[R]):
             signal = self.arrive(op, run, signal)
             add(op.updates(run, signal))
             shares = op.shares(run, signal)
-            return (self.cross(op, run, signal) if op.wants[0] else None, *shares)
+            return (self.backproject(op, run, signal) if op.wants[0] else None, *shares)
         if isinstance(op, Activate):
             return (self.gate(op, run, signal),) if op.wants[0] else (None,)
         if isinstance(op, Norm):
@@ -63,7 +77,7 @@ class BackwardPass(Generic[R]):
         assert passed is not None
         return passed
 
-    def cross(self, op: Weighted, run: R, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: R, signal: Tensor) -> Tensor:
         """Pass an error signal across the weights of an op to its input."""
         return op.back(run, signal, op.weight(run))
 

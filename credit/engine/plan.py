@@ -122,7 +122,9 @@ class Plan:
             backward: as for ``Plan``.
             changes: fields of `Capabilities` that differ from this plan's.
         """
-        return Plan(self.model, replace(self.capabilities, **changes), backward, graph=self._graph)
+        wanted = replace(self.capabilities, **changes)
+        same = wanted.local_autograd == self.capabilities.local_autograd  # else other ops are traced
+        return Plan(self.model, wanted, backward, graph=self._graph if same else None)
 
     @property
     def to_input(self) -> bool:

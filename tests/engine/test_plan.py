@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import credit
+from credit.core.errors import UserError
 from credit.engine.backward import BackwardPass
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.shapes import Value
 from credit.engine.ops.weighted import Weighted
-from credit.engine.plan import Cuts, Plan
+from credit.engine.plan import Capabilities, Cuts, Plan
 from tests.support.harness import Scribble, assert_close, assert_equal, by_autograd, by_plan, case, draws
 
 
@@ -288,3 +289,11 @@ def test_adapting_makes_another_plan_and_leaves_the_first(changes: dict[str, Any
     changed = done(other)
     assert changed != before and done(plan) == before
     assert done(Plan(model, other.capabilities)) == changed
+
+
+def test_local_autograd_traces_anew() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.PReLU(), nn.Linear(2, 2))
+    plan = Plan(model, Capabilities(local_autograd=True))
+    assert plan.adapted(to_input=True).localised == plan.localised == ["1 (PReLU)"]
+    with pytest.raises(UserError, match="no rule has a row"):
+        plan.adapted(local_autograd=False)

@@ -14,6 +14,7 @@ from credit.core.errors import UserError
 from credit.core.user_files import use_folders
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
+from credit.rules.backward.feedback import FixedRandom
 from credit.rules.base import Computed
 from tests.support import nets, twins
 from tests.support.recipes import assert_equal, dense_twin
@@ -89,7 +90,7 @@ def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
     class TopOnly(credit.SweepRule):
         """Backprop whose signal stops at the first crossing."""
 
-        def cross(self, op: Any, run: Run, signal: Tensor) -> Tensor:
+        def backproject(self, op: Any, run: Run, signal: Tensor) -> Tensor:
             return torch.zeros(op.input_shape(run), dtype=signal.dtype)
 
     listing: Any = credit.rules  # also the package of that name, which is how mypy sees it
@@ -105,6 +106,9 @@ def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
     np.testing.assert_array_equal(found["4.weight"], nets.gradients(model)["4.weight"])
     with pytest.raises(UserError, match=r"rule=top_onl: .*did you mean 'top_only'"):
         credit.rule("top_onl", model)
+    for base in (credit.SweepRule, FixedRandom):
+        with pytest.raises(UserError, match=r"Own.cross: .* is called backproject"):
+            type("Own", (base,), {"cross": lambda self, op, run, signal: signal})
 
 
 def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:

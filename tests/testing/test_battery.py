@@ -56,8 +56,8 @@ def broken(registry_as_it_was: None) -> None:
 
     @credit.register_rule("global_randomness")
     class GlobalRandomness(SweepRule):
-        def cross(self, op: Weighted, run: RuleRun, signal: torch.Tensor) -> torch.Tensor:
-            return super().cross(op, run, signal) * torch.rand(())
+        def backproject(self, op: Weighted, run: RuleRun, signal: torch.Tensor) -> torch.Tensor:
+            return super().backproject(op, run, signal) * torch.rand(())
 
     @credit.register_rule("place_in_batch")
     class PlaceInBatch(SweepRule):

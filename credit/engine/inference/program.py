@@ -30,7 +30,7 @@ class Actor(Protocol):
     def update(self, work: "Work", state: State, live: bool) -> None:
         """Renew a state from ``work.values[state.pre]`` and, where ``live``, ``work.arriving[state.out]``; send its signal."""
 
-    def cross(self, op: Weighted, run: Any, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: Any, signal: Tensor) -> Tensor:
         """Send a signal across an op's weights."""
 
     def arrive(self, op: Weighted, run: Any, signal: Tensor) -> None:
@@ -159,7 +159,7 @@ def adjoint(op: Op, at_plus: bool, work: Work) -> None:
     signal = work.arriving[op.out]
     assert signal is not None
     if isinstance(op, Weighted):
-        work.sent[op.index, 0] = work.actor.cross(op, work.run, signal)
+        work.sent[op.index, 0] = work.actor.backproject(op, work.run, signal)
         return
     kept = work.run.saved[op.index]
     if at_plus:

@@ -48,7 +48,7 @@ class Recorder:
         self._notes: list[Instruction] = []
         self._clock = 0
         self._moved = dict.fromkeys(segments.by_number, 0)  # when a state's value changed
-        self._spoke = dict.fromkeys(segments.by_number, _DEAD)  # when its signal did
+        self._signalled = dict.fromkeys(segments.by_number, _DEAD)  # when its signal did
         self._evaluated: dict[int, int] = {op.index: 0 for op in segments.maker.values()}
         self._crossed: dict[int, tuple[int, bool]] = {}
         self._pooled = self._below_switches()
@@ -58,7 +58,7 @@ class Recorder:
         self._trained = [op for op in self._plan.back if op.trains]
         self._reached: set[Op] = set()  # those whose updates are noted
 
-    # ------------------------------------------------------------ what schedules say
+    # ------------------------------------------------------------ what a schedule calls
 
     def begin(self) -> None:
         """One forward pass; every state starts there."""
@@ -110,32 +110,32 @@ class Recorder:
             return
         self._seen[number] = seen
         self.call(move or self._update, number, live=live)
-        self._spoke[number] = self._plus_moved[number] = self._clock = self._clock + 1
+        self._signalled[number] = self._plus_moved[number] = self._clock = self._clock + 1
         if not still or below > self._moved[number]:
             self._moved[number] = self._clock
         if not live and state.out >= 0:
-            self._spoke[number] = _DEAD
+            self._signalled[number] = _DEAD
 
     def compare(self, number: int, move: Move) -> None:
         """Renew by ``move`` what a state sends below, but not its value: its prediction has changed (LPOM's closed form)."""
         state = self._segments.by_number[number]
-        if self._spoke[number] == _DEAD:
+        if self._signalled[number] == _DEAD:
             return
         key = self._value(state.pre), self._moved[number]
         if self._compared.get(number) != key:
             self._compared[number] = key
             self.call(move, number)
-            self._spoke[number] = self._clock = self._clock + 1
+            self._signalled[number] = self._clock = self._clock + 1
 
-    def speak(self) -> None:
-        """Say that all states send signals from the start."""
-        self._spoke = dict.fromkeys(self._spoke, 0)
+    def signal_all(self) -> None:
+        """Let all states send signals from the start."""
+        self._signalled = dict.fromkeys(self._signalled, 0)
 
     def reset(self, move: Move) -> None:
         """Note a call of ``move`` for every state, which gives it another value."""
         for number in self._moved:
             self.call(move, number)
-            self._moved[number] = self._spoke[number] = self._clock = self._clock + 1
+            self._moved[number] = self._signalled[number] = self._clock = self._clock + 1
 
     def call(self, move: Move, number: int, *, live: bool = False, everything: bool = False) -> None:
         """Note a call of a function of the actor's class at a state; it may read what states read, or ``everything``."""
@@ -157,7 +157,7 @@ class Recorder:
         """
         known = set(final)
         for op in list(self._trained):
-            above = self._segments.heard.get(op.out, frozenset())
+            above = self._segments.senders.get(op.out, frozenset())
             # All that its children are made of: predictions and switches are those of the states as they stay.
             below = frozenset().union(*(self._segments.by_number[number].parents for number in above))
             if above | below <= known:
@@ -225,12 +225,12 @@ class Recorder:
     def _signal(self, slot: int) -> int:
         """Bring the sum of the signals that reach a slot up to date; return its stamp."""
         edges, newest = [], _DEAD
-        if slot == self._plan.exit and self._spoke[self._segments.last] != _DEAD:
-            newest = self._spoke[self._segments.last]
+        if slot == self._plan.exit and self._signalled[self._segments.last] != _DEAD:
+            newest = self._signalled[self._segments.last]
             edges.append(((-1, 0), newest))
         for op, at in self._segments.readers.get(slot, ()):
             state = self._segments.of_op.get(op.index)
-            stamp = self._spoke[state.index] if state is not None else self._sent(op)
+            stamp = self._signalled[state.index] if state is not None else self._sent(op)
             if stamp != _DEAD:
                 edges.append(((op.index, at), stamp))
                 newest = max(newest, stamp)

@@ -60,7 +60,7 @@ class Segments:
         maker: op that makes a slot's value, where signals pass it.
         readers: by slot, (op, which of its inputs) of those that send a signal back to it.
         reached: by slot, the numbers of the states its value is made of.
-        heard: by slot, the numbers of the states whose signals reach it.
+        senders: by slot, the numbers of the states whose signals reach it.
 
     Raises:
         UserError: an op between states is not linear, or an activation is not monotone.
@@ -113,13 +113,13 @@ class Segments:
                 state.parents = set(self.numbers(state.pre))
                 for parent in state.parents:
                     self.by_number[parent].children.add(state.index)
-        self.heard: dict[int, frozenset[int]] = {self.plan.exit: frozenset({self.last})}
+        self.senders: dict[int, frozenset[int]] = {self.plan.exit: frozenset({self.last})}
         for op in self.plan.back:
             own = self.of_op.get(op.index)
-            told = frozenset({own.index}) if own is not None else self.heard.get(op.out, frozenset())
+            numbers = frozenset({own.index}) if own is not None else self.senders.get(op.out, frozenset())
             for slot, wanted in zip(op.inputs, op.wants, strict=True):
                 if wanted:
-                    self.heard[slot] = self.heard.get(slot, frozenset()) | told
+                    self.senders[slot] = self.senders.get(slot, frozenset()) | numbers
 
     def numbers(self, slot: int) -> frozenset[int]:
         """Return the numbers of the states that a slot's value is made of, through linear maps."""

@@ -14,12 +14,13 @@ Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shape
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from credit.core.randomness import generator
+from credit.engine.backward import refuse_renamed
 from credit.engine.ops.weighted import Conv, Weighted
 from credit.rules.backward.options import DirectOptions, ReplacingOptions
 from credit.rules.state import RuleRun
@@ -50,6 +51,10 @@ def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
 
 class Transport:
     """What every transport answers; ``feedback`` gives a crossed op's matrices, made once per rule."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_renamed(cls)
 
     # Whether other weights take the place of the op's own, so that ops it does not reach are refused
     # (`credit.rules.backward.reach`).
@@ -87,7 +92,7 @@ class Transport:
     ) -> dict[str, Tensor]:
         return {}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         raise AssertionError
 
 
@@ -110,7 +115,7 @@ class Transpose(Transport):
     replaces = False
     skips = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, op.weight(run))
 
 
@@ -125,7 +130,7 @@ class FixedRandom(Replacing):
         drawn = xavier(weight.shape, weight, seed, _name(op))
         return {_name(op): drawn if self.feedback_scale == "xavier" else sized(drawn, root_mean_square(weight))}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, run.buffers[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
@@ -138,7 +143,7 @@ class KolenPollack(FixedRandom):
     skips = True
     learns = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, run.params[_name(op)].to(signal.dtype if run.dtype is None else run.dtype))
 
 
@@ -152,7 +157,7 @@ class UniformSign(Replacing):
     ) -> dict[str, Tensor]:
         return self._magnitude(op, weight)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].to(weight.dtype))
 
@@ -162,7 +167,7 @@ class FixedSign(FixedRandom):
 
     skips = True
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].abs().to(weight.dtype))
 
@@ -177,7 +182,7 @@ class FreshSign(Replacing):
     ) -> dict[str, Tensor]:
         return self._magnitude(op, weight)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
         drawn = run.draws.get(_name(op), "uniform", tuple(weight.shape), weight.dtype)
         # |B| for B uniform on (-b, b) is uniform on [0, b), of the root mean square b / sqrt(3).
@@ -219,7 +224,7 @@ class Direct(DirectOptions, Replacing):
         flat = xavier((classes, math.prod(size[1:])), weight, seed, name)
         return {name: flat.view(size)}
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         matrix = run.buffers[f"feedback.{op.name}"]
         shape = op.input_shape(run)
         assert run.error is not None

@@ -46,7 +46,7 @@ class Gains(BackwardPass[RuleRun]):
         """Send a signal through an activation as the rule does."""
         return self.rule.gate(op, run, signal)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         """Send a signal across the op's own weights, and record its size."""
         sent = op.back(run, signal, op.weight(run))
         self.found[op.name] = root_mean_square(sent)

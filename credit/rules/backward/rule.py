@@ -180,7 +180,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
             if not _skips(self.components[family]):
                 word = getattr(self.options, family)
                 return f"rule.{family}={word} does not say 'skips = True' in its class, or not with these options"
-        for method in ("arrive", "gate", "cross"):
+        for method in ("arrive", "gate", "backproject"):
             if getattr(type(self), method) is not getattr(SweepRule, method):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
         return None
@@ -309,8 +309,8 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         passed: Tensor = self.gating(op, run, signal)
         return passed
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self.transport.cross(op, run, signal)
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+        sent: Tensor = self.transport.backproject(op, run, signal)
         return sent
 
 

@@ -108,7 +108,7 @@ def _pull(run: Run, ops: list[Op], signals: dict[int, Tensor], slot: int, actor:
             continue
         kept = run.saved[op.index]
         here = signals[op.out].to(run.dtypes.get(op.out, signals[op.out].dtype))
-        sent = (actor.cross(op, run, here),) if isinstance(op, Weighted) else op.adjoint(run, here)
+        sent = (actor.backproject(op, run, here),) if isinstance(op, Weighted) else op.adjoint(run, here)
         run.saved[op.index] = kept
         for below, signal in zip(op.inputs, sent, strict=True):
             if signal is not None:

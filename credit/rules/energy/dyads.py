@@ -270,8 +270,8 @@ class Dyads:
 
     # ------------------------------------------------------------ weights
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self.inference.transport.cross(op, run, signal)
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+        sent: Tensor = self.inference.transport.backproject(op, run, signal)
         return sent
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:

@@ -93,7 +93,7 @@ class EquilibriumRule(Rule):
         recorder = Recorder(self.segments, Settling)
         recorder.begin()
         recorder.call(Settling.start, last)
-        recorder.speak()
+        recorder.signal_all()
         self._settle(recorder, chosen.free_steps, Settling.update, marks=kind == "marked")
         recorder.call(Settling.settled, last, everything=True)
         if kind != "learn":
@@ -132,7 +132,7 @@ class EquilibriumRule(Rule):
                 recorder.learn(op, factor * self.options.gamma ** (self._depth(op) - self.segments.last))
 
     def _depth(self, op: Op) -> int:
-        return min(self.segments.heard[op.out])
+        return min(self.segments.senders[op.out])
 
     def _settling(self, y: Tensor, x: Tensor) -> Settling:
         return Settling(self.options, self.signal, self.transport, self.segments.last, y, x.shape[0], self.watch)

@@ -102,8 +102,8 @@ class Settling:
             work.values[state.out] = value
         work.send(state, value)
 
-    def cross(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self._transport.cross(op, run, signal)
+    def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
+        sent: Tensor = self._transport.backproject(op, run, signal)
         return sent
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:
