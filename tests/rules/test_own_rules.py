@@ -15,6 +15,7 @@ from credit.core.user_files import use_folders
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.backward.feedback import FixedRandom
+from credit.rules.backward.options import SweepOptions
 from credit.rules.base import Computed
 from tests.support import nets, twins
 from tests.support.recipes import assert_equal, dense_twin
@@ -120,6 +121,8 @@ def test_a_rule_that_is_no_sweep_writes_compute_alone() -> None:
         class Options(credit.RuleOptions):
             size: float = credit.opt(0.5, "standard deviation of the updates", gt=0)
 
+        options: Options
+
         def compute(self, params: Any, buffers: Any, x: Tensor, y: Tensor, draws: Any) -> Computed:
             logits = self.plan.forward(self.plan.run(dict(params), dict(buffers), draws), x)
             updates = {
@@ -178,3 +181,49 @@ def test_a_gate_in_a_users_folder_is_found_by_its_rules_name(tmp_path: Path) -> 
         role = name.rpartition(".")[2]
         np.testing.assert_allclose(halved[name], whole[name] * 0.5 ** depth[role], rtol=1e-12)
         depth[role] += 1
+
+
+def test_use_takes_a_folder_or_a_module_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = "import credit\nimport torch\n\n\n@credit.rules.gate('{0}')\ndef {0}(pre, post):\n    return torch.full_like(pre, 0.5)\n"
+    (tmp_path / "mine" / "gate").mkdir(parents=True)
+    (tmp_path / "mine" / "gate" / "in_a_folder.py").write_text(gate.format("in_a_folder"))
+    (tmp_path / "module_of_gates.py").write_text(gate.format("in_a_module"))
+    (tmp_path / "module_that_fails.py").write_text("import not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = nets.mlp("relu")
+    try:
+        credit.use(str(tmp_path / "mine"))
+        credit.use("module_of_gates")
+        for name in ("in_a_folder", "in_a_module"):
+            credit.rule("bp", model, gate=name)
+        with pytest.raises(
+            UserError, match=r"credit.use\('nothing'\): there is neither a folder nor a module of this name"
+        ):
+            credit.use("nothing")
+        with pytest.raises(ModuleNotFoundError, match="not_there"):
+            credit.use("module_that_fails")
+    finally:
+        use_folders([])
+
+
+def test_ranges_and_conditions_of_an_own_rules_options_are_checked() -> None:
+    @credit.register_rule("scaled")
+    class Scaled(credit.SweepRule):
+        """Backprop times a number."""
+
+        @dataclass(frozen=True)
+        class Options(SweepOptions):
+            scaled: bool = credit.opt(False, "multiply the error signal")
+            scale: float = credit.opt(1.0, "factor on the error signal", gt=0, when="scaled", was="factor")
+
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"scaled": True, "scale": -1.0}, r"rule.scale=-1 is outside \(0, inf\): factor on the error signal"),
+        ({"scale": 2.0}, "rule.scale=2 would change nothing: it is read with rule.scaled=true alone"),
+        ({"scaled": True, "factor": 2.0}, "rule.factor=2: the option is named rule.scale now"),
+        ({"margin": 2.0}, "rule.margin=2 would change nothing"),
+    ]
+    for options, words in cases:
+        with pytest.raises(UserError, match=words):
+            credit.rule("scaled", nets.mlp("relu"), **options)
+    rule = credit.rule("scaled", nets.mlp("relu"), scaled=True, scale=2)
+    assert isinstance(rule.options, Scaled.Options) and rule.options.scale == 2.0 and rule.options.loss == "ce"
