@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 from credit.core.lazy import exports
 
 if TYPE_CHECKING:
-    from credit.training.backends.together import train_together
-    from credit.training.loop import train
+    from credit.training.loop import train, train_together
     from credit.training.prepare import Prepared
 
 __all__ = ["Prepared", "train", "train_together"]
 
-__getattr__ = exports(__name__, {"train_together": "backends.together", "train": "loop", "Prepared": "prepare"})
+__getattr__ = exports(__name__, {"train_together": "loop", "train": "loop", "Prepared": "prepare"})
