@@ -170,14 +170,20 @@ def test_what_can_never_be_measured_is_refused_before_a_folder_is_made(
 
 
 def test_what_nothing_reads_is_refused() -> None:
-    least = {"rule": {"kind": "bp"}, "arch": {"kind": "mlp"}}
-    with pytest.raises(UserError, match=r"fgsm_epsilon=\[0.1\] is read by the diagnostic fgsm alone: .*rule=bp_fgsm"):
+    least = {"rule": {"kind": "sweep"}, "arch": {"kind": "mlp"}}
+    with pytest.raises(
+        UserError,
+        match=r"trainer.fgsm_epsilon=\[0.1\] would change nothing: it is read with trainer.measure=fgsm alone",
+    ):
         check({**least, "trainer": {"epochs": 1, "fgsm_epsilon": [0.1]}})
     with pytest.raises(UserError, match=r"trainer.fgsm_epsilon=0 is outside \(0, inf\)"):
         check({**least, "trainer": {"epochs": 1, "measure": ["fgsm"], "fgsm_epsilon": [0.0]}})
     with pytest.raises(UserError, match=r"trainer.fgsm_epsilon=\[\] moves no example: .*trainer.fgsm_epsilon=\[0.01\]"):
         check({**least, "trainer": {"epochs": 1, "measure": ["fgsm"], "fgsm_epsilon": []}})
-    with pytest.raises(UserError, match="trainer.measure_first=3 measures nothing"):
+    with pytest.raises(
+        UserError,
+        match="trainer.measure_first=3 would change nothing: it is read with trainer.measure that names something",
+    ):
         check({**least, "trainer": {"epochs": 1, "measure_first": 3}})
 
 

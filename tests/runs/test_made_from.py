@@ -257,18 +257,18 @@ def test_a_change_of_the_package_warns_and_stops_a_resumption(tmp_path, monkeypa
     [folder] = (tmp_path / "runs").iterdir()
     now = dict(user_code.package_code())
     assert "core/config/schema.py" in now  # a default is no part of a run's name
-    monkeypatch.setattr(made_from, "package_code", lambda: {**now, "rules/sweep.py": "another"})
+    monkeypatch.setattr(made_from, "package_code", lambda: {**now, "rules/base.py": "another"})
     capsys.readouterr()
     assert run(None, *SMALL) == 0
     told = capsys.readouterr()
     assert "already complete" in told.out
-    assert "warning: made with another version of credit's code (credit/rules/sweep.py was edited)" in told.err
+    assert "warning: made with another version of credit's code (credit/rules/base.py was edited)" in told.err
     (folder / "result.json").unlink()
     assert run(None, *SMALL) == 2
-    assert "credit/rules/sweep.py was edited. Going on would mix the two" in capsys.readouterr().err
+    assert "credit/rules/base.py was edited. Going on would mix the two" in capsys.readouterr().err
     assert run(None, *SMALL, "resume=anyway") == 0
     assert (
-        "credit/rules/sweep.py was edited"
+        "credit/rules/base.py was edited"
         in json.loads((folder / "result.json").read_text())["resumed"][0]["differences"]
     )
 

@@ -76,7 +76,10 @@ def test_a_run_splits_digits_anew_for_its_seed(capsys):
         (["rule=lisp_margin", "arch=suc", "data=ones"], "Signals that take it: ce, mse"),
         (["rule=ste", "arch=suc", "arch.activation=step", "data=ones"], "Write rule.loss=mse"),
         (["rule=bp", "arch=suc", "data=ones", "data.threshold=1"], "data.threshold=1 is outside (0, 1)"),
-        (["rule=bp", "arch=mlp", "data.dimension=4"], "data=digits has no option 'dimension' (ones has it)"),
+        (
+            ["rule=bp", "arch=mlp", "data.dimension=4"],
+            "data.dimension=4 would change nothing: it is read with data=ones alone",
+        ),
         (["rule=bp", "arch=lenet5", "data=ones"], "use arch=mlp"),
         (["rule=lisp_raw", "arch=mlp", "data.test_fraction=2"], "data.test_fraction=2 is outside (0, 1)"),
     ],

@@ -56,7 +56,7 @@ class DeadLayers:
 
     def _silence(self) -> str | None:
         """What to say of an output without a signal: of a margin that every sample meets, nothing."""
-        feedback = getattr(getattr(self._rule, "choices", None), "feedback", None)
+        feedback = getattr(getattr(self._rule, "options", None), "feedback", None)
         if feedback is None:
             return None
         return (
@@ -69,7 +69,7 @@ class DeadLayers:
             return None
         names = list(self._dead)
         top = self._dead[names[0]]
-        gate = getattr(getattr(self._rule, "choices", None), "gate", None)
+        gate = getattr(getattr(self._rule, "options", None), "gate", None)
         cause = f"rule '{self._rule.name}'" if gate is None else f"rule.gate={gate} (rule '{self._rule.name}')"
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         return (

@@ -122,12 +122,15 @@ def test_replicas_are_given_up_one_by_one(config, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainer": {"stop_when": "nan"}}, "trainer.stop_when=nan: valid: collapsed, never"),
+        (
+            {"trainer": {"stop_when": "nan"}},
+            "trainer.stop_when=nan: trainer has no such choice; valid: collapsed, never",
+        ),
         (
             {"trainer": {"collapse_share": 0.3}},
-            "trainer.collapse_share=0.3 changes nothing with trainer.stop_when=never",
+            "trainer.collapse_share=0.3 would change nothing: it is read with trainer.stop_when=collapsed",
         ),
-        ({"trainer": {"collapse_after": 2}}, "trainer.collapse_after=2 changes nothing with trainer.stop_when=never"),
+        ({"trainer": {"collapse_after": 2}}, "trainer.collapse_after=2 would change nothing"),
         ({"trainer": {"stop_when": "collapsed", "collapse_share": 1.5}}, "outside"),
         ({"trainer": {"stop_when": "collapsed"}, "data": {"val_fraction": 0}}, "data.val_fraction=0 leaves none"),
     ],
