@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from credit.core.config.schema import RunConfig
+from credit.core.config.validate import option_set
 from credit.core.errors import UserError
-from credit.rules.api import build, names, options_of, read
+from credit.rules.api import build, names, read
 from credit.rules.base import Rule
 
 
@@ -81,8 +82,10 @@ def warm_alone(rule: Rule, warm: Rule | None) -> str | None:
 
 
 def _resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a rule's settings with the defaults of its kind, without its name: two with equal ones learn alike."""
-    return {**options_of(str(settings["kind"])), **{key: value for key, value in settings.items() if key != "name"}}
+    """Return what decides the result of a rule's settings, without its name: two rules with the same learn alike."""
+    options = option_set("rule", str(settings["kind"]))
+    given = {key: value for key, value in settings.items() if key not in ("kind", "name")}
+    return {"kind": settings["kind"], **options.decisive(options.check(given))}
 
 
 def _other(cfg: RunConfig) -> str:

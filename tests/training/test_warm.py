@@ -137,7 +137,7 @@ def test_a_rule_of_another_name_with_the_same_settings_is_the_runs_own(config):
     with pytest.raises(UserError, match=r"warm_rule=fa is the run's own rule \(rule=mine has the same settings\)"):
         prepare(called)
     bare = config("bp", trainer={"warm_rule": "bp", "warm_steps": 3})
-    bare.rule = {key: value for key, value in bare.rule.items() if key in ("kind", "name")}  # the rest by default
+    bare = check({**bare.as_dict(), "rule": {"kind": "sweep", "name": "bp"}})  # the rest by default
     with pytest.raises(UserError, match="is the run's own rule, .*trainer.warm_rule=lfp_epsilon"):
         prepare(bare)
     assert prepare(config("bp", rule={"name": "fa"}, trainer=trainer)).warm is not None  # a name alone says nothing
@@ -145,8 +145,7 @@ def test_a_rule_of_another_name_with_the_same_settings_is_the_runs_own(config):
 
 def transformer(config, warm):
     cfg = config("bp", rule={"local_autograd": True}, trainer={"warm_rule": warm, "warm_steps": 3})
-    cfg.arch = {"kind": "timm", "name": "test_vit", "patch_size": 4}
-    return cfg
+    return check({**cfg.as_dict(), "arch": {"kind": "timm", "name": "test_vit", "patch_size": 4}})
 
 
 def test_refuses_a_warm_rule_that_cannot_take_the_network(config):
