@@ -62,4 +62,4 @@ def noise(
     rule: Any, shape: tuple[int, ...], name: str, position: int = 0, dtype: torch.dtype = torch.float64
 ) -> Tensor:
     draws = Draws(rule.seed, position, torch.device("cpu"))
-    return draws.get(f"{rule.choices.gate}.{name}", "uniform16", shape, dtype)
+    return draws.get(f"{rule.options.gate}.{name}", "uniform16", shape, dtype)
