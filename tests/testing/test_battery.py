@@ -94,7 +94,7 @@ def test_the_battery_catches_what_is_wrong(name: str, trial: str, words: str, br
 def test_a_refusal_is_an_answer() -> None:
     outcome, found = attempt("alive", Case("lisp_margin", "mlp", {"margin": -1.0}))
     assert outcome == "refused"
-    assert "must be above 0" in found
+    assert "rule.margin=-1 is outside (0, inf)" in found
 
 
 def test_the_command_says_what_was_refused_whole_and_how_to_try_it(
