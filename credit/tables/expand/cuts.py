@@ -1,9 +1,11 @@
 """In what a smaller budget, or the command line, differs from the published run: compared run by run, never claimed."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from credit.core.config.schema import RunConfig
+from credit.core.config.validate import as_read
 from credit.runs.identity import decisive
 from credit.tables.expand.manifest import Cut
 from credit.tables.spec.consistency import cells_in
@@ -12,26 +14,23 @@ from credit.tables.spec.schema import Budget, Spec
 Cell = tuple[str, str]
 
 
-def flat(config: RunConfig, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what decides a run's result, by dotted key, but for the keys in `without`."""
+def flat(whole: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted key."""
     found: dict[str, Any] = {}
-
-    def enter(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                enter(f"{prefix}.{key}".lstrip("."), inner)
-        elif prefix not in without:
-            found[prefix] = value
-
-    enter("", decisive(config))
+    for key, value in whole.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 
 def differences(paper: RunConfig, here: RunConfig, without: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two runs differ: key to both values, None where a run has no such setting."""
-    theirs, ours = flat(paper, without), flat(here, without)
-    keys = dict.fromkeys([*theirs, *ours])
-    return {key: (theirs.get(key), ours.get(key)) for key in keys if theirs.get(key) != ours.get(key)}
+    """Return the settings in which two runs differ: key to both values, None where a run has no such setting.
+
+    Compared is what decides a run's result; a setting that is at its default there is shown with its default.
+    """
+    theirs, ours = flat(decisive(paper)), flat(decisive(here))
+    wholes = flat(as_read(paper)), flat(as_read(here))
+    keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in without and theirs.get(key) != ours.get(key)]
+    return {key: (theirs.get(key, wholes[0].get(key)), ours.get(key, wholes[1].get(key))) for key in keys}
 
 
 def settings_cuts(pairs: dict[Cell, tuple[RunConfig, RunConfig]], without: tuple[str, ...]) -> list[Cut]:

@@ -181,7 +181,7 @@ BAD_WORDS = [
     # what is written, instead of what, the piece its line is found by, what is said
     ("optimzer.lr=0.05", "optimizer.lr=0.05", "optimzer", "optimzer.lr=0.05, in cell clean/bp: unknown key 'optimzer': "
      "did you mean 'optimizer'?"),
-    ("optimizer.lrr=0.05", "optimizer.lr=0.05", "lrr", "unknown option 'optimizer.lrr': did you mean 'lr'?"),
+    ("optimizer.lrr=0.05", "optimizer.lr=0.05", "lrr", "optimizer.lrr=0.05: optimizer=sgd has no such option; did you mean 'lr'?"),
     ("rule=lisp_margn", "rule=lisp_margin", "margn", "unknown rule 'lisp_margn': did you mean 'lisp_margin'?"),
     ("noise=1.4", "noise=0.4", "noise=1.4", "noise.rate=1.4 is outside [0, 1)"),
     ("trainer.epochs=none", "trainer.epochs=3", "[trainer.epochs=none", "trainer.epochs=none, in cell "
@@ -226,7 +226,9 @@ def test_a_later_check_of_a_run_finds_its_word_too(own: Path) -> None:
 
 def test_a_repeat_that_no_group_has_is_refused(own: Path) -> None:
     text = SMALL.replace("cells:", "repeat: {data.split_sed: [0, 7]}\ncells:")
-    with pytest.raises(UserError, match=r"unknown option 'data\.split_sed': did you mean 'split_seed'\?"):
+    with pytest.raises(
+        UserError, match=r"data\.split_sed=0: data=digits has no such option; did you mean 'split_seed'\?"
+    ):
         expanded(own, text, "quick")
 
 
@@ -240,7 +242,10 @@ def test_a_repeat_that_no_group_has_is_refused(own: Path) -> None:
         (("noise",), "cannot read 'noise'"),
         (("~noise=0",), "cannot read '~noise=0'"),
         (("trainer.epochs=1", "trainer.epochs=2"), "trainer.epochs is given twice"),
-        (("optimizer.lrr=1",), "optimizer.lrr=1, in cell clean/bp of lab/small: unknown option 'optimizer.lrr'"),
+        (
+            ("optimizer.lrr=1",),
+            "optimizer.lrr=1, in cell clean/bp of lab/small: optimizer.lrr=1: optimizer=sgd has no such option",
+        ),
         (("noise.rate=0.2",), "noise.rate=0.2, in cell clean/bp of lab/small: noise=none with noise.rate=0.2"),
     ],
 )
