@@ -5,7 +5,7 @@ augmentation of a step from ``generator(seed, "augment", step)`` on the data's d
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,13 @@ from credit.data.augment import crop, cutout, draw, flip
 from credit.data.dataset import Data
 from credit.data.sources.on_disk import Files
 
+KEPT = 2**28
+"""Numbers up to which the normalised examples of several runs are kept in memory (1 GiB as float32)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's samples.
+    """One step's samples. Those of several runs are stacked, the runs along an additional first dimension.
 
     Attributes:
         x: float32 (B, C, H, W) or (B, F), normalised and augmented.
@@ -35,12 +38,12 @@ class Batch:
 
 
 class Batches:
-    """Training batches by step.
+    """Training batches by step, of one run or of several side by side.
 
     Args:
-        data: the set; batches are made on its device.
+        data: the set, or one for each run, with training parts of one size; batches are made on its device.
         cfg: batch size, augmentation, whether an epoch's last, smaller batch is dropped.
-        seed: the run's seed.
+        seed: the run's seed, or one for each run.
 
     Attributes:
         steps_per_epoch: batches an epoch.
@@ -49,48 +52,86 @@ class Batches:
         UserError: a batch larger than the training part.
     """
 
-    def __init__(self, data: Data, cfg: DataConfig, *, seed: int) -> None:
-        size = len(data.train)
+    def __init__(self, data: Data | Sequence[Data], cfg: DataConfig, *, seed: int | Sequence[int]) -> None:
+        self._alone = isinstance(data, Data)
+        self._sets = [data] if isinstance(data, Data) else list(data)
+        self._seeds = [seed] if isinstance(seed, int) else list(seed)
+        size = len(self._sets[0].train)
         if not 1 <= cfg.batch_size <= size:
             raise UserError(f"data.batch_size={cfg.batch_size}: the training part has {size} examples; give 1..{size}")
-        self.data, self.cfg, self.seed = data, cfg, seed
+        self._cfg, self._files = cfg, any(isinstance(one.train.held, Files) for one in self._sets)
         self.steps_per_epoch = size // cfg.batch_size if cfg.drop_last else math.ceil(size / cfg.batch_size)
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._labels = self._stacked([one.train.y for one in self._sets])
+        self._examples, self._shift = (None, None) if self._alone or cfg.augment else self._normalised()
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def at(self, step: int) -> Batch:
         """Return the batch of a step, the same whatever was asked for before."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        start = place * self.cfg.batch_size
-        order, size, train = self.order_of(epoch), self.cfg.batch_size, self.data.train
-        index = order[start : start + size]
-        x = train.take(index)
-        if (
-            isinstance(train.held, Files) and place + 1 < self.steps_per_epoch
-        ):  # the next batch is decoded while this one is trained on
-            train.held.expect(order[start + size : start + 2 * size])
-        return Batch(self._augmented(x, step), train.y.index_select(0, index), index)
+        start, end = place * self._cfg.batch_size, (place + 1) * self._cfg.batch_size
+        order = self._order_of(epoch)
+        index = order[..., start:end]
+        if self._examples is not None:
+            places = index if self._shift is None else index + self._shift
+            x = self._examples.index_select(0, places.reshape(-1))
+            x = x.view(*index.shape, *x.shape[1:])
+        elif self._alone:
+            x = self._augmented(0, index, step)
+        else:
+            x = torch.stack([self._augmented(at, own, step) for at, own in enumerate(index)])
+        if self._files and place + 1 < self.steps_per_epoch:
+            self._expect(order[..., end : end + self._cfg.batch_size])
+        return Batch(x, self._labels.gather(-1, index), index)
 
-    def order_of(self, epoch: int) -> Tensor:
-        """Return the order (N,) in which an epoch goes through the training part."""
+    def _stacked(self, parts: Sequence[Tensor]) -> Tensor:
+        return parts[0] if self._alone else torch.stack(list(parts))
+
+    def _normalised(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return several runs' normalised examples, of which a step is one gather, and what each run adds to its places in them.
+
+        (None, None) where the examples are files or too many.
+        """
+        if self._files:
+            return None, None
+        sets = self._sets
+        x = sets[0].train.x
+        shared = all(data.train.x.data_ptr() == x.data_ptr() for data in sets)
+        if x.numel() * (1 if shared else len(sets)) > KEPT:
+            return None, None
+        if shared:  # one training part, so one normalisation too
+            return sets[0].prepare(x), None
+        shift = torch.arange(len(sets), device=x.device).unsqueeze(1) * len(x)
+        return torch.cat([data.prepare(data.train.x) for data in sets]), shift
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """Return the order (N,) in which an epoch goes through the training part, one for each of several runs."""
         if epoch != self._epoch:  # kept for the epoch only to save time; it depends on nothing but seed and epoch
-            order = torch.randperm(len(self.data.train), generator=generator(self.seed, "order", epoch))
-            self._order, self._epoch = order.to(self.data.train.held.device), epoch
+            size = len(self._sets[0].train)
+            orders = [torch.randperm(size, generator=generator(seed, "order", epoch)) for seed in self._seeds]
+            self._order, self._epoch = self._stacked(orders).to(self._sets[0].train.held.device), epoch
         return self._order
 
-    def _augmented(self, x: Tensor, step: int) -> Tensor:
-        cfg, prepare = self.cfg, self.data.prepare
+    def _expect(self, index: Tensor) -> None:
+        """Begin to decode the next batch's images, while this one is trained on."""
+        for data, own in zip(self._sets, index.view(len(self._sets), -1), strict=True):
+            if isinstance(data.train.held, Files):
+                data.train.held.expect(own)
+
+    def _augmented(self, at: int, index: Tensor, step: int) -> Tensor:
+        """Return one run's examples (B, ...), normalised and augmented."""
+        cfg, data = self._cfg, self._sets[at]
+        x = data.train.take(index)
         if not cfg.augment:
-            return prepare(x)
-        numbers = draw(len(x), generator(self.seed, "augment", step, x.device))
-        if not self.data.normalizer.per_pixel:  # whole-image statistics are taken before the image is cut
-            x = prepare(x)
+            return data.prepare(x)
+        numbers = draw(len(x), generator(self._seeds[at], "augment", step, x.device))
+        if not data.normalizer.per_pixel:  # whole-image statistics are taken before the image is cut
+            x = data.prepare(x)
         if "flip" in cfg.augment:
             x = flip(x, numbers[2])
         if "crop" in cfg.augment:
             x = crop(x, numbers[0], numbers[1], cfg.crop_padding)
-        if self.data.normalizer.per_pixel:
-            x = prepare(x)
+        if data.normalizer.per_pixel:
+            x = data.prepare(x)
         if "cutout" in cfg.augment:
             x = cutout(x, numbers[3], numbers[4], cfg.cutout_size)
         return x

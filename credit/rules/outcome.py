@@ -66,12 +66,6 @@ class Step:
             {name: value[places] for name, value in self._signals.items()},
         )
 
-    def alone(self) -> "Step":
-        """Return the outcome as a mapped step of one replica would give it."""
-        sizes = None if self._sizes is None else self._sizes[None]
-        signals = {name: value[None] for name, value in self._signals.items()}
-        return Step(self.logits[None], self.loss[None], sizes, signals)
-
     @property
     def growth(self) -> Tensor | None:
         """How far the states of the step's inference grew, where the rule tells it as ``inference.growth``: 0-d."""

@@ -1,38 +1,37 @@
-"""Training a run: one loop, readable from top to bottom.
+"""Training runs: one loop, readable from top to bottom, over a backend that makes the steps of one run or of several.
 
     batch -> (diagnostics) -> rule -> update -> (diagnostics) -> evaluation -> metrics -> checkpoint
 
-Nothing in the loop remembers anything but the `Training` it works on, so a run that was killed goes on bit for bit.
+Nothing in the loop remembers anything but the runs it works on, so a run that was killed goes on bit for bit.
 """
 
 import contextlib
-import time
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.data import load
-from credit.diagnostics.networks import float_dtype
-from credit.rules.outcome import InferenceDiverged
+from credit.data import load_many
 from credit.runs.folder import RESULT, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
 from credit.runs.metrics import MetricsFile
 from credit.runs.mirror import Mirror, no_mirror
-from credit.runs.outcome import finished, headline, start_anew
+from credit.runs.outcome import finished, start_anew
 from credit.runs.screen import Screen
-from credit.training.monitors.dead import DeadLayers
-from credit.training.monitors.finite import DivergedError, FiniteWatch
+from credit.training.backends.base import Backend, Ends, NoRunsLeft, Results
+from credit.training.backends.mapped import ReplicaBatch
+from credit.training.backends.single import Single
+from credit.training.monitors.clock import Clock
 from credit.training.monitors.interrupts import StopRequest, stop_requests
-from credit.training.monitors.measure import Measures
-from credit.training.optimization import set_learning_rate
-from credit.training.prepare import prepare
+from credit.training.prepare import Prepared, prepare
 from credit.training.result import write_result
-from credit.training.run_recorder import Book
+from credit.training.run_recorder import RunRecorder
 from credit.training.schedules import learning_rate
+from credit.training.state.resuming import resume_together
 from credit.training.state.run_state import Training, begin
 from credit.training.threads import threads
+from credit.training.warm import warm_alone
 
 
 def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
@@ -52,113 +51,218 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
             f"train() with replicas={cfg.replicas}: it trains one run and returns its result; write "
             f"credit.training.train_together([dataclasses.replace(cfg, replicas=1, seed=s) for s in range(20)])"
         )
-    folder = run_folder(cfg)
-    result = finished(cfg, console=console)
-    if result is not None:
-        return result
-    with threads(cfg.trainer.threads or 1):  # first weights are the same ones on every machine
-        prepared = prepare(cfg)
-    with threads(prepared.threads.count):
-        # Before the folder is made: missing or corrupt data leaves none behind.
-        data = load(cfg.data, cfg.noise, seed=cfg.seed, device=prepared.device)
-        run = begin(prepared, data)
-        cfg = start_anew(folder, cfg)
-        with locked(folder):
-            result = finished(cfg, console=console)  # by another process, since the first look
-            if result is not None:
-                return result
-            (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
-            write_config(folder, cfg)
-            write_made_from(folder, run.made_from)
-            with Screen(run.total_steps, show=console, bar=cfg.trainer.progress) as screen:
-                return _to_the_end(run, folder, screen)
+    return _train([cfg], Single, console)[0]
 
 
-def _to_the_end(run: Training, folder: Path, screen: Screen) -> dict[str, Any]:
-    """Resume or begin, train, and write the result whatever happened."""
-    metrics = MetricsFile(folder)
-    with contextlib.closing(metrics), Mirror([folder], screen) if run.cfg.logger.wandb else no_mirror() as mirror:
-        for note in run.notes:  # what a user must know of this rule on this network, local autograd for one
-            screen.line(f"note: {note}")
-        run.together = [run.cfg.seed]
-        book = Book(run, folder, metrics, screen, mirror)
-        book.resume()
-        try:
-            with stop_requests() as stop:
-                fit(book, stop)
-            result = write_result(run, folder, "complete")
-        except DivergedError as end:
-            result = write_result(run, folder, "diverged", diverged=end.told())
-        except InferenceDiverged as end:
-            result = write_result(run, folder, "diverged", diverged=DivergedError.of(end, run.step + 1).told())
-        except UserError:
-            raise
-        except Exception as error:  # recorded, so that a sweep's table can say what happened, and raised again
-            with contextlib.suppress(OSError):  # the disk may be what failed
-                write_result(run, folder, "failed", error=f"{type(error).__name__}: {error}")
-            raise
-        screen.line(f"{headline(result)}  {folder}")
-    return result
+def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[dict[str, Any]]:
+    """Train runs that differ in their seed alone in one pass; return the content of each one's result.json, in order.
 
-
-def fit(book: Book, stop: StopRequest) -> None:
-    """Train from where a run stands to its last step.
+    Folders, metrics, checkpoints and results are those that `train` would give each run, to rounding. Unfinished runs are
+    resumed (those that stand at different steps in a pass of their own each), finished ones are only reported. A run that
+    diverges, or whose diagnostics cannot measure it, costs no other.
 
     Args:
-        book: the run, changed in place, and its records.
-        stop: whether the user wants to stop.
+        cfgs: the runs.
+        console: show progress; warnings are shown in any case.
 
     Raises:
-        DivergedError: a loss, logit or parameter is not finite.
-        InferenceDiverged: the next step's inference of states ran away.
-        UserError: a diagnostic that cannot measure this run.
+        UserError: the runs differ in more than their seed, one cannot work as given, or another process trains one of them.
     """
-    run, cfg, screen = book.run, book.run.cfg, book.screen
-    dtype, watch, measures = float_dtype(run.model), FiniteWatch(run.rule, run.device), Measures(run)
-    dead = DeadLayers(run.rule, screen, run.total_steps, first=run.warm_steps)
-    screen.begin(run.step)
-    started = time.perf_counter()
-    while not run.ended:
+    check_alike(cfgs)
+    return _train(cfgs, ReplicaBatch, console)
+
+
+def check_alike(cfgs: Sequence[RunConfig]) -> None:
+    """Refuse runs that cannot be trained in one pass.
+
+    Raises:
+        UserError: none, one that stands for several itself, or two that differ in more than their seed.
+    """
+    if not cfgs:
+        raise UserError("train_together([]): there is no run to train")
+    first = cfgs[0].as_dict()
+    for cfg in cfgs:
+        if cfg.replicas != 1:
+            raise UserError(f"replicas={cfg.replicas} of one of several runs: give each seed as a run with replicas=1")
+        other = cfg.as_dict()
+        different = [key for key in first if key != "seed" and first[key] != other[key]]
+        if different:
+            raise UserError(
+                f"runs trained in one pass may differ in their seed alone; seed {cfg.seed} differs from seed "
+                f"{cfgs[0].seed} in {', '.join(different)} too"
+            )
+
+
+def fit(backend: Backend, stop: StopRequest, screen: Screen) -> None:
+    """Train runs from where they stand to their last step, or until each is evicted, and write their results.
+
+    Args:
+        backend: the runs, changed in place, and how their steps are made.
+        stop: whether the user wants to stop.
+        screen: where progress is shown.
+
+    Raises:
+        UserError: a diagnostic that cannot measure these runs.
+    """
+    for recorder in backend.recorders:
+        recorder.begin()
+    screen.begin(backend.first.step)
+    with contextlib.suppress(NoRunsLeft):
+        _steps(backend, stop, screen)
+    backend.finish()
+
+
+def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
+    """Make the runs' steps up to the last one."""
+    cfg, total, per_epoch = backend.first.cfg, backend.first.total_steps, backend.first.steps_per_epoch
+    clock = Clock(backend.first.device)
+    while not backend.first.ended:
         # Batch: a function of the step.
-        if run.step % run.steps_per_epoch == 0:
-            run.running.reset()
-        batch = run.batches.at(run.step)
-        x = batch.x.to(dtype)
-        rule = run.acting  # the warm start's in its first steps
-        rule.position = run.rule.position = run.step
+        step = backend.first.step
+        if step % per_epoch == 0:
+            backend.running.reset()
+        backend.next_batch()
+        recorder = backend.recorders[0]  # one, for what is due for all
 
         # Diagnostics that are due see the weights before the step, here, and after it, below.
-        measured = measures.due(run.step + 1)
+        measured, ends = recorder.measures.due(step + 1), Ends()
         if measured:
-            measures.before(x, batch.y)
+            with clock.paused():
+                ends = backend.each(step + 1, RunRecorder.measure_before, stepped=False)
 
-        # Rule: fills p.grad with a descent direction.
-        outcome = rule.step(x, batch.y)
-        dead.see(run.step, outcome)
-        watch.see(run.step + 1, x, batch.y, outcome)
-        book.first(outcome)
-        run.running.add(outcome.logits, outcome.loss, batch.y)
+        # Rule: fills p.grad with a descent direction. What is not finite is never applied.
+        backend.evict(ends | backend.step())
+        backend.evict(backend.diverged(backend.watch.see(step + 1, backend.outcome)))
+        if recorder.in_first_steps:
+            backend.evict(backend.each(step + 1, RunRecorder.first_steps))
+        backend.running.add(backend.outcome.logits, backend.outcome.loss, backend.y)
 
         # Update: learning rate of this step, torch's optimizer, averaged weights.
-        rate = learning_rate(cfg.schedule, cfg.optimizer.lr, run.step, run.total_steps, run.steps_per_epoch)
-        set_learning_rate(run.optimizer, rate)
-        run.optimizer.step()
-        if run.average is not None:
-            run.average.update_parameters(run.model)
-        run.step += 1
-        screen.step(run.step)
-        found = measures.after(x, batch.y, outcome) if measured else None
+        backend.update(learning_rate(cfg.schedule, cfg.optimizer.lr, step, total, per_epoch))
+        screen.step(step + 1)
+        if measured:
+            with clock.paused():
+                backend.settle()
+                backend.evict(backend.each(step + 1, RunRecorder.measure_after))
 
         # Between epochs, at the end, where something was measured and when asked to stop, the loop looks up.
-        if not book.due(measured, stop):
-            continue
-        watch.settle(x, batch.y)
-        running = run.running.summary()  # waits for the device, so the clock is right
-        run.seconds += time.perf_counter() - started
-        stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoint
-        book.write(outcome, x, rate, running, found, partial(measures.ending, x, batch.y, outcome), stopping)
-        book.prune()
-        if stopping and not run.ended:
-            screen.line(f"stopped at step {run.step}; give the same command again to go on  {book.folder}")
-            stop.leave()
-        started = time.perf_counter()
+        if backend.evicted or backend.recorders[0].due(measured, stop):
+            with clock.paused():
+                _look_up(backend, stop, screen, clock.taken())
+
+
+def _look_up(backend: Backend, stop: StopRequest, screen: Screen, seconds: float) -> None:
+    """Evaluate, write rows, save checkpoints, each where it is due, and leave where the user asked to stop.
+
+    Args:
+        seconds: that the steps since the last time took, of which each run takes its share.
+    """
+    for recorder in backend.recorders:
+        recorder.run.seconds += seconds / len(backend.recorders)
+    backend.evict(backend.diverged(backend.watch.settle()))
+    backend.settle()
+    stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoints
+    saving = stopping or backend.evicted
+    ended = backend.each(backend.first.step, partial(RunRecorder.write, rate=backend.rate, saving=saving))
+    _show([recorder.run for recorder in backend.recorders], screen)
+    backend.evict(ended)
+    if saving:  # the others have checkpoints without those that were evicted
+        backend.write_evicted()
+    backend.prune()
+    if stopping and not backend.first.ended:
+        where = f"  {backend.recorders[0].folder}" if len(backend.recorders) == 1 else ""
+        screen.line(f"stopped at step {backend.first.step}; give the same command again to go on{where}")
+        stop.leave()
+
+
+def _show(runs: Sequence[Training], screen: Screen) -> None:
+    """Show what the runs' last rows say on average, where they have one of this step."""
+    rows = [run.last for run in runs if run.last and run.last["step"] == run.step]
+    if not rows:
+        return
+    numbers = [key for key, value in rows[0].items() if isinstance(value, int | float)]
+    mean = {key: sum(row[key] for row in rows) / len(rows) for key in numbers if all(key in row for row in rows)}
+    whose = f"{len(rows)} runs, mean:" if len(rows) > 1 else ""
+    screen.evaluated(mean, runs[0].total_steps / runs[0].steps_per_epoch, whose)
+
+
+def _train(cfgs: Sequence[RunConfig], backend: type[Backend], console: bool) -> list[dict[str, Any]]:
+    """Train the runs that are not finished; return the results of all, in order."""
+    results: Results = {}
+    waiting = [cfg for cfg in cfgs if not _reported(cfg, results, console)]
+    if waiting:
+        with threads(waiting[0].trainer.threads or 1):  # first weights are the same ones on every machine
+            prepared = {cfg.seed: prepare(cfg) for cfg in waiting}
+        # Those of one run, so that a pass over the runs that a kill left unfinished computes as the whole did.
+        with threads(prepared[waiting[0].seed].threads.count):
+            _train_prepared(prepared, backend, results, console)
+    return [results[run_folder(cfg)] for cfg in cfgs]
+
+
+def _reported(cfg: RunConfig, results: Results, console: bool) -> bool:
+    result = finished(cfg, console=console)
+    if result is not None:
+        results[run_folder(cfg)] = result
+    return result is not None
+
+
+def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], results: Results, console: bool) -> None:
+    """Load the data of runs, by seed, make their folders, train them to their end and add their results."""
+    first = next(iter(prepared.values()))
+    cfg = first.cfg
+    if backend is ReplicaBatch and (refusal := warm_alone(first.rule, first.warm)):
+        raise UserError(f"train_together: {refusal}; train each run by itself")
+    # Before folders are made: missing or corrupt data leaves none behind.
+    sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)
+    runs = {run_folder(part.cfg): begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)}
+    started = {folder: start_anew(folder, run.cfg) for folder, run in runs.items()}
+    with contextlib.ExitStack() as stack:
+        for folder in runs:
+            stack.enter_context(locked(folder))
+        # By another process, since the first look.
+        runs = {folder: run for folder, run in runs.items() if not _reported(started[folder], results, console)}
+        if not runs:
+            return
+        for folder, run in runs.items():
+            (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
+            write_config(folder, started[folder])
+            write_made_from(folder, run.made_from)
+        screen = stack.enter_context(Screen(first.total_steps, show=console, bar=cfg.trainer.progress))
+        own = screen if len(runs) == 1 else Screen(first.total_steps, show=False)
+        mirror = stack.enter_context(Mirror(list(runs), screen) if cfg.logger.wandb else no_mirror())
+        for note in next(iter(runs.values())).notes:  # what a user must know of this rule on this network
+            screen.line(f"note: {note}")
+        recorders = []
+        for folder, run in runs.items():
+            metrics = stack.enter_context(contextlib.closing(MetricsFile(folder)))
+            recorders.append(RunRecorder(run, folder, metrics, own, mirror))
+        _passes(recorders, backend, screen, results)
+
+
+def _passes(recorders: Sequence[RunRecorder], backend: type[Backend], screen: Screen, results: Results) -> None:
+    """Resume the runs, and train those that stand at the same step together."""
+    groups = resume_together(recorders)
+    with stop_requests() as stop:
+        for group in groups:
+            run = group[0].run
+            for recorder in group:
+                recorder.run.together = sorted(one.run.cfg.seed for one in group)
+            if run.step and len(recorders) > 1:
+                screen.line(f"resuming {len(group)} of {len(recorders)} runs at step {run.step} of {run.total_steps}")
+            with _failures_recorded(group, results):
+                fit(backend(group, screen, results), stop, screen)
+
+
+@contextlib.contextmanager
+def _failures_recorded(recorders: Sequence[RunRecorder], results: Results) -> Iterator[None]:
+    """Write a result for every run that an exception stops, so that a sweep's table can say what happened, and raise it again."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        for recorder in recorders:
+            if recorder.folder not in results:
+                with contextlib.suppress(OSError):  # the disk may be what failed
+                    write_result(recorder.run, recorder.folder, "failed", error=f"{type(error).__name__}: {error}")
+        raise

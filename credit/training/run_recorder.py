@@ -1,12 +1,11 @@
-"""One run's records while it trains: when the loop looks up, what it evaluates, writes and saves."""
+"""One run's records while it trains: when they are due, what is evaluated, written and saved."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from credit.rules.base import Step
 from credit.runs.metrics import MetricsFile
@@ -14,8 +13,10 @@ from credit.runs.mirror import Mirror
 from credit.runs.screen import Screen
 from credit.training.evaluate import evaluate
 from credit.training.monitors import large_loss
+from credit.training.monitors.dead import DeadLayers
 from credit.training.monitors.finite import DivergedError, check_parameters
 from credit.training.monitors.interrupts import StopRequest
+from credit.training.monitors.measure import Measures
 from credit.training.monitors.stopping import collapse
 from credit.training.periods import ends_period
 from credit.training.state import checkpoint
@@ -24,15 +25,17 @@ from credit.training.state.run_state import Training
 
 
 @dataclass
-class Book:
-    """One run, its folder, and where its rows go.
+class RunRecorder:
+    """One run, what watches it while it trains, and where its rows and checkpoints go.
 
     Attributes:
         run: the run.
         folder: where checkpoints go.
         metrics: where evaluations and measurements go.
-        screen: what the user sees.
+        screen: what the user sees of this run.
         mirror: W&B's process, watched for its death; None without.
+        measures: the run's diagnostics, from `begin` on.
+        dead: looks for dead layers, from `begin` on.
     """
 
     run: Training
@@ -40,10 +43,9 @@ class Book:
     metrics: MetricsFile
     screen: Screen
     mirror: Mirror | None
-
-    def resume(self) -> None:
-        """Put the run where its newest checkpoint left it, and drop the rows written after that."""
-        self.go_on(checkpoint.latest(self.folder, self.screen.warn))
+    measures: Measures = field(init=False)
+    dead: DeadLayers = field(init=False)
+    _found: dict[str, Any] | None = field(default=None, init=False)
 
     def go_on(self, state: dict[str, Any] | None) -> None:
         """Put the run where a checkpoint left it (None: at its beginning), and drop the rows written after that.
@@ -62,6 +64,15 @@ class Book:
             screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
         screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
 
+    def begin(self) -> None:
+        """Make the run's monitors, where it stands.
+
+        Raises:
+            UserError: a diagnostic that cannot measure this run.
+        """
+        self.measures = Measures(self.run)
+        self.dead = DeadLayers(self.run.rule, self.screen, self.run.total_steps, self.run.warm_steps)
+
     def due(self, measured: bool, stop: StopRequest) -> bool:
         """Say whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
         evaluated, and when asked to stop."""
@@ -69,55 +80,58 @@ class Book:
         between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
         return run.ended or between or measured or bool(stop.signal)
 
-    def first(self, outcome: Step) -> None:
-        """Look at the loss of the run's first step, before its update."""
+    @property
+    def in_first_steps(self) -> bool:
+        """Whether `first_steps` looks at the step after those done."""
+        return self.run.step == 0 or self.dead.looks(self.run.step)
+
+    def first_steps(self, x: Tensor, y: Tensor, outcome: Step) -> None:
+        """Look at the loss of the run's first step and at the updates of its rule's first ones, before they are applied."""
         if self.run.step == 0:
             self._see_loss(float(outcome.loss), 1)
+        self.dead.see(self.run.step, outcome)
 
-    def write(
-        self,
-        outcome: Step,
-        x: torch.Tensor,
-        rate: float,
-        running: dict[str, float],
-        found: dict[str, Any] | None,
-        ending: Callable[[], dict[str, Any]],
-        saving: bool,
-    ) -> None:
+    def measure_before(self, x: Tensor, y: Tensor) -> None:
+        """Let the diagnostics that are due look at the weights before the step."""
+        self.measures.before(x, y)
+
+    def measure_after(self, x: Tensor, y: Tensor, outcome: Step) -> None:
+        """Keep what the diagnostics that are due found at a step, for its row."""
+        self._found = self.measures.after(x, y, outcome)
+
+    def write(self, x: Tensor, y: Tensor, outcome: Step, *, rate: float, saving: bool) -> None:
         """Evaluate, append a row and save a checkpoint, each where it is due.
 
         Args:
-            outcome: the last step's.
-            x: its batch (B, ...).
+            x, y: the last step's batch (B, ...) and labels (B,).
+            outcome: the step's.
             rate: its learning rate.
-            running: what `Running.summary` returned.
-            found: what diagnostics measured at this step; None where none did.
-            ending: measures what is measured once, at the end, of a run that is given up here.
             saving: whether a checkpoint is due in any case, as where the loop is about to leave.
 
         Raises:
             DivergedError: a loss, a parameter or an evaluation is not finite.
+            InferenceDiverged: a diagnostic's inference ran away, of a run that is given up here.
         """
         run, trainer = self.run, self.run.cfg.trainer
         check_parameters(run.model, run.step)
         # One row a step, with the evaluation, the measurements or both.
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step, "lr": rate}
+        found, self._found = self._found, None
         better, evaluated = False, run.ended or self._due(trainer.eval_every)
         if evaluated:
+            running = run.running.summary()
             row |= running | self._evaluation(outcome, x)
             self._see_loss(max(running["train_loss"], float(outcome.loss)), run.step)
             better = self._note(row)
             run.stopped = collapse(trainer, run.best, row)
             if run.stopped:
-                found = (found or {}) | ending()
+                found = (found or {}) | self.measures.ending(x, y, outcome)
             if not (run.ended or better):  # many numbers, and a report asks for these evaluations' alone
                 row.pop("confusion", None)
         if evaluated or found is not None:
             self.metrics.append(row | (found or {}))
-        if evaluated:
-            self.screen.evaluated(row, run.total_steps / run.steps_per_epoch)
-            if self.mirror is not None:
-                self.mirror.check()
+        if evaluated and self.mirror is not None:
+            self.mirror.check()
         if run.ended or better or saving or self._due(trainer.checkpoint_every):
             checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
 
@@ -133,7 +147,7 @@ class Book:
         """Say whether a period of so many epochs ends here."""
         return ends_period(self.run.step, period, self.run.steps_per_epoch)
 
-    def _evaluation(self, outcome: Step, x: torch.Tensor) -> dict[str, Any]:
+    def _evaluation(self, outcome: Step, x: Tensor) -> dict[str, Any]:
         """Evaluate and return what the step's row of metrics.jsonl says of it."""
         run, trainer = self.run, self.run.cfg.trainer
         report = "per_class" in trainer.report

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from credit.runs import read_metrics, run_folder, run_name
 from credit.runs.identity import decisive
 from credit.runs.named import NAMED
 from credit.sweeps.choose import choose
-from credit.training import prepare, train, train_together
+from credit.training import prepare, run_recorder, train, train_together
 from credit.training.monitors.dead import DeadLayers
 from credit.training.optimization import build_optimizer, set_learning_rate
 from credit.training.schedules import learning_rate
@@ -107,7 +106,7 @@ def test_dead_layers_are_looked_for_in_the_rules_own_first_steps(config, monkeyp
                 seen.append(step)
             super().see(step, outcome)
 
-    monkeypatch.setattr(sys.modules["credit.training.loop"], "DeadLayers", Spy)
+    monkeypatch.setattr(run_recorder, "DeadLayers", Spy)
     train(config("lisp_margin", trainer=WARM), console=False)
     assert seen == [6, 7, 8]
 

@@ -1,5 +1,6 @@
 """Noticing that a run has left the finite numbers, without making a GPU wait for it at every step."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -62,33 +63,34 @@ class Lost(NamedTuple):
         return DivergedError(self.step, where or "the loss")
 
 
-class FiniteWatches:
-    """Watches the outcome of every step of runs side by side: at once on the CPU, every 50 steps and at epoch ends on a GPU.
+class FiniteWatch:
+    """Looks at the outcome of every step: at once on the CPU, every 50 steps and at epoch ends on a GPU.
 
     Args:
-        count: how many runs.
-        device: where their outcomes are.
+        device: where the outcomes are.
         limit: the growth of an inference beyond which it has run away (``Rule.growth_limit``).
+        runs: how many runs the outcomes have along their first dimension; None: one run, without a dimension for it.
     """
 
-    def __init__(self, count: int, device: torch.device, limit: float = GROWN) -> None:
-        self._at_once, self._device, self._limit = device.type == "cpu", device, limit
-        self.keep(count)
-
-    def keep(self, count: int) -> None:
-        """Go on with this many runs, all of them finite so far."""
+    def __init__(self, device: torch.device, limit: float = GROWN, runs: int | None = None) -> None:
+        self._at_once, self._limit = device.type == "cpu", limit
         # First steps whose logits or loss were not finite, and whose inference ran away.
-        self._first = torch.full((2, count), -1, dtype=torch.int64, device=self._device)
+        shape = (2,) if runs is None else (2, runs)
+        self._first = torch.full(shape, -1, dtype=torch.int64, device=device)
+
+    def keep(self, stay: Sequence[int]) -> None:
+        """Go on with the runs at these places."""
+        self._first = self._first[:, list(stay)]
 
     def see(self, step: int, outcome: Step) -> dict[int, Lost]:
-        """Look at one step's outcome; return the lost runs by place (on a GPU every 50 steps).
+        """Look at one step's outcome, before its update is applied; return the lost runs by place (on a GPU every 50 steps).
 
         Args:
             step: the step, counted from 1.
-            outcome: with the runs along the first dimension: logits (runs, B, classes), loss (runs,).
+            outcome: logits (B, classes) and loss (0-d), with the runs first where there are several.
         """
         # One number to look at; finite parts whose sum overflows have diverged as well.
-        bad = ~torch.isfinite(outcome.logits.flatten(1).sum(1) + outcome.loss)[None]
+        bad = ~torch.isfinite(outcome.logits.flatten(outcome.loss.dim()).sum(-1) + outcome.loss)[None]
         if outcome.growth is not None:
             bad = torch.cat([bad, ~(outcome.growth <= self._limit)[None]])  # also of a growth that is not a number
         if self._at_once and not bool(bad.any()):
@@ -98,42 +100,14 @@ class FiniteWatches:
         return self.settle() if self._at_once or step % _PATIENCE == 0 else {}
 
     def settle(self) -> dict[int, Lost]:
-        """Return what steps since the last look have met."""
+        """Return the runs that steps since the last look lost."""
         found = {}
-        for at, (infinite, grown) in enumerate(self._first.T.tolist()):
+        for at, (infinite, grown) in enumerate(self._first.view(2, -1).T.tolist()):
             if infinite >= 0 or grown >= 0:
                 # A state that is not a number makes the loss of the same step none.
                 inferring = grown >= 0 and (infinite < 0 or grown <= infinite)
                 found[at] = Lost(grown if inferring else infinite, inferring)
         return found
-
-
-class FiniteWatch:
-    """`FiniteWatches` of a single run, which raises."""
-
-    def __init__(self, rule: Rule, device: torch.device) -> None:
-        self._rule, self._watches = rule, FiniteWatches(1, device, rule.growth_limit)
-
-    def see(self, step: int, x: Tensor, y: Tensor, outcome: Step) -> None:
-        """Look at one step's outcome, before its update is applied.
-
-        Args:
-            step: the step, counted from 1.
-            x, y: its batch, to find the op with.
-            outcome: logits (B, classes), loss 0-d.
-
-        Raises:
-            DivergedError: naming step and op.
-        """
-        self._raise(self._watches.see(step, outcome.alone()), x, y)
-
-    def settle(self, x: Tensor, y: Tensor) -> None:
-        """Raise what steps since the last look have met (GPU)."""
-        self._raise(self._watches.settle(), x, y)
-
-    def _raise(self, lost: dict[int, Lost], x: Tensor, y: Tensor) -> None:
-        for end in lost.values():
-            raise end.error(self._rule, x, y)
 
 
 def check_parameters(model: nn.Module, step: int) -> None:

@@ -1,11 +1,7 @@
-"""When a run's diagnostics look, and that looking costs the run no time."""
+"""When a run's diagnostics look."""
 
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from credit.diagnostics import Diagnostic, find
@@ -38,19 +34,17 @@ class Measures:
 
     def before(self, x: Tensor, y: Tensor) -> None:
         """Let the diagnostics see the weights before the step, and its batch."""
-        with self._off_the_clock():
-            for diagnostic in self._due(self._run.step + 1).values():
-                diagnostic.before(x, y)
+        for diagnostic in self._due(self._run.step + 1).values():
+            diagnostic.before(x, y)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
         """Return what the diagnostics found, by name, the weights having moved."""
-        with self._off_the_clock():
-            return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._due(self._run.step).items()}
+        return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._due(self._run.step).items()}
 
     def ending(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
         """Return what is measured once, at a run's end, of a run that is given up here, which was not known before the step.
 
-        Not on the run's clock, which stands while evaluations are made. One that had to look before the step says nothing.
+        A diagnostic that had to look before the step is left out.
         """
         if self._run.step == self._run.total_steps:  # measured already
             return {}
@@ -69,12 +63,3 @@ class Measures:
         if not first and not ends_period(step, run.cfg.trainer.measure_every, run.steps_per_epoch):
             return {}
         return {name: diagnostic for name, diagnostic in self._diagnostics.items() if not diagnostic.at_end}
-
-    @contextlib.contextmanager
-    def _off_the_clock(self) -> Iterator[None]:
-        """Take the time spent inside off the run's seconds, which count training alone."""
-        if self._run.device.type == "cuda":
-            torch.cuda.synchronize(self._run.device)  # what the step left to do is the step's time
-        started = time.perf_counter()
-        yield
-        self._run.seconds -= time.perf_counter() - started

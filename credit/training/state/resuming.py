@@ -7,13 +7,13 @@ checkpoints leaves some a step ahead: these go back to the newest step of which 
 from collections.abc import Sequence
 from typing import Any
 
-from credit.training.run_recorder import Book
+from credit.training.run_recorder import RunRecorder
 from credit.training.state import checkpoint
 
 States = list[dict[str, Any] | None]
 
 
-def resume_together(books: Sequence[Book]) -> list[list[Book]]:
+def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]:
     """Put runs where their checkpoints left them, and return those that go on in one pass, in order of their step.
 
     Runs without a checkpoint begin together, those trained by themselves so far go on with those at the same step.
@@ -21,7 +21,10 @@ def resume_together(books: Sequence[Book]) -> list[list[Book]]:
     Raises:
         UserError: a checkpoint is of another run, or of other data or code.
     """
-    waiting = {book.run.cfg.seed: (book, checkpoint.latest(book.folder, book.screen.warn)) for book in books}
+    waiting = {
+        recorder.run.cfg.seed: (recorder, checkpoint.latest(recorder.folder, recorder.screen.warn))
+        for recorder in recorders
+    }
     while waiting:
         newest = next(
             (state for _, state in waiting.values() if state is not None and len(state.get("together", ())) > 1), None
@@ -30,11 +33,11 @@ def resume_together(books: Sequence[Book]) -> list[list[Book]]:
         mates = [seed for seed, (_, state) in waiting.items() if _belongs(seed, state, company)] or list(waiting)
         parts = [waiting.pop(seed) for seed in mates]
         states = _common(parts) if company else [state for _, state in parts]
-        for (book, _), state in zip(parts, states, strict=True):
-            book.go_on(state)
-    at_step: dict[tuple[int, bool], list[Book]] = {}  # given up before its result was written, one is over
-    for book in books:
-        at_step.setdefault((book.run.step, book.run.ended), []).append(book)
+        for (recorder, _), state in zip(parts, states, strict=True):
+            recorder.go_on(state)
+    at_step: dict[tuple[int, bool], list[RunRecorder]] = {}  # given up before its result was written, one is over
+    for recorder in recorders:
+        at_step.setdefault((recorder.run.step, recorder.run.ended), []).append(recorder)
     return [group for _, group in sorted(at_step.items())]
 
 
@@ -44,7 +47,7 @@ def _belongs(seed: int, state: dict[str, Any] | None, company: set[int]) -> bool
     return seed in company and len(own) > 1 and (own <= company or company <= own)
 
 
-def _common(parts: Sequence[tuple[Book, dict[str, Any] | None]]) -> States:
+def _common(parts: Sequence[tuple[RunRecorder, dict[str, Any] | None]]) -> States:
     """Return the runs' whole checkpoints of the newest step that all have one of; all None where there is none.
 
     Newer ones are dropped: their steps are made again.
@@ -55,9 +58,9 @@ def _common(parts: Sequence[tuple[Book, dict[str, Any] | None]]) -> States:
         states = [
             state
             if (-1 if state is None else state["step"]) == least
-            else checkpoint.latest(book.folder, book.screen.warn, before=least + 1)
-            for (book, _), state in zip(parts, states, strict=True)
+            else checkpoint.latest(recorder.folder, recorder.screen.warn, before=least + 1)
+            for (recorder, _), state in zip(parts, states, strict=True)
         ]
-    for (book, _), state in zip(parts, states, strict=True):
-        checkpoint.drop_after(book.folder, -1 if state is None else state["step"])
+    for (recorder, _), state in zip(parts, states, strict=True):
+        checkpoint.drop_after(recorder.folder, -1 if state is None else state["step"])
     return states

@@ -12,7 +12,6 @@ from credit.data import Batches, Data, describe, evaluation, load, load_many
 from credit.data.batches import Batch
 from credit.data.sources.images import decode
 from credit.data.sources.on_disk import Files
-from credit.data.stacked import StackedBatches
 from credit.runs import run_folder
 from credit.runs.metrics import read_metrics
 from credit.training import train
@@ -93,10 +92,12 @@ def test_each_image_of_a_batch_is_decoded_once_and_no_other(folder: Path, monkey
 
 def test_several_seeds_at_once_get_their_own(folder: Path) -> None:
     cfg = settings(folder, "files", split_seed=None)
-    several = [Batches(data, cfg, seed=s) for s, data in enumerate(load_many(cfg, NoiseConfig(), (0, 1), "cpu"))]
-    x, y = StackedBatches(several).at(3)
-    for at, batches in enumerate(several):
-        assert torch.equal(x[at], batches.at(3).x) and torch.equal(y[at], batches.at(3).y)
+    sets = load_many(cfg, NoiseConfig(), (0, 1), "cpu")
+    several = Batches(sets, cfg, seed=(0, 1)).at(3)
+    for seed, data in enumerate(sets):
+        own = Batches(data, cfg, seed=seed).at(3)
+        for name in ("x", "y", "index"):
+            assert torch.equal(getattr(several, name)[seed], getattr(own, name))
 
 
 def test_a_run_has_one_name_and_ends_in_the_same_weights(

@@ -12,7 +12,7 @@ from credit.core.config import RunConfig
 from credit.core.errors import UserError
 from credit.runs import read_metrics, read_result, run_folder
 from credit.training import train, train_together
-from credit.training.backends.replica_batch import Cohort
+from credit.training.backends.base import Backend
 from credit.training.state import checkpoint
 
 SEEDS = (3, 4, 5)
@@ -175,16 +175,16 @@ def test_who_leaves_a_pass_has_no_result_before_the_others_have_checkpoints_with
         "trainer": {"epochs": None, "steps": 12, "precision": "float64"},
     }
     cfgs = [config("bp", seed=seed, **changes) for seed in range(6)]
-    write, seen = Cohort.write_left, []
+    write, seen = Backend.write_evicted, []
 
-    def watched(self: Cohort) -> None:
-        for folder, result in self.left:
+    def watched(self: Backend) -> None:
+        for folder, result in ((one.folder, self._results[one.folder]) for one in self._unwritten):
             assert not (folder / "result.json").exists()
-            behind = [checkpoint.steps(book.folder)[-1] for book in self.books]
+            behind = [checkpoint.steps(recorder.folder)[-1] for recorder in self.recorders]
             seen.append(all(step >= result["steps"] for step in behind) and len(set(behind)) <= 1)
         write(self)
 
-    monkeypatch.setattr(Cohort, "write_left", watched)
+    monkeypatch.setattr(Backend, "write_evicted", watched)
     results = train_together(cfgs, console=False)
     assert seen and all(seen) and len(seen) == sum(result["status"] == "diverged" for result in results)
     assert all(read_result(run_folder(cfg)) == result for cfg, result in zip(cfgs, results, strict=True))

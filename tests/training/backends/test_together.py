@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from credit.core.errors import UserError
-from credit.data.stacked import StackedBatches
+from credit.data import Batches
 from credit.diagnostics.alignment import Alignment
 from credit.runs import read_metrics, read_result, run_folder
 from credit.training import train, train_together
-from credit.training.backends import together as together_module
-from credit.training.monitors import measure as measure_module
-from credit.training.monitors.finite import FiniteWatches
-from credit.training.run_recorder import Book
+from credit.training.backends import base
+from credit.training.monitors import clock
+from credit.training.monitors.finite import FiniteWatch
+from credit.training.run_recorder import RunRecorder
 from credit.training.state import checkpoint
 
 SEEDS = (0, 1, 2)
@@ -132,12 +132,12 @@ def test_one_that_diverges_costs_no_other(config, monkeypatch, tmp_path):
 def test_a_pass_may_lose_all_its_runs_at_a_look(config, monkeypatch):
     """On a GPU it looks at an epoch's end, if not before, whether its runs are finite."""
 
-    class AsOnAGpu(FiniteWatches):
-        def __init__(self, count: int, device: torch.device, limit: float) -> None:
-            super().__init__(count, device, limit)
+    class AsOnAGpu(FiniteWatch):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
             self._at_once = False
 
-    monkeypatch.setattr(together_module, "FiniteWatches", AsOnAGpu)
+    monkeypatch.setattr(base, "FiniteWatch", AsOnAGpu)
     cfgs = [config("bp", seed=seed, optimizer={"lr": 1e200}, trainer=FLOAT64) for seed in SEEDS]
     results = train_together(cfgs, console=False)
     assert [(result["status"], result["diverged"]["step"]) for result in results] == [("diverged", 2)] * 3
@@ -151,9 +151,7 @@ def test_diagnostics_cost_no_run_seconds(config, monkeypatch):
         now += 1.0
         return {}
 
-    clock = SimpleNamespace(perf_counter=lambda: now)
-    for module in (together_module, measure_module):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr(Alignment, "before", look)
     monkeypatch.setattr(Alignment, "after", look)
     trainer = {"epochs": 2, "measure": ["alignment"], "measure_every": 0.5}
@@ -167,15 +165,15 @@ def test_stopped_and_resumed_as_one_or_alone(config, monkeypatch, tmp_path):
     train_together(cfgs, console=False)
     whole = [(rows(cfg), state(cfg)) for cfg in cfgs]
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "pieces"))
-    at = StackedBatches.at
+    at = Batches.at
 
-    def interrupted_at(self: StackedBatches, step: int) -> Any:
+    def interrupted_at(self: Batches, step: int) -> Any:
         if step == 6:
             os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C sends
         return at(self, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(StackedBatches, "at", interrupted_at)
+        patched.setattr(Batches, "at", interrupted_at)
         with pytest.raises(KeyboardInterrupt):
             train_together(cfgs, console=False)
     assert all(read_result(run_folder(cfg)) is None and state(cfg)["step"] == 7 for cfg in cfgs)
@@ -193,14 +191,14 @@ def test_a_stop_asked_for_during_an_evaluation_loses_no_step(config, monkeypatch
         config("bp", seed=seed, trainer={"epochs": 4, "checkpoint_every": 4}, data={"val_fraction": 0})
         for seed in SEEDS
     ]
-    evaluation = Book._evaluation
+    evaluation = RunRecorder._evaluation
 
-    def interrupted(self: Book, *given: Any) -> Any:
+    def interrupted(self: RunRecorder, *given: Any) -> Any:
         if self.run.cfg.seed == 0:
             os.kill(os.getpid(), signal.SIGINT)
         return evaluation(self, *given)
 
-    monkeypatch.setattr(Book, "_evaluation", interrupted)
+    monkeypatch.setattr(RunRecorder, "_evaluation", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(cfgs[0], console=False) if how == "loop" else train_together(cfgs, console=False)
     steps = {state(cfg)["step"] for cfg in (cfgs[:1] if how == "loop" else cfgs)}
