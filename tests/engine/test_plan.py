@@ -204,7 +204,7 @@ def test_a_step_keeps_nothing_alive() -> None:
         rule.step(x, y)
     held = tracemalloc.take_snapshot()
     tracemalloc.stop()
-    assert alive() == before
+    assert alive() <= before
     assert sum(line.size for line in held.statistics("filename")) < 2e5
 
 

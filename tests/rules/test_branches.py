@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import credit
 from tests.support import nets
+from tests.support.covering import covering
 
 RULES = ["bp", "bp_normhinge", "lisp", "lisp_margin", "lisp_ce", "lisp_raw", "ste", "fa", "dfa", "usf", "frsf", "brsf"]
 
@@ -62,11 +63,11 @@ def around_an_activation(m: Branches, x: Tensor) -> Tensor:
 JOINS = [around_an_activation, before_and_after, twice, sum_of_paths, identity_last, gated]
 
 
-@pytest.mark.parametrize("join", JOINS, ids=lambda join: join.__name__)
 @pytest.mark.parametrize(
-    ("name", "activation"),
+    ("name", "activation", "join"),
     # Without an activation the straight-through rule is refused: it would be backprop.
-    [(n, a) for n in RULES for a in ("tanh", "relu", "identity") if (n, a) != ("ste", "identity")],
+    covering(2, RULES, ("tanh", "relu", "identity"), JOINS, where=lambda *case: case[:2] != ("ste", "identity")),
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_writing_over_signals_changes_nothing(
     name: str, activation: str, join: Callable[[Branches, Tensor], Tensor]

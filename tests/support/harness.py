@@ -1,6 +1,7 @@
 """What the engine's tests share: one op in a tiny network, run by plan and by autograd in float64."""
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -106,10 +107,14 @@ def draws(x: Tensor) -> Draws:
 class Masks(TorchFunctionMode):
     """Gives autograd's dropouts the masks that the plan drew, op by op in order."""
 
-    def __init__(self, plan: Plan, x: Tensor) -> None:
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__()
-        self.names = [op.name for op in plan.ops if isinstance(op, Dropout)]
-        self.draws = draws(x)
+        self.model, self.draws = model, draws(x)
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        plan = Plan(self.model, Capabilities(local_autograd=True))
+        return [op.name for op in plan.ops if isinstance(op, Dropout)]
 
     def mask(self, x: Tensor, p: float, kept: int) -> Tensor:
         shape = (*x.shape[:kept], *[1] * (x.dim() - kept))
@@ -131,10 +136,10 @@ class Masks(TorchFunctionMode):
 
 
 def by_plan(model: nn.Module, x: Tensor, g: Tensor | None = None, backward: BackwardPass[Any] | None = None, *,
-            local: bool = False) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:  # fmt: skip
+            plan: Plan | None = None) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:  # fmt: skip
     """Return (output, updates, buffers afterwards, the signal g sent back); ``g`` is drawn where it is not given."""
     backward = backward or BackwardPass()
-    plan = Plan(model, Capabilities(local_autograd=local), backward)
+    plan = Plan(model, backward=backward) if plan is None else plan.adapted(backward)
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     run = plan.run(dict(model.named_parameters()), buffers, draws(x))
     with torch.no_grad():
@@ -150,7 +155,7 @@ def by_plan(model: nn.Module, x: Tensor, g: Tensor | None = None, backward: Back
 def by_autograd(model: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, dict[str, Tensor | None], dict[str, Tensor]]:
     """Return (output, gradients, buffers afterwards), leaving ``model`` alone."""
     twin = copy.deepcopy(model).train()
-    with Masks(Plan(model, Capabilities(local_autograd=True)), x):
+    with Masks(model, x):
         out = twin(x)
     if out.requires_grad:
         (out * g).sum().backward()
@@ -159,7 +164,8 @@ def by_autograd(model: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, dict[st
 
 def assert_equal(model: nn.Module, x: Tensor, *, local: bool = False) -> None:
     """The plan's output, updates and running statistics are autograd's, whether or not signals are overwritten."""
-    out, updates, buffers, g = by_plan(model, x, local=local)
+    plan = Plan(model, Capabilities(local_autograd=local))
+    out, updates, buffers, g = by_plan(model, x, plan=plan)
     expected, grads, moved = by_autograd(model, x, g)
     assert_close(out, expected, "output")
     for name, grad in grads.items():
@@ -171,6 +177,6 @@ def assert_equal(model: nn.Module, x: Tensor, *, local: bool = False) -> None:
             assert name not in updates
     for name, value in moved.items():
         assert_close(buffers[name], value, name)
-    _, again, _, _ = by_plan(model, x, g, Scribble(), local=local)
+    _, again, _, _ = by_plan(model, x, g, Scribble(), plan=plan)
     for name, update in updates.items():
         assert torch.equal(again[name], update), f"{name}: an overwritten signal was still needed"

@@ -81,7 +81,7 @@ def test_only_the_unknown_op_is_localised_and_the_rule_says_so() -> None:
 def test_updates_on_copied_buffers_leave_a_local_modules_statistics_alone() -> None:
     model, x = CASES["running statistics"]("alone")
     before = copy.deepcopy(model.state_dict())
-    _, _, moved, _ = by_plan(model, x, local=True)
+    _, _, moved, _ = by_plan(model, x, plan=Plan(model, Capabilities(local_autograd=True)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not torch.equal(moved["op.running_mean"], before["op.running_mean"])
 

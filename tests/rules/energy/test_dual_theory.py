@@ -12,6 +12,7 @@ from credit.rules.outcome import InferenceDiverged
 from tests.rules.energy.test_dual_twins import made
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import dual_nets, nets, twins_dual
+from tests.support.covering import covering
 from tests.support.dual_nets import network_of
 from tests.support.twins_dual import Settings
 
@@ -43,30 +44,31 @@ def in_one_region(rule: Any, x: Tensor, y: Tensor) -> bool:
     )
 
 
-@pytest.mark.parametrize("loss", ["half_sse", "ce"])
-@pytest.mark.parametrize("net", ["mlp", "act-max", "max-act", "later", "average", "residual"])
-def test_the_adjoint_variant_is_backprop_within_one_linear_region(net: str, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("net", "loss", "alpha", "beta", "order"),
+    covering(2, ("mlp", "act-max", "max-act", "later", "average", "residual"), ("half_sse", "ce"), (0.0, 1.0, "by layer"),
+             (0.01, 0.3, "by layer"), (("fwbw", 1), ("fwbw", 2), ("fw", 6))),
+)  # fmt: skip
+def test_the_adjoint_variant_is_backprop_within_one_linear_region(
+    net: str, loss: str, alpha: Any, beta: Any, order: tuple[str, int]
+) -> None:
     """At any alpha, beta and number of passes: its mean states are those of the forward pass (Proposition 5.1)."""
     model, x, y = firm(net)
     gradient = dual_nets.backprop(model, x, y, loss)
-    count = 6 if net == "residual" else 4 if net == "later" else 3
-    betas: list[Any] = [0.01, 0.3, [0.3 / (k + 1) for k in range(count)]]
-    for alpha in (0.0, 1.0, [0.1 * k for k in range(count)]):
-        for beta in betas:
-            for schedule, passes in (("fwbw", 1), ("fwbw", 2), ("fw", 6)):
-                told: dict[str, Any] = {
-                    "alpha": alpha,
-                    "beta": beta,
-                    "schedule": schedule,
-                    "passes": passes,
-                    "loss": loss,
-                }
-                rule: Any = credit.rule("dp_adjoint", model, precision="float64", pool_first=False, **told)
-                rule.keep_states = True
-                assert in_one_region(rule, x, y)
-                for key, update in rule.updates(x, y).updates.items():
-                    assert gradient[key].any()
-                    close(update, gradient[key], f"{told}: {key}")
+    count = {"residual": 6, "later": 4}.get(net, 3)
+    told: dict[str, Any] = {
+        "alpha": [0.1 * k for k in range(count)] if alpha == "by layer" else alpha,
+        "beta": [0.3 / (k + 1) for k in range(count)] if beta == "by layer" else beta,
+        "schedule": order[0],
+        "passes": order[1],
+        "loss": loss,
+    }
+    rule: Any = credit.rule("dp_adjoint", model, precision="float64", pool_first=False, **told)
+    rule.keep_states = True
+    assert in_one_region(rule, x, y)
+    for key, update in rule.updates(x, y).updates.items():
+        assert gradient[key].any()
+        close(update, gradient[key], key)
 
 
 @pytest.mark.parametrize("options", [{"nudge": "frozen"}, {"input_robustness": True}, {"pool_first": True}])

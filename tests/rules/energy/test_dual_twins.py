@@ -13,6 +13,7 @@ from credit.rules.energy.damping import strength
 from credit.rules.energy.dual import order
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import dual_nets, nets, twins_dual
+from tests.support.covering import covering
 from tests.support.dual_nets import network_of
 from tests.support.twins_dual import Settings
 from tests.support.twins_states import Network
@@ -63,39 +64,47 @@ def check(case: tuple[nn.Module, Network, Tensor, Tensor], s: Settings, **option
     assert residuals == pytest.approx(twin.residuals, rel=1e-9, abs=1e-13)
 
 
-def reaching(
-    net: Network, schedules: tuple[str, ...], counts: tuple[int, ...], input_term: bool = False
-) -> list[tuple[str, int]]:
-    """Schedules and passes that take the nudge down to the first layer of a chain."""
-    enough = len(net) + input_term
-    return [(word, count) for word, count in itertools.product(schedules, counts) if word != "fw" or count >= enough]
+def orders(*counts: int) -> list[tuple[str, int]]:
+    """Schedules and numbers of passes."""
+    return list(itertools.product(("fwbw", "fw", "random"), counts))
 
 
-SCHEDULES = ("fwbw", "fw", "random")
+def reaching(net: Network, schedule: str, passes: int, input_term: bool = False) -> int:
+    """The number of passes, raised where forward passes need more to take the nudge down to the first layer."""
+    return max(passes, len(net) + input_term) if schedule == "fw" else passes
 
 
-@pytest.mark.parametrize("beta", [0.01, 0.1, 1.0])
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("loss", ["half_sse", "ce"])
-@pytest.mark.parametrize("variant", ["original", "adjoint"])
-@pytest.mark.parametrize("net", ["mlp", "act-max", "max-act"])
-def test_states_and_updates(net: str, variant: str, loss: str, alpha: float, beta: float) -> None:
+@pytest.mark.parametrize(
+    ("net", "variant", "loss", "alpha", "beta", "order"),
+    covering(3, ("mlp", "act-max", "max-act"), ("original", "adjoint"), ("half_sse", "ce"), (0.0, 0.5, 1.0),
+             (0.01, 0.1, 1.0), orders(1, 2, 5)),
+)  # fmt: skip
+def test_states_and_updates(
+    net: str, variant: str, loss: str, alpha: float, beta: float, order: tuple[str, int]
+) -> None:
     case = made(net)
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 5)):
-        check(case, Settings(variant, alpha, beta, loss, schedule, passes))
+    schedule, passes = order
+    check(case, Settings(variant, alpha, beta, loss, schedule, reaching(case[1], schedule, passes)))
 
 
-@pytest.mark.parametrize("nudge", ["frozen", "prox"])
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("loss", ["half_sse", "ce"])
-@pytest.mark.parametrize("variant", ["original", "adjoint", "lpom"])
-def test_nudges(variant: str, loss: str, alpha: float, nudge: str) -> None:
-    if nudge == "prox" and (variant == "adjoint" or loss == "ce") or variant == "lpom" and alpha != 1:
-        return  # refused, see test_dual_refusals
-    for net, beta in (("mlp", 0.9), ("both", 0.1)):
-        case = made(net)
-        for schedule, passes in reaching(case[1], SCHEDULES, (1, 3)):
-            check(case, Settings(variant, alpha, beta, loss, schedule, passes, nudge=nudge))
+def nudged(variant: str, loss: str, alpha: float, nudge: str, *_: Any) -> bool:
+    """Whether a rule takes a nudge; for the others see test_dual_refusals."""
+    refused = nudge == "prox" and (variant == "adjoint" or loss == "ce") or variant == "lpom" and alpha != 1
+    return not refused
+
+
+@pytest.mark.parametrize(
+    ("variant", "loss", "alpha", "nudge", "place", "order"),
+    covering(3, ("original", "adjoint", "lpom"), ("half_sse", "ce"), (0.0, 0.5, 1.0), ("frozen", "prox"),
+             (("mlp", 0.9), ("both", 0.1)), orders(1, 3), where=nudged),
+)  # fmt: skip
+def test_nudges(
+    variant: str, loss: str, alpha: float, nudge: str, place: tuple[str, float], order: tuple[str, int]
+) -> None:
+    net, beta = place
+    case = made(net)
+    schedule, passes = order
+    check(case, Settings(variant, alpha, beta, loss, schedule, reaching(case[1], schedule, passes), nudge=nudge))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "leaky_relu", "hardtanh"])
@@ -106,33 +115,39 @@ def test_activations(variant: str, activation: str) -> None:
         check(case, Settings(variant, 1.0, 0.5, "ce", passes=3))
 
 
-@pytest.mark.parametrize("loss", ["half_sse", "ce"])
-@pytest.mark.parametrize("beta", [0.01, 1.0])
-@pytest.mark.parametrize("net", ["mlp", *CONVS, "residual"])
-def test_lpom(net: str, beta: float, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("net", "beta", "loss", "order"),
+    covering(2, ("mlp", *CONVS, "residual"), (0.01, 1.0), ("half_sse", "ce"), orders(1, 3, 7)),
+)
+def test_lpom(net: str, beta: float, loss: str, order: tuple[str, int]) -> None:
     case = made(net)
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 3, 7)):
-        check(case, Settings("lpom", 1.0, beta, loss, schedule, passes))
+    schedule, passes = order
+    check(case, Settings("lpom", 1.0, beta, loss, schedule, reaching(case[1], schedule, passes)))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("variant", ["original", "adjoint"])
-@pytest.mark.parametrize("net", [*CONVS, "residual"])
-def test_other_maps_between_states(net: str, variant: str, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("net", "variant", "alpha", "order"),
+    covering(2, (*CONVS, "residual"), ("original", "adjoint"), (0.0, 0.3, 1.0), orders(1, 2, 7)),
+)
+def test_other_maps_between_states(net: str, variant: str, alpha: float, order: tuple[str, int]) -> None:
     case = made(net)
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 7)):
-        check(case, Settings(variant, alpha, 0.3, "half_sse", schedule, passes))
+    schedule, passes = order
+    check(case, Settings(variant, alpha, 0.3, "half_sse", schedule, reaching(case[1], schedule, passes)))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("variant", ["original", "adjoint"])
-@pytest.mark.parametrize("net", ["act-max", "both", "quarters"])
-def test_pools_that_change_places_with_activations(net: str, variant: str, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("net", "variant", "alpha", "order"),
+    covering(2, ("act-max", "both", "quarters"), ("original", "adjoint"), (0.0, 0.3, 1.0), orders(1, 3)),
+)
+def test_pools_that_change_places_with_activations(
+    net: str, variant: str, alpha: float, order: tuple[str, int]
+) -> None:
     model, _, x, y = made(net)
     assert isinstance(model, nn.Sequential)
     case = model, network_of(model, dual_nets.IMAGE, pool_first=True), x, y
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 3)):
-        check(case, Settings(variant, alpha, 0.3, "half_sse", schedule, passes), pool_first=True)
+    schedule, passes = order
+    s = Settings(variant, alpha, 0.3, "half_sse", schedule, reaching(case[1], schedule, passes))
+    check(case, s, pool_first=True)
 
 
 @pytest.mark.parametrize("variant", ["original", "adjoint", "lpom"])
@@ -142,38 +157,48 @@ def test_alpha_and_beta_of_each_layers_own(net: str, variant: str) -> None:
     count = len(case[1])
     alpha = [1.0] * count if variant == "lpom" else [0.2 + 0.1 * k for k in range(count)]
     beta = [0.4 / (k + 1) for k in range(count)]
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 7)):
+    for schedule, passes in (("fwbw", 1), ("fw", 7), ("random", 2)):
         check(case, Settings(variant, alpha, beta, "half_sse", schedule, passes))
     if variant != "adjoint":
         check(case, Settings(variant, alpha, beta, "half_sse", passes=3, nudge="prox"))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def weighted(variant: str, alpha: float, *_: Any) -> bool:
+    """Whether a rule takes an alpha: lifted propagation takes 1 alone."""
+    return variant != "lpom" or alpha == 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "alpha", "net", "order"),
+    covering(2, ("original", "adjoint", "lpom"), (0.0, 0.5, 1.0), ("mlp", "both", "residual"), orders(1, 2, 8),
+             where=weighted),
+)  # fmt: skip
+def test_a_state_of_the_inputs_own(variant: str, alpha: float, net: str, order: tuple[str, int]) -> None:
+    case = made(net)
+    schedule, passes = order
+    passes = reaching(case[1], schedule, passes, input_term=True)
+    check(case, Settings(variant, alpha, 0.3, "ce", schedule, passes, input_term=True))
+
+
 @pytest.mark.parametrize("variant", ["original", "adjoint", "lpom"])
 @pytest.mark.parametrize("net", ["mlp", "both", "residual"])
-def test_a_state_of_the_inputs_own(net: str, variant: str, alpha: float) -> None:
-    if variant == "lpom" and alpha != 1:
-        return  # refused
+def test_a_state_of_the_inputs_own_by_layer(net: str, variant: str) -> None:
     case = made(net)
-    count = len(case[1])
-    for schedule, passes in reaching(case[1], SCHEDULES, (1, 2, 8), input_term=True):
-        check(case, Settings(variant, alpha, 0.3, "ce", schedule, passes, input_term=True))
-    by_layer = [alpha] * count, [0.1 + 0.1 * k for k in range(count)]
-    check(case, Settings(variant, *by_layer, "half_sse", passes=3, input_term=True))
+    alpha, beta = [1.0 if variant == "lpom" else 0.5] * len(case[1]), [0.1 + 0.1 * k for k in range(len(case[1]))]
+    check(case, Settings(variant, alpha, beta, "half_sse", passes=3, input_term=True))
 
 
-@pytest.mark.parametrize("input_term", [False, True])
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("variant", ["original", "lpom"])
-@pytest.mark.parametrize("net", ["mlp", "act-max", "max-act", "average", "quarters", "residual"])
-def test_damped(net: str, variant: str, alpha: float, input_term: bool) -> None:
-    if variant == "lpom" and alpha != 1:
-        return  # refused
+@pytest.mark.parametrize(
+    ("variant", "alpha", "input_term", "by_layer", "net"),
+    covering(3, ("original", "lpom"), (0.0, 0.3, 1.0), (False, True), (False, True),
+             ("mlp", "act-max", "max-act", "average", "quarters", "residual"), where=weighted),
+)  # fmt: skip
+def test_damped(variant: str, alpha: float, input_term: bool, by_layer: bool, net: str) -> None:
     case = made(net, spread=1.2)
-    for beta in (0.5, [0.5 / (k + 1) for k in range(len(case[1]))]):
-        s = Settings(variant, alpha, beta, "half_sse", passes=4, input_term=input_term)
-        s.damping = started(case, s, 5)
-        check(case, s, damped=True)
+    beta = [0.5 / (k + 1) for k in range(len(case[1]))] if by_layer else 0.5
+    s = Settings(variant, alpha, beta, "half_sse", passes=4, input_term=input_term)
+    s.damping = started(case, s, 5)
+    check(case, s, damped=True)
 
 
 @pytest.mark.parametrize("net", ["mlp", "act-max"])
@@ -232,24 +257,23 @@ def test_orders_as_they_are_written_in_the_paper_s_code() -> None:
     assert len(drawn) > 10 and all(sorted(one) == [1, 2, 3, 4] for one in drawn)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
-@pytest.mark.parametrize("name", ["dp", "dp_adjoint"])
-def test_keeping_states_changes_no_update(name: str, alpha: float, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "alpha", "schedule", "nudge", "net"),
+    covering(2, ("dp", "dp_adjoint"), (0.0, 0.7), ("fwbw", "fw", "random"), ("current", "frozen"),
+             ("mlp", "both", "residual")),
+)  # fmt: skip
+def test_keeping_states_changes_no_update(name: str, alpha: float, schedule: str, nudge: str, net: str) -> None:
     """Steps that are not asked for their states may leave out what nothing needs."""
-    for net in ("mlp", "both", "residual"):
-        model, _, x, y = made(net)
-        for nudge in ("current", "frozen"):
-            both = []
-            for keep in (False, True):
-                rule: Any = credit.rule(
-                    name, model, precision="float64", alpha=alpha, beta=0.3, passes=7, schedule=schedule, nudge=nudge
-                )
-                rule.keep_states = keep
-                both.append(rule.updates(x, y))
-            for key, update in both[0].updates.items():
-                close(update, both[1].updates[key], key)
-            assert both[0].states is None and both[1].states is not None
+    model, _, x, y = made(net)
+    told: dict[str, Any] = {"alpha": alpha, "beta": 0.3, "passes": 7, "schedule": schedule, "nudge": nudge}
+    both = []
+    for keep in (False, True):
+        rule: Any = credit.rule(name, model, precision="float64", **told)
+        rule.keep_states = keep
+        both.append(rule.updates(x, y))
+    for key, update in both[0].updates.items():
+        close(update, both[1].updates[key], key)
+    assert both[0].states is None and both[1].states is not None
 
 
 @pytest.mark.parametrize("way", ["eval", "option"])
@@ -296,13 +320,14 @@ def test_feedback_through_fixed_random_weights(name: str, net: str) -> None:
 POOLED = ("act-max", "both", "later", "quarters")
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("variant", ["original", "adjoint"])
-@pytest.mark.parametrize("net", POOLED)
-def test_switches_at_the_positive_state(net: str, variant: str, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("net", "variant", "alpha", "schedule"),
+    covering(2, POOLED, ("original", "adjoint"), (0.0, 0.5, 1.0), ("fwbw", "fw", "random")),
+)
+def test_switches_at_the_positive_state(net: str, variant: str, alpha: float, schedule: str) -> None:
     case = made(net)
-    for schedule, passes in reaching(case[1], SCHEDULES, (4,)):
-        check(case, Settings(variant, alpha, 1.0, "half_sse", schedule, passes, switches="plus"))
+    passes = reaching(case[1], schedule, 4)
+    check(case, Settings(variant, alpha, 1.0, "half_sse", schedule, passes, switches="plus"))
 
 
 @pytest.mark.parametrize("net", ["act-max", "later"])

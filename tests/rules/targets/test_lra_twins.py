@@ -11,7 +11,11 @@ from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
 from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.support import dual_nets, nets, twins_lra
+<<<<<<< HEAD
 from tests.support.architectures import mlp
+=======
+from tests.support.covering import covering
+>>>>>>> main
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.twins_lra import Dense, Everywhere, Maps, Pair, Settings, Synapse
@@ -114,13 +118,11 @@ def made(order: str, activation: str = "tanh") -> tuple[nn.Module, Network, Tens
     return model, network_of(model, dual_nets.IMAGE), *nets.batch(model, dual_nets.IMAGE, 3)
 
 
-@pytest.mark.parametrize("activation", ACTS)
-@pytest.mark.parametrize("residual", [0, 2, 3])
-@pytest.mark.parametrize("gap", [0, 1, 2, 3])
-def test_gaps_sums_and_activations(gap: int, residual: int, activation: str) -> None:
-    case = stacked(activation, residual)
-    for loss in ("ce", "half_sse") if activation in ("tanh", "sign") else ("ce",):
-        check(case, Settings(FAR.get(activation, 0.7), 0.6, gap, loss=loss))
+@pytest.mark.parametrize(
+    ("gap", "residual", "activation", "loss"), covering(2, (0, 1, 2, 3), (0, 2, 3), ACTS, ("ce", "half_sse"))
+)
+def test_gaps_sums_and_activations(gap: int, residual: int, activation: str, loss: str) -> None:
+    check(stacked(activation, residual), Settings(FAR.get(activation, 0.7), 0.6, gap, loss=loss))
 
 
 @pytest.mark.parametrize("update", UPDATES[1:])
@@ -144,15 +146,20 @@ def test_the_mlp_of_configs(activation: str, residual: int) -> None:
         check((arch, twin.network(), x, y), Settings(0.5, gap=gap))
 
 
-@pytest.mark.parametrize("q", [1, 1.5, 2, 3])
-@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
-@pytest.mark.parametrize("activation", ["tanh", "sign"])
-def test_norms(activation: str, p: float, q: float) -> None:
-    case, far = stacked(activation, 2), FAR.get(activation, 0.7)
-    for loss in ("ce", "half_sse"):
-        check(case, Settings(far, gap=2, kappa=[0.5, 1.0, 2.0, 0.3, 1.7], p=p, q=q, loss=loss))
-    if activation == "tanh":
-        check(case, Settings(0.7, gap=2, kappa=[0.5, 2.0, 1.7], p=p, q=q, depth=1))
+NORMS = (1, 1.5, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "activation", "loss"), covering(2, NORMS, NORMS, ("tanh", "sign"), ("ce", "half_sse"))
+)
+def test_norms(p: float, q: float, activation: str, loss: str) -> None:
+    s = Settings(FAR.get(activation, 0.7), gap=2, kappa=[0.5, 1.0, 2.0, 0.3, 1.7], p=p, q=q, loss=loss)
+    check(stacked(activation, 2), s)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1, 3), (1.5, 1), (2, 1.5), (3, 2)])
+def test_norms_at_depth_1_and_of_maps(p: float, q: float) -> None:
+    check(stacked("tanh", 2), Settings(0.7, gap=2, kappa=[0.5, 2.0, 1.7], p=p, q=q, depth=1))
     check(made("max-act"), Settings(0.7, gap=2, kappa=0.4, p=p, q=q))
 
 
@@ -191,25 +198,18 @@ WIRINGS: dict[str, dict[int, list[int]]] = {
 }
 
 
-@pytest.mark.parametrize("update", UPDATES)
-@pytest.mark.parametrize("residual", [0, 2])
-@pytest.mark.parametrize("word", WIRINGS)
+@pytest.mark.parametrize(("word", "residual", "update"), covering(2, tuple(WIRINGS), (0, 2), UPDATES))
 def test_wirings(word: str, residual: int, update: str) -> None:
     check(stacked("tanh", residual), Settings(0.7, 0.6, 2, WIRINGS[word], error_update=update))
 
 
-@pytest.mark.parametrize("inner", ["local", "backprop"])
-@pytest.mark.parametrize("depth", [1, 2, 3, 9])
-@pytest.mark.parametrize("residual", [0, 2])
-@pytest.mark.parametrize("gap", [1, 2, 3])
-def test_depths(gap: int, residual: int, depth: int, inner: str) -> None:
-    if inner == "backprop" and depth > 1:
-        return  # refused
-    for activation in ("tanh", "elu"):
-        check(stacked(activation, residual), Settings(0.7, gap=gap, depth=depth, inner=inner))
-    wired = {1: [5], 2: [4, 3]}
-    if gap > 1:
-        check(stacked("tanh", residual), Settings(0.7, gap=gap, wiring=wired, depth=depth, inner=inner))
+@pytest.mark.parametrize(
+    ("gap", "residual", "depth", "inner", "activation", "wiring"),
+    covering(3, (1, 2, 3), (0, 2), (1, 2, 3, 9), ("local", "backprop"), ("tanh", "elu"), ({}, {1: [5], 2: [4, 3]}),
+             where=lambda gap, _, depth, inner, __, wiring: depth == 1 if inner == "backprop" else gap > 1 or not wiring),
+)  # fmt: skip
+def test_depths(gap: int, residual: int, depth: int, inner: str, activation: str, wiring: dict[int, list[int]]) -> None:
+    check(stacked(activation, residual), Settings(0.7, gap=gap, wiring=wiring, depth=depth, inner=inner))
 
 
 @pytest.mark.parametrize("synapses", ["auto", "dense"])

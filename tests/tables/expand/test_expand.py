@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from credit.core.config import check
 from credit.core.config.compose import compose
@@ -185,7 +186,7 @@ BAD_WORDS = [
     ("rule=lisp_margn", "rule=lisp_margin", "margn", "unknown rule 'lisp_margn': did you mean 'lisp_margin'?"),
     ("noise=1.4", "noise=0.4", "noise=1.4", "noise.rate=1.4 is outside [0, 1)"),
     ("trainer.epochs=none", "trainer.epochs=3", "[trainer.epochs=none", "trainer.epochs=none, in cell "
-     "clean/bp: trainer.epochs='none': must be a number"),
+     "clean/bp: trainer.epochs=none of trainer is a word: must be a number"),
     ("optimizer.weight_decay=much", "optimizer.weight_decay=0.001", "much", "in cell noisy/margin: "),
     ("optimizer.lr=1,2", "optimizer.lr=0.001", "=1,2", "settings are written key=value"),
     ("'optimizer.lr=1,2'", "optimizer.lr=0.001", "=1,2", "gives several values to one run"),
@@ -300,8 +301,9 @@ def test_an_unknown_budget_is_refused(own: Path) -> None:
     ],
 )
 def test_a_repeat_is_written_so_that_it_is_read_back(value: object, written: str) -> None:
-    assert as_word("rule.anything", value) == f"rule.anything={written}"
-    assert compose(["rule=bp", as_word("rule.anything", value)]).rule["anything"] == value
+    word = as_word("data.anything", value)
+    assert word == f"data.anything={written}"
+    assert OverridesParser.create().parse_override(word).value() == value
 
 
 @pytest.mark.parametrize("name", names())
