@@ -13,10 +13,7 @@ from credit.runs.mirror import Mirror
 from credit.runs.screen import Screen
 from credit.training.evaluate import evaluate
 from credit.training.monitors import large_loss
-<<<<<<< HEAD
 from credit.training.monitors.clock import ends_period
-=======
->>>>>>> main
 from credit.training.monitors.dead import DeadLayers
 from credit.training.monitors.finite import DivergedError, check_parameters
 from credit.training.monitors.interrupts import StopRequest

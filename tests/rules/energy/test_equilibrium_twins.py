@@ -43,16 +43,9 @@ def check(
 def test_equilibrium_propagation(net: str, activation: str, loss: str, phases: int, begin: str) -> None:
     case = made(net, activation, spread=0.5)
     _, twin, x, y = case
-<<<<<<< HEAD
-    for begin in ("zeros", "forward"):
-        options: dict[str, Any] = {"loss": loss, "beta": 0.3, "phases": phases, **STEPS}
-        expected = twins_equilibrium.eqprop(twin, x.numpy(), y.tolist(), start=begin, **options)
-        check(case, expected, "eqprop", initial_state=begin, **options)
-=======
     options: dict[str, Any] = {"loss": loss, "beta": 0.3, "phases": phases, **STEPS}
     expected = twins_equilibrium.eqprop(twin, x.numpy(), y.tolist(), start=begin, **options)
-    check(case, expected, "eqprop", begin=begin, **options)
->>>>>>> main
+    check(case, expected, "eqprop", initial_state=begin, **options)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

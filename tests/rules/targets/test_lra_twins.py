@@ -11,11 +11,8 @@ from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
 from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.support import dual_nets, nets, twins_lra
-<<<<<<< HEAD
 from tests.support.architectures import mlp
-=======
 from tests.support.covering import covering
->>>>>>> main
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.twins_lra import Dense, Everywhere, Maps, Pair, Settings, Synapse
