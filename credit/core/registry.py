@@ -45,7 +45,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "logger": ("credit.runs.options",),
     "diagnostic": ("credit.diagnostics.options",),
     "figure": ("credit.tables.options",),
-    "measure": ("credit.tables.options",),
+    "measure": ("credit.tables.measures.measures",),
     "runner": ("credit.tables.options",),
 }
 """By family, the modules that declare the package's own components."""
@@ -151,6 +151,12 @@ def declare(family: str, targets: Mapping[str, str], options: type | None = None
     """Declare components of the package that share their options, or have none: ``module:name`` by word."""
     for name, target in targets.items():
         _REGISTERED[family][name] = Component(family, name, options or _COMMON.get(family, NoOptions), target)
+
+
+def provide(family: str, objects: Mapping[str, Any]) -> None:
+    """Register objects of the package that are no classes or functions, by word; such as measures."""
+    for name, target in objects.items():
+        _REGISTERED[family][name] = Component(family, name, NoOptions, target)
 
 
 def register(family: str, name: str, *, version: int = 1) -> Callable[[T], T]:
@@ -340,7 +346,8 @@ def _home(family: str) -> None:
 
 
 def _place(target: Any) -> str:
-    return target.replace(":", ".") if isinstance(target, str) else f"{target.__module__}.{target.__qualname__}"
+    named = target if hasattr(target, "__qualname__") else type(target)  # an object is named by its class
+    return target.replace(":", ".") if isinstance(target, str) else f"{named.__module__}.{named.__qualname__}"
 
 
 @functools.cache

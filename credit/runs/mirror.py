@@ -74,8 +74,12 @@ class Mirror:
         )
 
 
-def no_mirror() -> Any:
-    """Return what stands for the mirror of a run that has none."""
+def no_mirror(folders: Sequence[Path], screen: Screen) -> Any:
+    """Return a context for runs whose metrics stay in their folders.
+
+    A logger of one's own is a function or class of the same arguments: its context's value is None, or has ``check()``,
+    called now and then. It may read the folders' config.json and metrics.jsonl, which grows while the runs train.
+    """
     return contextlib.nullcontext()
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from credit.core import registry
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.data import load_many
 from credit.runs.folder import RESULT, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
 from credit.runs.metrics import MetricsFile
-from credit.runs.mirror import Mirror, no_mirror
 from credit.runs.outcome import finished, start_anew
 from credit.runs.screen import Screen
 from credit.training.backends.base import Backend, Ends, NoRunsLeft, Results
@@ -229,7 +229,7 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
             write_made_from(folder, run.made_from)
         screen = stack.enter_context(Screen(first.total_steps, show=console, bar=cfg.trainer.progress))
         own = screen if len(runs) == 1 else Screen(first.total_steps, show=False)
-        mirror = stack.enter_context(Mirror(list(runs), screen) if cfg.logger.wandb else no_mirror())
+        mirror = stack.enter_context(registry.find("logger", cfg.logger.kind).load()(list(runs), screen))
         for note in next(iter(runs.values())).notes:  # what a user must know of this rule on this network
             screen.line(f"note: {note}")
         recorders = []

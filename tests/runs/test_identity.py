@@ -62,7 +62,7 @@ def test_a_tables_name_and_fold_are_in_the_name_and_in_no_other_runs_hash():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"logger": {"wandb": True, "project": "other", "tags": ["x"]}},
+        {"logger": {"kind": "wandb", "project": "other", "tags": ["x"]}},
         {"trainer": {"epochs": 20, "progress": False, "threads": 1, "checkpoint_every": 5}},
         {"trainer": {"epochs": 20, "replicate": "processes"}},
         {"replicas": 20},

@@ -182,10 +182,12 @@ class TrainerConfig:
 class LoggerConfig:
     """Mirrors of the metrics file; none of them can change a result."""
 
-    wandb: bool = opt(False, "mirror to Weights & Biases")
-    project: str = opt("credit", "the project there")
-    mode: Literal["auto", "online", "offline"] = opt("auto", "auto: online when logged in, else offline")
-    tags: list[str] = opt([], "labels of the run there")
+    kind: str = opt("files", "where metrics go beside the run's folder", was="wandb")
+    project: str = opt("credit", "the project there", when="kind=wandb")
+    mode: Literal["auto", "online", "offline"] = opt(
+        "auto", "auto: online when logged in, else offline", when="kind=wandb"
+    )
+    tags: list[str] = opt([], "labels of the run there", when="kind=wandb")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from credit.core.errors import UserError, nearest
 from credit.core.option_sets import OptionSet, of_kind
 from credit.core.options import of_class
 
-TAGGED = ("data", "noise", "optimizer", "schedule")
+TAGGED = ("data", "noise", "optimizer", "schedule", "logger")
 """Groups with a class of common options, whose kinds may add their own."""
 
 

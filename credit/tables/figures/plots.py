@@ -1,13 +1,13 @@
 """The pictures of a report, drawn with matplotlib straight to PNG: the same runs give the same bytes."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
+from credit.core import registry
 from credit.tables.figures.canvas import (
     DOTS,
     PUBLISHED,
@@ -20,10 +20,8 @@ from credit.tables.figures.canvas import (
     marker_of,
     shown_in,
 )
-from credit.tables.figures.classes import draw_confusion, draw_embedding
 from credit.tables.figures.courses import by_epoch, by_layer, by_place
-from credit.tables.figures.families import draw_dots, draw_trade
-from credit.tables.figures.shapes import draw_boxes, draw_depths, draw_pruning, draw_signals
+from credit.tables.figures.shapes import draw_depths
 from credit.tables.measures.collect import Collection
 from credit.tables.measures.measures import measure
 from credit.tables.spec.schema import Figure
@@ -35,7 +33,7 @@ def draw(figure: Figure, held: Collection, file: Path) -> bool:
     Raises:
         OSError: the file cannot be written.
     """
-    canvas = _KINDS[figure.kind](figure, held)
+    canvas = registry.find("figure", figure.kind).load()(figure, held)
     if canvas is None:
         file.unlink(missing_ok=True)
         return False
@@ -44,7 +42,7 @@ def draw(figure: Figure, held: Collection, file: Path) -> bool:
     return True
 
 
-def _bars(figure: Figure, held: Collection) -> Canvas | None:
+def draw_bars(figure: Figure, held: Collection) -> Canvas | None:
     """Draw a group a row, a bar a column; points instead of bars where bars from zero would hide the differences."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
@@ -86,7 +84,7 @@ def _bars(figure: Figure, held: Collection) -> Canvas | None:
     return canvas
 
 
-def _lines(figure: Figure, held: Collection) -> Canvas | None:
+def draw_lines(figure: Figure, held: Collection) -> Canvas | None:
     """Draw a measure against the rows' x, a line a column."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
@@ -123,7 +121,7 @@ def _labels(held: Collection, placed: dict[str, float]) -> list[str]:
     return [labels[row] for row in placed]
 
 
-def _curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "epoch") -> Canvas | None:
+def draw_curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "epoch") -> Canvas | None:
     """Draw a measure by epoch or step, a panel a row, a line a column."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
@@ -150,7 +148,7 @@ def _curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "
     return canvas
 
 
-def _layers(figure: Figure, held: Collection) -> Canvas | None:
+def draw_layers(figure: Figure, held: Collection) -> Canvas | None:
     """Draw the alignment as a map of layers by epochs, a panel a cell; its numbers are cosines in per cent."""
     rows, columns = shown_in(figure, held)
     maps = {cell: by_layer(held.runs[cell]) for cell in held.runs if cell[0] in rows and cell[1] in columns}
@@ -178,7 +176,7 @@ def _layers(figure: Figure, held: Collection) -> Canvas | None:
     return canvas
 
 
-def _gates(figure: Figure, held: Collection) -> Canvas | None:
+def draw_gates(figure: Figure, held: Collection) -> Canvas | None:
     """Draw what signals are multiplied by against the pre-activation, a panel a cell; dots where repeats differ."""
     rows, columns = shown_in(figure, held)
     shapes = {(row, column): by_place(held.runs.get((row, column), [])) for row in rows for column in columns}
@@ -205,21 +203,16 @@ def _write_values(axes: Any, grid: list[list[float]], sequential: bool) -> None:
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
 
 
-_KINDS: dict[str, Callable[[Figure, Collection], Canvas | None]] = {
-    "bars": _bars,
-    "lines": _lines,
-    "curves": _curves,
-    "steps": lambda figure, held: _curves(figure, held, "step"),
-    "boxes": draw_boxes,
-    "layers": _layers,
-    "layer_curves": lambda figure, held: draw_depths(figure, held, "epoch"),
-    "layer_steps": lambda figure, held: draw_depths(figure, held, "step"),
-    "gates": _gates,
-    "pruning": draw_pruning,
-    "confusion": draw_confusion,
-    "embedding": draw_embedding,
-    "signals": draw_signals,
-    "dots": draw_dots,
-    "trade": draw_trade,
-}
-"""How each of `credit.tables.spec.schema.FIGURES` is drawn."""
+def draw_steps(figure: Figure, held: Collection) -> Canvas | None:
+    """Draw a curve a column, by step."""
+    return draw_curves(figure, held, "step")
+
+
+def draw_layer_curves(figure: Figure, held: Collection) -> Canvas | None:
+    """Draw a number of each layer, by epoch."""
+    return draw_depths(figure, held, "epoch")
+
+
+def draw_layer_steps(figure: Figure, held: Collection) -> Canvas | None:
+    """Draw a number of each layer, by step."""
+    return draw_depths(figure, held, "step")

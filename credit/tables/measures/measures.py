@@ -38,8 +38,8 @@ def measure(name: str) -> Measure:
     Raises:
         UserError: none of these; the nearest is named.
     """
-    if name in MEASURES:
-        return MEASURES[name]
+    if (found := registry.known("measure", name)) is not None:
+        return found.load()
     over, _, of = name.partition(".")
     if over in _OVER and of:
         return _over_rows(name, over, _one(name, of))
@@ -48,8 +48,8 @@ def measure(name: str) -> Measure:
 
 def _one(whole: str, name: str) -> Measure:
     """Return a measure by name or path; `whole` is what was written."""
-    if name in MEASURES:
-        return MEASURES[name]
+    if (found := registry.known("measure", name)) is not None:
+        return found.load()
     diagnostics, keys = registry.names("diagnostic"), name.split(".")
     parts = len(keys) > 1 and all(re.fullmatch(r"\w+", key) for key in keys)
     if name in NUMBERS or (parts and keys[0] in (*GROUPS, *diagnostics)):
@@ -297,3 +297,5 @@ MEASURES = {
     "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
 }
 """Measures by name; `measure` also reads paths."""
+
+registry.provide("measure", MEASURES)

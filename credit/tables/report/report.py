@@ -117,4 +117,4 @@ def _remove_older(folder: Path, kept: Sequence[Picture]) -> None:
 
 def _note(figure: Figure, spec: Spec) -> str:
     published = figure.kind in ("bars", "lines") and spec.means_in(figure.measure or spec.measures[0])
-    return _NOTES[figure.kind] + (" Hollow diamond: published." if published else "")
+    return _NOTES.get(figure.kind, "") + (" Hollow diamond: published." if published else "")

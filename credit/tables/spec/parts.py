@@ -5,13 +5,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+from credit.core import registry
 from credit.core.config.schema import GROUPS
 from credit.core.errors import UserError, nearest
-from credit.sweeps.runners import RUNNERS
 from credit.tables.measures.measures import measure
 from credit.tables.spec.nodes import Defaults, Part, fields_of
 from credit.tables.spec.schema import (
-    FIGURES,
     MOMENTS,
     Budget,
     Claim,
@@ -80,7 +79,7 @@ def column_of(name: str, part: Part, rows: dict[str, Row]) -> Column:
         label=held["label"].text() if held.has("label") else name,
         set=words_of(held["set"]),
         rows=held["rows"].all_among(rows, "row"),
-        runner=held["runner"].among(RUNNERS, "runner") if held.has("runner") else "train",
+        runner=held["runner"].among(registry.names("runner"), "runner") if held.has("runner") else "train",
         options=held["options"].value() if held["options"].entries() else {},
         line=part.line,
         why=held["why"].text() if held.has("why") else "",
@@ -144,7 +143,7 @@ def figure_of(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> F
     """Return a figure."""
     held = fields_of(part, ("kind", "title", "measure", "rows", "columns"), ("kind", "title"))
     return Figure(
-        kind=held["kind"].among(FIGURES, "kind of figure"),
+        kind=held["kind"].among(registry.names("figure"), "kind of figure"),
         title=held["title"].text(),
         measure=_drawn(held) if held.has("measure") else None,
         rows=held["rows"].all_among(rows, "row"),

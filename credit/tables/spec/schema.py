@@ -27,14 +27,6 @@ MOMENTS = ("mean", "spread")
 """What of a cell's repeats a claim compares: their mean, or their distance from the cell's median (Brown and Forsythe)."""
 
 
-FIGURES = (
-    "bars", "lines", "curves", "steps", "boxes", "layers", "layer_curves", "layer_steps", "gates", "pruning",
-    "confusion", "embedding", "signals", "dots",
-    "trade",
-)  # fmt: skip
-"""What a figure can be; see `Figure`."""
-
-
 @dataclass(frozen=True)
 class Words:
     """Settings as on the command line, such as ``optimizer.lr=0.1``, each with the line of the file it stands on."""

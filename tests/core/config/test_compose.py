@@ -36,7 +36,7 @@ def test_defaults():
         "digits",
         "none",
     )
-    assert (cfg.optimizer.kind, cfg.schedule.kind, cfg.logger.wandb, cfg.seed) == ("sgd", "cosine", False, 0)
+    assert (cfg.optimizer.kind, cfg.schedule.kind, cfg.logger.kind, cfg.seed) == ("sgd", "cosine", "files", 0)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_column_chooses_the_normalizer_of_lisp_ce(own: Path) -> None:
 
 def test_a_jobs_words_give_credit_train_the_same_run(own: Path) -> None:
     text = SMALL.replace("cells:", "repeat: {data.split_seed: [0, 7]}\ncells:")
-    manifest = expanded(own, text, "quick", 2, ("trainer.steps=30", "+logger.tags=[a,b]"))
+    manifest = expanded(own, text, "quick", 2, ("trainer.steps=30", "logger=wandb", "+logger.tags=[a,b]"))
     assert len(manifest.jobs) == 5 * 4
     for job in manifest.jobs[::3]:
         again = compose(job.words)
