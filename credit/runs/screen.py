@@ -73,8 +73,8 @@ class Screen:
             accuracy = row.get(f"{split}_top1")
             if accuracy is not None:
                 parts.append(f"{split} {accuracy:.2%}")
-        if row.get("memorised") is not None:
-            parts.append(f"wrong labels learnt {row['memorised']:.2%}")
+        if row.get("memorized") is not None:
+            parts.append(f"wrong labels memorized {row['memorized']:.2%}")
         if self._bar is None and self._step < self._total:
             parts.append(f"{_duration(self._left())} left")
         self.line("  ".join(parts))

@@ -7,7 +7,7 @@ from typing import Any
 from credit.runs.identity import labels, undeciding
 from credit.runs.selection import Selection, select, task_of
 
-MEASURES = ("best.val_top1", "best.test_top1", "last.test_top1", "last.memorised", "seconds_per_epoch")
+MEASURES = ("best.val_top1", "best.test_top1", "last.test_top1", "last.memorized", "seconds_per_epoch")
 
 SHORTEST_PACE = 1.0
 """Seconds of training below which the time of an epoch is mostly start-up and noise."""
@@ -92,7 +92,7 @@ _COLUMNS = {
     "val (best)": ("val\n(best)", "best.val_top1", 2),
     "test at best val": ("test at\nbest val", "best.test_top1", 2),
     "test (last)": ("test\n(last)", "last.test_top1", 2),
-    "wrong labels learnt": ("wrong labels\nlearnt", "last.memorised", 2),
+    "wrong labels memorized": ("wrong labels\nmemorized", "last.memorized", 2),
     "s/epoch": ("s/epoch", "seconds_per_epoch", 0),
 }
 """Columns of numbers by name: heading, measure, decimals of a percentage (0: a number of two significant digits)."""
@@ -100,7 +100,7 @@ _COLUMNS = {
 _UNBROKEN = 14
 """Characters of an option's value that stay on one line, however narrow the table."""
 
-_LEAST_FIRST = ("s/epoch", "test (last)", "wrong labels learnt")
+_LEAST_FIRST = ("s/epoch", "test (last)", "wrong labels memorized")
 """The columns of numbers that a narrow table lacks, the first ones first."""
 
 

@@ -102,7 +102,7 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
         ``val_loss`` (of a probability: squared error), ``val_top1``, ``val_top5`` (more than five classes only) and the same
         for ``test``; empty splits are left out. ``test_precision``, ``test_recall`` and ``test_f1``, averaged over classes
         (`credit.training.scores.macro`). ``confusion``, of no more than `credit.training.scores.SHOWN` classes: their names and,
-        under ``test``, a row a true class, how many examples got each answer. ``memorised`` and ``recovered``: the fraction of
+        under ``test``, a row a true class, how many examples got each answer. ``memorized`` and ``recovered``: the fraction of
         training examples with a wrong label for which the network answers that label, and the true one.
     """
     out: dict[str, Any] = {}
@@ -145,4 +145,4 @@ def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, fl
 
     measures, predicted, _ = measured(model, batches())
     recovered = (predicted == data.clean_y[index]).double().mean().item()
-    return {"memorised": measures["top1"], "recovered": recovered}
+    return {"memorized": measures["top1"], "recovered": recovered}

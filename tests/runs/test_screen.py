@@ -7,7 +7,7 @@ import pytest
 
 from credit.runs.screen import Screen
 
-ROW = {"epoch": 1, "train_loss": 0.5, "train_top1": 0.25, "val_top1": 0.5, "test_top1": 0.75, "memorised": 0.1}
+ROW = {"epoch": 1, "train_loss": 0.5, "train_top1": 0.25, "val_top1": 0.5, "test_top1": 0.75, "memorized": 0.1}
 
 
 class Terminal(io.StringIO):
@@ -24,7 +24,7 @@ def test_plain_lines_with_the_time_left(capsys):
         screen.step(20)
         screen.evaluated(ROW, 2.0)
     first, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("epoch 1/2  loss 0.5  train 25.00%  val 50.00%  test 75.00%  wrong labels learnt 10.00%")
+    assert first.startswith("epoch 1/2  loss 0.5  train 25.00%  val 50.00%  test 75.00%  wrong labels memorized 10.00%")
     assert first.endswith(" s left") and "left" not in last
 
 
@@ -52,7 +52,7 @@ def test_a_bar_where_there_is_a_terminal(monkeypatch):
     assert "15/20" in shown and "left" in shown and "[a line] with brackets" in shown and "careful" in shown
 
 
-@pytest.mark.parametrize("missing", ["train_loss", "val_top1", "memorised"])
+@pytest.mark.parametrize("missing", ["train_loss", "val_top1", "memorized"])
 def test_shows_what_there_is(capsys, missing):
     screen = Screen(1)
     screen.evaluated({key: value for key, value in ROW.items() if key != missing}, 1.0)

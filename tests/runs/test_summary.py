@@ -33,7 +33,7 @@ def result(
     row = (
         None
         if accuracy is None
-        else {"test_top1": accuracy, "val_top1": val or accuracy, "memorised": rate / 2 or None}
+        else {"test_top1": accuracy, "val_top1": val or accuracy, "memorized": rate / 2 or None}
     )
     status = "complete" if accuracy is not None else "diverged"
     ends = {"best": row, "last": row, "selected_by": "val_top1", "seconds": 2.0, "seconds_per_epoch": 2.0}

@@ -20,7 +20,7 @@ TEXT = """\
 # Digits under noise
 title: Digits under noise
 source: nowhere, Table 0
-measures: [accuracy, gap, memorised, seconds_per_epoch]
+measures: [accuracy, gap, memorized, seconds_per_epoch]
 accuracy: last
 split: the digits of scikit-learn
 settings:
@@ -44,7 +44,7 @@ figures:
   - {kind: lines, title: By noise, columns: [margin]}
   - {kind: curves, title: By epoch}
   - {kind: layers, title: By layer, rows: [noisy]}
-  - {kind: curves, title: No wrong labels, measure: memorised, rows: [clean]}
+  - {kind: curves, title: No wrong labels, measure: memorized, rows: [clean]}
 budgets:
   smoke: {says: It runs., seeds: 1}
   quick: {says: Small., seeds: 2, set: [trainer.epochs=2, data.limit_train=300, data.limit_test=200]}

@@ -31,19 +31,19 @@ class Recites(nn.Module):
         return nn.functional.one_hot(torch.tensor(answers), self.classes).float() * 50
 
 
-def test_a_network_that_learnt_the_wrong_labels_has_memorised_all(noisy_digits):
+def test_a_network_that_learnt_the_wrong_labels_has_memorized_all(noisy_digits):
     data = noisy_digits
     assert int(data.corrupted.sum()) == round(0.4 * len(data.train))
     by_heart = Recites(data.prepare(data.train.x), data.train.y)
     got = evaluate(by_heart, data, 64)
-    assert (got["memorised"], got["recovered"]) == (1.0, 0.0)
+    assert (got["memorized"], got["recovered"]) == (1.0, 0.0)
 
 
 def test_a_network_that_knows_the_truth_has_recovered_all(noisy_digits):
     data = noisy_digits
     truthful = Recites(data.prepare(data.train.x), data.clean_y)
     got = evaluate(truthful, data, 64)
-    assert (got["memorised"], got["recovered"]) == (0.0, 1.0)
+    assert (got["memorized"], got["recovered"]) == (0.0, 1.0)
 
 
 def test_accuracies_and_loss_by_hand_whatever_the_batch_size(noisy_digits):

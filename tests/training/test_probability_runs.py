@@ -113,7 +113,7 @@ def test_an_evaluation_of_a_probability_scores_both_classes_and_the_wrong_labels
         model.get_parameter("unit.weight").fill_(100.0)
         model.get_parameter("unit.bias").fill_(-750.0)  # above 0 from eight ones on: the truth
     got = evaluate(model, data, 64, per_class=True)
-    assert (got["val_top1"], got["test_top1"], got["memorised"], got["recovered"]) == (1.0, 1.0, 0.0, 1.0)
+    assert (got["val_top1"], got["test_top1"], got["memorized"], got["recovered"]) == (1.0, 1.0, 0.0, 1.0)
     assert got["test_loss"] < 1e-40 and "test_top5" not in got and set(got["per_class"]) == {"few", "many"}
     with torch.no_grad():
         model.get_parameter("unit.bias").fill_(-650.0)  # from seven on

@@ -130,8 +130,8 @@ def test_compiled_trains_to_the_same_accuracy(config):
 def test_wrong_labels_are_followed(config):
     cfg = config(noise={"kind": "symmetric", "rate": 0.4})
     rows = (train(cfg, console=False), read_metrics(run_folder(cfg)))[1]
-    assert all(0 <= row["memorised"] <= 1 and 0 <= row["recovered"] <= 1 for row in rows)
-    assert all(row["memorised"] + row["recovered"] <= 1 for row in rows)
+    assert all(0 <= row["memorized"] <= 1 and 0 <= row["recovered"] <= 1 for row in rows)
+    assert all(row["memorized"] + row["recovered"] <= 1 for row in rows)
 
 
 def test_per_class_scores_on_request_stay_out_of_the_summary(config):

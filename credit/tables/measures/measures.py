@@ -19,7 +19,7 @@ from credit.tables.measures.quantities import Measure, Result, Rows
 
 NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
-    "test_top5", "test_precision", "test_recall", "test_f1", "memorised", "recovered",
+    "test_top5", "test_precision", "test_recall", "test_f1", "memorized", "recovered",
 )  # fmt: skip
 """What a row of metrics.jsonl says in one number."""
 
@@ -146,7 +146,7 @@ MEASURES = {
         None,
         note=_FED,
     ),
-    "memorised": q.share_of_row("wrong training labels answered", "memorised", False),
+    "memorized": q.share_of_row("wrong labels memorized", "memorized", False),
     "recovered": q.share_of_row("true classes answered in spite of a wrong label", "recovered", True),
     "alignment": Measure(
         "cosine with backprop's update, mean over layers",

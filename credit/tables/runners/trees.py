@@ -237,7 +237,7 @@ def _scores(predict: Callable[["Tensor"], "Tensor"], data: "Data") -> dict[str, 
             scores[f"{name}_top1"] = (predict(part.x) == part.y).double().mean().item()
     if data.corrupted.any():
         answers = predict(data.train.x)[data.corrupted]
-        scores["memorised"] = (answers == data.train.y[data.corrupted]).double().mean().item()
+        scores["memorized"] = (answers == data.train.y[data.corrupted]).double().mean().item()
         scores["recovered"] = (answers == data.clean_y[data.corrupted]).double().mean().item()
     return scores
 

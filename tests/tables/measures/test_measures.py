@@ -38,7 +38,7 @@ def test_numbers_of_a_run_need_result_json_alone(run: tuple[dict[str, Any], Rows
         "best_val_accuracy": 100 * best["test_top1"],
         "train_accuracy": 100 * last["train_top1"],
         "gap": 100 * (last["train_top1"] - last["test_top1"]),
-        "memorised": 100 * last["memorised"],
+        "memorized": 100 * last["memorized"],
         "recovered": 100 * last["recovered"],
         "seconds_per_epoch": None,  # trained for a fraction of a second
         "total_seconds": result["seconds"],

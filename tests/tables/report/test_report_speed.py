@@ -50,7 +50,7 @@ budgets: {{smoke: {{says: a, seeds: 1}}, quick: {{says: b, seeds: {seeds}}}, pap
 def _finished(folder: Path, accuracy: float) -> None:
     folder.mkdir(parents=True)
     layers = {f"conv{i}": {"cosine": 0.9, "norm_ratio": 1.0} for i in range(8)}
-    common = {"train_loss": 0.5, "train_top1": 0.99, "val_top1": accuracy, "memorised": 0.1, "recovered": 0.2}
+    common = {"train_loss": 0.5, "train_top1": 0.99, "val_top1": accuracy, "memorized": 0.1, "recovered": 0.2}
     rows = [{"epoch": e, "step": 78 * e, **common, "test_top1": accuracy * e / 20} for e in range(1, 21)]
     text = "".join(json.dumps({**row, "alignment": layers}) + "\n" for row in rows)
     (folder / "metrics.jsonl").write_text(text)

@@ -60,7 +60,7 @@ def test_the_data_is_what_a_run_trains_on():
     result = trees.run(cfg, {"model": "xgboost"})
     assert result["data_digest"] == data.digest
     assert result["data"]["labels_wrong"] == int(data.corrupted.sum()) == 48
-    assert result["last"]["memorised"] > 0.9  # unlimited trees learn the wrong labels, too
+    assert result["last"]["memorized"] > 0.9  # unlimited trees learn the wrong labels, too
 
 
 @pytest.mark.parametrize("model", MODELS)
