@@ -123,7 +123,7 @@ def _refuse_flags(words: list[str]) -> None:
         words: flags first, those that need a word before it.
     """
     given: dict[str, str] = {}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         if word.startswith("-"):
             given[_LONG.get(name, name)] = value if equals else after

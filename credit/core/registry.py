@@ -341,8 +341,13 @@ def users_modules(name: str) -> list[str]:
 
 
 def _home(family: str) -> None:
+    """Import what declares the package's components of a family; forget those of users' folders that are no longer in use."""
     for module in HOMES[family]:
         importlib.import_module(module)
+    entries = _REGISTERED[family]
+    for name in [name for name, one in entries.items() if not isinstance(one.target, str)]:
+        if not user_files.in_use(entries[name].target.__module__):
+            del entries[name]
 
 
 def _place(target: Any) -> str:

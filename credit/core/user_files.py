@@ -65,6 +65,12 @@ def names(family: str) -> list[str]:
     return sorted({file.stem for folder in _folders for file in (folder / family).glob("*.py")})
 
 
+def in_use(module: str) -> bool:
+    """Return whether a module is none of a user's folder, or of one that is in use."""
+    file = getattr(sys.modules.get(module), "__file__", None) if module.startswith(PREFIX) else None
+    return file is None or any(Path(file).is_relative_to(folder) for folder in _folders)
+
+
 def load(family: str, name: str) -> ModuleType | None:
     """Import the user's file of this name, which registers what it defines, and return it; None where there is none.
 

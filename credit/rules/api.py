@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from credit.core import registry
-from credit.core.config.folders import choices, rule_settings
+from credit.core.config.folders import choices, rule_kind, rule_settings
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import of_kind
 from credit.rules.base import Rule
@@ -45,9 +45,7 @@ def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, examp
 
 def find(kind: str) -> type[Rule]:
     """Return the class registered as ``kind``, looking in the user's folders and installed packages too."""
-    if registry.known("rule", kind) is None and kind in choices("rule"):
-        raise UserError(f"rule.kind={kind}: '{kind}' is a rule's name, not a kind of rule: write rule={kind}")
-    cls: type[Rule] = registry.find("rule", kind, key="rule.kind").load()
+    cls: type[Rule] = rule_kind(kind).load()
     return cls
 
 

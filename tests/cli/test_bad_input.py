@@ -38,16 +38,19 @@ TEXT = [
     ("rule=7", "unknown rule '7'"),
     ("rule=[bp]", "To run several write -m rule=first,second"),
     ("experiment=lisp_cifar10_quik", "did you mean 'lisp_cifar10_quick'?"),
-    ("optimizer.momentun=0.5", "unknown option 'optimizer.momentun': did you mean 'momentum'?"),
-    ("+optimizer.momentun=0.5", "unknown option 'optimizer.momentun': did you mean 'momentum'?"),
+    ("optimizer.momentun=0.5", "optimizer.momentun=0.5: optimizer=sgd has no such option; did you mean 'momentum'?"),
+    ("+optimizer.momentun=0.5", "optimizer.momentun=0.5: optimizer=sgd has no such option; did you mean 'momentum'?"),
     ("++trainer.epoch=3", "did you mean 'epochs'?"),
     ("lr=0.1", "did you mean 'optimizer.lr'?"),
     ("+optmizer.lr=0.1", "unknown key 'optmizer': did you mean 'optimizer'?"),
-    ("optimizer.lr=fast", "optimizer.lr='fast': must be a number"),
+    (
+        "optimizer.lr=fast",
+        "optimizer.lr=fast of optimizer=sgd is a word: must be a number in (0, inf), for example optimizer.lr=",
+    ),
     ("optimizer.lr={a:1}", "must be a number"),
     ("optimizer.lr=nan", "must be a finite number"),
     ("optimizer.lr=-0.1", "outside (0, inf)"),
-    ("optimizer.lr=0", "optimizer.lr=0 is outside (0, inf): a learning rate of 0 changes no weight"),
+    ("optimizer.lr=0", "optimizer.lr=0 is outside (0, inf): learning rate"),
     ("optimizer.lr=1e-320", "is 0, or nearly, in the numbers that networks compute with"),
     ("optimizer.weight_decay=1e-40", "optimizer.weight_decay=1e-40 is 0, or nearly"),
     ("rule.margin=1e-40", "rule.margin=1e-40 is 0, or nearly"),
@@ -119,6 +122,12 @@ TEXT = [
 @pytest.mark.parametrize(("line", "words"), TEXT)
 def test_refused_before_anything_heavy(capsys, tmp_path, line, words):
     assert words in refused(capsys, tmp_path, train, line.split(" ") if line != "optimizer.lr 0.1" else [line])
+
+
+def test_no_words_at_all_are_the_default_run(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "file"))
+    assert "set CREDIT_RUNS to a folder that can be written" in refused(capsys, tmp_path, train, [])
 
 
 @pytest.mark.parametrize("line", ["rule=lisp_margn", "foo=1", "noise=2", "+optimizer.foo=1"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from credit.core.config import check
 from credit.core.errors import UserError
 from credit.sweeps.choose import choose
 from credit.training.backends.memory import available, needed
@@ -35,8 +36,8 @@ def test_small_networks_share_a_pass(config):
 def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config, tmp_path):
     path = write_npz(tmp_path / "colours.npz", **arrays(40, (32, 32, 3)))
     data = {"kind": "npz", "path": str(path), "limit_train": None, "batch_size": 8}
-    cfg = config("bp", rule={"local_autograd": True}, data=data)
-    cfg.arch = {"kind": "timm", "name": "test_vit"}
+    mlp = config("bp", rule={"local_autograd": True}, data=data)
+    cfg = check({**mlp.as_dict(), "arch": {"kind": "timm", "name": "test_vit"}})
     auto = replace(cfg, trainer=replace(cfg.trainer, replicate="auto"))
     if (reason := choose(auto, 3)).mapped:
         pytest.fail(f"mapped: {reason}")

@@ -210,13 +210,13 @@ def test_a_launcher_gets_consecutive_seeds_as_one_job(runs, capsys):
 REFUSED = [
     ("replicas=0", "replicas=0 is outside [1, inf)"),
     ("replicas=-3", "replicas=-3 is outside [1, inf)"),
-    ("replicas=1.5", "replicas=1.5: must be a whole number in [1, inf)"),
-    ("replicas=many", "replicas='many': must be a whole number in [1, inf), how many seeds to train, or auto"),
+    ("replicas=1.5", "replicas=1.5 is a number: must be a whole number or auto in [1, inf), for example replicas=1"),
+    ("replicas=many", "replicas=many is a word: must be a whole number or auto in [1, inf), for example replicas=1"),
     ("replicas=auto", "this is one run: write replicas=20 for seeds 0 to 19, or -m seed=0,1,2 replicas=auto"),
     ("replicas=1 hydra.launcher.jobs=2", "hydra.launcher.jobs=2 is about the jobs of a sweep, and this is one run"),
     ("replicas=2,3", "replicas=2,3 gives several values to one run. To run each of them add -m"),
     ("replicas=20 seed=9007199254740990", "is outside [0, 9007199254740992]"),
-    ("replicas=3 trainer.replicate=mapp", "trainer.replicate=mapp: did you mean 'map'?"),
+    ("replicas=3 trainer.replicate=mapp", "trainer.replicate=mapp: trainer has no such choice; did you mean 'map'?"),
     ("replicas=3 rule.margn=1", "margn"),
     ("-m seed=0,1 replicas=0", "job 1 of 2 (seed=0) cannot run, so none was started: replicas=0 is outside"),
 ]

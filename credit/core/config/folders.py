@@ -51,6 +51,21 @@ def rule_settings(name: str) -> dict[str, Any] | None:
     return None if found is None else found | {"name": name}
 
 
+def rule_kind(name: str) -> registry.Component:
+    """Return the kind of rule of this name.
+
+    Raises:
+        UserError: there is none; that rules are chosen by name, where one is called so.
+    """
+    found = registry.known("rule", name)
+    if found is None and name in choices("rule"):
+        raise UserError(f"rule.kind={name}: '{name}' is a rule's name, not a kind of rule: write rule={name}")
+    if found is None:
+        valid = nearest(name, registry.names("rule"))
+        raise UserError(f"rule.kind={name}: there is no such kind of rule; {valid}. Rules are chosen by name: rule=bp")
+    return found
+
+
 def settings(group: str, name: str) -> dict[str, Any] | None:
     """Return what a choice's YAML says, with the files it builds on; None where no folder has one."""
     for folder in search_folders():

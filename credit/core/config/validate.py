@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from credit.core.config.folders import rule_kind
 from credit.core.config.schema import GROUPS, LENGTHS, OPEN_GROUPS, SECTIONS, RunConfig, TopConfig
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import OptionSet, of_kind
@@ -44,6 +45,8 @@ def option_set(group: str, kind: str = "") -> OptionSet:
     Raises:
         UserError: there is no such kind.
     """
+    if group == "rule":
+        rule_kind(kind)
     return of_kind(group, kind) if group in (*OPEN_GROUPS, *TAGGED) else OptionSet(group, SECTIONS[group])
 
 
