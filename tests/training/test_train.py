@@ -177,11 +177,10 @@ def test_divergence_keeps_the_last_finite_evaluation(config):
     # The first epoch warms up from a small rate; the second meets the whole one.
     cfg = config(
         "bp",
-        optimizer={"lr": 1e12, "momentum": 0.0},
+        optimizer={"lr": 1e-9, "momentum": 0.0},
         schedule={"kind": "step", "milestones": [1.0], "gamma": 1e20},
         trainer={"epochs": 3},
     )
-    cfg.optimizer.lr = 1e-9
     result = train(cfg, console=False)
     assert result["status"] == "diverged" and result["diverged"]["step"] > 5
     assert result["last"]["epoch"] == 1 and result["last"]["test_loss"] > 0
