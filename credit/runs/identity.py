@@ -108,7 +108,7 @@ def is_clean(config: dict[str, Any]) -> bool:
 def run_name(cfg: RunConfig, *, speed: bool = False) -> str:
     """Return the run's name, for example ``lisp_margin-mlp-digits-symmetric0.4-lr0.1-e3-s0-3f2a91c07b``.
 
-    What differs from the defaults of the options with a `short` prefix is written out: ``lr``, ``e`` (epochs), ``b`` (batch size).
+    What differs from the defaults of the options with a `short` prefix is written out: ``lr``, ``e`` (epochs), ``n`` (steps).
     For `speed` see `decisive`.
     """
     return f"{_prefix(cfg)}-s{cfg.seed}-{short_digest(decisive(cfg, speed=speed))}"

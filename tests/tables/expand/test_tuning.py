@@ -196,7 +196,7 @@ BAD_RUNS: list[tuple[str, str, str, str]] = [
         "[optimizer.lr=0.01], [o",
         "[optimizer.rl=0.01], [o",
         "  set: [[",
-        "optimizer.rl=0.01, in cell clean/bp: unknown option",
+        "optimizer.rl=0.01, in cell clean/bp: optimizer.rl=0.01: optimizer=sgd has no such option; did you mean 'lr'",
     ),
     (
         "[optimizer.lr=0.01], [o",

@@ -142,7 +142,7 @@ def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
 
 
 def test_the_page_on_tables_tells_every_key_and_the_papers_measures() -> None:
-    page = (Path(__file__).parents[2] / "conf" / "paper" / "README.md").read_text()
+    page = (Path(__file__).parents[3] / "conf" / "paper" / "README.md").read_text()
     used = {name.removeprefix("max.") for table in TABLES for name in load(f"dual/{table}").measures}
     used |= {
         claim.measure.removeprefix("max.")

@@ -15,7 +15,7 @@ from credit.runs.summary import summarise
 from credit.tables.measures.measures import measure
 from credit.tables.runners import trees
 
-BASE = {"rule": {"kind": "bp", "name": "bp"}, "arch": {"kind": "mlp"}, "trainer": {"epochs": 2}}
+BASE = {"rule": {"kind": "sweep", "name": "bp"}, "arch": {"kind": "mlp"}, "trainer": {"epochs": 2}}
 MODELS = sorted(trees.MODELS)
 IRIS = {"kind": "tabular", "name": "iris", "val_fraction": 0.0}
 
@@ -94,7 +94,7 @@ def test_the_name_reads_and_stands_for_what_decides():
     "changes",
     [
         {"arch": {"kind": "lenet5"}},
-        {"rule": {"kind": "lisp", "name": "lisp"}},
+        {"rule": {"kind": "sweep", "name": "mine", "loss": "violations", "gate": "responsive"}},
         {"optimizer": {"lr": 1.0}},
         {"data": {**IRIS, "batch_size": 7, "normalize": "unit", "drop_last": False}},
     ],
