@@ -47,7 +47,7 @@ class DataConfig:
         0, "seed of splits and limits, the same over the run's seeds; null: the run's seed", ge=0, le=LARGEST_SEED
     )
     augment: list[str] = opt([], "random changes of training images", choices=("crop", "flip", "cutout"), when=_IMAGES)
-    crop_padding: int = opt(4, "pixels around an image before a crop of its size", ge=0, when="augment=crop")
+    crop_padding: int = opt(4, "pixels around an image before data.augment=[crop] cuts its size out of it", ge=0)
     cutout_size: int = opt(8, "pixels of the side of the square that is blanked", ge=1, when="augment=cutout")
     normalize: Literal["none", "unit", "standard", "imagenet", "gcn", "zca"] = opt(
         "standard", "scaling of the input, fitted on the training part"
@@ -109,7 +109,7 @@ class OptimizerConfig:
     """How the rule's descent direction changes the weights."""
 
     kind: str = opt("sgd", "torch.optim's class")
-    lr: float = opt(0.05, "learning rate", gt=0, short="lr")
+    lr: float = opt(0.05, "learning rate; 0 would change no weight", gt=0, short="lr")
     momentum: float = opt(0.9, "share of the last update that is kept", ge=0, lt=1, when="kind=sgd")
     nesterov: bool = opt(False, "Nesterov's form of momentum", when="kind=sgd;momentum")
     weight_decay: float = opt(
