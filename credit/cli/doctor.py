@@ -107,7 +107,7 @@ def _compiler() -> Iterator[Line]:
 
 
 def _data() -> Iterator[Line]:
-    """Say which sets are found; the list of sets and where they lie is `credit.data`'s."""
+    """Return which sets are found; the list of sets and where they lie is `credit.data`'s."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
@@ -131,7 +131,7 @@ def _data() -> Iterator[Line]:
 
 
 def _imagenet32(root: Path) -> Line:
-    """Say whether ImageNet32 is there; few have it, so that nothing is wrong where it is not."""
+    """Return whether ImageNet32 is there; few have it, so that nothing is wrong where it is not."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
@@ -151,7 +151,7 @@ def _imagenet32(root: Path) -> Line:
 
 
 def _tables(root: Path) -> Line:
-    """Say which tables are found."""
+    """Return which tables are found."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe

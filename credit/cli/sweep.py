@@ -25,7 +25,7 @@ from credit.sweeps.jobs import (
 from credit.sweeps.processes import Outcome
 
 Start = Callable[[Sequence[Job], Examined, int], dict[Path, Outcome]]
-"""Runs jobs that were checked and says how each ended; also told how many more were complete already."""
+"""Runs jobs that were checked and says how each ended; prints how many were complete already."""
 
 
 def launch(

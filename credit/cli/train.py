@@ -268,7 +268,7 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
         )
     if config.replicas != 1:
         return None
-    result = finished(config)  # a finished run is told at once, without torch
+    result = finished(config)  # a finished run is reported at once, without torch
     if result is None:
         note_job_commands({run_name(config): job_command(map(plain, words))})
         from credit.training import train

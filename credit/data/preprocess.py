@@ -163,7 +163,7 @@ def moments(x: Examples) -> tuple[Tensor, Tensor]:
 
 
 def note(cfg: DataConfig, images: int, shape: tuple[int, ...]) -> str | None:
-    """Say what must be known of a whitening that was fitted on no more images than an image has values; else None."""
+    """Return what must be known of a whitening that was fitted on no more images than an image has values; else None."""
     size = math.prod(shape)
     if "zca" not in cfg.preprocess or images > size:
         return None

@@ -198,7 +198,7 @@ class Plan:
             )
 
     def _stopped_at(self) -> str:
-        """Say where forward stops gradients, for the error about parameters that get none."""
+        """Return where forward stops gradients, for the error about parameters that get none."""
         if not self.stopped:
             return ""
         return f" Gradients stop at {self.stopped[0].describe()}, which forward() computes under torch.no_grad() or detaches."

@@ -155,7 +155,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], head: Iterable[str], give
 
 
 def misfit(missing: Sequence[str], unknown: Sequence[str]) -> str:
-    """Say which of a network's tensors a file lacks and which of the file's belong to no layer; one of both is not empty."""
+    """Return which of a network's tensors a file lacks and which of the file's belong to no layer; one of both is not empty."""
     parts = [f"{len(missing)} of its tensors are missing ({', '.join(missing[:3])})"] if missing else []
     if unknown:
         parts.append(f"{len(unknown)} of the file's belong to no layer ({', '.join(unknown[:3])})")

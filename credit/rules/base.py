@@ -62,7 +62,7 @@ class Rule:
     options: RuleOptions
     # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
-    # The ``inference.growth`` that a step may tell; beyond it the rule has diverged (see ``tell_divergence``).
+    # The ``inference.growth`` that a step may return; beyond it the rule has diverged (see ``tell_divergence``).
     growth_limit: ClassVar[float] = GROWN
     name: str = "rule"
 
@@ -171,7 +171,7 @@ class Rule:
         """Raise `InferenceDiverged`, naming op and reason, where the inference on a batch runs away; most rules infer nothing."""
 
     def has_grown(self, computed: Computed, x: Tensor) -> bool:
-        """Whether a step's inference has diverged, as far as can be told without making a GPU wait."""
+        """Whether a step's inference has diverged, as far as is known without making a GPU wait."""
         growth = computed.signals.get("inference.growth")
         return growth is not None and x.device.type == "cpu" and not float(growth) <= self.growth_limit
 
@@ -197,7 +197,7 @@ class Rule:
 
     @property
     def keep_input_signal(self) -> bool:
-        """Whether steps go on to the network's input and tell what reached it (``Step.input_signal``); settable."""
+        """Whether steps go on to the network's input and return the error signal there (``Step.input_signal``); settable."""
         return self.plan.to_input
 
     @keep_input_signal.setter

@@ -48,7 +48,7 @@ def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: 
 
 
 def explain(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Say what is wrong with a batch that a step broke on, where it is the output or the labels.
+    """Return what is wrong with a batch that a step broke on, where it is the output or the labels.
 
     Raises:
         UserError: it is.

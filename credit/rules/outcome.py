@@ -34,7 +34,7 @@ class Computed:
 
 @dataclass
 class Step:
-    """What one step tells.
+    """The outcome of one step.
 
     Attributes:
         logits: the network's output, (B, classes) or probabilities (B, 1), detached.
@@ -68,7 +68,7 @@ class Step:
 
     @property
     def growth(self) -> Tensor | None:
-        """How far the states of the step's inference grew, where the rule tells it as ``inference.growth``: 0-d."""
+        """How far the states of the step's inference grew, where the rule records it as ``inference.growth``: 0-d."""
         return self._signals.get("inference.growth")
 
     @property

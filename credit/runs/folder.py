@@ -44,7 +44,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether the run is over: it finished or it diverged, and the same command would only end there again.
+    """Return whether the run is over: it finished or it diverged, and the same command would only end there again.
 
     A run that failed (a full disk, an interrupted download) is not over: the same command resumes it.
     """

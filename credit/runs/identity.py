@@ -101,7 +101,7 @@ def file_digest(file: Path, changed: int) -> str:
 
 
 def is_clean(config: dict[str, Any]) -> bool:
-    """Say whether a configuration (plain mapping) leaves every label as it is."""
+    """Return whether a configuration (plain mapping) leaves every label as it is."""
     return config["noise"]["kind"] == "none" or not config["noise"].get("rate")
 
 

@@ -34,7 +34,7 @@ class Screen:
             self._bar.stop()
 
     def begin(self, step: int) -> None:
-        """Say where the run starts, so that the time left counts only steps of this process."""
+        """Return where the run starts, so that the time left counts only steps of this process."""
         self._started, self._first, self._step = time.perf_counter(), step, step
         if self._bar is not None:
             self._bar.reset(0, total=self._total, completed=step)

@@ -101,7 +101,7 @@ def _lines(rows: Sequence[dict[str, Any]], best: set[int], short: bool) -> list[
 
 
 def _is_whole(row: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
-    """Say whether a row has a validation accuracy of every run, and no fewer runs than the others."""
+    """Return whether a row has a validation accuracy of every run, and no fewer runs than the others."""
     number = row[_NUMBER]
     return number is not None and number["n"] == row["runs"] == max(other["runs"] for other in others)
 

@@ -39,7 +39,7 @@ def seconds_per_epoch(result: dict[str, Any]) -> float | None:
 
 
 def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return for each configuration the settings that tell it from the others.
+    """Return for each configuration the settings in which it differs from the others.
 
     Rule and noise always; arch and data where they differ; any other option where it differs between configurations
     that share rule, arch, data and noise.
@@ -105,7 +105,7 @@ _LEAST_FIRST = ("s/epoch", "test (last)", "wrong labels memorized")
 
 
 def _worth_a_column(rows: list[dict[str, Any]], measure: str) -> bool:
-    """Say whether a measure has a column: the last test accuracy always, any other where a row has it."""
+    """Return whether a measure has a column: the last test accuracy always, any other where a row has it."""
     return measure == "last.test_top1" or any(row[measure] for row in rows)
 
 

@@ -133,7 +133,7 @@ def mode(wanted: str, environment: Any) -> Any:
 
 
 def logged_in(environment: Any) -> bool:
-    """Say whether a key for W&B is at hand: in $WANDB_API_KEY, or in the netrc file for W&B's host."""
+    """Return whether a key for W&B is at hand: in $WANDB_API_KEY, or in the netrc file for W&B's host."""
     if environment.get("WANDB_API_KEY"):
         return True
     path = Path(environment.get("NETRC") or Path(environment.get("HOME", "~")).expanduser() / ".netrc")

@@ -67,7 +67,7 @@ class Unit:
 
     @property
     def title(self) -> str:
-        """What tells it from the other units: ``rule=bp seeds 0-19``."""
+        """The settings in which it differs from the other groups: ``rule=bp seeds 0-19``."""
         if len(self.jobs) == 1:
             return self.jobs[0].title
         own = [job.title.split(" ") for job in self.jobs]

@@ -46,7 +46,7 @@ def local_jobs(words: Sequence[str]) -> int | None:
 
 
 def is_local(words: Sequence[str]) -> bool:
-    """Say whether Hydra's settings name no other launcher than ours."""
+    """Return whether Hydra's settings name no other launcher than ours."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")]
     return not chosen or chosen[-1] == "local"
 

@@ -74,7 +74,7 @@ class RunRecorder:
         self.dead = DeadLayers(self.run.rule, self.screen, self.run.total_steps, self.run.warm_steps)
 
     def due(self, measured: bool, stop: StopRequest) -> bool:
-        """Say whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
+        """Return whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
         evaluated, and when asked to stop."""
         run = self.run
         between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
@@ -144,7 +144,7 @@ class RunRecorder:
             self.screen.warn(large_loss.words(self.run.large_loss))
 
     def _due(self, period: float) -> bool:
-        """Say whether a period of so many epochs ends here."""
+        """Return whether a period of so many epochs ends here."""
         return ends_period(self.run.step, period, self.run.steps_per_epoch)
 
     def _evaluation(self, outcome: Step, x: Tensor) -> dict[str, Any]:

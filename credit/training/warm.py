@@ -67,7 +67,7 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
 
 
 def warm_notes(cfg: RunConfig, warm: Rule | None) -> list[str]:
-    """Return what is to be told of a warm start: that there is one, and its rule's notes."""
+    """Return the notes of a warm start: that there is one, and its rule's notes."""
     if warm is None:
         return []
     begins = f"warm start: rule={warm.name} makes the first {cfg.trainer.warm_steps} steps"

@@ -74,7 +74,7 @@ def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
 
 
 def ignored(name: str) -> bool:
-    """Say whether a file or folder of this name is no part of an image folder: a hidden one, or litter of archives and servers."""
+    """Return whether a file or folder of this name is no part of an image folder: a hidden one, or what archives and servers leave."""
     return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
 
@@ -87,7 +87,7 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def _leads_back(place: Path, name: str) -> bool:
-    """Say whether a folder is a link to one that it lies in."""
+    """Return whether a folder is a link to one that it lies in."""
     return (place / name).is_symlink() and place.is_relative_to((place / name).resolve())
 
 

@@ -35,7 +35,7 @@ _LARGE = 2**14  # bytes of a pickle's item beyond which it is an array's content
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Say how many images there are, by the files' headers.
+    """Return how many images there are, by the files' headers.
 
     Raises:
         UserError: missing files (which, from where, where to put them), or files that hold something else.

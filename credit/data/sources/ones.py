@@ -21,7 +21,7 @@ _LARGEST = 2**28  # numbers, one gigabyte
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Say what a sample will be.
+    """Return what a sample will be.
 
     Raises:
         UserError: too few samples for both classes, or too many to hold.

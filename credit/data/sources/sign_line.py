@@ -1,4 +1,4 @@
-"""Points on a line, told apart by their sign. Made, not read (paper 2, A.1 and A.4).
+"""Points on a line, classified by their sign. Made, not read (paper 2, A.1 and A.4).
 
 Inputs are -4, -4 + step, ..., 4, both ends included. The class is 1 ("positive") where x > 0 and 0 ("negative") elsewhere: the
 input that is exactly 0, which has no sign, is among the negatives. `held_out` inputs, drawn without regard to their class by
@@ -20,7 +20,7 @@ _LARGEST = 2**24  # inputs
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Say what the set will be.
+    """Return what the set will be.
 
     Raises:
         UserError: a step that does not lead from one end to the other, too many inputs, or none left to train on.

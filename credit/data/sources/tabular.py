@@ -62,7 +62,7 @@ class Values:
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Say what a fold of a table is without reading it.
+    """Return what a fold of a table is without reading it.
 
     Raises:
         UserError: no or an unknown name, a fold that there is not, a missing file.

@@ -79,7 +79,7 @@ class FunctionGate(Untied):
                 f"{where} returned shape {tuple(factor.shape)}, which does not broadcast to pre's {tuple(pre.shape)}: return one "
                 "factor for each element of pre"
             )
-        # Of a z that is not finite no factor is asked for: then the forward pass went wrong, which is told elsewhere.
+        # Of a z that is not finite no factor is asked for: then the forward pass went wrong, which is reported elsewhere.
         wrong = (~torch.isfinite(factor) | (factor < 0)) & torch.isfinite(pre)
         if bool(wrong.any()):
             at = int(wrong.flatten().nonzero()[0])
@@ -118,7 +118,7 @@ def gate(name: str) -> Callable[[F], F]:
 
 
 def _takes_generator(name: str, function: Callable[..., Tensor]) -> bool:
-    """Say whether a gate's function is one of (pre, post, generator); further arguments need defaults, which they keep."""
+    """Return whether a gate's function is one of (pre, post, generator); further arguments need defaults, which they keep."""
     title = getattr(function, "__qualname__", repr(function))
     try:
         signature = inspect.signature(function)

@@ -35,7 +35,7 @@ class DualRule(Rule):
 
     Attributes:
         segments: the network's states and the linear maps between them.
-        keep_states: whether steps tell both states of every unit (``Step.states``); settable.
+        keep_states: whether steps return both states of every unit (``Step.states``); settable.
     """
 
     Options = DualOptions
@@ -76,7 +76,7 @@ class DualRule(Rule):
 
     @property
     def keep_states(self) -> bool:
-        """Whether steps tell both states of every unit; settable."""
+        """Whether steps return both states of every unit; settable."""
         return self._keep_states
 
     @keep_states.setter
@@ -89,7 +89,7 @@ class DualRule(Rule):
 
     @property
     def keep_input_signal(self) -> bool:
-        """Whether steps tell what reaches the network's input; settable where the input has no state of its own."""
+        """Whether steps return the error signal at the network's input; settable where the input has no state of its own."""
         return self.plan.to_input and not self.options.input_robustness
 
     @keep_input_signal.setter
@@ -205,7 +205,7 @@ class DualRule(Rule):
                         None if reached is None else reached * (dyads.factor * run.batch), states)  # fmt: skip
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
-        """Say which states have grown, unless the forward pass alone is not finite, which is told elsewhere.
+        """Return which states have grown, unless the forward pass alone is not finite, which is reported elsewhere.
 
         Raises:
             InferenceDiverged: naming the op and what to write instead.

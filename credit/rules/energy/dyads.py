@@ -278,7 +278,7 @@ class Dyads:
         if self.inference.watch:
             self.stats[op.name] = signal.square().mean().sqrt() * (self.factor * run.batch)
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ reports
 
     def mark(self, work: Work, state: State, live: bool) -> None:
         """Note how far the states have moved since the last mark."""

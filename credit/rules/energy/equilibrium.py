@@ -193,7 +193,7 @@ class EquilibriumRule(Rule):
         return Computed(settling.logits, loss, work.updates, sizes, settling.stats)
 
     def tell_divergence(self, x: Tensor, y: Tensor) -> None:
-        """Say that states have grown, unless the forward pass alone is not finite, which is told elsewhere.
+        """Say that states have grown, unless the forward pass alone is not finite, which is reported elsewhere.
 
         Raises:
             InferenceDiverged: saying what to write instead.

@@ -1,4 +1,6 @@
-"""Feedback functions of layer-wise feedback propagation: what an output is told of each sample. o: logits (B, C); y: labels (B,).
+"""Feedback functions of layer-wise feedback propagation: the feedback of each output for each sample.
+
+o: logits (B, C); y: labels (B,).
 
 Each is called with (logits, y) and returns the feedback r (B, C) and the loss, 0-d. r is ascent, per sample (not divided by
 the batch size): where it has the logit's own sign, the logit is to keep its sign and grow in size. The loss is for the log.
@@ -149,7 +151,7 @@ class FunctionFeedback:
         ):
             return
         self._calls += 1
-        # Of logits that are not finite no feedback is asked for: then the forward pass went wrong, which is told elsewhere.
+        # Of logits that are not finite no feedback is asked for: then the forward pass went wrong, which is reported elsewhere.
         wrong = ~torch.isfinite(feedback) & torch.isfinite(o).all(1, keepdim=True)
         if bool(wrong.any()):
             row, column = (int(i) for i in wrong.nonzero()[0])

@@ -181,7 +181,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         return passage.holds(self, op)
 
     def keeps(self, op: Activate) -> set[str]:
-        # A ReLU that is told something where it is 0 must not overwrite what it was made of.
+        # A ReLU that receives feedback where it is 0 must not overwrite what it was made of.
         return set() if op.out in self.silent else {"input"}
 
     def visit(self, op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:

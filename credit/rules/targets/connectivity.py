@@ -1,4 +1,4 @@
-"""The wiring of error synapses: which node hears the errors of which (paper 5, section 3.2 and Algorithms 1 and 2).
+"""Error connectivity: the nodes whose errors each node receives (paper 5, section 3.2 and Algorithms 1 and 2).
 
 Nodes 1 .. L - 1 are the network's activations in order of execution, L is the output. Node i hears the output, by a skip-error
 connection, where i is a multiple of the gap, else node i + 1. A user's own wiring overrides this for the nodes it names.
@@ -20,7 +20,7 @@ Given = Mapping[str, str | Sequence[str] | None]
 
 @dataclass(frozen=True)
 class Wiring:
-    """Who hears whom.
+    """The source nodes of each node.
 
     Attributes:
         nodes: activations with a target, in order of execution.
@@ -83,7 +83,7 @@ def wire(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str
 
 
 def _anchors(plan: Plan, nodes: list[Activate], gap: Gap, rule: str) -> set[str]:
-    """Return the names of the nodes that hear the output by the gap's rule."""
+    """Return the names of the nodes that receive the error of the output by the gap's rule."""
     necks = {op.name for op in bottlenecks(plan)}
     if gap == "auto":
         gap = "blocks" if any(op.name not in necks for op in nodes) else 2 if len(nodes) > 1 else 0
@@ -115,7 +115,7 @@ def _no_node(plan: Plan, name: str, known: Sequence[str], what: str) -> str:
 
 
 def _ordered(sources: Mapping[str, tuple[str, ...]], names: Sequence[str], given: Given | None) -> list[str]:
-    """Return nodes after their sources, those nearest to the output first; refuse circles and sources that hear nobody."""
+    """Return nodes after their sources, those nearest to the output first; refuse circles and nodes without a source."""
     done: list[str] = []
 
     def visit(name: str, path: tuple[str, ...]) -> None:

@@ -41,7 +41,7 @@ class Synapse:
 
     @property
     def inputs(self) -> int:
-        """How many of the source's units one of the target's hears."""
+        """How many of source units that a target unit receives errors from."""
         raise AssertionError
 
     def carry(self, weight: Tensor, e: Tensor, eager: bool = False) -> Tensor:
@@ -59,7 +59,7 @@ class Synapse:
 
 @dataclass(frozen=True)
 class Dense(Synapse):
-    """Every unit hears every unit, of feature maps too: E (target units, source units), ``d = E e``."""
+    """Every target unit receives every source unit's error, of feature maps too: E (target units, source units), ``d = E e``."""
 
     word: ClassVar[str] = "dense"
 

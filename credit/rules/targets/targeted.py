@@ -60,7 +60,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
 
     @property
     def keep_errors(self) -> bool:
-        """Whether steps tell every node's error and target; settable."""
+        """Whether steps return every node's error and target; settable."""
         return self._keep_errors
 
     @keep_errors.setter
@@ -72,7 +72,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
         self._keep_errors = wanted
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        """Leave a signal as it is; tell its size where that is watched."""
+        """Leave a signal as it is; record its size where that is watched."""
         if self.watch:
             run.stats[op.name] = signal.square().mean().sqrt() * run.batch
         return signal

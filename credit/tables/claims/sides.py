@@ -64,7 +64,7 @@ class Case:
 
 
 def has_jobs(case: Case, tree: Comparison | Side, row: str) -> bool:
-    """Say whether this budget has every cell of the tree at the row."""
+    """Return whether this budget has every cell of the tree at the row."""
     return all(case.held.runs.get((cell.row or row, cell.column)) for cell in cells(tree))
 
 
@@ -126,7 +126,7 @@ def side_value(side: Side, row: str, mean: Callable[[Cell], Any]) -> Any:
 
 
 def lost_words(case: Case, form: dict[Cell, float]) -> str:
-    """Say which of the cells' runs are not counted: ``; BP+AdamW at CIFAR-10: 2 of 3, 1 diverged``; empty for none."""
+    """Return which of the cells' runs are not counted: ``; BP+AdamW at CIFAR-10: 2 of 3, 1 diverged``; empty for none."""
     spec, told = case.held.spec, []
     for cell in form:
         counts = case.held.summary(cell, case.name, case.accuracy).counts()

@@ -43,11 +43,11 @@ class Estimate:
 
     @property
     def has_spread(self) -> bool:
-        """Say whether there is a spread to judge by: `FEWEST_REPEATS` or more that are not all equal."""
+        """Return whether there is a spread to judge by: `FEWEST_REPEATS` or more that are not all equal."""
         return bool(self.error)
 
     def is_exactly(self, number: float) -> bool:
-        """Say whether every repeat gives exactly this number."""
+        """Return whether every repeat gives exactly this number."""
         return self.error == 0 and abs(self.value - number) <= self.rounding
 
     def p_above(self, bound: float = 0.0) -> float | None:

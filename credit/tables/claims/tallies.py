@@ -101,7 +101,7 @@ def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any,
 
 
 def satisfied_by(case: Case, op: str, left: Any, right: Any) -> Any:
-    """Say whether the means satisfy the comparison as a reader of the printed table would."""
+    """Return whether the means satisfy the comparison as a reader of the printed table would."""
     import numpy as np
 
     away = np.round(np.round(left, case.measure.decimals) - np.round(right, case.measure.decimals), 9)

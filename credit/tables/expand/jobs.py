@@ -66,7 +66,7 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
 
 
 def repeats(spec: Spec, seeds: int) -> list[dict[str, Any]]:
-    """Return what tells a cell's runs apart: every seed below `seeds` with every value of the table's `repeat`."""
+    """Return the settings in which a cell's runs differ: every seed below `seeds` with every value of the table's `repeat`."""
     axes = {"seed": tuple(range(seeds)), **spec.repeat}
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 

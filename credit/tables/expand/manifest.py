@@ -90,7 +90,7 @@ class Manifest:
         return (*self.trials, *self.jobs, *self.costs)
 
     def is_open(self, job: Job) -> bool:
-        """Say whether a cell's run waits for trials that choose its settings; until then it has the first candidate's."""
+        """Return whether a cell's run waits for trials that choose its settings; until then it has the first candidate's."""
         cell = (job.row, job.column)
         return any(choice.chosen < 0 and (choice.row, choice.column) == cell for choice in self.choices)
 

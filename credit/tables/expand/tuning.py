@@ -47,12 +47,12 @@ def check_tuning(spec: Spec) -> None:
 
 
 def seeds(tune: Tuning) -> list[dict[str, Any]]:
-    """Return what tells a candidate's trials apart."""
+    """Return the settings in which a candidate's trials differ."""
     return [{"seed": FIRST_SEED + index} for index in range(tune.seeds)]
 
 
 def is_tuned(spec: Spec, budget: Budget, cell: Cell) -> bool:
-    """Say whether a cell's settings are chosen by trials: those that train are, where the budget tunes."""
+    """Return whether a cell's settings are chosen by trials: those that train are, where the budget tunes."""
     return budget.tune is not None and spec.columns[cell[1]].runner == "train"
 
 
@@ -116,7 +116,7 @@ def _of_run(result: dict[str, Any], mode: str) -> float | None:
 
 
 def at_edge(tune: Tuning, chosen: int) -> bool:
-    """Say whether a candidate's value of some option is the smallest or the largest of three or more that were tried.
+    """Return whether a candidate's value of some option is the smallest or the largest of three or more that were tried.
 
     Candidates are compared by their numbers, in whatever order they are listed; a value beyond the edge may be better.
     """

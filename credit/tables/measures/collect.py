@@ -50,7 +50,7 @@ class Run:
 
     @property
     def repeat(self) -> Repeat:
-        """What tells it from the cell's other runs."""
+        """The settings in which it differs from the cell's other runs."""
         return tuple((key, json.dumps(v) if isinstance(v, list | dict) else v) for key, v in self.job.repeat.items())
 
     @property
@@ -59,7 +59,7 @@ class Run:
         return "" if self.result is None else mark(self.result)
 
     def has(self, name: str) -> bool:
-        """Say whether it can have a measure, by how it ended."""
+        """Return whether it can have a measure, by how it ended."""
         kind = measure(name).runs
         if kind == "over":
             return self.status in ("complete", "diverged")
@@ -68,7 +68,7 @@ class Run:
         return self.status == "complete" and self.mark != CROSS
 
     def ending(self, name: str) -> str:
-        """Say how it ended for a measure: one of `STATUSES`, or its mark."""
+        """Return how it ended for a measure: one of `STATUSES`, or its mark."""
         return "complete" if measure(name).runs == "over" and self.has(name) else self.mark or self.status
 
     def number(self, name: str, accuracy: str) -> float | None:
@@ -109,7 +109,7 @@ class Summary:
         return DAGGER if self.n and self.status.get(DAGGER) == self.n else ""
 
     def counts(self) -> str:
-        """Say how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is.
+        """Return how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is.
 
         Runs that count with a number in place of their own are told in any case: ``1 diverged, counted as 9.9``.
         """
@@ -178,7 +178,7 @@ class Collection:
         return summarise(self.values(cell, name, accuracy).values(), status, stand_in)
 
     def has_number(self, cell: Cell, name: str) -> bool:
-        """Say whether a cell can have a measure: a difference from the row's `base` is only of rows with one."""
+        """Return whether a cell can have a measure: a difference from the row's `base` is only of rows with one."""
         return not measure(name).of or bool(self.spec.rows[cell[0]].base)
 
     def _runs_of(self, cell: Cell, name: str) -> list[Run]:
@@ -202,12 +202,12 @@ class Collection:
         return summarise(found, {"complete": len(found)})
 
     def honest_words(self) -> str:
-        """Say how the honest epoch was chosen: ``best on validation``, ``last epoch``, or both."""
+        """Return how the honest epoch was chosen: ``best on validation``, ``last epoch``, or both."""
         words = {honest_words(run.result) for run in self.all() if run.result and run.status == "complete"}
         return " or ".join(sorted(words)) or "best on validation"
 
     def has(self, name: str) -> bool:
-        """Say whether any run has this measure."""
+        """Return whether any run has this measure."""
         return any(self.values(cell, name) for cell in self.runs)
 
     def all(self) -> Iterable[Run]:
@@ -222,7 +222,7 @@ class Collection:
             yield from runs
 
     def marks(self) -> bool:
-        """Say whether any run, or any published number, has one of `credit.tables.measures.marks`."""
+        """Return whether any run, or any published number, has one of `credit.tables.measures.marks`."""
         printed = (entry for name in self.spec.measures for entry in self.spec.published_in(name).values())
         return any(entry.mark for entry in printed) or any(run.mark for run in self.all())
 

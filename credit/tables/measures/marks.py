@@ -26,12 +26,12 @@ def mark(result: dict[str, Any]) -> str:
 
 
 def ended_badly(result: dict[str, Any]) -> bool:
-    """Say whether a run diverged, or was given up because its accuracy collapsed."""
+    """Return whether a run diverged, or was given up because its accuracy collapsed."""
     return result.get("status") == "diverged" or (result.get("status") == "complete" and bool(result.get("stopped")))
 
 
 def was_reasonable(result: dict[str, Any]) -> bool:
-    """Say whether a run's best evaluation is clearly above chance.
+    """Return whether a run's best evaluation is clearly above chance.
 
     Our reading, the paper has none: more than twice chance, which is one over the number of classes; where that is not below all
     (two classes) or nearly all (three), more than halfway from chance to all.

@@ -52,7 +52,7 @@ def honest(result: Result) -> float | None:
 
 
 def honest_words(result: Result) -> str:
-    """Say which epoch `best_val_accuracy` takes."""
+    """Return which epoch `best_val_accuracy` takes."""
     return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
 
 

@@ -70,7 +70,7 @@ def content(
 
 
 def _box(held: Collection) -> list[Block]:
-    """Say which budget it was, what it cut, and how the runs ended."""
+    """Return which budget it was, what it cut, and how the runs ended."""
     manifest, cuts = held.manifest, held.manifest.cuts
     says = held.spec.budgets[manifest.budget].says
     labels = _LABELS if held.spec.source else _OWN_LABELS

@@ -100,7 +100,7 @@ def _cell_commands(held: Collection, runs: list[Run]) -> list[str]:
 
 
 def _repeat_words(run: Run) -> dict[str, str]:
-    """Return the values of the settings that tell the cell's runs apart, as they stand in the run's words."""
+    """Return the values of the settings in which the cell's runs differ, as they stand in the run's words."""
     words = {key: value for key, _, value in (word.partition("=") for word in run.job.words)}
     return {key: words.get(key, str(value)) for key, value in run.job.repeat.items()}
 
@@ -135,7 +135,7 @@ def _told(values: Iterable[Any]) -> str:
 
 
 def runs_words(held: Collection) -> str:
-    """Say how the table's runs ended: ``12 of 12 runs complete``."""
+    """Return how the table's runs ended: ``12 of 12 runs complete``."""
     status = held.status()
     total = sum(status.values())
     plain = not held.marks()  # else the sign says more

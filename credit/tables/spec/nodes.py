@@ -34,15 +34,15 @@ class Part:
         return refusal(self.file, self.line, text)
 
     def is_empty(self) -> bool:
-        """Say whether nothing is given: ``key:`` alone, or null."""
+        """Return whether nothing is given: ``key:`` alone, or null."""
         return isinstance(self.node, yaml.ScalarNode) and self.node.tag == "tag:yaml.org,2002:null"
 
     def is_mapping(self) -> bool:
-        """Say whether it is written ``{a: ..., b: ...}``."""
+        """Return whether it is written ``{a: ..., b: ...}``."""
         return isinstance(self.node, yaml.MappingNode)
 
     def is_list(self) -> bool:
-        """Say whether it is written ``[a, b]``."""
+        """Return whether it is written ``[a, b]``."""
         return isinstance(self.node, yaml.SequenceNode)
 
     def nothing(self, key: str) -> "Part":

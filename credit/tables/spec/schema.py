@@ -245,7 +245,7 @@ class Budget:
     without: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def judges(self, claim: Claim) -> bool:
-        """Say whether what is run can tell if a claim holds."""
+        """Return whether what is run can tell if a claim holds."""
         return self.claims is None or claim.name in self.claims
 
 
@@ -304,7 +304,7 @@ class Spec:
         return {cell: entry.mean for cell, entry in found.items() if entry.mean is not None}
 
     def has(self, row: str, column: str) -> bool:
-        """Say whether the table has this cell."""
+        """Return whether the table has this cell."""
         return not self.columns[column].rows or row in self.columns[column].rows
 
     def grid(self) -> list[tuple[str, str]]:

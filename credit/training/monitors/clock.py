@@ -34,7 +34,7 @@ class Clock:
 
 
 def ends_period(step: int, every: float, steps_per_epoch: int) -> bool:
-    """Say whether a period ends with a step.
+    """Return whether a period ends with a step.
 
     Args:
         step: counted from 1.

@@ -32,7 +32,7 @@ class DeadLayers:
         self._looked = 0
 
     def looks(self, step: int) -> bool:
-        """Say whether the step after so many is looked at."""
+        """Return whether the step after so many is looked at."""
         return self._first <= step < self._until
 
     def see(self, step: int, outcome: Step) -> None:

@@ -29,7 +29,7 @@ class Measures:
         run.keepers = {name: diagnostic.state_dict for name, diagnostic in self._diagnostics.items()}
 
     def due(self, step: int) -> bool:
-        """Say whether a step, counted from 1, is measured: the first ones, the one that ends each period, the run's last."""
+        """Return whether a step, counted from 1, is measured: the first ones, the one that ends each period, the run's last."""
         return bool(self._due(step))
 
     def before(self, x: Tensor, y: Tensor) -> None:

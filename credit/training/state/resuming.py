@@ -42,7 +42,7 @@ def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]
 
 
 def _belongs(seed: int, state: dict[str, Any] | None, company: set[int]) -> bool:
-    """Say whether a run was trained in this company, or what was left of it: its newest checkpoint says so, or it has none."""
+    """Return whether a run was trained in this company, or what was left of it: its newest checkpoint says so, or it has none."""
     own = set(state.get("together", ())) if state is not None else company
     return seed in company and len(own) > 1 and (own <= company or company <= own)
 
