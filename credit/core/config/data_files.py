@@ -74,7 +74,7 @@ def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
 
 
 def ignored(name: str) -> bool:
-    """Return whether a file or folder of this name is no part of an image folder: a hidden one, or what archives and servers leave."""
+    """Return whether a file or folder is no part of an image folder: hidden, or left by archives and servers."""
     return name.startswith(".") or name in ("__MACOSX", "@eaDir")
 
 
