@@ -47,7 +47,9 @@ class DataConfig:
         0, "seed of splits and limits, the same over the run's seeds; null: the run's seed", ge=0, le=LARGEST_SEED
     )
     augment: list[str] = opt([], "random changes of training images", choices=("crop", "flip", "cutout"), when=_IMAGES)
-    crop_padding: int = opt(4, "pixels around an image before data.augment=[crop] cuts its size out of it", ge=0)
+    crop_padding: int = opt(
+        4, "pixels around an image before data.augment=[crop] cuts its size out of it", ge=0, when=_IMAGES
+    )
     cutout_size: int = opt(8, "pixels of the side of the square that is blanked", ge=1, when="augment=cutout")
     normalize: Literal["none", "unit", "standard", "imagenet", "gcn", "zca"] = opt(
         "standard", "scaling of the input, fitted on the training part"
