@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, options, randomness, the meaning of outputs, the configuration. Imports no torch."""
+"""Errors, options, randomness, output kinds and the configuration, used by all other packages. Imports no torch."""

@@ -34,7 +34,7 @@ OPTION = "option"
 
 @dataclass(frozen=True)
 class Meta:
-    """What a definition says about an option beside its type and default; see `opt`."""
+    """Metadata of an option beside its type and default; see `opt`."""
 
     doc: str = ""
     gt: float | None = None

@@ -1,7 +1,7 @@
-"""What a network's output is, and the one place that knows: logits of classes, or the probability of class 1.
+"""Kinds of a network's output: logits of classes, or the probability of class 1.
 
-A network with one output column (B, 1), the probability of class 1, says so in its class, ``output_kind = "probability"``.
-Without that word an output (B, C) is the logits of C classes.
+A network with one output column (B, 1), the probability of class 1, sets ``output_kind = "probability"`` in its class.
+Without that attribute an output (B, C) is the logits of C classes.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = ("logits", "probability")
 
 
 def kind(model: nn.Module) -> Kind:
-    """Return what the network's output is.
+    """Return the kind of the network's output: ``logits`` or ``probability``.
 
     Raises:
         UserError: ``output_kind`` is another word.

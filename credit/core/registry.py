@@ -57,7 +57,7 @@ _RENAMED = {"signal": "loss", "transport": "feedback_weights"}
 
 @dataclass(frozen=True)
 class Component:
-    """What is registered under a word.
+    """A registered component: its family, name, options and target.
 
     Attributes:
         family: of `HOMES`.

@@ -1,4 +1,4 @@
-"""What a run is, as typed data: the schema and its checks. Imports neither torch nor any other heavy package."""
+"""The typed configuration of a run: its schema and its checks. Imports neither torch nor any other heavy package."""
 
 from credit.core.config.schema import (
     DataConfig,

@@ -1,4 +1,4 @@
-"""Which files a data set is read from, as paths and without reading them. Imports no torch."""
+"""Paths of the files of a data set, found without reading the files. Imports no torch."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Where the configuration files are and what they offer; reads the files as text, imports nothing heavy."""
+"""The folders of configuration files and the choices in them, read as text; imports nothing heavy."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run is made of: one frozen class of options for each configuration group, no torch.
+"""Schema of a run's configuration: one frozen class of options for each group. Imports no torch.
 
 A configuration reaches the code only as a `RunConfig`, made by `credit.core.config.check`. Names, defaults and meaning are
 the command line's: the field `optimizer.lr` is the override ``optimizer.lr=0.1``.

@@ -1,4 +1,4 @@
-"""How Hydra finds and reads this project's YAML: two Hydra plugins, registered only while our own commands run.
+"""Hydra plugins that find and read this project's YAML: two of them, registered only while our own commands run.
 
 A file of overrides (``# @package _global_``: an experiment, a debug setting) may be written as the command line is,
 
