@@ -1,1 +1,1 @@
-"""The engine: trace a module into a plan, run it forwards, send an error signal back. Knows nothing of rules."""
+"""The engine: trace a module into a plan, run its forward pass and its backward pass. Independent of the rules."""

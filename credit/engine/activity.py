@@ -1,8 +1,8 @@
-"""Which samples a backward pass may leave out: those without a signal, where no op couples them to the others.
+"""Find the samples that a backward pass may leave out: those without an error signal, where no op couples samples.
 
-An update is a sum over samples, already divided by the size of the whole batch. A sample whose output signal is zero adds
+An update is a sum over samples, already divided by the size of the whole batch. A sample whose output error is zero adds
 nothing to it, so leaving the sample out is exact up to the order of summation, unless an op on the way back mixes samples:
-batch norm with the batch's statistics does, and so does every op that has not said otherwise (``Op.separable``).
+batch norm with the batch's statistics does, and so does every op whose ``Op.separable`` returns False.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from credit.engine.plan import Plan
 
 @dataclass(frozen=True)
 class Separation:
-    """What a plan does with the samples of one shape of batch.
+    """The ops that carry samples along dim 0, and the first op that couples samples, for one shape of batch.
 
     Attributes:
         carried: by op index, which of its inputs have the samples along dim 0.
@@ -29,7 +29,7 @@ class Separation:
 
 
 def separation(plan: Plan, run: Run, x: Tensor) -> Separation:
-    """Find out on one batch x (B, ...), B >= 2, by a forward pass; ``run`` is used up and its buffers are moved."""
+    """Return the separation of samples in a forward pass of x (B, ...), B >= 2; the pass uses up ``run`` and moves its buffers."""
     carries = {plan.entry: True}
     carried: dict[int, Carried] = {}
     passed = {op.index for op in plan.back}

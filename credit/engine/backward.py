@@ -1,4 +1,4 @@
-"""The backward pass: what happens to an error signal at each op of a plan."""
+"""The backward pass: how an error signal is passed through each op of a plan."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -26,7 +26,7 @@ def refuse_renamed(cls: type) -> None:
 
 
 class BackwardPass(Generic[R]):
-    """Backprop, and what a rule overrides of it. Every method may overwrite an exclusive signal.
+    """Backprop, and what a rule overrides of it. Every method may overwrite an exclusive error signal.
 
     What a method has to put by for a later one belongs to the step and goes into its ``run``, of a class of the rule's own. A plan
     asks for ``keeps_output``, ``keeps`` and ``holds`` once, when it is built; the other methods are called at each step.
@@ -44,7 +44,7 @@ class BackwardPass(Generic[R]):
         return {op.function.keeps}
 
     def holds(self, op: Op) -> tuple[bool, bool]:
-        """Whether ``visit`` reads an op's (inputs, output) in ``run.held``, beside what the op keeps for its adjoint."""
+        """Return whether ``visit`` reads an op's (inputs, output) in ``run.held``, beside what the op keeps for its adjoint."""
         return False, False
 
     def visit(self, op: Op, run: R, signal: Tensor, add: AddUpdates) -> Signals:
@@ -68,7 +68,7 @@ class BackwardPass(Generic[R]):
         return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
 
     def arrive(self, op: Weighted, run: R, signal: Tensor) -> Tensor:
-        """Change an error signal on its arrival at a weighted op, before it updates the weights and crosses them."""
+        """Change an error signal on its arrival at a weighted op, before the weights' update and its backprojection."""
         return signal
 
     def gate(self, op: Activate, run: R, signal: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class BackwardPass(Generic[R]):
         return passed
 
     def backproject(self, op: Weighted, run: R, signal: Tensor) -> Tensor:
-        """Pass an error signal across the weights of an op to its input."""
+        """Backproject an error signal through the weights of an op to its input."""
         return op.back(run, signal, op.weight(run))
 
 

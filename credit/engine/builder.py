@@ -1,4 +1,4 @@
-"""What rows build with: values, the builder that collects ops, and the road of local autograd."""
+"""The builder of plans, which rows append ops to; the traced values; and ops differentiated by local autograd."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class Builder:
         return out
 
     def frozen(self, module: nn.Module) -> bool:
-        """Whether a module is in eval mode, in which BatchNorm uses its running statistics and dropout is off."""
+        """Return whether a module is in eval mode, in which BatchNorm uses its running statistics and dropout is off."""
         return not module.training
 
     def slot(self) -> int:

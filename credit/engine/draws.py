@@ -1,4 +1,4 @@
-"""Where a step's random numbers come from: lazily from stateless generators, or drawn beforehand.
+"""Sources of a step's random numbers: lazily from stateless generators, or drawn beforehand.
 
 A compiled or seed-mapped step takes its random numbers as arguments; an eager one draws them when it needs them. Both see
 the same numbers, because a draw is a function of (seed, name, position) alone.
@@ -60,7 +60,7 @@ class Draws:
         return Draws(self.seed, position, self.device)
 
     def drawn(self, requests: dict[str, Request]) -> "Drawn":
-        """Draw everything that an earlier step of the same shapes asked for."""
+        """Draw all random numbers that an earlier step of the same shapes requested."""
         return Drawn({name: self.get(name, *request) for name, request in requests.items()})
 
 

@@ -1,4 +1,4 @@
-"""The plan: a traced network that runs forwards and sends an error signal back, without autograd.
+"""The plan: a traced network with a forward pass and a backward pass of its own, without autograd.
 
     plan = Plan(model)                       # trace, verify
     run = plan.run(params, buffers, draws)   # one step's arguments
@@ -47,7 +47,7 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a plan can do beside a forward pass and backprop to the first trainable layer.
+    """Optional capabilities of a plan, beside a forward pass and backprop to the first trainable layer.
 
     Attributes:
         local_autograd: ops without a row are differentiated by autograd, one op at a time.
@@ -128,7 +128,7 @@ class Plan:
 
     @property
     def to_input(self) -> bool:
-        """Whether the backward pass goes on to the network's input."""
+        """Return whether the backward pass goes on to the network's input."""
         return self.capabilities.to_input
 
     # ------------------------------------------------------------ analysis
@@ -198,7 +198,7 @@ class Plan:
             )
 
     def _stopped_at(self) -> str:
-        """Return where forward stops gradients, for the error about parameters that get none."""
+        """Return the place where forward stops gradients, for the error about parameters that get none."""
         if not self.stopped:
             return ""
         return f" Gradients stop at {self.stopped[0].describe()}, which forward() computes under torch.no_grad() or detaches."
@@ -234,7 +234,7 @@ class Plan:
         ]
 
     def _ownership(self, output_owned: bool) -> None:
-        """Decide for every signal whether its holder owns it alone, so that it may be overwritten."""
+        """Mark every error signal that has one owner, so that it may be overwritten."""
         starts = {op.out if self.cuts[op.index] else op.inputs[0] for op in self.ops if op.index in self.cuts}
         owned, given = {self.exit: output_owned} | dict.fromkeys(starts, True), set(starts)
         self._backward: Portion = []

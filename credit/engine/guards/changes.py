@@ -1,4 +1,4 @@
-"""Whether a module is still the one that was traced: its submodules, parameters, modes and options."""
+"""Detect changes of a module after tracing: of its submodules, parameters, modes and options."""
 
 from copy import copy
 from operator import attrgetter, getitem, is_
@@ -16,9 +16,9 @@ _COUNTED = ("_modules", "_parameters", "_buffers")
 
 
 class Traced:
-    """What a plan was made from.
+    """The traced module as it was when its plan was built.
 
-    ``changed`` is asked for at every step, so its comparisons run over whole lists in C: 1 to 2 microseconds a submodule.
+    ``changed`` is called at every step, so its comparisons run over whole lists in C: 1 to 2 microseconds a submodule.
     Lists, dicts, sets and configurations among the modules' attributes are compared too; globals and attributes of classes are not.
 
     Args:
@@ -54,7 +54,7 @@ class Traced:
         self._trainable = list(map(_REQUIRES_GRAD, self._parameters))
 
     def changed(self) -> bool:
-        """Whether a submodule, parameter, mode, option, hook or plain attribute is another than when the model was traced."""
+        """Return whether a submodule, parameter, mode, option, hook or plain attribute has changed since the model was traced."""
         try:
             if self._now != self._then or any(self._hooks):
                 return True

@@ -1,4 +1,4 @@
-"""What a module's attributes contain: lists, dicts and sets, and objects of plain values, such as a configuration."""
+"""Find the containers in a module's attributes: lists, dicts and sets, and objects of plain values, such as a configuration."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a module may not have before it is traced: hooks, wrappers, lazy parameters. Each would be lost in the plan in silence."""
+"""Refuse modules with hooks, wrappers or lazy parameters, which a plan would leave out without a warning."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What happens while a module's forward runs for the tracer: recorded, refused, and undone.
+"""Record, refuse and undo the side effects of a module's forward while it is traced.
 
 Tracing calls ``forward`` once, on proxies. Whatever that call does beside computing its result would happen once and never
 again: assigned attributes, draws of random numbers, regions of ``no_grad`` or ``autocast``, custom autograd functions.
@@ -65,7 +65,7 @@ def guarded(model: nn.Module) -> Iterator[None]:
 
 
 def gradient_stopped(model: nn.Module) -> bool:
-    """Whether gradients are disabled where forward is now, as in ``torch.no_grad()``.
+    """Return whether gradients are disabled at this point of forward, as in ``torch.no_grad()``.
 
     Raises:
         UserError: forward is in a region of autocast or inference mode, or in a custom autograd function.

@@ -16,7 +16,7 @@ SWITCHES = (MaxPool, AdaptivePool)
 
 
 class Actor(Protocol):
-    """What a rule does at the states and at the weights in one step.
+    """The interface of a rule's actor: its actions at the states and at the weights in one step.
 
     Attributes:
         factor: by which weights' updates are multiplied.
@@ -31,10 +31,10 @@ class Actor(Protocol):
         """Renew a state from ``work.values[state.pre]`` and, where ``live``, ``work.arriving[state.out]``; send its signal."""
 
     def backproject(self, op: Weighted, run: Any, signal: Tensor) -> Tensor:
-        """Send a signal across an op's weights."""
+        """Backproject an error signal through an op's weights."""
 
     def arrive(self, op: Weighted, run: Any, signal: Tensor) -> None:
-        """See the signal that a weighted op's update is made of."""
+        """Receive the error signal that a weighted op's update is computed from."""
 
 
 Move = Callable[[Any, "Work", State, bool], None]

@@ -189,7 +189,7 @@ class Activate(Op):
 
     @property
     def monotone(self) -> bool:
-        """Whether it falls nowhere: a leaky ReLU or ELU does below 0, if its slope there is negative."""
+        """Return whether the activation is non-decreasing; a leaky ReLU or ELU with a negative slope below 0 is not."""
         bent = self.args["name"] in ("leaky_relu", "elu") and self.options[0] < 0
         return self.args["name"] in MONOTONE and not bent
 
@@ -203,17 +203,17 @@ class Activate(Op):
         return a
 
     def pre(self, run: Run) -> Tensor:
-        """The pre-activation z; kept only where the gate declared that it needs it."""
+        """Return the pre-activation z; saved only where the gate declared that it needs it."""
         z: Tensor = self.load(run)[0]
         return z
 
     def post(self, run: Run) -> Tensor:
-        """The activation f(z); kept only where the gate declared that it needs it."""
+        """Return the activation f(z); saved only where the gate declared that it needs it."""
         a: Tensor = self.load(run)[1]
         return a
 
     def kept(self, run: Run) -> Tensor:
-        """What the function's own derivative and Pi are computed from."""
+        """Return the saved value (input or output) that the function's derivative and Pi are computed from."""
         return self.post(run) if self.function.keeps == "output" else self.pre(run)
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:

@@ -1,4 +1,4 @@
-"""Sums, products and reductions. Broadcasting is undone by summing; a constant operand receives no signal."""
+"""Sums, products and reductions. Broadcasting is undone by summing; a constant operand receives no error signal."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ aten = torch.ops.aten
 
 
 class Add(Op):
-    """``a + factor * b``, broadcasting; both branches of a residual sum receive the same signal."""
+    """``a + factor * b``, broadcasting; both branches of a residual sum receive the same error signal."""
 
     kind: ClassVar[str] = "add"
     aliases: ClassVar[bool] = True

@@ -1,7 +1,7 @@
-"""What an op is: one node of the plan, with its forward, its adjoint and its parameters' updates.
+"""The base class of ops: one op is a node of the plan, with its forward, its adjoint and its parameters' updates.
 
-Signals carry the descent sign and the batch mean: the signal at an op's output is shaped like that output and equals,
-under backprop, the derivative of the batch-mean loss. A rule changes what happens to it; the bookkeeping is the same.
+The error signal at an op's output is shaped like that output. Under backprop it equals the derivative of the batch-mean
+loss. A rule changes how the error signal is computed; the bookkeeping is the same.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ Carried = tuple[bool, ...]
 
 
 class Rows:
-    """The samples that a backward pass goes on with: the others' signal is zero, so that they change no update.
+    """The samples of a backward pass whose error signal is not zero; the other samples change no update.
 
     Args:
         index: their places in the batch, ascending.
         carried: by op index, which of the op's inputs have the samples along dim 0; ops without samples are absent.
 
     Attributes:
-        count: how many they are.
+        count: number of these samples.
     """
 
     def __init__(self, index: Tensor, carried: "dict[int, Carried]") -> None:
@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass
 class Run:
-    """What one step reads and keeps: a function's arguments, and the values the adjoints need. A rule adds its own in a subclass.
+    """The state of one step: its arguments, and the values saved for the adjoints. A rule adds fields in a subclass.
 
     Attributes:
         params: parameters by name.
@@ -59,9 +59,9 @@ class Run:
         batch: number of samples.
         rows: the samples that the backward pass goes on with; None: all.
         train: whether dropout drops and BatchNorm uses the batch's statistics.
-        overwrite: whether signals may be written over by ops that ``torch.func.vmap`` cannot map.
+        overwrite: whether error signals may be overwritten by ops that ``torch.func.vmap`` cannot map.
         held: by op index, (inputs, output) of the ops whose values the rule asked for (``BackwardPass.holds``).
-        entry: the signal that reached the network's input, where the plan sends it there.
+        entry: the error signal at the network's input, where the plan computes it.
         arrived: by slot, the signals that reached the activations where a cut plan receives them (see `credit.engine.plan.Cuts`).
         dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
     """
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def present(self) -> int:
-        """Number of samples in a signal."""
+        """Return the number of samples in an error signal."""
         return self.batch if self.rows is None else self.rows.count
 
 
@@ -142,7 +142,7 @@ class Op:
         raise AssertionError(f"{self.kind} has no forward")
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        """Return the signal for each input (None where ``wants`` says so)."""
+        """Return the error signal of each input (None where ``wants`` says so)."""
         raise AssertionError(f"{self.kind} has no adjoint")
 
     def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -150,7 +150,7 @@ class Op:
         return iter(())
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        """Whether a sample's share of the adjoint and of the updates depends on that sample alone, found along dim 0.
+        """Return whether a sample's share of the adjoint and of the updates depends on that sample alone, found along dim 0.
 
         Args:
             inputs: what ``forward`` was given, a batch of two or more samples.
@@ -182,12 +182,12 @@ class Op:
 
 
 def leads(out: Any, *inputs: Tensor) -> bool:
-    """Whether a result has as many entries along dim 0 as the inputs that carry the samples."""
+    """Return whether a result has as many entries along dim 0 as the inputs that carry the samples."""
     return isinstance(out, Tensor) and out.dim() > 0 and all(out.shape[0] == x.shape[0] for x in inputs)
 
 
 def broadcasts(operands: tuple[Any, ...], carried: Carried, out: Tensor) -> bool:
-    """Whether a broadcasting op keeps the samples along dim 0: an operand without samples is the same for all of them."""
+    """Return whether a broadcasting op keeps the samples along dim 0, each operand without samples being shared by all."""
     for at, operand in enumerate(operands):
         if at < len(carried) and carried[at]:
             if operand.dim() != out.dim() or operand.shape[0] != out.shape[0]:
@@ -198,7 +198,7 @@ def broadcasts(operands: tuple[Any, ...], carried: Carried, out: Tensor) -> bool
 
 
 def sum_to(signal: Tensor, shape: torch.Size) -> Tensor:
-    """Adjoint of broadcasting: sum a signal down to the shape of the operand that was broadcast."""
+    """Sum an error signal to the shape of a broadcast operand: the adjoint of broadcasting."""
     return signal if signal.shape == shape else signal.sum_to_size(shape)
 
 
@@ -216,7 +216,7 @@ def resolve(value: Any, values: list[Any]) -> Any:
 
 
 def has_ref(value: Any) -> bool:
-    """Whether a nested argument holds a ``Ref``."""
+    """Return whether a nested argument contains a ``Ref``."""
     if isinstance(value, Ref):
         return True
     if isinstance(value, tuple | list):

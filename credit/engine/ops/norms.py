@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 class Norm(Op):
-    """Shared by the three: one fused adjoint gives the signal and both parameters' updates."""
+    """Base class of the three norms: one fused adjoint returns the error signal and both parameters' updates."""
 
     kind: ClassVar[str] = "norm"
 
@@ -27,11 +27,11 @@ class Norm(Op):
         return run.params[self.params["bias"]] if "bias" in self.params else None
 
     def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (input signal, scale update, shift update) for those that ``mask`` asks for."""
+        """Return (input's error signal, scale update, shift update), those that ``mask`` selects."""
         raise AssertionError
 
     def both(self, run: Run, signal: Tensor) -> tuple[Tensor | None, list[tuple[str, Tensor]]]:
-        """Return the input's signal and the updates of one fused call."""
+        """Return the input's error signal and the updates of one fused call."""
         roles = {role: name for role, name in self.params.items() if name in self.trains}
         outs = self.full(run, signal, [self.wants[0], "weight" in roles, "bias" in roles])
         updates = [(roles[role], outs[at]) for role, at in (("weight", 1), ("bias", 2)) if role in roles]
@@ -117,7 +117,7 @@ class BatchNorm(Norm):
 
     @property
     def couples(self) -> bool:
-        """Whether it normalises by the batch's own statistics in training."""
+        """Return whether it normalizes by the batch's own statistics in training."""
         return not (self.args["frozen"] and self.args["buffers"])
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:

@@ -1,4 +1,7 @@
-"""Pooling: max (the winner takes the signal), average, power means, and adaptive forms. One-dimensional pools run as 2-d ones."""
+"""Pooling: max (the maximum receives the error signal), average, power means, and adaptive forms.
+
+One-dimensional pools run as 2-d ones.
+"""
 
 from typing import Any, ClassVar
 
@@ -29,7 +32,7 @@ class Pool(Op):
 
 
 def _quarters(run: Run, x: Tensor, geometry: tuple[Any, ...]) -> bool:
-    """Whether windows are 2x2 side by side on a whole image, the usual ones, and eager code on the CPU is quick with them."""
+    """Return whether windows are 2x2, adjacent and cover the image, and the step runs eagerly on the CPU."""
     even = x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0
     plain = geometry[:3] == ([2, 2], [2, 2], [0, 0])
     return plain and even and run.overwrite and x.device.type == "cpu" and x.is_contiguous()

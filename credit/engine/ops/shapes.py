@@ -163,7 +163,7 @@ class Shape(Op):
 
 
 class Value(Op):
-    """A parameter or buffer used directly (a class token, a layer scale); a parameter's signal is its update.
+    """A parameter or buffer used directly (a class token, a layer scale); a parameter's error signal is its update.
 
     A tensor that is neither, written in the model's code or kept as a plain attribute, is ``args["constant"]``.
     """

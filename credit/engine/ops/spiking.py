@@ -28,7 +28,7 @@ class Lif(Op):
 
     @property
     def _taken(self) -> float:
-        """What a reset subtracts."""
+        """Return the value that a reset subtracts from the potential."""
         return float(self.args["threshold"]) if self.args["reset"] == "subtract" else 0.0
 
     # ------------------------------------------------------------ forwards
@@ -239,7 +239,7 @@ def _room(one: Tensor, steps: int) -> Tensor:
 
 
 class Readout(Op):
-    """The count of spikes over time, (T*B, C) to (B, C); ``args``: ``steps``. Every step gets the count's signal."""
+    """The count of spikes over time, (T*B, C) to (B, C); ``args``: ``steps``. Every step receives the count's error signal."""
 
     kind: ClassVar[str] = "spike_count"
 

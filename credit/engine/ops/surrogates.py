@@ -1,4 +1,7 @@
-"""Surrogate derivatives of spikes: what stands for dS/dV of S = [V > theta] backwards. Formulas and slopes are snnTorch's."""
+"""Surrogate derivatives of spikes, which replace dS/dV of S = [V > theta] in the backward pass.
+
+Formulas and slopes are snnTorch's.
+"""
 
 import math
 from typing import Literal

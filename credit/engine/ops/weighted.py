@@ -1,4 +1,4 @@
-"""Ops with weights that a signal has to cross: linear layers and convolutions.
+"""Ops with weights: linear layers and convolutions, and padding.
 
 Sources: the adjoints are the transposes of the maps; ``aten::convolution_backward`` computes a convolution's.
 """
@@ -17,10 +17,10 @@ from credit.engine.ops.products import linear
 
 
 class Weighted(Op):
-    """A linear map with weights; the transport decides what stands for the weights on the way back.
+    """A linear map with weights; a rule may replace the weights in the backward pass by feedback weights.
 
     The weight and the bias are named parameters (``params``) or values that forward() computes from parameters: then
-    ``args["operands"]`` gives, by role, which of the op's inputs carries the value, and the op sends that input its gradient,
+    ``args["operands"]`` gives, by role, which of the op's inputs carries the value, and the op returns that input's gradient,
     summed over the samples, instead of updating a parameter. Input 0 is what the map is applied to.
     """
 
@@ -28,7 +28,7 @@ class Weighted(Op):
 
     @property
     def operands(self) -> dict[str, int]:
-        """Which input carries the weight or the bias, by role; empty where both are named parameters."""
+        """Return the index of the input that carries the weight or the bias, by role; empty where both are named parameters."""
         operands: dict[str, int] = self.args.get("operands", {})
         return operands
 
@@ -55,7 +55,7 @@ class Weighted(Op):
         return x
 
     def load(self, run: Run) -> Any:
-        """Return the input that the forward saw."""
+        """Return the input of the forward pass."""
         saved = run.saved[self.index]
         return saved[0] if self.operands else saved
 
@@ -63,7 +63,7 @@ class Weighted(Op):
         return signal if run.dtype is None else signal.to(run.dtype)
 
     def input_shape(self, run: Run) -> torch.Size:
-        """Shape of the input that the forward saw."""
+        """Return the shape of the input of the forward pass."""
         shape: torch.Size = self.load(run).shape
         return shape
 
@@ -80,23 +80,23 @@ class Weighted(Op):
         raise AssertionError
 
     def back(self, run: Run, signal: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:
-        """Send a signal across ``weight`` (shaped like the op's own) to the input, or to another x like it."""
+        """Backproject an error signal through ``weight`` (shaped like the op's own) to the input, or to another x like it."""
         raise AssertionError
 
     def products(
         self, run: Run, signal: Tensor, roles: Collection[str], x: Tensor | None = None
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield, by role, the products of a signal with the input (another x: with that): gradients of weight and bias."""
+        """Yield, by role, the products of an error signal with the input or with x: the gradients of weight and bias."""
         raise AssertionError
 
     def updates(self, run: Run, signal: Tensor, x: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the products of a signal with the input (another x: with that) as the named parameters' updates."""
+        """Yield the named parameters' updates: the products of an error signal with the input or with x."""
         roles = [role for role, name in self.params.items() if name in self.trains]
         for role, value in self.products(run, signal, roles, x):
             yield self.params[role], value
 
     def shares(self, run: Run, signal: Tensor) -> Signals:
-        """Return the signals of the inputs after the first: the gradients of a weight and bias computed in forward()."""
+        """Return the error signals of the inputs after the first: the gradients of a weight and bias computed in forward()."""
         if not self.operands:
             return ()
         wanted = [role for role, at in self.operands.items() if self.wants[at]]
@@ -111,7 +111,7 @@ class Weighted(Op):
         return (rows.take(saved[0]), *saved[1:]) if self.operands else rows.take(saved)
 
     def fans(self, run: Run) -> tuple[int, int]:
-        """(fan in, fan out) of the weight."""
+        """Return (fan in, fan out) of the weight."""
         shape = self.weight(run).shape
         field = math.prod(shape[2:])
         return shape[1] * field, shape[0] * field

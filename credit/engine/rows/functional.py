@@ -115,7 +115,7 @@ def _moves(b: Builder, value: Val) -> bool:
 
 
 def _of_dims(b: Builder, value: Val, dims: int) -> bool:
-    """Whether a value is a parameter of so many dimensions."""
+    """Return whether a value is a parameter with ``dims`` dimensions."""
     name = _parameter(b, value)
     return name is not None and b.model.get_parameter(name).dim() == dims
 

@@ -156,7 +156,7 @@ def expand(b: Builder, x: Val, *sizes: Any) -> Val:
 
 
 class Pieces:
-    """What chunk, split and unbind return: each piece becomes an op when it is asked for."""
+    """The result of chunk, split and unbind; each piece becomes an op when it is indexed."""
 
     def __init__(self, b: Builder, x: Val, call: Callable[..., Any], rest: tuple[Any, ...]) -> None:
         self.b, self.x, self.call, self.rest = b, x, call, rest
