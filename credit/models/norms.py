@@ -1,4 +1,4 @@
-"""What may stand between a convolution and its activation: batch norm, frozen batch norm, or nothing."""
+"""Normalization between a convolution and its activation: batch norm, frozen batch norm, or none."""
 
 from typing import Literal, Self
 

@@ -85,7 +85,7 @@ def _integrate(current: Tensor, lif: "LIF") -> tuple[Tensor, Tensor]:
 
 
 def _images(x: Tensor) -> bool:
-    """Whether the engine would run the layers above over channels first; the same here gives the same bits."""
+    """Return whether the engine would run the layers above over channels first; the same here gives the same bits."""
     return x.dim() == 4 and x.device.type == "cpu"
 
 

@@ -131,7 +131,7 @@ def _weights(path: str, config: Any) -> dict[str, Any]:
 
 
 def _note(model: nn.Module, pretrained: bool | str, classes: int) -> str:
-    """Say of a pretrained model whether its head is."""
+    """Return a note on whether the head of a pretrained model is pretrained too."""
     told = f"arch.pretrained={'true' if pretrained is True else repr(pretrained)}"
     config = getattr(model, "pretrained_cfg", None)
     there = config.get("num_classes") if isinstance(config, dict) else None
