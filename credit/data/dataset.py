@@ -39,7 +39,7 @@ _AT_ONCE = 2**22  # numbers preprocessed at a time
 
 @dataclass(frozen=True)
 class Spec:
-    """What a run will see, known before anything is loaded.
+    """Shape, number of classes and sizes of a run's data, known before the data are loaded.
 
     Attributes:
         shape: of one example: (C, H, W), or (F,) for rows of a table.

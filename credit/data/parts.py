@@ -1,4 +1,4 @@
-"""Which examples train, validate and test: the options that say so, the sizes they give, and the places they choose."""
+"""Split examples into training, validation and test parts: options, sizes and indices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

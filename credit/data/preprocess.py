@@ -1,4 +1,4 @@
-"""What is done to whole images before they are normalised and augmented: ``data.preprocess``. Fitted on the training part alone.
+"""Preprocess whole images (``data.preprocess``) before they are normalized and augmented. Fitted on the training part alone.
 
 | name | what becomes of an image, its values v in 0..1 |
 |---|---|
@@ -163,7 +163,7 @@ def moments(x: Examples) -> tuple[Tensor, Tensor]:
 
 
 def note(cfg: DataConfig, images: int, shape: tuple[int, ...]) -> str | None:
-    """Return what must be known of a whitening that was fitted on no more images than an image has values; else None."""
+    """Return a warning for a whitening fitted on no more images than an image has values; else None."""
     size = math.prod(shape)
     if "zca" not in cfg.preprocess or images > size:
         return None

@@ -1,1 +1,1 @@
-"""Where examples come from: one file a kind of data set, and what they share to read files safely."""
+"""Sources of examples: one file for each kind of data set, and shared functions that read files safely."""

@@ -83,7 +83,7 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Source:
-    """How one kind of set is looked at and read; both take the data options, after those were checked.
+    """The functions that inspect and read one kind of data set; both take the checked data options.
 
     `drawn`: every split seed has a sample of its own.
     """
@@ -113,7 +113,7 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
 
 @dataclass
 class NpzHead:
-    """What an ``.npz`` set says without reading its images: shapes as stored and labels by part, names, layout of the images."""
+    """Header of an ``.npz`` set, read without its images: stored shapes and labels by part, class names, layout of the images."""
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)

@@ -35,7 +35,7 @@ _LARGE = 2**14  # bytes of a pickle's item beyond which it is an array's content
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Return how many images there are, by the files' headers.
+    """Return the shape, number of classes and sizes of the set, from the files' headers.
 
     Raises:
         UserError: missing files (which, from where, where to put them), or files that hold something else.

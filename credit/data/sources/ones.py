@@ -21,7 +21,7 @@ _LARGEST = 2**28  # numbers, one gigabyte
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Return what a sample will be.
+    """Return the shape, number of classes and sizes of the set.
 
     Raises:
         UserError: too few samples for both classes, or too many to hold.

@@ -20,7 +20,7 @@ _LARGEST = 2**24  # inputs
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Return what the set will be.
+    """Return the shape, number of classes and sizes of the set.
 
     Raises:
         UserError: a step that does not lead from one end to the other, too many inputs, or none left to train on.

@@ -62,7 +62,7 @@ class Values:
 
 
 def look(cfg: DataConfig) -> Whole:
-    """Return what a fold of a table is without reading it.
+    """Return the shape, number of classes and sizes of a fold, without reading the table.
 
     Raises:
         UserError: no or an unknown name, a fold that there is not, a missing file.
