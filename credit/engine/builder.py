@@ -47,7 +47,7 @@ class Builder:
         """Expand a module that stands inside a leaf module, as ``role`` of it."""
         outer, self.name = self.name, f"{self.name}.{role}"
         if row is None:
-            raise UserError(f"{type(module).__name__} at '{self.name}' has no row in credit/engine/table.py")
+            raise UserError(f"{type(module).__name__} at '{self.name}' has no row in credit/engine/rows/table.py")
         out: Val = row(self, module, x)
         self.name = outer
         return out
@@ -66,7 +66,7 @@ class Builder:
         if vals(args):
             raise UserError(
                 f"'{self.name}' in {type(self.model).__name__}: an option of {kind.kind} that is computed in forward() has no "
-                "row in credit/engine/table.py; make it a number"
+                "row in credit/engine/rows/table.py; make it a number"
             )
         name = self.name + suffix
         self.names[name] += 1
@@ -120,8 +120,8 @@ def local_call(builder: Builder, call: Callable[..., Any], args: tuple[Any, ...]
     if not builder.local:
         raise UserError(
             f"'{builder.name}' ({what}) in {type(builder.model).__name__} is an op that no rule has a row for "
-            "(credit/engine/table.py). Every sweep rule takes it by autograd of that single op with local_autograd=true "
-            "(rule.local_autograd=true on the command line); the run then says so."
+            "(credit/engine/rows/table.py). Every rule with one backward pass takes it by autograd of that single op "
+            "with local_autograd=true (rule.local_autograd=true on the command line); the run then says so."
         )
     tensors = list(dict.fromkeys(v for v in vals((args, kwargs)) if v.tensor))
     places = {v.slot: Arg(at) for at, v in enumerate(tensors)}

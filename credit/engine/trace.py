@@ -166,7 +166,7 @@ def _untraceable(model: nn.Module, error: Exception) -> str:
         f"{type(model).__name__} cannot be traced, at {line}\n"
         f"torch.fx says: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
         "A traced model must not branch or loop on the values or shapes of its tensors: compute such choices in "
-        "__init__, or move that part into a function marked with torch.fx.wrap and give it a row in credit/engine/table.py."
+        "__init__, or move that part into a function marked with torch.fx.wrap and give it a row in credit/engine/rows/table.py."
     )
 
 
@@ -314,8 +314,8 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
         inspect.signature(row).bind(builder, *args, **kwargs)
     except TypeError as error:
         raise UserError(
-            f"'{builder.name}' ({what}) in {type(builder.model).__name__}: its row in credit/engine/table.py does not take these "
-            f"arguments ({error})"
+            f"'{builder.name}' ({what}) in {type(builder.model).__name__}: its row in credit/engine/rows/table.py does not take "
+            f"these arguments ({error})"
         ) from error
     return row(builder, *args, **kwargs)
 

@@ -70,7 +70,7 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
         f"the plan traced from {type(plan.model).__name__} does not compute what the module does: on this batch their outputs, of "
         f"size {size:.3g}, differ by {difference:.3g} in {share:.0%} of the samples. forward() does something that tracing cannot "
         "repeat: it draws random numbers, depends on what earlier calls left behind, or has an op whose row in "
-        "credit/engine/table.py differs from torch's. Move that part out of forward()"
+        "credit/engine/rows/table.py differs from torch's. Move that part out of forward()"
     )
 
 

@@ -29,7 +29,7 @@ def _no_indices(builder: Builder, wanted: bool) -> None:
     if wanted:
         raise UserError(
             f"'{builder.name}' in {type(builder.model).__name__}: max pooling with return_indices=True has no row in "
-            "credit/engine/table.py; write return_indices=False there"
+            "credit/engine/rows/table.py; write return_indices=False there"
         )
 
 

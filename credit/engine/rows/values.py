@@ -65,7 +65,7 @@ def divide(b: Builder, x: Any, y: Any) -> Any:
 
 
 def _no_row(b: Builder, what: str) -> NoReturn:
-    raise UserError(f"'{b.name}' in {type(b.model).__name__}: {what} has no row in credit/engine/table.py")
+    raise UserError(f"'{b.name}' in {type(b.model).__name__}: {what} has no row in credit/engine/rows/table.py")
 
 
 def mean(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Val:

@@ -91,7 +91,7 @@ class FunctionGate(Untied):
 
 
 def gate(name: str) -> Callable[[F], F]:
-    """Return a decorator that registers a function as the gate ``name``, for ``rule.gate=name`` of every sweep rule.
+    """Return a decorator that registers a function as the gate ``name``, for ``rule.gate=name`` of rules with one backward pass.
 
     The function takes ``(pre, post)`` or ``(pre, post, generator)``: an activation's input and output, (B, ...), and a
     ``torch.Generator`` that is a function of the run's seed, the op and the step. It returns what multiplies the signal
