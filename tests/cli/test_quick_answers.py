@@ -14,19 +14,12 @@ REPO = Path(__file__).resolve().parents[2]
 SECOND = 1.0
 
 
-def fastest(tries, module, *words):
-    """Return the least processor time of some runs of a module in new processes: on a busy machine a clock shows others' work."""
-    seconds = []
-    for _ in range(tries):
-        start = processor_seconds()
-        subprocess.run(
-            [sys.executable, "-m", module, *words],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
-        seconds.append(processor_seconds() - start)
-    return min(seconds)
+def answered(module: str, words: list[str]) -> float:
+    """Return the processor's seconds of a module run in a process of its own: on a busy machine a clock shows others' work."""
+    start = processor_seconds()
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.DEVNULL, env=environment)
+    return processor_seconds() - start
 
 
 def processor_seconds():
@@ -52,7 +45,7 @@ def processor_seconds():
 )
 def test_answers_in_a_second(tmp_path, monkeypatch, module, line):
     monkeypatch.chdir(tmp_path)
-    assert fastest(3, module, *line.split(" ")) < SECOND
+    assert any(answered(module, line.split(" ")) < SECOND for _ in range(3))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -209,7 +209,7 @@ def test_a_mirror_that_hangs_is_not_waited_for(tmp_path, monkeypatch, capsys):
     started = time.monotonic()
     with Mirror([tmp_path], Screen(1)) as mirror:
         mirror.check()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # the program sleeps for 60
     err = capsys.readouterr().err
     assert err.count("warning:") == 1 and "was not done" in err and "credit.runs.wandb_mirror" in err
 

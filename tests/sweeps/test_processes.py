@@ -71,4 +71,4 @@ def test_an_interruption_stops_the_running_jobs():
     started = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         run(["sleep", "sleep"], parallel=2, watch=interrupt)
-    assert time.perf_counter() - started < 8
+    assert time.perf_counter() - started < 30  # the jobs sleep for 60

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -277,9 +278,9 @@ def test_past_the_time_a_group_is_run_as_one_like_it(monkeypatch):
 
 
 def jobs(*seeds: int, most: int | None = None, rule: str = "bp") -> list[Job]:
-    made = []
+    made, of_rule = [], compose([f"rule={rule}"])
     for seed in seeds:
-        config = compose([f"rule={rule}", f"seed={seed}"])
+        config = replace(of_rule, seed=seed)
         words = (f"rule={rule}", f"++seed={seed}", "++replicas=auto")
         made.append(Job(f"rule={rule} seed={seed}", config, run_folder(config), words, most=most))
     return made

@@ -1,12 +1,14 @@
 """Compose a run in Python from the words of the command line; what `credit-train` does without its screen."""
 
 import copy
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -86,7 +88,7 @@ def _from_files(rewritten: list[str]) -> Any:
 def _from_known(rewritten: list[str], known: dict[tuple[str, ...], Any]) -> Any:
     """Return what `_from_files` does, setting single values (Hydra does it last) in what is known of the choices."""
     choices = tuple(word for word in rewritten if not word.startswith("++"))
-    values = OverridesParser.create().parse_overrides([word for word in rewritten if word.startswith("++")])
+    values = [_override(word) for word in rewritten if word.startswith("++")]
     if any(value.is_sweep_override() or value.package is not None for value in values):
         return _from_files(rewritten)  # which Hydra refuses, in its own way
     if choices not in known:
@@ -96,6 +98,11 @@ def _from_known(rewritten: list[str], known: dict[tuple[str, ...], Any]) -> Any:
     for value in values:
         OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
     return composed
+
+
+@functools.lru_cache(maxsize=1024)
+def _override(word: str) -> Override:
+    return OverridesParser.create().parse_override(word)
 
 
 def _with(plain: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,11 +152,11 @@ def _read_environment(composed: Any, plain: Any, group: str = "") -> None:
 def _as_word(text: str) -> Any:
     """Return the value of a word ``key=text``, the text itself where Hydra cannot read it as one value."""
     try:
-        read = OverridesParser.create().parse_override(f"key={text}")
+        read = _override(f"key={text}")
     except HydraException:
         return text
     return text if read.is_sweep_override() else read.value()
 
 
 def _without_hydra(composed: Any) -> Any:
-    return OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}])
+    return OmegaConf.masked_copy(composed, [*{*composed} - {"hydra"}]) if "hydra" in composed else composed

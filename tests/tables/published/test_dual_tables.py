@@ -2,28 +2,20 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from credit.cli.main import main as credit
-from credit.core.config import check
-from credit.core.config.schema import RunConfig
 from credit.tables.claims.expression import cells
-from credit.tables.expand.jobs import expand
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.load import _KEYS, load
 from credit.tables.spec.schema import BUDGETS
 from credit.training.schedules import learning_rate
+from tests.support.published import runs
 
 TABLES = ("table1", "table2", "table3", "fig2", "fig3", "imagenet32")
 SIZES = {"table1": (2, 9), "table2": (2, 4), "table3": (8, 4), "fig2": (1, 2), "fig3": (1, 2), "imagenet32": (1, 2)}
-
-
-@cache
-def runs(name: str, budget: str = "paper") -> dict[tuple[str, str], RunConfig]:
-    return {(job.row, job.column): check(job.config) for job in expand(load(f"dual/{name}"), budget, seeds=1).jobs}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -38,12 +30,6 @@ def test_claims_stand_on_cells_of_the_table_and_name_their_section(name: str) ->
         assert start.startswith(("Section ", "Table ", "Appendix ")) and "the same" not in claim.says.lower(), (
             claim.says
         )
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_every_budget_expands(name: str) -> None:
-    for budget in BUDGETS:
-        assert runs(name, budget)
 
 
 PRINTED = [
@@ -78,7 +64,7 @@ def test_tables_2_and_3_and_imagenet32_hold_what_is_left_of_theirs() -> None:
 
 
 def test_table_1s_rules_and_network() -> None:
-    held = runs("table1")
+    held = runs("dual/table1")
     wanted = {
         "dp_a1": ("original", True, 1, 15, "prox"), "dp_a0_5": ("original", False, 0.5, 5, "prox"),
         "dp_a0": ("original", True, 0, 15, "prox"), "dp_a0_input": ("original", True, 0, 15, "prox"),
@@ -105,17 +91,19 @@ def test_table_1s_rules_and_network() -> None:
 
 def test_figure_3s_runs_are_those_of_table_2() -> None:
     for budget in BUDGETS:
-        table, figure = runs("table2", budget), runs("fig3", budget)
+        table, figure = runs("dual/table2", budget), runs("dual/fig3", budget)
         assert figure and all(cfg.as_dict() == table[cell].as_dict() for cell, cfg in figure.items())
-    rules = {cell: (cfg.rule["name"], cfg.rule["alpha"], cfg.rule["passes"]) for cell, cfg in runs("table2").items()}
+    rules = {
+        cell: (cfg.rule["name"], cfg.rule["alpha"], cfg.rule["passes"]) for cell, cfg in runs("dual/table2").items()
+    }
     assert rules["passes30", "dp_a1"] == ("dp", 1, 30) and rules["passes1", "dpt_a0"] == ("dp_adjoint", 0, 1)
-    assert all(not cfg.rule["damped"] for cfg in runs("table2").values())
+    assert all(not cfg.rule["damped"] for cfg in runs("dual/table2").values())
 
 
 def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
     wanted = {"cifar10": (0.025, 100, 130, 120), "cifar100": (0.015, 50, 200, 190), "imagenet32": (0.02, 250, 130, 120)}
     for name in ("table3", "fig2", "imagenet32"):
-        for (_, column), cfg in runs(name).items():
+        for (_, column), cfg in runs(f"dual/{name}").items():
             schedule = cfg.schedule
             numbers = (cfg.optimizer.lr, cfg.data.batch_size, cfg.trainer.epochs, schedule.decay_epochs)
             assert list(numbers) == list(wanted[cfg.data.kind]), (name, column)
@@ -134,11 +122,11 @@ def test_vgg_runs_have_table_4s_hyper_parameters() -> None:
                 assert rule["loss"] == "ce"
     grid = {
         (row, column): (cfg.rule["beta"], cfg.rule["alpha"])
-        for (row, column), cfg in runs("table3").items()
+        for (row, column), cfg in runs("dual/table3").items()
         if column != "bp"
     }
     assert len(grid) == 18 and len(set(grid.values())) == 9 and grid["c100_b0_01", "a0_5"] == (0.01, 0.5)
-    assert runs("fig2")["c100", "b1"].trainer.measure_first == 200
+    assert runs("dual/fig2")["c100", "b1"].trainer.measure_first == 200
 
 
 def test_the_page_on_tables_tells_every_key_and_the_papers_measures() -> None:
@@ -176,8 +164,8 @@ def test_short_runs_of_vgg_judge_no_accuracy() -> None:
 
 def test_table_3_in_small_is_all_of_cifar_10_and_nothing_else() -> None:
     rows = ["c10_b1", "c10_b0_1", "c10_b0_01", "c10"]
-    assert list(dict.fromkeys(row for row, _ in runs("table3", "quick"))) == rows
-    assert {cfg.data.kind for cfg in runs("table3", "quick").values()} == {"cifar10"}
+    assert list(dict.fromkeys(row for row, _ in runs("dual/table3", "quick"))) == rows
+    assert {cfg.data.kind for cfg in runs("dual/table3", "quick").values()} == {"cifar10"}
     for figure in load("dual/table3").figures:
         wanted = rows if figure.title.startswith("CIFAR-10:") else [row.replace("c10", "c100") for row in rows]
         assert sorted(figure.rows) == sorted(wanted), figure.title
@@ -185,7 +173,7 @@ def test_table_3_in_small_is_all_of_cifar_10_and_nothing_else() -> None:
 
 def test_short_vgg_runs_have_one_rate() -> None:
     for name in ("table3", "fig2", "imagenet32"):
-        for cfg in runs(name, "quick").values():
+        for cfg in runs(f"dual/{name}", "quick").values():
             steps = cfg.trainer.steps or 0
             rates = {learning_rate(cfg.schedule, cfg.optimizer.lr, step, steps, 450) for step in range(steps)}
             assert steps and rates == {0.001}

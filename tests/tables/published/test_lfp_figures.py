@@ -8,7 +8,6 @@ import pytest
 from credit.cli.main import main as credit
 from credit.core.config import check
 from credit.core.config.compose import compose
-from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.tables.expand.jobs import expand
 from credit.tables.figures.shapes import five
@@ -16,14 +15,10 @@ from credit.tables.measures.measures import measure
 from credit.tables.runners import shattering
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.load import load
-from credit.tables.spec.schema import BUDGETS, Spec
 from credit.training.schedules import learning_rate
+from tests.support.published import runs
 
 FIGURES = ("lfp/fig5", "lfp/figA1", "lfp/figA2", "lfp/figA3")
-
-
-def runs(spec: Spec, budget: str = "paper") -> dict[tuple[str, str], RunConfig]:
-    return {(job.row, job.column): check(job.config) for job in expand(spec, budget, seeds=1).jobs}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -33,11 +28,10 @@ def test_every_claim_is_about_cells_and_every_budget_has_some(name: str) -> None
     for claim in spec.claims:
         claim_tree(spec, claim), claim_rows(spec, claim)
         assert claim.says.split(" - ")[0].startswith(("Section ", "Figure ", "Not in the paper")), claim.says
-    assert all(expand(spec, budget).jobs for budget in BUDGETS)
 
 
 def test_figure_a1_drops_the_rate_every_40_steps() -> None:
-    held = runs(load("lfp/figA1"))
+    held = runs("lfp/figA1")
     step, constant = held["step", "plain"], held["constant", "plain"]
     rates = [learning_rate(step.schedule, step.optimizer.lr, at, 124, 124) for at in (0, 39, 40, 80, 120, 123)]
     assert rates == pytest.approx([1, 1, 0.1, 0.01, 0.001, 0.001])
@@ -55,7 +49,7 @@ def test_figure_a1_drops_the_rate_every_40_steps() -> None:
 
 
 def test_figure_a2_counts_hidden_layers_beside_the_first() -> None:
-    held = runs(load("lfp/figA2"))
+    held = runs("lfp/figA2")
     assert {row: config.arch["depth"] for (row, _), config in held.items() if row.startswith("h")} == {
         f"h{count}": count + 1 for count in (1, 10, 50, 100, 200, 500)
     }
@@ -76,7 +70,7 @@ def test_figure_a3_has_twelve_runs_a_bar() -> None:
 
 
 def test_figure_5_begins_two_columns_with_gradients() -> None:
-    held = {column: config for (_, column), config in runs(load("lfp/fig5")).items()}
+    held = {column: config for (_, column), config in runs("lfp/fig5").items()}
     warm = {column: (config.trainer.warm_rule, config.trainer.warm_steps) for column, config in held.items()}
     assert warm["warm_epsilon"] == warm["warm_zpm"] == ("bp", 100) and warm["epsilon"] == (None, None)
     assert held["gradient"].rule["normalizer"] == "none" and held["warm_zpm"].rule["normalizer"] == "max_abs"

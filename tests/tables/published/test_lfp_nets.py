@@ -1,19 +1,16 @@
 """Paper 2's tables of CIFAR-10, VGG-16 and spiking networks: settings reach the runs, claims stand on cells, smoke runs run."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from credit.cli.main import main as credit
-from credit.core.config import check
-from credit.core.config.schema import RunConfig
 from credit.tables.claims.expression import cells
-from credit.tables.expand.jobs import expand
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.load import load
 from credit.tables.spec.schema import BUDGETS
+from tests.support.published import runs
 
 TABLES = ("fig2", "fig3", "fig4", "figA4", "figA5", "figA6", "table1")
 SIZES = {
@@ -25,11 +22,6 @@ SIZES = {
     "figA6": (2, 6),
     "table1": (54, 3),
 }
-
-
-@cache
-def runs(name: str, budget: str = "paper") -> dict[tuple[str, str], RunConfig]:
-    return {(job.row, job.column): check(job.config) for job in expand(load(f"lfp/{name}"), budget, seeds=1).jobs}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -45,22 +37,23 @@ def test_claims_stand_on_cells_of_the_table_and_name_their_section(name: str) ->
 
 
 def test_figure_2s_networks_and_rates() -> None:
-    held = runs("fig2")
+    held = runs("lfp/fig2")
     assert {cfg.optimizer.lr for cfg in held.values()} == {0.1, 0.01, 0.001}
     for (row, column), cfg in held.items():
         assert cfg.arch["dropout"] == 0.5 and cfg.data.batch_size == 32 and cfg.trainer.epochs == 20
         assert cfg.optimizer.kind == "sgd" and cfg.optimizer.momentum == 0.9 and cfg.schedule.kind == "constant"
         assert cfg.arch.get("widths", [512, 256, 128]) == [512, 256, 128] and row.startswith(("mlp", "lenet"))
         assert cfg.rule.get("dropout") == ("gradient" if column == "lfp" else None)
-    quick = runs("fig2", "quick")
+    quick = runs("lfp/fig2", "quick")
     assert all(quick[cell].optimizer == held[cell].optimizer for cell in quick) and quick.keys() == held.keys()
 
 
 def test_figure_3_and_a6_are_of_the_same_runs() -> None:
+    one, other = load("lfp/fig3"), load("lfp/figA6")
     for budget in BUDGETS:
-        one, other = (expand(load(f"lfp/{name}"), budget) for name in ("fig3", "figA6"))
-        assert [job.config for job in one.jobs] == [job.config for job in other.jobs]
-    held = runs("fig3")
+        assert runs("lfp/fig3", budget) == runs("lfp/figA6", budget)
+        assert one.budgets[budget].seeds == other.budgets[budget].seeds
+    held = runs("lfp/fig3")
     assert held["pretrained", "lfp_zpm"].arch["pretrained"] is True
     assert held["scratch", "bp"].data.image_size == 224 and len(held["scratch", "bp"].data.classes or ()) == 20
     assert {cfg.optimizer.kind for cfg in held.values()} == {"adam"}
@@ -81,16 +74,16 @@ def test_what_holds_beside_every_composite_is_claimed_beside_each() -> None:
 
 def test_spiking_runs_are_clipped_and_have_table_1s_settings() -> None:
     best = {"lfp_epsilon": (0.001, 0.9), "lfp_zpm": (0.0001, 0.9), "bp": (0.001, 0.6)}
-    for (_, column), cfg in runs("fig4").items():
+    for (_, column), cfg in runs("lfp/fig4").items():
         assert (cfg.optimizer.lr, cfg.arch["beta"]) == best[column] and cfg.arch["steps"] == 25
     for name in ("fig4", "figA4", "figA5", "table1"):
-        for (_, column), cfg in runs(name).items():
+        for (_, column), cfg in runs(f"lfp/{name}").items():
             assert cfg.rule["clip_unit"] == 0.06 and cfg.optimizer.kind == "adam" and cfg.data.batch_size == 128
             assert cfg.rule.get("normalizer") == ("none" if column == "bp" else "max_abs")
-    grid = {(c.arch["kind"], c.optimizer.lr, c.arch["beta"], c.arch["steps"]) for c in runs("table1").values()}
+    grid = {(c.arch["kind"], c.optimizer.lr, c.arch["beta"], c.arch["steps"]) for c in runs("lfp/table1").values()}
     assert len(grid) == 54
-    assert {cfg.optimizer.lr for cfg in runs("figA4").values()} == {0.01}
-    assert {cfg.arch["steps"] for cfg in runs("figA5").values()} == {5}
+    assert {cfg.optimizer.lr for cfg in runs("lfp/figA4").values()} == {0.01}
+    assert {cfg.arch["steps"] for cfg in runs("lfp/figA5").values()} == {5}
 
 
 @pytest.mark.slow

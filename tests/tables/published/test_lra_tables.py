@@ -2,27 +2,19 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from credit.cli.main import main as credit
-from credit.core.config import check
-from credit.core.config.schema import RunConfig
 from credit.tables.claims.expression import cells
-from credit.tables.expand.jobs import expand
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.load import load
 from credit.tables.spec.schema import BUDGETS
+from tests.support.published import runs
 
 TABLES = ("table1", "table2", "table3", "fig4", "fig5", "wall_time")
 SIZES = {"table1": (5, 11), "table2": (2, 2), "table3": (1, 2), "fig4": (13, 2), "fig5": (1, 2), "wall_time": (3, 3)}
-
-
-@cache
-def runs(name: str, budget: str = "paper") -> dict[tuple[str, str], RunConfig]:
-    return {(job.row, job.column): check(job.config) for job in expand(load(f"lra/{name}"), budget, seeds=1).jobs}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -36,12 +28,6 @@ def test_claims_stand_on_cells_of_the_table_and_name_their_place(name: str) -> N
         start = claim.says.split(" - ")[0]
         assert start.startswith(("Section ", "Table ", "Appendix", "Conclusion", "Not in the paper")), claim.says
         assert ("(ours)" in claim.name) >= start.startswith("Not in the paper"), claim.name
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_every_budget_expands(name: str) -> None:
-    for budget in BUDGETS:
-        assert runs(name, budget)
 
 
 PRINTED_ERRORS = {
@@ -93,7 +79,7 @@ def test_table_1s_perceptrons() -> None:
         "rec_lra": "lra", "rec_lra_lrelu": "lra", "rec_lra_elu": "lra", "rec_lra_sign": "lra",
     }  # fmt: skip
     activations = {"rec_lra_lrelu": "leaky_relu", "rec_lra_elu": "elu", "rec_lra_sign": "sign"}
-    found = {cell: cfg for cell, cfg in runs("table1").items() if cell[0] in ("mnist", "fashion")}
+    found = runs("lra/table1", rows=("mnist", "fashion"))
     assert len(found) == 22
     for (row, column), cfg in found.items():
         assert cfg.data.kind == {"mnist": "mnist", "fashion": "fashion_mnist"}[row]
@@ -110,7 +96,7 @@ def test_table_1s_perceptrons() -> None:
 @pytest.mark.parametrize(("name", "row"), [("table1", "cifar"), ("table2", "cifar"), ("fig5", "cifar")])
 def test_cifar_10s_residual_networks(name: str, row: str) -> None:
     for column in ("bp", "rec_lra"):
-        cfg = runs(name)[row, column]
+        cfg = runs(f"lra/{name}", rows=(row,))[row, column]
         data, arch = cfg.data, cfg.arch
         assert (data.preprocess, data.val_size, data.batch_size) == ("gcn_zca", 5000, 10)
         assert (arch["kind"], arch["masks"], arch["noise_level"]) == ("perturbative_resnet", 160, 0.1)
@@ -128,14 +114,14 @@ def test_cifar_10s_residual_networks(name: str, row: str) -> None:
 )  # fmt: skip
 def test_networks_told_to_be_the_same_are_one_run(name: str, row: str, other: str, of: str) -> None:
     for budget in BUDGETS:
-        here, there = runs(name, budget), runs(other, budget)
+        here, there = runs(f"lra/{name}", budget, (row,)), runs(f"lra/{other}", budget, (of,))
         for column in ("bp", "rec_lra"):
             if (row, column) in here:  # imagenet's curves are of budget paper alone
                 assert here[row, column].as_dict() == there[of, column].as_dict(), budget
 
 
 def test_figure_4_is_a_grid_of_data_units_and_deviations() -> None:
-    found = {cell: cfg for cell, cfg in runs("fig4").items() if cell[0] != "imagenet"}
+    found = {cell: cfg for cell, cfg in runs("lra/fig4").items() if cell[0] != "imagenet"}
     grid = {(cfg.data.kind, cfg.arch["activation"], cfg.arch["init_std"], cfg.rule["name"]) for cfg in found.values()}
     assert len(grid) == len(found) == 2 * 2 * 3 * 2
     assert {deviation for _, _, deviation, _ in grid} == {0.025, 0.05, 0.1}
@@ -146,13 +132,13 @@ def test_figure_4_is_a_grid_of_data_units_and_deviations() -> None:
         kind, unit, deviation = named.groups()
         assert cfg.data.kind.startswith(kind) and cfg.arch["activation"] == unit
         assert cfg.arch["init_std"] == float(deviation.replace("_", "."))
-    assert all(row != "imagenet" for row, _ in runs("fig4", "quick"))
+    assert not runs("lra/fig4", "quick", ("imagenet",))
 
 
 def test_smaller_budgets_read_the_sample_of_imagenet() -> None:
     for name in ("table1", "table3", "wall_time"):
         for budget, path in (("smoke", "imagenet_sample"), ("quick", "imagenet_sample"), ("paper", "ILSVRC2012")):
-            data = runs(name, budget)["imagenet", "bp"].data
+            data = runs(f"lra/{name}", budget, ("imagenet",))["imagenet", "bp"].data
             assert (data.path, data.image_size) == (path, 224 if budget == "paper" else 64)
 
 

@@ -8,7 +8,6 @@ import pytest
 from credit.cli.main import main as credit
 from credit.core.config import check
 from credit.core.config.compose import compose
-from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.tables.claims.expression import cells
 from credit.tables.expand.jobs import expand
@@ -17,7 +16,7 @@ from credit.tables.measures.collect import collect
 from credit.tables.runners import gates
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.load import load, names
-from credit.tables.spec.schema import BUDGETS, Spec
+from tests.support.published import runs
 
 TABLES = [name for name in names() if name.startswith("untied/")]
 SHAPES = {2: (12, 2), 3: (9, 4), 4: (12, 3), 5: (12, 5), 6: (15, 3), 7: (15, 3), 8: (15, 3), 9: (12, 2), 10: (12, 3),
@@ -50,10 +49,6 @@ PRINTED = [
     (14, "b512_lr0_01", "constant", 0.7298, 0.054),
     (14, "b1024_lr0_1", "rect", 0.9765, 0.002),
 ]
-
-
-def runs(spec: Spec, budget: str) -> dict[tuple[str, str], RunConfig]:
-    return {(job.row, job.column): check(job.config) for job in expand(spec, budget, seeds=1).jobs}
 
 
 @pytest.mark.parametrize(("table", "row", "column", "mean", "std"), PRINTED)
@@ -91,15 +86,6 @@ def test_claims_stand_on_cells_of_the_table_and_name_their_section(name: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_expands_at_every_budget(name: str) -> None:
-    spec = load(name)
-    for budget in BUDGETS:
-        manifest = expand(spec, budget, seeds=1)
-        assert manifest.jobs
-        assert budget != "paper" or manifest.cuts[0].key == "seeds"
-
-
 def test_the_paper_budget_has_twenty_seeds() -> None:
     for table in SHAPES:
         assert load(f"untied/table{table}").budgets["paper"].seeds == 20
@@ -107,8 +93,7 @@ def test_the_paper_budget_has_twenty_seeds() -> None:
 
 def test_a_quick_lenet_keeps_rates_and_the_number_of_steps() -> None:
     for table in (4, 14):
-        spec = load(f"untied/table{table}")
-        paper, quick = runs(spec, "paper"), runs(spec, "quick")
+        paper, quick = (runs(f"untied/table{table}", budget) for budget in ("paper", "quick"))
         for cell, here in quick.items():
             there = paper[cell]
             assert (here.optimizer, here.trainer.epochs, here.rule) == (
@@ -121,7 +106,7 @@ def test_a_quick_lenet_keeps_rates_and_the_number_of_steps() -> None:
 
 
 def test_table_3_steps_by_the_sum_of_a_batch_and_beside_it_by_its_mean() -> None:
-    held = runs(load("untied/table3"), "paper")
+    held = runs("untied/table3", "paper")
     for batch in (32, 64, 128):
         for rate in (0.01, 0.05, 0.1):
             row = f"b{batch}_lr{str(rate).replace('.', '_')}"
@@ -131,7 +116,7 @@ def test_table_3_steps_by_the_sum_of_a_batch_and_beside_it_by_its_mean() -> None
 
 
 def test_the_tables_train_as_the_settings_say() -> None:
-    table4, table6, table14 = (runs(load(f"untied/table{n}"), "paper") for n in (4, 6, 14))
+    table4, table6, table14 = (runs(f"untied/table{n}", "paper") for n in (4, 6, 14))
     one = table4["b256_lr0_005", "tied"]
     assert (one.optimizer.momentum, one.trainer.epochs, one.schedule.kind) == (0.9, 30, "constant")
     assert (one.data.test_fraction, one.data.split_seed, one.data.val_fraction) == (0.2, None, 0)
@@ -144,9 +129,7 @@ def test_the_tables_train_as_the_settings_say() -> None:
 
 
 def test_gates_are_measured_as_networks_see_them(own: Path) -> None:
-    held = {
-        cell[1]: gates.run(config, {"reach": 6})["gate"] for cell, config in runs(load("untied/fig6"), "smoke").items()
-    }
+    held = {cell[1]: gates.run(config, {"reach": 6})["gate"] for cell, config in runs("untied/fig6", "smoke").items()}
     assert set(held["constant"]["factor"]) == {1.0}
     assert (held["rect"]["from"], held["rect"]["to"], set(held["rect"]["factor"])) == (-0.5, 0.5, {0.0, 1.0})
     triangle = dict(zip(held["triangle"]["z"], held["triangle"]["factor"], strict=True))
