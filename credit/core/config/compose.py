@@ -14,16 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from credit.core.config import sources
-from credit.core.config.folders import files_now
 from credit.core.config.overrides import explain, rewrite
 from credit.core.config.schema import RunConfig, text_options
 from credit.core.config.validate import check
 from credit.core.errors import UserError
 
-MOST_KEPT = 1000
-"""How many combinations of choices are kept in memory, of about 50 kB each."""
-
-_KEPT: dict[Any, Any] = {}
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:.*\}", re.DOTALL)
 
 
@@ -38,7 +33,9 @@ def compose(words: Sequence[str] = ()) -> RunConfig:
     return compose_each(words, [{}])[0]
 
 
-def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
+def compose_each(
+    words: Sequence[str], changes: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Any] | None = None
+) -> list[RunConfig]:
     """Return the run of `words` once for each of `changes`, such as ``{"seed": 1, "data.fold": 3}``, reading files once.
 
     Each is the run that its changes as further words give: values that refer to a changed one follow it.
@@ -46,13 +43,14 @@ def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> 
     Args:
         words: as of `compose`.
         changes: values by dotted key.
+        known: filled with what choices of files compose to; the next call with the same mapping reads none of them again.
 
     Raises:
         UserError: the words, or one of the changes, do not describe a run.
     """
     rewritten = rewrite(words)
     try:
-        composed = _composed(rewritten)
+        composed = _from_files(rewritten) if known is None else _from_known(rewritten, known)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
     return variants(composed, changes)
@@ -87,21 +85,15 @@ def _from_files(rewritten: list[str]) -> Any:
         return hydra.compose("config", overrides=rewritten)
 
 
-def _composed(rewritten: list[str]) -> Any:
-    """Return what `_from_files` does; what choices of files compose to is kept in memory until a file changes.
-
-    Single values are set in a copy of it, as Hydra sets them last of all.
-    """
+def _from_known(rewritten: list[str], known: dict[tuple[str, ...], Any]) -> Any:
+    """Return what `_from_files` does, setting single values (Hydra does it last) in what is known of the choices."""
     choices = tuple(word for word in rewritten if not word.startswith("++"))
     values = [_override(word) for word in rewritten if word.startswith("++")]
-    if "${" in "".join(choices) or any(value.is_sweep_override() or value.package is not None for value in values):
-        return _from_files(rewritten)  # of the environment as it is now; or what Hydra refuses, in its own way
-    key = (choices, files_now())
-    if key not in _KEPT:
-        if len(_KEPT) == MOST_KEPT:
-            _KEPT.clear()
-        _KEPT[key] = _without_hydra(_from_files(list(choices)))
-    composed = copy.deepcopy(_KEPT[key])
+    if any(value.is_sweep_override() or value.package is not None for value in values):
+        return _from_files(rewritten)  # which Hydra refuses, in its own way
+    if choices not in known:
+        known[choices] = _without_hydra(_from_files(list(choices)))
+    composed = copy.deepcopy(known[choices])
     OmegaConf.set_struct(composed, False)
     for value in values:
         OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)

@@ -31,17 +31,6 @@ def search_folders() -> tuple[Path, ...]:
     return (*user_folders(), conf_folder())
 
 
-def files_now() -> tuple[tuple[str, int, int], ...]:
-    """Return path, time of change and size of every file beside the choices, of which a choice's meaning is made."""
-    found = []
-    for folder in search_folders():
-        for at in (folder, *(folder / group for group in (*GROUPS, *OVERLAYS))):
-            for file in at.rglob("*") if at != folder and at.is_dir() else at.glob("*.yaml"):
-                state = file.stat()
-                found.append((str(file), state.st_mtime_ns, state.st_size))
-    return tuple(found)
-
-
 def choices(group: str) -> dict[str, str]:
     """Return the names a group offers, sorted, each with one line of description (its file's first comment)."""
     found: dict[str, str] = {}
@@ -87,8 +76,7 @@ def settings(group: str, name: str) -> dict[str, Any] | None:
 
 
 def _settings_of(group: str, file: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads ten times as fast
-    content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader) or {}
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     found: dict[str, Any] = {}
     for base in content.pop("defaults", []):
         # An entry with a colon is a choice in another group (the rule's usual optimizer): not the choice's own.

@@ -105,20 +105,6 @@ def test_files_are_written_as_the_command_line_is(folder):
     assert compose(["experiment=mine", "rule=lisp"]).rule["name"] == "lisp"
 
 
-def test_a_file_that_changes_counts_at_once(folder):
-    """What files compose to is kept in memory, as long as they stay as they are."""
-    text = "# @package _global_\ntrainer: {{epochs: {}}}\n"
-    folder("experiment/mine.yaml", text.format(2))
-    assert compose(["experiment=mine"]).trainer.epochs == 2
-    folder("experiment/mine.yaml", text.format(3))
-    assert compose(["experiment=mine"]).trainer.epochs == 3
-    assert compose(["experiment=mine", "trainer.epochs=4"]).trainer.epochs == 4
-    assert compose(["experiment=mine"]).trainer.epochs == 3
-    use_folders([])
-    with pytest.raises(UserError, match="mine"):
-        compose(["experiment=mine"])
-
-
 def test_files_may_use_hydras_own_form(folder):
     folder("experiment/mine.yaml", "# @package _global_\ndefaults:\n  - override /noise: 0.3\nnoise: {seed: 5}\n")
     noise = compose(["experiment=mine"]).noise
