@@ -1,4 +1,4 @@
-"""Records of runs: identity, folder, metrics, result, terminal, W&B mirror. Imports no torch."""
+"""Records of runs: name, folder, metrics, result, terminal output and W&B mirror. Imports no torch."""
 
 from credit.runs.folder import is_complete, read_result, run_folder
 from credit.runs.identity import group_name, run_name

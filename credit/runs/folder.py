@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, who may write in it, and whether the run in it is done."""
+"""A run's folder: its path, the lock that gives one process the right to write, and whether the run in it is over."""
 
 import contextlib
 import fcntl
@@ -16,10 +16,10 @@ from credit.runs.identity import decisive, group_name, run_hash, run_name
 
 CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
 CHECKPOINTS = "checkpoints"
-"""Folder of a run's checkpoints."""
+"""Name of the folder of a run's checkpoints, inside the run's folder."""
 
 EARLIER = "earlier"
-"""Folder, among the runs, of those that were set aside by ``rerun=true``."""
+"""Name of the folder, beside the runs, of the runs that ``rerun=true`` set aside."""
 
 _DONE = ("complete", "diverged")
 
@@ -30,33 +30,33 @@ def runs_root() -> Path:
 
 
 def run_folder(cfg: RunConfig) -> Path:
-    """Return where the run's files go: the folder of all runs and the run's name. Nothing is made."""
+    """Return the path of a run's folder: the run's name in the folder of all runs. No folder is created."""
     return runs_root() / run_name(cfg)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the content of ``result.json``, or None where the run has none yet.
+    """Return the content of a run's ``result.json``, or None if the file does not exist yet.
 
     Raises:
-        UserError: the file is there but is not a result.
+        UserError: the file exists but is not a JSON object.
     """
     return read_json(folder / RESULT, "delete it and give the same command again: the run goes on from its checkpoint")
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether the run is over: it finished or it diverged, and the same command would only end there again.
+    """Return whether a run is over: it finished or it diverged, so that repeating the command would end in the same result.
 
-    A run that failed (a full disk, an interrupted download) is not over: the same command resumes it.
+    A run that failed (a full disk, an interrupted download) is not over: repeating the command resumes it.
     """
     result = read_result(folder)
     return result is not None and result.get("status") in _DONE
 
 
 def check_same_config(folder: Path, cfg: RunConfig) -> None:
-    """Refuse a folder that holds another configuration than `cfg`.
+    """Refuse a run's folder whose configuration differs from `cfg` in an option that decides the result.
 
     Raises:
-        UserError: naming the folder and the first settings that differ.
+        UserError: the configurations differ; the message names the folder and the settings that differ.
     """
     held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
     if held is None:
@@ -71,7 +71,7 @@ def check_same_config(folder: Path, cfg: RunConfig) -> None:
 
 
 def _reruns(folder: Path) -> int:
-    """Return how often a run was set aside."""
+    """Return how many times a run was set aside."""
     return next(n for n in itertools.count() if not (folder.parent / EARLIER / f"{folder.name}.{n + 1}").exists())
 
 
@@ -88,7 +88,10 @@ def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move a run's folder, whole and in one rename, into the folder ``earlier`` beside it; None where there is nothing to move.
+    """Move a run's folder into the folder ``earlier`` beside it, in one rename.
+
+    Returns:
+        The new path, or None if the folder has no run.
 
     Raises:
         UserError: another process trains the run.
@@ -105,7 +108,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def write_config(folder: Path, cfg: RunConfig) -> None:
-    """Write ``config.json``: the run's names, how often it was begun anew, the configuration, and what of it decides the result."""
+    """Write ``config.json``: the run's names, its number of restarts, its configuration, and the part that decides the result."""
     names = {"name": run_name(cfg), "group": group_name(cfg), "hash": run_hash(cfg)}
     write_json(
         folder / CONFIG, {**names, "reruns": _reruns(folder), "config": cfg.as_dict(), "decisive": decisive(cfg)}
@@ -113,10 +116,10 @@ def write_config(folder: Path, cfg: RunConfig) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what `write_config` wrote: ``name``, ``group``, ``hash``, ``reruns``, ``config`` and ``decisive``.
+    """Return the content of ``config.json``: ``name``, ``group``, ``hash``, ``reruns``, ``config`` and ``decisive``.
 
     Raises:
-        UserError: there is none in the folder, or it cannot be read.
+        UserError: the file does not exist or cannot be read.
     """
     held = read_json(folder / CONFIG, f"delete {folder} to start this run anew")
     if held is None:
@@ -126,10 +129,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; the kernel lets go of it when the process ends, however it ends.
+    """Lock a run's folder for this process; the kernel releases the lock when the process ends, also by a crash.
 
     Raises:
-        UserError: another process holds it; the message names that process.
+        UserError: another process has the lock (the message names that process), or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,12 +156,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader, or a crash, meets the whole old or the whole new one."""
+    """Write a JSON file atomically: a reader, or a crash, finds either the whole old file or the whole new one.
+
+    Raises:
+        ValueError: a number in the value is not finite.
+    """
     write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one move: write beside it, reach the disk, rename, and reach the disk again."""
+    """Replace a file's bytes atomically: write and sync a temporary file beside it, rename it, and sync the folder."""
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "wb") as file:
         file.write(content)
@@ -169,7 +176,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
+    """Sync a folder to the disk, so that renames in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -185,14 +192,14 @@ def _unusable(folder: Path, error: OSError) -> UserError:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
-    """Return the object in a JSON file, or None where there is no file.
+    """Return the object in a JSON file, or None if the file does not exist.
 
     Args:
         path: the file.
-        remedy: what to do about a damaged one.
+        remedy: advice for the error message about a damaged file.
 
     Raises:
-        UserError: the file cannot be read or does not hold an object.
+        UserError: the file cannot be read, is not JSON or is not an object.
     """
     try:
         value = json.loads(path.read_text())

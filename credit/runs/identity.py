@@ -1,8 +1,8 @@
-"""Which run is this: a readable name and a hash of everything that decides the result.
+"""The identity of a run: a readable name and a hash of every option that decides the result.
 
-The hash is of each group's kind, its options that decide the result and differ from their defaults, and the versions of
-components above 1 (`credit.core.registry.Component`), so that an option at its default and one that is not given are the same, and
-a new option renames nothing.
+The hash covers each group's kind, its options that decide the result and differ from their defaults, and the versions of
+components above 1 (`credit.core.registry.Component`). An option at its default and one that is not given are therefore the same,
+and a new option renames no run.
 """
 
 import functools
@@ -23,17 +23,17 @@ _PREFIX_LENGTH = 100
 
 
 def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
-    """Return the part of a configuration that decides the result, as plain JSON values: what the run's hash is made of.
+    """Return the part of a configuration that decides the result, as plain JSON values. The run's hash is computed from it.
 
-    Left out are options at their defaults, those that the chosen kinds do not read, the logger, the seeds that the run is trained
-    together with, and options defined with ``result=False``: of the progress bar, of where the data lies, of checkpoints, and of
-    speed. Those of speed (``rule.sparse``, ``rule.workers``, ``data.eval_batch_size``, ``trainer.threads``, ``trainer.device``,
-    ``trainer.compile``) change the order of summation and so the result to rounding, about 1e-7 of it in float32 and step; all
-    others leave it bit for bit as it is. Noise of rate 0 is no noise, and 1.0 is 1.
+    Left out are options at their defaults, options that the chosen kinds do not read, the logger, the seeds that the run is trained
+    together with, and options defined with ``result=False``: the progress bar, the folder of the data, checkpoints, and speed.
+    Options of speed (``rule.sparse``, ``rule.workers``, ``data.eval_batch_size``, ``trainer.threads``, ``trainer.device``,
+    ``trainer.compile``) change the order of summation, and with it the result by rounding: a relative 1e-7 a step in float32. All
+    other options left out keep the result bit for bit. Noise of rate 0 equals no noise, and 1.0 equals 1.
 
     Args:
-        cfg: the run.
-        speed: keep the options of speed, for what is measured of a run's time.
+        cfg: the run's configuration.
+        speed: keep the options of speed; for measurements of a run's time.
     """
     found: dict[str, Any] = {"seed": cfg.seed}
     for group in (one for one in GROUPS if one != "logger"):
@@ -77,7 +77,7 @@ def undeciding(config: dict[str, Any]) -> set[str]:
 
 
 def _options(group: str, section: dict[str, Any]) -> list[Any]:
-    """Return the options that a section could have; none of a kind that is not known (any more)."""
+    """Return the options that a section could have; none for a kind that is not registered (any more)."""
     if group in SECTIONS:
         return list(of_class(SECTIONS[group]).values())
     kind = known(group, section.get("kind"))
@@ -85,7 +85,7 @@ def _options(group: str, section: dict[str, Any]) -> list[Any]:
 
 
 def _digest_weights(arch: dict[str, Any]) -> None:
-    """Put the digest of a file of weights in place of its path."""
+    """Replace the path of a file of weights by the digest of the file's content, in place."""
     pretrained = arch.get("pretrained")
     if isinstance(pretrained, str):
         file = Path(pretrained).expanduser()
@@ -95,39 +95,48 @@ def _digest_weights(arch: dict[str, Any]) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def file_digest(file: Path, changed: int) -> str:
-    """Return a file's SHA-256; `changed`, its time of change, distinguishes a new content from the one that is known."""
+    """Return a file's SHA-256 as hexadecimal digits, cached by path and time of change.
+
+    Args:
+        file: the file's resolved path.
+        changed: the file's time of change (``st_ctime_ns``, in nanoseconds); another time is digested anew.
+    """
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_clean(config: dict[str, Any]) -> bool:
-    """Return whether a configuration (plain mapping) leaves every label as it is."""
+    """Return whether a configuration (plain mapping) adds no label noise: its noise has kind ``none`` or rate 0."""
     return config["noise"]["kind"] == "none" or not config["noise"].get("rate")
 
 
 def run_name(cfg: RunConfig, *, speed: bool = False) -> str:
     """Return the run's name, for example ``lisp_margin-mlp-digits-symmetric0.4-lr0.1-e3-s0-3f2a91c07b``.
 
-    What differs from the defaults of the options with a `short` prefix is written out: ``lr``, ``e`` (epochs), ``n`` (steps).
-    For `speed` see `decisive`.
+    Options with a `short` prefix that differ from their defaults are written out: ``lr``, ``e`` (epochs), ``n`` (steps).
+    See `decisive` for `speed`.
     """
     return f"{_prefix(cfg)}-s{cfg.seed}-{short_digest(decisive(cfg, speed=speed))}"
 
 
 def group_name(cfg: RunConfig) -> str:
-    """Return the name shared by the runs that differ in their seed alone."""
+    """Return the name shared by the runs that differ only in their seed."""
     without_seed = decisive(cfg)
     del without_seed["seed"]
     return f"{_prefix(cfg)}-{short_digest(without_seed)}"
 
 
 def run_hash(cfg: RunConfig) -> str:
-    """Return ten hexadecimal digits that stand for everything that decides the result."""
+    """Return the run's hash: ten hexadecimal digits of the options that decide the result (`decisive`)."""
     return short_digest(decisive(cfg))
 
 
 def labels(config: dict[str, Any]) -> dict[str, str]:
-    """Return the short words people know a run by: rule, arch, data, noise (``clean`` without any)."""
+    """Return the short labels of a run by group: ``rule``, ``arch``, ``data`` and ``noise`` (``clean`` without label noise).
+
+    Args:
+        config: the run's configuration as a plain nested mapping.
+    """
     rule, arch, data, noise = config["rule"], config["arch"], config["data"], config["noise"]
     return {
         "rule": str(rule.get("name") or rule["kind"]),
@@ -138,7 +147,7 @@ def labels(config: dict[str, Any]) -> dict[str, str]:
 
 
 def data_label(cfg: RunConfig) -> str:
-    """Return a run's data set as names of folders have it: ``digits``, ``tabular_iris-f2``."""
+    """Return the label of a run's data set in names of folders: ``digits``, ``tabular_iris-f2`` (fold 2)."""
     label = labels(cfg.as_dict())["data"]
     return f"{label}-f{cfg.data.fold}" if cfg.data.name else label
 
@@ -162,13 +171,13 @@ def _differences(cfg: RunConfig) -> list[str]:
 
 
 def short_digest(value: dict[str, Any]) -> str:
-    """Return ten hexadecimal digits that stand for plain JSON values."""
+    """Return ten hexadecimal digits of the SHA-256 of plain JSON values; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def _plain_numbers(value: Any) -> Any:
-    """Write whole floats as integers: YAML's ``epochs: 20`` and the command line's ``20.0`` are one run."""
+    """Convert whole floats to integers, so that YAML's ``epochs: 20`` and the command line's ``20.0`` name the same run."""
     if isinstance(value, dict):
         return {key: _plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

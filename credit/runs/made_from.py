@@ -1,15 +1,16 @@
-"""What a run was made from, kept in its folder (``made_from.json``): the user's code, this package's, the data's files.
+"""Record what a run was made from (``made_from.json`` in its folder): the user's code, this package's code, the data's files.
 
-Before a finished run is reused or an unfinished one goes on, the record is compared with what is there now. Imports no torch.
+Before a finished run is reused or an unfinished one resumes, the record is compared with the present code and data. Imports no
+torch.
 
 | changed | finished run | unfinished run |
 |---|---|---|
 | the data, the user's code | refused | refused |
 | this package's code | reused, with a warning | refused |
 
-``rerun=true`` starts anew, ``rerun=changed`` does where the run would be refused, and ``resume=anyway`` lets an unfinished run go
-on with changed code (never with changed data); its checkpoints and its result say so. A run folder without a record is older than
-records: nothing is compared, and a line says so.
+``rerun=true`` trains anew, ``rerun=changed`` trains anew only a run that would be refused, and ``resume=anyway`` resumes an
+unfinished run with changed code (never with changed data) and notes that in its checkpoints and its result. A run folder without
+a record predates records: nothing is compared, and a line is printed.
 """
 
 import dataclasses
@@ -28,20 +29,21 @@ from credit.runs.user_code import package_code, present_code, user_code, words_o
 
 MADE_FROM = "made_from.json"
 LARGEST = 4 * 2**30
-"""Bytes of a data set up to which its files' contents are digested; of larger ones sizes and times alone are known."""
+"""Bytes of a data set up to which its files' contents are digested; of a larger one only sizes and times are recorded."""
 
 Group = dict[str, Any]
-"""A file of the data, or a folder's: ``files`` (how many), ``bytes``, ``stat`` (digest of sizes and times), ``changed`` (digest of
-the times of the last change of any kind, which a copy or an archive cannot bring along as it does the others) and ``content``."""
+"""The record of one file of the data, or of the files of one folder: ``files`` (their number), ``bytes``, ``stat`` (digest of
+sizes and times of modification), ``changed`` (digest of the times of change, which copies and archives do not preserve) and
+``content`` (digest of names and contents, or None)."""
 
 
 @dataclasses.dataclass
 class Changes:
-    """Descriptions of the differences between a run's record and what is there now.
+    """Descriptions of the differences between a run's record and the present code and data.
 
     Attributes:
-        data, code, package: changes of the data, of the user's code, of this package's.
-        recorded: whether there was a record to compare with.
+        data, code, package: changes of the data, of the user's code, of this package's code; one text a file.
+        recorded: whether the run has a record.
     """
 
     data: list[str] = dataclasses.field(default_factory=list)
@@ -51,12 +53,12 @@ class Changes:
 
     @property
     def decisive(self) -> list[str]:
-        """What makes a finished run another one than today's."""
+        """The changes that forbid the reuse of a finished run: those of the data and of the user's code."""
         return [*self.data, *self.code]
 
 
 def made_from(cfg: RunConfig) -> dict[str, Any]:
-    """Return a run's record; called after its parts were built and its data was read.
+    """Return the record of a run's code and data. Call it after the run's components were built and its data was read.
 
     Raises:
         UserError: the user's code was edited after this process had imported it.
@@ -72,17 +74,20 @@ def made_from(cfg: RunConfig) -> dict[str, Any]:
 
 
 def write_made_from(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a run's record into its folder."""
+    """Write a run's record to ``made_from.json`` in its folder."""
     write_json(folder / MADE_FROM, record)
 
 
 def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) -> Changes:
-    """Return what changed since the record in a run's folder was written.
+    """Return the changes of code and data since the record in a run's folder was written.
 
     Args:
         folder: the run's folder.
-        cfg: the run.
-        seen: filled with what is seen of the data; runs on the same data that share it look at the files once.
+        cfg: the run's configuration.
+        seen: a cache of files' sizes and times, filled here; runs on the same data that share it read them once.
+
+        Raises:
+            UserError: the record is damaged.
     """
     remedy = f"delete {folder} to start this run anew"
     record = read_json(folder / MADE_FROM, remedy)
@@ -98,17 +103,21 @@ def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) ->
 
 
 def compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
-    """Return the changes of code between two records."""
+    """Return the changes of code between two records; data are not compared.
+
+    Args:
+        then, now: records with ``code`` (``{name: {"sha256": digest}}``) and ``package`` (``{path: digest}``).
+    """
     before, after = ({key: entry["sha256"] for key, entry in record["code"].items()} for record in (then, now))
     package = _differing(then["package"], now["package"])
     return Changes(code=_differing(before, after), package=[f"credit/{words}" for words in package])
 
 
 def refuse_reuse(folder: Path, found: Changes) -> None:
-    """Refuse a finished run that was made from something else than is there now.
+    """Refuse to reuse a finished run whose data or user's code have changed.
 
     Raises:
-        UserError: naming what changed.
+        UserError: data or user's code have changed; the message names the changes.
     """
     if found.decisive:
         raise UserError(
@@ -119,15 +128,15 @@ def refuse_reuse(folder: Path, found: Changes) -> None:
 
 
 def refuse_resumption(where: Path, found: Changes, resume: str) -> None:
-    """Refuse to go on with a run that was begun with something else than is there now.
+    """Refuse to resume a run whose data or code have changed since it began.
 
     Args:
         where: the run's folder or its checkpoint.
-        found: what changed.
-        resume: the option of this name.
+        found: the changes.
+        resume: the option ``resume``; ``anyway`` permits changed code.
 
     Raises:
-        UserError: naming what changed.
+        UserError: data have changed, or code has and `resume` does not permit it; the message names the changes.
     """
     anyway = resume == "anyway"
     if found.data or (not anyway and (found.code or found.package)):
@@ -139,7 +148,7 @@ def refuse_resumption(where: Path, found: Changes, resume: str) -> None:
 
 
 def words_about_package(found: Changes) -> str:
-    """Return the line about a finished run of which the package's code changed; empty where there is nothing to say."""
+    """Return a warning about a finished run without a record or from other code of this package; empty for any other run."""
     if not found.recorded:
         return "made before runs recorded their code and data, so neither could be compared"
     if found.package:
@@ -152,7 +161,7 @@ def _some(words: Sequence[str], most: int = 4) -> str:
 
 
 def _differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:
-    """Return what happened to each file that differs."""
+    """Return one text for each file that differs: whether it is new, gone or edited."""
     told = []
     for key in sorted({*then, *now}):
         if then.get(key) != now.get(key):
@@ -162,7 +171,7 @@ def _differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) ->
 
 
 def _seen(cfg: DataConfig, seen: dict[str, Any]) -> tuple[dict[str, list[Path]], dict[str, Group]]:
-    """Return a data set's files by name, and what is known of them without reading them."""
+    """Return a data set's files by name, and their records without digests of their contents."""
     key = repr(cfg)
     if key not in seen:
         files = data_files(cfg)
@@ -172,7 +181,7 @@ def _seen(cfg: DataConfig, seen: dict[str, Any]) -> tuple[dict[str, list[Path]],
 
 
 def _data_changes(then: Mapping[str, Group], files: Mapping[str, list[Path]], now: Mapping[str, Group]) -> list[str]:
-    """Return what changed of a data set's files; nothing where none of them is there (any more)."""
+    """Return one text for each change of a data set's files; none where no file exists (any more)."""
     told = []
     for name in sorted({*then, *now}) if now else []:
         before, after = then.get(name), now.get(name)

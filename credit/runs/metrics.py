@@ -1,7 +1,7 @@
-"""metrics.jsonl, the truth about a run: one JSON object a line, one line a step that was evaluated or measured.
+"""A run's metrics in ``metrics.jsonl``: one JSON object a line, one line for each step that was evaluated or measured.
 
-Every line has ``epoch``, ``step`` and ``lr``; ``test_top1`` and its like only where the network was evaluated, and a diagnostic's
-name only where it measured (``trainer.measure_every`` may be shorter than ``trainer.eval_every``).
+Every line has ``epoch``, ``step`` and ``lr``. Keys such as ``test_top1`` are present where the network was evaluated, and a
+diagnostic's name where it measured (``trainer.measure_every`` may be shorter than ``trainer.eval_every``).
 """
 
 import json
@@ -14,22 +14,26 @@ METRICS = "metrics.jsonl"
 
 
 class MetricsFile:
-    """The file open for appending; a line is on the disk when `append` returns."""
+    """The metrics file of a run, open for appending; a line is synced to the disk when `append` returns.
+
+    Args:
+        folder: the run's folder, which must exist.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = open(folder / METRICS, "ab")  # noqa: SIM115 - closed by close(), it outlives this call
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one line; numbers that are not finite become null (JSON has none)."""
+        """Append one line; numbers that are not finite become null, because JSON has none."""
         self._file.write((json.dumps(finite_or_null(row), allow_nan=False) + "\n").encode())
         self._reach_disk()
 
     def size(self) -> int:
-        """Return the length in bytes: what a checkpoint made now covers."""
+        """Return the file's length in bytes, which a checkpoint records."""
         return self._file.seek(0, os.SEEK_END)
 
     def cut_back(self, size: int) -> bool:
-        """Drop what was written after `size` bytes; False where the file is shorter than that already."""
+        """Truncate the file to `size` bytes; return False if the file is shorter than that already."""
         present = self.size()
         self._file.truncate(min(size, present))
         self._reach_disk()
@@ -45,7 +49,10 @@ class MetricsFile:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run, oldest first; a last line cut short by a crash is left out."""
+    """Return the metrics of a run as a list of rows, oldest first; empty without a file.
+
+    A last line that a crash cut short is left out.
+    """
     try:
         text = (folder / METRICS).read_text()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The training's side of the W&B mirror: start a process, notice its death, never wait long for it."""
+"""Start the W&B mirror in a process of its own, warn if it dies, and wait for its end for a bounded time."""
 
 import contextlib
 import os
@@ -18,14 +18,14 @@ LOG = "wandb_mirror.log"
 
 
 class Mirror:
-    """A process of its own that reads metrics.jsonl and forwards it; this process never imports wandb.
+    """A subprocess that reads metrics.jsonl and forwards it to W&B; the training process never imports wandb.
 
-    Used as a context manager around a run, or around several that are trained together. Its stdin is the line between
-    the two: `done` says that the training is over, a closed line without it that it died.
+    A context manager around a run, or around several that are trained together. The training writes `done` to the subprocess's
+    stdin when it is over; a stdin closed without it means that the training died.
 
     Args:
-        folders: the runs' folders, each with its config.json; the mirror's log is in the first.
-        screen: where the one warning goes if the mirror dies.
+        folders: the runs' folders, each with its config.json; the mirror's log is written to the first.
+        screen: shows one warning if the mirror dies.
     """
 
     def __init__(self, folders: Sequence[Path], screen: Screen) -> None:
@@ -45,7 +45,7 @@ class Mirror:
         self._finish()
 
     def check(self) -> None:
-        """Warn once if the mirror is gone; called now and then, costs microseconds."""
+        """Warn once if the subprocess has ended; costs microseconds."""
         status = self._process.poll()
         if status is not None and not self._warned:
             self._warn(f"stopped ({_reason(status)})")
@@ -75,16 +75,17 @@ class Mirror:
 
 
 def no_mirror(folders: Sequence[Path], screen: Screen) -> Any:
-    """Return a context for runs whose metrics stay in their folders.
+    """Return a context manager that does nothing: the runs' metrics stay in their folders.
 
-    A logger of one's own is a function or class of the same arguments: its context's value is None, or has ``check()``,
-    called now and then. It may read the folders' config.json and metrics.jsonl, which grows while the runs train.
+    A logger of one's own is a function or class with the same arguments that returns a context manager. The context's value is
+    None or an object with ``check()``, which is called during training. It may read the folders' config.json and metrics.jsonl,
+    which grows while the runs train.
     """
     return contextlib.nullcontext()
 
 
 def _environment() -> dict[str, str]:
-    """Let the child find this package from a checkout that was never installed, in any working directory."""
+    """Return the subprocess's environment, in which a checkout of this package can be imported from any working directory."""
     package_parent = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{package_parent}{os.pathsep}{path}" if path else package_parent}

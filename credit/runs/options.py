@@ -1,4 +1,4 @@
-"""The kinds of loggers. Imports no torch."""
+"""Register the kinds of loggers. Imports no torch."""
 
 from credit.core.config.schema import LoggerConfig
 from credit.core.registry import common, declare

@@ -1,4 +1,4 @@
-"""Whether a run that is there can be reused, and what is printed of it, without training anything or importing torch."""
+"""Decide whether an existing run can be reused or resumed, and summarize its result in a line. Imports no torch."""
 
 import sys
 from collections import Counter
@@ -12,22 +12,22 @@ from credit.runs.folder import CHECKPOINTS, check_same_config, is_complete, read
 from credit.runs.made_from import Changes, changes, refuse_resumption, refuse_reuse, words_about_package
 
 Seen = dict[str, Any]
-"""What was seen of data sets, for many runs on the same ones; see `credit.runs.made_from.changes`."""
+"""A cache of the files of data sets, for many runs on the same data; see `credit.runs.made_from.changes`."""
 
 UNCHANGED = (
     "no weight changed: training did nothing, as where the learning rate is too small for float32 to add its steps"
 )
-"""The note of a run whose parameters are at its end, bit for bit, those that it began with."""
+"""The note of a run whose final parameters equal its initial ones bit for bit."""
 
 
 def finished(cfg: RunConfig, *, console: bool = True) -> dict[str, Any] | None:
-    """Return the result of a run that is over, and print so; None for one that is still to be trained.
+    """Return the result of a run that is over, and print its headline; None for a run that is still to be trained.
 
-    A change of this package's own code since then is a warning, shown in any case.
+    A change of this package's code since then is a warning, printed whether or not `console` is set.
 
     Raises:
-        UserError: the run's folder holds another configuration, its result.json is damaged, or it was made with other code of
-            the user's or from other data than is there now.
+        UserError: the run's folder has another configuration, its result.json is damaged, or the user's code or the data have
+            changed since.
     """
     folder = run_folder(cfg)
     check_same_config(folder, cfg)
@@ -43,15 +43,15 @@ def finished(cfg: RunConfig, *, console: bool = True) -> dict[str, Any] | None:
 
 
 def reusable(folder: Path, cfg: RunConfig, seen: Seen | None = None) -> Changes | None:
-    """Return what changed since a run ended that can be reused all the same; None for one that is (again) to be run.
+    """Return the harmless changes since a finished run; None for a run that is to be trained (again).
 
     Args:
         folder: the run's folder.
-        cfg: the run; its `rerun` decides what is run again.
+        cfg: the run's configuration; its `rerun` decides whether the run is trained again.
         seen: see `Seen`.
 
     Raises:
-        UserError: the user's code or the data changed, and `rerun` does not ask for the run again.
+        UserError: the user's code or the data have changed, and `rerun` does not permit training again.
     """
     if cfg.rerun is True or not is_complete(folder):
         return None
@@ -63,17 +63,17 @@ def reusable(folder: Path, cfg: RunConfig, seen: Seen | None = None) -> Changes 
 
 
 def check_resumable(folder: Path, cfg: RunConfig) -> None:
-    """Refuse an unfinished run whose checkpoints were made with something else than is there now.
+    """Refuse to resume an unfinished run whose data or code have changed since its checkpoints were written.
 
     Raises:
-        UserError: naming what changed, and what to write.
+        UserError: data or code have changed; the message names the changes and the options that go on all the same.
     """
     if cfg.rerun is False and not is_complete(folder) and any((folder / CHECKPOINTS).glob("*.ckpt")):
         refuse_resumption(folder, changes(folder, cfg), cfg.resume)
 
 
 def start_anew(folder: Path, cfg: RunConfig) -> RunConfig:
-    """Set the run's folder aside where its `rerun` asks for that, and return the run without it: asked for once, done once.
+    """Set a run's folder aside if its `rerun` demands that, and return the configuration with ``rerun=False``.
 
     Raises:
         UserError: another process trains the run.
@@ -92,13 +92,17 @@ def _refused(folder: Path, cfg: RunConfig) -> bool:
 
 
 def warnings_of(found: Iterable[Changes]) -> list[str]:
-    """Return one line for each thing to know about finished runs that are reused, whatever their number."""
+    """Return the warnings about finished runs that are reused; equal warnings become one line with their count."""
     counted = Counter(words for one in found if (words := words_about_package(one)))
     return [f"{count} finished runs: {words}" if count > 1 else words for words, count in counted.items()]
 
 
 def headline(result: dict[str, Any]) -> str:
-    """Return one line about a run: ``complete: accuracy 97.21% (best by validation, epoch 18), 97.02% (last)``."""
+    """Return the summary of a result in one line: ``complete: accuracy 97.21% (best by validation, epoch 18), 97.02% (last)``.
+
+    Args:
+        result: content of a ``result.json``.
+    """
     if result["status"] == "diverged":
         end = result["diverged"]
         why = end.get("why", "non-finite numbers")

@@ -1,4 +1,4 @@
-"""Where a result came from: command, code, versions, machine."""
+"""Record the provenance of a result: command, code, versions and machine."""
 
 import contextlib
 import hashlib
@@ -19,12 +19,12 @@ from credit.runs.user_code import package_code
 _PACKAGES = ("credit", "torchvision", "timm", "numpy", "hydra-core")
 
 COMMAND = "CREDIT_COMMAND"
-"""Environment variable in which the command line hands on its own words to the processes it starts."""
+"""Environment variable with the words of the command line, for the processes that it starts."""
 
 
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for as long as the context lasts; processes started meanwhile inherit them."""
+    """Set environment variables while the context lasts; processes started in it inherit them."""
     before = {key: os.environ.get(key) for key in variables}
     os.environ.update(variables)
     try:
@@ -41,19 +41,28 @@ _JOBS: dict[str, str] = {}
 
 
 def job_command(words: Iterable[str]) -> str:
-    """Return the command that trains one job of a sweep or a table by itself, of its settings as words of `credit-train`."""
+    """Return the shell command that trains one job of a sweep or a table by itself.
+
+    Args:
+        words: the job's settings as arguments of `credit-train`; ``rerun`` and ``resume`` are left out.
+    """
     folders = [word for folder in user_folders() for word in ("--config-dir", str(folder))]
     kept = [word for word in words if word.lstrip("+").partition("=")[0] not in ("rerun", "resume")]
     return shlex.join(["credit-train", *folders, *kept])
 
 
 def note_job_commands(commands: Mapping[str, str]) -> None:
-    """Keep the commands of the jobs of this process, by the run's name, for their records."""
+    """Store the commands of this process's jobs, by the run's name, for the provenance of their results."""
     _JOBS.update(commands)
 
 
 def noted_command(name: str, threads: int | None = None) -> str | None:
-    """Return the noted command of a run, with its CPU threads where they were torch's own; None where none was noted."""
+    """Return the stored command of a run, or None if there is none.
+
+    Args:
+        name: the run's name.
+        threads: CPU threads to add to the command as ``trainer.threads``; None adds nothing.
+    """
     command = _JOBS.get(name)
     return command if command is None or threads is None else f"{command} trainer.threads={threads}"
 
@@ -65,13 +74,13 @@ def provenance(
     made_from: Mapping[str, Any] | None = None,
     job: str | None = None,
 ) -> dict[str, Any]:
-    """Return what someone needs to repeat a run: command line, commit, versions, machine and threads.
+    """Return the facts needed to repeat a run: command line, commit, versions, machine and threads.
 
     Args:
-        device: the torch device the run is on, as text.
-        threads: the reason for the number of CPU threads, where there is one.
-        made_from: the run's record of its code (`credit.runs.made_from`).
-        job: the command for this run alone.
+        device: name of the run's torch device.
+        threads: the reason for the number of CPU threads, if there is one.
+        made_from: the run's record of its code and data (`credit.runs.made_from`).
+        job: the command that trains this run alone.
 
     Returns:
         ``command`` as it was typed, ``job_command``, ``commit``, ``code_sha256`` (of this package's sources that decide numbers),
@@ -112,7 +121,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout this package runs from, marked where files differ; None when installed."""
+    """Return the commit of this package's checkout, marked ``-dirty`` if files differ from it; None for an installed package."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None

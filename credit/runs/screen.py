@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: a bar with the time left, or plain lines where there is no terminal."""
+"""Show a run's progress in the terminal: a progress bar with the time left, or plain lines without a terminal."""
 
 import sys
 import time
@@ -9,12 +9,12 @@ _REFRESH = 0.1  # seconds between two drawings of the bar
 
 
 class Screen:
-    """One run's output. Lines go to standard output, warnings to standard error; a silent screen only warns.
+    """The terminal output of one run. Lines go to standard output, warnings to standard error.
 
     Args:
-        total: steps of the whole run.
-        show: False for no output but warnings (jobs of a sweep).
-        bar: draw a bar where standard output is a terminal.
+        total: number of steps of the whole run.
+        show: False suppresses all output but warnings (for jobs of a sweep).
+        bar: draw a progress bar if standard output is a terminal.
     """
 
     def __init__(self, total: int, *, show: bool = True, bar: bool = True) -> None:
@@ -34,13 +34,13 @@ class Screen:
             self._bar.stop()
 
     def begin(self, step: int) -> None:
-        """Return where the run starts, so that the time left counts only steps of this process."""
+        """Set the step that this process starts at, so that the time left is computed from the steps of this process."""
         self._started, self._first, self._step = time.perf_counter(), step, step
         if self._bar is not None:
             self._bar.reset(0, total=self._total, completed=step)
 
     def step(self, step: int) -> None:
-        """Note that `step` steps are done; cheap enough for every step."""
+        """Set the number of steps done. The bar is redrawn at most every 0.1 s, so that a call at every step is cheap."""
         self._step = step
         if self._bar is not None:
             now = time.perf_counter()
@@ -50,7 +50,7 @@ class Screen:
                 self._bar.refresh()
 
     def line(self, text: str) -> None:
-        """Show one line."""
+        """Print one line, unless the screen is silent."""
         if not self._show:
             return
         if self._bar is not None:
@@ -59,14 +59,20 @@ class Screen:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """Show one warning line, on a silent screen too."""
+        """Print one warning, also on a silent screen."""
         if self._bar is not None:
             self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="yellow")
         else:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def evaluated(self, row: dict[str, Any], epochs: float, whose: str = "") -> None:
-        """Show one line of `metrics.jsonl`, or what several runs' lines say on average and `whose` it is."""
+        """Print the losses and accuracies of an evaluation in one line.
+
+        Args:
+            row: a row of `metrics.jsonl`, or the mean of several runs' rows.
+            epochs: number of epochs of the run.
+            whose: label of the runs, printed behind the epoch; empty for one run.
+        """
         parts = [f"epoch {row['epoch']:g}/{epochs:g}", *([whose] if whose else [])]
         parts += [f"loss {row['train_loss']:.4g}" if row.get("train_loss") is not None else "loss -"]
         for split in ("train", "val", "test"):

@@ -1,7 +1,7 @@
-"""Which row of a sweep is best by validation accuracy, and whether its values lie at the edge of those that were swept.
+"""Select the best row of a sweep by validation accuracy, and report options whose best value is at the edge of those swept.
 
-Rows are compared where they have the same task: the same labels and splits. Test accuracy decides nothing. The number of a row
-is the mean over its seeds.
+Rows are compared if they have the same task: the same labels and splits. A row's number is the mean over its seeds. Test accuracy
+is not used.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,10 +12,10 @@ from credit.core.config.schema import SECTIONS
 from credit.core.options import of_class
 
 MARK = " *"
-"""Behind the validation accuracy of the best row."""
+"""The mark behind the validation accuracy of the best row."""
 
 FEWEST_VALUES = 3
-"""Values of an option that a sweep needs for its edge to mean something."""
+"""The smallest number of values of an option for which the edge of a sweep is reported."""
 
 _CHOOSABLE = (
     "batch_size",
@@ -35,18 +35,23 @@ _TOLERANCE = 1e-12  # of two means of the same accuracies in another order
 
 @dataclass(frozen=True)
 class Selection:
-    """The best rows of a sweep, by their index, and lines that say what is marked, what is not, and why."""
+    """The best rows of a sweep.
+
+    Attributes:
+        best: indices of the best rows.
+        lines: explanations to print below the table.
+    """
 
     best: frozenset[int] = frozenset()
     lines: list[str] = field(default_factory=list)
 
     def mark(self, index: int) -> str:
-        """Return what stands behind the row's validation accuracy; of the same length for every row of a marked table."""
+        """Return the text behind a row's validation accuracy: `MARK`, blanks of its length, or nothing in a table without marks."""
         return "" if not self.best else MARK if index in self.best else " " * len(MARK)
 
 
 def task_of(options: dict[str, Any]) -> str:
-    """Return a text that is equal for configurations whose validation accuracies can be compared.
+    """Return a text that is equal for configurations whose validation accuracies are comparable.
 
     Args:
         options: a run's configuration, flat: values by dotted key.
@@ -56,11 +61,11 @@ def task_of(options: dict[str, Any]) -> str:
 
 
 def select(rows: Sequence[dict[str, Any]]) -> Selection:
-    """Return the best rows of each task, equals included, and the lines for below the table.
+    """Return the best rows of each task, ties included, and the lines to print below the table.
 
     Args:
-        rows: as of `credit.runs.summary.summarise`. A row takes part where all its runs are complete and it has as many as
-            any other row of its task: a mean over the seeds that happened to end well is no fair number.
+        rows: rows of `credit.runs.summary.summarise`. A row is a candidate if all its runs are complete and no other row of its
+            task has more runs, because a mean over only the seeds that did not diverge would be biased.
     """
     best: set[int] = set()
     short = False
@@ -101,7 +106,7 @@ def _lines(rows: Sequence[dict[str, Any]], best: set[int], short: bool) -> list[
 
 
 def _is_whole(row: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
-    """Return whether a row has a validation accuracy of every run, and no fewer runs than the others."""
+    """Return whether a row has a validation accuracy for each of its runs, and no fewer runs than the others."""
     number = row[_NUMBER]
     return number is not None and number["n"] == row["runs"] == max(other["runs"] for other in others)
 
@@ -112,12 +117,12 @@ def _top(rows: Sequence[dict[str, Any]], indices: Sequence[int]) -> list[int]:
 
 
 def _subject(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return what options are tuned for: a rule on a network."""
+    """Return the labels of the rule and the network, for which options are tuned."""
     return tuple(row["settings"].get(key, "") for key in ("rule", "arch"))
 
 
 def _at_edges(rows: Sequence[dict[str, Any]], own: Sequence[int], top: Sequence[int]) -> Iterable[str]:
-    """Yield a line for each option whose best value is at the edge of what a subject was swept over, diverged rows included."""
+    """Yield a line for each option whose best value is at the edge of the values swept, those of diverged rows included."""
     shown = {
         key: rows[own[0]]["settings"][key]
         for key in ("rule", "arch", "data", "noise")
@@ -138,14 +143,14 @@ def _at_edges(rows: Sequence[dict[str, Any]], own: Sequence[int], top: Sequence[
 
 
 def edge(key: str, chosen: Collection[float | None], swept: Collection[float]) -> str:
-    """Return "smallest" or "largest" where the chosen values are at the edge of those that were swept; else nothing.
+    """Return "smallest" or "largest" if all chosen values are at that edge of the values swept, else an empty text.
 
-    The end of an option's range, and 0 where nothing below was tried, is no edge. Nor is one of two values: each is at an edge.
+    A bound of the option's range is no edge, nor is 0 if nothing below 0 was tried. Fewer than `FEWEST_VALUES` values have no edge.
 
     Args:
-        key: the option, ``optimizer.lr``.
-        chosen: its value in each of the settings that are equally good; None: the option is no number there.
-        swept: all values that were tried, in any order.
+        key: dotted name of the option, such as ``optimizer.lr``.
+        chosen: its value in each of the equally good settings; None where the option is no number.
+        swept: all values tried, in any order.
     """
     if len(set(swept)) >= FEWEST_VALUES and chosen:
         for end, word in ((min(swept), "smallest"), (max(swept), "largest")):
@@ -155,7 +160,7 @@ def edge(key: str, chosen: Collection[float | None], swept: Collection[float]) -
 
 
 def _is_bound(key: str, value: float, swept: Collection[float]) -> bool:
-    """Return whether there is nothing to try beyond a value."""
+    """Return whether a value is a bound of the option's range, or 0 with nothing tried below 0."""
     if value == 0:
         return min(swept) == 0
     group, _, name = key.partition(".")

@@ -1,4 +1,4 @@
-"""Several runs as one table: the runs that differ in their seed alone become a mean and a spread."""
+"""Summarize runs in a table: the mean and standard deviation over runs that differ only in their seed."""
 
 import statistics
 from collections.abc import Iterable
@@ -8,23 +8,24 @@ from credit.runs.identity import labels, undeciding
 from credit.runs.selection import Selection, select, task_of
 
 MEASURES = ("best.val_top1", "best.test_top1", "last.test_top1", "last.memorized", "seconds_per_epoch")
+"""The numbers of a row, as dotted keys of ``result.json``."""
 
 SHORTEST_PACE = 1.0
-"""Seconds of training below which the time of an epoch is mostly start-up and noise."""
+"""Seconds of training below which the time of an epoch is mostly start-up and noise, and is not reported."""
 
 
 def summarise(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a group, in the order the groups appear.
+    """Return one row for each group of runs that differ only in their seed, in the order of appearance.
 
     Args:
         results: contents of `result.json` files.
 
     Returns:
-        Rows with ``group``, ``settings`` (the options that differ between the groups, by name, as text), ``options`` (the same
-        that have a number as their value), ``task`` (a text that is equal for rows with the same labels and splits), ``runs``,
-        ``seeds``, ``status`` (how many runs ended how) and, for each of `MEASURES`, ``{"mean", "std", "n"}``: the sample
-        standard deviation, None for one run; None instead of the mapping where no run has the number. Only complete runs
-        count, those given up among them: an accuracy that a diverged run had reached before is no result of its settings.
+        Rows with ``group``, ``settings`` (texts of the options that differ between the groups, by name), ``options`` (those of
+        them that are numbers), ``task`` (a text that is equal for rows with the same labels and splits), ``runs``, ``seeds``,
+        ``status`` (the number of runs by how they ended) and, for each of `MEASURES`, ``{"mean", "std", "n"}`` or None where no
+        run has the number. ``std`` is the sample standard deviation, None for one run. Only complete runs count, those given up
+        among them; the accuracy of a diverged run before it diverged does not.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
@@ -34,15 +35,15 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def seconds_per_epoch(result: dict[str, Any]) -> float | None:
-    """Return the seconds of an epoch; None where the run trained for less than `SHORTEST_PACE` in all."""
+    """Return the seconds per epoch of a result; None if the run trained for less than `SHORTEST_PACE` in all."""
     return None if (result.get("seconds") or 0.0) < SHORTEST_PACE else result.get("seconds_per_epoch")
 
 
 def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Return for each configuration the settings in which it differs from the others.
 
-    Rule and noise always; arch and data where they differ; any other option where it differs between configurations
-    that share rule, arch, data and noise.
+    Rule and noise are always included, arch and data where they differ, and any other option where it differs between
+    configurations that share rule, arch, data and noise.
     """
     words = [labels(config) for config in configs]
     flat = [_flatten(config) for config in configs]
@@ -62,15 +63,15 @@ def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def summary_table(rows: list[dict[str, Any]], title: str = "", width: int | None = None) -> tuple[Any, list[str]]:
-    """Return the rows of `summarise` as a `rich.table.Table`, and lines to print below the table; accuracies in per cent.
+    """Return the rows of `summarise` as a `rich.table.Table` with accuracies in per cent, and the lines to print below the table.
 
     The best row of each task by validation accuracy is marked with `credit.runs.selection.MARK`.
 
     Args:
-        rows: as of `summarise`.
-        title: what stands above the table.
-        width: characters in a line. Where the table is wider, its least important columns are left out, and a line below
-            names them; None: all columns are shown.
+        rows: rows of `summarise`.
+        title: title above the table.
+        width: number of characters in a line. Of a wider table the least important columns are left out, and a line below names
+            them. None shows all columns.
     """
     selection = select(rows)
     names = list(rows[0]["settings"]) if rows else []
@@ -95,17 +96,17 @@ _COLUMNS = {
     "wrong labels memorized": ("wrong labels\nmemorized", "last.memorized", 2),
     "s/epoch": ("s/epoch", "seconds_per_epoch", 0),
 }
-"""Columns of numbers by name: heading, measure, decimals of a percentage (0: a number of two significant digits)."""
+"""Columns of numbers by name: heading, measure, decimals of a percentage (0 for a number with two significant digits)."""
 
 _UNBROKEN = 14
-"""Characters of an option's value that stay on one line, however narrow the table."""
+"""Characters of an option's value that stay on one line, however narrow the table is."""
 
 _LEAST_FIRST = ("s/epoch", "test (last)", "wrong labels memorized")
-"""The columns of numbers that a narrow table lacks, the first ones first."""
+"""The columns of numbers that a narrow table leaves out, in this order."""
 
 
 def _worth_a_column(rows: list[dict[str, Any]], measure: str) -> bool:
-    """Return whether a measure has a column: the last test accuracy always, any other where a row has it."""
+    """Return whether a measure has a column: the last test accuracy always, any other measure if a row has it."""
     return measure == "last.test_top1" or any(row[measure] for row in rows)
 
 
@@ -131,7 +132,7 @@ def _table(rows: list[dict[str, Any]], title: str, names: list[str], shown: list
 
 
 def _natural_width(table: Any) -> int:
-    """Return how many characters a line of the table has where nothing is broken."""
+    """Return the number of characters in a line of the table if no cell is broken."""
     from rich.console import Console
 
     console = Console()
@@ -139,7 +140,7 @@ def _natural_width(table: Any) -> int:
 
 
 def _alike(rows: list[dict[str, Any]], left_out: list[str], constant: list[str]) -> list[str]:
-    """Return lines about the columns that a narrow table lacks."""
+    """Return lines about the columns that a narrow table leaves out."""
     same = [f"{name}={rows[0]['settings'][name]}" for name in left_out if name in constant]
     numbers = [name for name in left_out if name not in constant]
     lines = [f"All rows: {', '.join(same)}."] if same else []
@@ -175,7 +176,7 @@ def _mean_and_spread(values: list[float]) -> dict[str, Any] | None:
 
 
 def _look_up(result: dict[str, Any], path: str) -> float | None:
-    """Return the number at a dotted path; of the best epoch only where validation chose one."""
+    """Return the number at a dotted path of a result; those of the best epoch only if validation chose the epoch."""
     if path == "seconds_per_epoch":
         return seconds_per_epoch(result)
     if path.startswith("best.") and result.get("selected_by") == "last":
@@ -198,7 +199,7 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return an option's value as it is written on the command line: ``1`` for the rate 1.0."""
+    """Return an option's value as written on the command line: ``1`` for the rate 1.0."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

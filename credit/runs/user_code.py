@@ -1,10 +1,10 @@
-"""The user's own code in a run: which files it is made of, and their digests. Imports no torch.
+"""Find the files of the user's code that a run uses, and their digests. Imports no torch.
 
-Seen are the file of every component that the run names (rule, gate, feedback, diagnostic, ...) and is not of this package, the
-modules that such a file imports, by whatever statement, also inside functions, if they are neither Python's own nor installed,
-and files beside it that its text names, as data (``"table.npy"``), modules (``import_module("helper")``) or components
-(``gate: str = "soft"``). Of a component of an installed package all of that package's modules
-are seen. Code that is reached in other ways (``eval``, a path put together at run time) is not.
+Found are (1) the file of every component that the run names (rule, gate, feedback, diagnostic, ...) and that is not part of this
+package, (2) the modules that such a file imports by any statement, also inside functions, unless they belong to Python's standard
+library or are installed, and (3) files beside it that its text names as data (``"table.npy"``), modules
+(``import_module("helper")``) or components (``gate: str = "soft"``). For a component of an installed package, all modules of that
+package are found. Code that is reached in other ways (``eval``, a path put together at run time) is not found.
 """
 
 import ast
@@ -27,11 +27,11 @@ _INSTALLED = tuple(
     {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 )
 _FIRST: dict[Path, str] = {}
-"""Digests of the files as they were when this process first saw them: what it has imported."""
+"""Digests of the files at the time this process first read them, by path: the code that it has imported."""
 
 
 def words_of(value: Any) -> Iterator[str]:
-    """Yield every text in nested mappings and lists, keys left out."""
+    """Yield every string among the values of nested mappings and lists."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -43,12 +43,12 @@ def words_of(value: Any) -> Iterator[str]:
 
 
 def user_code(words: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the user's files behind the components of these names: ``{name: {"file": path, "sha256": digest}}``.
+    """Return the user's files that define components of the given names: ``{name: {"file": path, "sha256": digest}}``.
 
-    Called after the run's components were built, that is imported.
+    Call it after the run's components were built, and so imported.
 
     Args:
-        words: names that the run's configuration holds; those of this package's components and other words are passed over.
+        words: strings of the run's configuration; those that name no component from outside this package are ignored.
 
     Raises:
         UserError: a file was edited after this process had imported it.
@@ -60,10 +60,12 @@ def user_code(words: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def present_code(recorded: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:
-    """Return what the recorded files hold now by name: a digest, None where the file is gone.
+    """Return the present digests of recorded files by name; None for a file that is gone.
 
-    A name is looked for in the user's folders of this process first, then where Python would import it from, then where the
-    file was.
+    A file is searched for in the user's folders of this process, then where Python would import it from, then at its recorded path.
+
+    Args:
+        recorded: files as returned by `user_code`.
     """
     return {key: _digest_or_none(_now_at(key, entry["file"])) for key, entry in recorded.items()}
 
@@ -74,7 +76,7 @@ def _modules_behind(word: str) -> list[str]:
 
 
 def _follow(module: ModuleType, found: dict[Path, None]) -> None:
-    """Add a module's file and those that it brings with it."""
+    """Add a module's file and the files that it imports or names to `found`, in place."""
     file = _file(module)
     assert file is not None
     installed = _is_installed(file)
@@ -100,7 +102,7 @@ def _follow(module: ModuleType, found: dict[Path, None]) -> None:
 
 
 def _named_in(path: Path, text: str) -> tuple[list[Path], list[str]]:
-    """Return the files beside a Python file that its text names, and the dotted names of the modules that it imports."""
+    """Return the files beside a Python file that its text names, and the dotted names of the modules it imports."""
     files: list[Path] = []
     names: list[str] = []
     for node in ast.walk(ast.parse(text)):
@@ -132,14 +134,14 @@ def _as_files(path: Path) -> list[Path]:
 
 
 def _in_namespace(module: ModuleType | None) -> list[ModuleType | None]:
-    """Return the modules that a loaded module's names are, or come from."""
+    """Return the modules that are values in a loaded module's namespace, or that define such values."""
     values = list(vars(module).values()) if module is not None else []
     own = [value for value in values if isinstance(value, ModuleType)]
     return [*own, *(sys.modules.get(str(getattr(value, "__module__", None))) for value in values)]
 
 
 def _findable(name: str, importer: Path) -> Path | None:
-    """Return the file that a module of this name, not imported yet, would come from."""
+    """Return the file that a module would be imported from, or None for standard modules and for those not found."""
     first, _, rest = name.partition(".")
     if first in sys.stdlib_module_names or first in sys.builtin_module_names:
         return None
@@ -169,7 +171,7 @@ def _is_users(path: Path) -> bool:
 
 
 def _key(path: Path) -> str:
-    """Return a file's name in records: relative to the user's folder, else to where its package or module is found."""
+    """Return a file's name in records: relative to the user's folder, else to the folder that contains its package or module."""
     for folder in user_folders():
         if path.is_relative_to(folder):
             return path.relative_to(folder).as_posix()
@@ -211,7 +213,7 @@ def _text(path: Path) -> str:
 
 @functools.cache
 def package_code() -> dict[str, str]:
-    """Return the digest of each of this package's sources that decide a run's numbers, by path inside the package."""
+    """Return the digests of this package's sources that decide a run's numbers, by path relative to the package."""
     folders = ("core", "rules", "engine", "models", "data", "training", "diagnostics")
     files = [*_PACKAGE.glob("*.py"), *(file for name in folders for file in (_PACKAGE / name).rglob("*.py"))]
     return {file.relative_to(_PACKAGE).as_posix(): _digest(file) for file in sorted(files)}

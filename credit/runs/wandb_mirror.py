@@ -1,8 +1,8 @@
-"""The W&B mirror: ``python -m credit.runs.wandb_mirror FOLDER...`` forwards runs' metrics.jsonl and result.json.
+"""Forward runs' metrics.jsonl and result.json to W&B: ``python -m credit.runs.wandb_mirror FOLDER...``.
 
-A process of its own, so that nothing W&B does can reach the training: it only reads the runs' files. Several runs are
-those that one process trains. It follows the files while its standard input is open and ends at the line ``done``; run
-by hand it forwards what is there.
+It is a process of its own that only reads the runs' files, so that W&B cannot affect the training. Several folders are those of
+runs trained together in one process. It follows the files while its standard input is open, and ends at the line ``done``;
+started without a training it forwards the lines that exist.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ def main(folders: Sequence[Path]) -> int:
     """Forward runs until they end.
 
     Returns:
-        The exit status: 0, or 3 where W&B broke (the training's side turns that into one warning line).
+        The exit status: 0, or 3 if W&B failed (`credit.runs.mirror.Mirror` turns that into one warning).
     """
-    os.nice(5)  # two cores are few: the training goes first
+    os.nice(5)  # the training has priority on few cores
     with contextlib.ExitStack() as locks:
         # The mirror of a killed run may still be finishing. In one order, so that no two mirrors wait for each other.
         for folder in sorted({folder.resolve() for folder in folders}):
             fcntl.flock(locks.enter_context(open(folder / "wandb_mirror.lock", "w")), fcntl.LOCK_EX)
         try:
             _mirror([folder.resolve() for folder in folders])
-        # Whatever breaks in W&B, the answer is the same: say it in the log and leave without waiting for its service.
+        # Any failure of W&B is logged, and the process ends without waiting for W&B's service.
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             return _BROKEN
@@ -67,7 +67,7 @@ def _mirror(folders: list[Path]) -> None:
 
 
 def _begin(folder: Path) -> Any:
-    """Return W&B's run for the run in a folder, beside those that this process has already."""
+    """Return a W&B run for the run in a folder, beside those that this process has opened already."""
     import wandb
 
     held = read_config(folder)
@@ -88,9 +88,9 @@ def _begin(folder: Path) -> Any:
 
 
 class _Follower:
-    """Reads whole new lines of metrics.jsonl; remembers on disk which step was forwarded last.
+    """Read whole new lines of metrics.jsonl, and store on disk the last step that was forwarded.
 
-    A resumed run cuts its file back and writes the same rows again: those are not forwarded twice.
+    A resumed run truncates its file and writes the same rows again; these are not forwarded twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -121,7 +121,7 @@ class _Follower:
 
 
 def mode(wanted: str, environment: Any) -> Any:
-    """Return W&B's mode: what the run asks for; for ``auto`` $WANDB_MODE, else online when logged in, else offline.
+    """Return W&B's mode: the wanted one; for ``auto`` $WANDB_MODE, else online when logged in, else offline.
 
     Args:
         wanted: ``auto``, ``online`` or ``offline``.
@@ -133,7 +133,11 @@ def mode(wanted: str, environment: Any) -> Any:
 
 
 def logged_in(environment: Any) -> bool:
-    """Return whether a key for W&B is at hand: in $WANDB_API_KEY, or in the netrc file for W&B's host."""
+    """Return whether a key for W&B exists: in $WANDB_API_KEY, or in the netrc file for W&B's host.
+
+    Args:
+        environment: mapping of environment variables.
+    """
     if environment.get("WANDB_API_KEY"):
         return True
     path = Path(environment.get("NETRC") or Path(environment.get("HOME", "~")).expanduser() / ".netrc")
@@ -145,7 +149,7 @@ def logged_in(environment: Any) -> bool:
 
 
 def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested metrics as W&B's flat ``a/b`` names, without empty ones and lists, which are for pictures."""
+    """Return nested metrics under W&B's flat names ``a/b``, without None and lists (which are for pictures)."""
     out: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, dict):
