@@ -1,1 +1,1 @@
-"""Many runs: jobs, their groups, worker processes, launchers, estimates of time."""
+"""Sweeps of many runs: jobs, groups of seeds, worker processes, launchers and estimates of time."""

@@ -1,4 +1,4 @@
-"""Whether seeds are trained in one pass or in processes: measured, for the network, the batch and the machine at hand."""
+"""Choose whether seeds are trained in one pass or in a process each, by timing steps of the network on the present machine."""
 
 import contextlib
 import time
@@ -20,25 +20,25 @@ from credit.training.threads import threads
 from credit.training.warm import warm_alone
 
 BUDGET = 0.5
-"""Seconds that building networks, and a mapped step, may take for the measurement: of large ones fewer are timed."""
+"""Seconds that building networks, and a mapped step, may take for the measurement: fewer replicas of a large network are timed."""
 
 STEPS = 5
-"""Steps that are timed on each side, the shortest counts."""
+"""Number of steps timed for each alternative; the shortest time is used."""
 
 LONG_STEP = 0.1
-"""Seconds of a CPU step beyond which nothing is to be gained: a pass saves the calls of small ops, not arithmetic."""
+"""Seconds of a CPU step beyond which one pass is not faster: it saves the overhead of small ops, not arithmetic."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How several seeds of a run are trained.
+    """The way in which several seeds of a run are trained.
 
     Attributes:
-        mapped: in passes of several seeds; else a process a seed.
-        why: in words.
-        speedup: seconds of processes over those of passes, by measurement; None where nothing was measured.
-        chunk: seeds in one pass, at most: as many as memory holds.
-        room: how many memory holds in all, in passes side by side too; None where nobody says.
+        mapped: True for passes over several seeds, False for one process a seed.
+        why: the reason, as a text.
+        speedup: measured seconds with processes divided by seconds with passes; None if nothing was measured.
+        chunk: largest number of seeds in one pass that fit in memory.
+        room: number of replicas that fit in memory in all, in concurrent passes too; None if the free memory is unknown.
     """
 
     mapped: bool
@@ -49,16 +49,17 @@ class Choice:
 
 
 def choose(cfg: RunConfig, count: int) -> Choice:
-    """Return how `count` seeds of a run are trained fastest on this machine; takes about a second.
+    """Return the fastest way to train `count` seeds of a run on this machine; takes about a second.
 
-    ``trainer.replicate`` decides where it is not ``auto``.
+    A value of ``trainer.replicate`` other than ``auto`` decides without a measurement.
 
     Args:
-        cfg: the run, with any seed; its `replicas` are not read.
-        count: how many seeds.
+        cfg: the run's configuration, with any seed; its `replicas` is ignored.
+        count: number of seeds.
 
     Raises:
-        UserError: the run cannot work, or ``trainer.replicate=map`` asks for what cannot be mapped or does not fit.
+        UserError: the run cannot be trained, or ``trainer.replicate=map`` is given for runs that cannot be mapped or do not fit
+            in memory.
     """
     wish, cfg = cfg.trainer.replicate, replace(cfg, replicas=1)
     if wish == "processes":
@@ -94,7 +95,7 @@ def choose(cfg: RunConfig, count: int) -> Choice:
 
 
 def _room(prepared: Prepared) -> int | None:
-    """Return how many replicas memory holds; None where nobody says."""
+    """Return the number of replicas that fit in the free memory; None if the free memory is unknown."""
     free = available(prepared.device)
     if free is None:
         return None
@@ -112,7 +113,7 @@ def _too_many(prepared: Prepared, count: int, fit: int) -> str:
 
 
 def _batch(prepared: Prepared) -> tuple[Tensor, Tensor]:
-    """Return a batch of random examples with the run's size, shape and device."""
+    """Return a batch of random inputs (B, ...) and labels (B,) with the run's batch size, shape and device."""
     spec, source = prepared.spec, torch.Generator().manual_seed(0)
     size = max(2, min(prepared.cfg.data.batch_size, spec.train_size))
     x = torch.randn(size, *spec.shape, generator=source).to(prepared.device, float_dtype(prepared.model))
@@ -120,13 +121,13 @@ def _batch(prepared: Prepared) -> tuple[Tensor, Tensor]:
 
 
 def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: float) -> Choice:
-    """Time a seed's step in a process with a core of its own, and its share of a pass."""
+    """Return the choice by the times of one seed's step on one core and of its share of a pass over several seeds."""
     cfg, rule, on_cpu = prepared.cfg, prepared.rule, prepared.device.type == "cpu"
     optimizer = build_optimizer(cfg.optimizer, prepared.model.parameters(), rule.parameters(), rule.own_settings)
 
     def alone(x: Tensor) -> None:
         rule.position = 0
-        with contextlib.suppress(InferenceDiverged):  # random inputs and first weights: no word on the run
+        with contextlib.suppress(InferenceDiverged):  # on random inputs and initial weights: no evidence about the run
             rule.step(x, y)
         optimizer.step()
 
@@ -145,7 +146,7 @@ def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: fl
         mapped.step(xs, ys)
         whole.step()
 
-    # Passes run beside each other as processes do, each on a core of its own: what counts is core for core.
+    # Passes run beside each other as processes do, each on one core: times on one core are compared.
     with threads(1 if on_cpu else None):
         clocked(together, xs)  # recorded at its first step
         speedup = single * timed / min(clocked(together, xs) for _ in range(STEPS))

@@ -1,4 +1,4 @@
-"""How long a run will take, from a few real steps on made-up data of the right shape; nothing is loaded or written."""
+"""Estimate the duration of a run from a few steps on random data of the right shape; no data is loaded, no file written."""
 
 import contextlib
 import math
@@ -18,21 +18,26 @@ from credit.training.prepare import Prepared, prepare
 from credit.training.threads import threads
 
 STEPS = 3
-"""Steps that are timed, after small ones."""
+"""Number of steps timed, after the small ones."""
 
 PROBE = 16
-"""Examples of the first, small steps."""
+"""Number of examples in the first, small steps."""
 
 LONG_STEP = 1.0
-"""Seconds of a step beyond which the small one has to do, scaled: a large network's time grows with its batch."""
+"""Seconds of a step beyond which only the small step is timed and scaled: a large network's time is linear in the batch size."""
 
 START, READING = 0.2, 1e-8
-"""Seconds a run takes besides steps and evaluations: to start, and to read a number of its data (CIFAR-10: 1.5 s)."""
+"""Seconds to start a run, and to read one number of its data (1.5 s for CIFAR-10)."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of one training step, update included, and of one batch of the same size through the network alone."""
+    """The times that an estimate is computed from.
+
+    Attributes:
+        step: seconds of one training step, update included.
+        forward: seconds of the network's forward pass on a batch of the same size.
+    """
 
     step: float
     forward: float
@@ -40,7 +45,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Outline:
-    """A prepared run without its network: what its length follows from."""
+    """The parts of a prepared run that its duration is computed from, without the network."""
 
     cfg: RunConfig
     device: torch.device
@@ -50,24 +55,24 @@ class Outline:
 
 
 def outline(prepared: Prepared) -> Outline:
-    """Return what is left of a prepared run when its network is let go."""
+    """Return the outline of a prepared run, which has no reference to the network."""
     return Outline(prepared.cfg, prepared.device, prepared.spec, prepared.steps_per_epoch, prepared.total_steps)
 
 
 def estimate(prepared: Prepared) -> float:
-    """Return about how many seconds the whole run takes on this machine, with the run's threads (`credit.training.threads`).
+    """Return the estimated seconds of a whole run on this machine, with the run's threads (`credit.training.threads`).
 
     Args:
-        prepared: the run; its network is stepped and of no use afterwards.
+        prepared: the run; its network is trained for a few steps and must not be used afterwards.
     """
     return seconds(outline(prepared), measure(prepared))
 
 
 def measure(prepared: Prepared) -> Pace:
-    """Time a few steps and one evaluation batch on random images; compiled rules are timed as they are uncompiled.
+    """Return the times of a training step and of a forward pass on random inputs; compiled rules are timed without compilation.
 
     Args:
-        prepared: its network and rule; the network is stepped and of no use afterwards.
+        prepared: the run; its network is trained for a few steps and must not be used afterwards.
     """
     with threads(prepared.threads.count):
         return _measured(prepared)
@@ -86,7 +91,7 @@ def _measured(prepared: Prepared) -> Pace:
 
     def step(x: Tensor) -> None:
         rule.position = 0
-        with contextlib.suppress(InferenceDiverged):  # it may on random inputs, and then took about as long
+        with contextlib.suppress(InferenceDiverged):  # possible on random inputs; the step took about as long
             rule.step(x, y[: len(x)])
         optimizer.step()
 
@@ -94,7 +99,7 @@ def _measured(prepared: Prepared) -> Pace:
         with torch.inference_mode():
             model(x)
 
-    clocked(step, x[:PROBE])  # warming up: memory, and a GPU's libraries
+    clocked(step, x[:PROBE])  # warm-up: memory, and a GPU's libraries
     scale = size / len(x[:PROBE])
     pace = clocked(step, x[:PROBE]) * scale
     if pace > LONG_STEP:
@@ -106,7 +111,12 @@ def _measured(prepared: Prepared) -> Pace:
 
 
 def seconds(run: Outline, pace: Pace) -> float:
-    """Return how long a run takes at a pace, its own or that of one like it: the start, steps, evaluations."""
+    """Return the estimated seconds of a run: its start, steps and evaluations.
+
+    Args:
+        run: the run's outline.
+        pace: times measured on this run or on a similar one.
+    """
     cfg, spec = run.cfg, run.spec
     epochs = run.total_steps / run.steps_per_epoch
     evaluations = math.floor(epochs / cfg.trainer.eval_every) + (epochs % cfg.trainer.eval_every > 0)
@@ -116,12 +126,12 @@ def seconds(run: Outline, pace: Pace) -> float:
 
 
 def start(spec: Spec) -> float:
-    """Return about how many seconds pass before the first step."""
+    """Return the estimated seconds before the first step."""
     return START + READING * (spec.train_size + spec.val_size + spec.test_size) * math.prod(spec.shape)
 
 
 def clocked(work: Callable[[Tensor], None], x: Tensor) -> float:
-    """Return the seconds that ``work(x)`` takes, the device's own work included."""
+    """Return the seconds that ``work(x)`` takes, with the device synchronized before and after."""
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     start = time.perf_counter()

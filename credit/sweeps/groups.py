@@ -1,4 +1,4 @@
-"""Jobs and units: runs to be launched, and those of them that go into one process together, differing in seed alone."""
+"""Jobs, groups and units: runs to be launched, those that differ only in their seed, and those that share a process."""
 
 import dataclasses
 import json
@@ -19,12 +19,12 @@ class Job:
     """One run to be launched.
 
     Attributes:
-        title: what tells it from the other jobs.
-        config: the run.
-        folder: where its result will be.
+        title: the settings in which the job differs from the others, and its seed.
+        config: the run's configuration.
+        folder: the folder of the run's result.
         words: the run as Hydra's overrides, for Hydra's launchers.
-        runner, options: see `credit.sweeps.runners`.
-        most: how many runs that differ in their seed alone may be trained in one pass with it, itself counted; None: all.
+        runner, options: name of the runner and its options; see `credit.sweeps.runners`.
+        most: largest number of runs that differ only in their seed to train in one pass, this one included; None for no limit.
     """
 
     title: str
@@ -38,14 +38,14 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Jobs that differ in their seed alone, and whether one pass over them beats a process each.
+    """Jobs that differ only in their seed, and how many of them are trained in one pass.
 
     Attributes:
-        jobs: two or more.
-        chunk: how many go into one pass at most; 1: processes are better, or there is no other way.
+        jobs: two or more jobs.
+        chunk: largest number of jobs in one pass; 1 for one process a job.
         why: the reason, for the result.
-        speedup: the time of a process a seed over that of passes on as many cores; None where it was not measured.
-        room: how many of them memory holds, in all the passes that run at the same time; None where nobody says.
+        speedup: time of one process a seed divided by the time of passes on as many cores; None if not measured.
+        room: number of replicas that fit in memory, in all concurrent passes; None if the free memory is unknown.
     """
 
     jobs: tuple[Job, ...]
@@ -57,17 +57,17 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What one process runs: a job, or several that differ in their seed alone, trained in one pass.
+    """The work of one process: one job, or several that differ only in their seed and are trained in one pass.
 
     Attributes:
-        jobs: one or more.
+        jobs: one or more jobs.
     """
 
     jobs: tuple[Job, ...]
 
     @property
     def title(self) -> str:
-        """The settings in which it differs from the other groups: ``rule=bp seeds 0-19``."""
+        """The settings in which the unit differs from the others, and its seeds: ``rule=bp seeds 0-19``."""
         if len(self.jobs) == 1:
             return self.jobs[0].title
         own = [job.title.split(" ") for job in self.jobs]
@@ -75,8 +75,8 @@ class Unit:
         return " ".join([*shared, f"seeds {spans(job.config.seed for job in self.jobs)}"])
 
     def words(self) -> tuple[str, ...] | None:
-        """Return the unit as Hydra's overrides; None where its seeds are not consecutive."""
-        # What is to be started anew was set aside before: a launcher that sends a job in again resumes it.
+        """Return the unit as Hydra's overrides, without ``rerun``; None if its seeds are not consecutive."""
+        # Runs to be trained anew were set aside before: a launcher that submits a job again resumes it.
         words = tuple(word for word in self.jobs[0].words if word.lstrip("+").partition("=")[0] != "rerun")
         if len(self.jobs) == 1:
             return words
@@ -85,7 +85,11 @@ class Unit:
         return with_seeds(words, seeds[0], len(seeds)) if consecutive else None
 
     def payload(self, threads: int | None) -> dict[str, Any]:
-        """Return what a worker process needs, as plain picklable values; `threads`: torch's own number in it."""
+        """Return the argument of `credit.sweeps.worker.run_unit` for this unit, as plain picklable values.
+
+        Args:
+            threads: CPU threads of torch in the worker process; None for torch's default.
+        """
         first = self.jobs[0]
         return {
             "configs": [{**plain(job), "rerun": False} for job in self.jobs],
@@ -98,13 +102,13 @@ class Unit:
 
 
 def plain(job: Job, device: str | None = None) -> dict[str, Any]:
-    """Return a job's run as `RunConfig.as_dict` does, on this device."""
+    """Return a job's configuration as a plain mapping (`RunConfig.as_dict`), with another device where one is given."""
     trainer = dataclasses.replace(job.config.trainer, device=device or job.config.trainer.device)
     return dataclasses.replace(job.config, trainer=trainer).as_dict()
 
 
 def command_of(words: Sequence[str], seed: int) -> str:
-    """Return the command that trains one seed of a job alone; see `credit.runs.provenance.job_command`."""
+    """Return the shell command that trains one seed of a job alone; see `credit.runs.provenance.job_command`."""
     from credit.core.config.overrides import plain as as_typed  # here: imports Hydra, which workers do without
 
     alone = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "replicas")]
@@ -112,13 +116,13 @@ def command_of(words: Sequence[str], seed: int) -> str:
 
 
 def with_seeds(words: Sequence[str], seed: int, count: int) -> tuple[str, ...]:
-    """Return a run's overrides with this seed, and this many from it on."""
+    """Return a run's overrides with ``seed`` set to the first and ``replicas`` to the number of consecutive seeds."""
     kept = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "replicas")]
     return (*kept, f"++seed={seed}", f"++replicas={count}")
 
 
 def groups(jobs: Sequence[Job]) -> list[tuple[int, ...]]:
-    """Return the positions of jobs that may be trained in one pass, two or more together."""
+    """Return the indices of jobs that may be trained in one pass, as tuples of two or more."""
     alike: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
         if job.runner == "train" and job.most != 1:
@@ -132,12 +136,12 @@ def groups(jobs: Sequence[Job]) -> list[tuple[int, ...]]:
 
 
 def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[Unit]:
-    """Return what goes into one process each, in the jobs' order, so that `parallel` processes have something to do.
+    """Return the units, one for each process, in the jobs' order, split so that `parallel` processes are in use.
 
     Args:
         jobs: the jobs.
-        grouped: those of them that differ in their seed alone.
-        parallel: how many processes run at the same time.
+        grouped: the groups of jobs that differ only in their seed.
+        parallel: number of concurrent processes.
     """
     of = {job.folder: group for group in grouped if group.chunk > 1 for job in group.jobs}
     whole = len({id(of.get(job.folder, job)) for job in jobs})
@@ -147,9 +151,9 @@ def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[
         if job.folder in taken:
             continue
         group = of.get(job.folder, Group((job,)))
-        # Fewer units than processes: passes over parts of the seeds keep the other processes busy.
+        # With fewer units than processes, groups are split so that no process is idle.
         size = math.ceil(len(group.jobs) / math.ceil(parallel / whole))
-        # Passes that run at the same time share the memory, whichever group they are of.
+        # Concurrent passes share the memory, whichever group they belong to.
         held = group.chunk if group.room is None else min(group.chunk, group.room // parallel)
         made += [Unit(part) for part in pieces(group.jobs, max(1, min(size, held)))]
         taken |= {one.folder for one in group.jobs}
@@ -157,14 +161,14 @@ def units(jobs: Sequence[Job], grouped: Sequence[Group], parallel: int) -> list[
 
 
 def pieces(items: Sequence[T], most: int) -> list[tuple[T, ...]]:
-    """Return the items in as few parts of at most `most` as possible, of about equal size, in order."""
+    """Split items, in order, into the fewest parts of at most `most` items, of about equal size."""
     count = math.ceil(len(items) / most)
     bounds = [len(items) * at // count for at in range(count + 1)]
     return [tuple(items[low:high]) for low, high in zip(bounds, bounds[1:], strict=False)]
 
 
 def told(grouped: Sequence[Group]) -> list[str]:
-    """Return lines about how groups of seeds are run: how many together, and why the others are not."""
+    """Return lines about how groups of seeds are trained: the number trained together, and why the others are not."""
     lines: dict[str, list[Group]] = {}
     for group in grouped:
         if group.chunk > 1:
@@ -176,7 +180,7 @@ def told(grouped: Sequence[Group]) -> list[str]:
 
 
 def _measured(some: Sequence[Group]) -> str:
-    """Return what was measured about groups that are run alike."""
+    """Return the range of the measured speedups of groups as a text; empty if none was measured."""
     factors = sorted(group.speedup for group in some if group.speedup is not None)
     if not factors:
         return ""
@@ -193,13 +197,13 @@ def _count_of(some: Sequence[Group], every: Sequence[Group]) -> str:
 
 
 def titles(jobs: Sequence[Job]) -> str:
-    """Return jobs by title, the first few of many."""
+    """Return the titles of at most six jobs, and the number of the others, as a text."""
     more = f" and {len(jobs) - 6} more" if len(jobs) > 6 else ""
     return ", ".join(job.title for job in jobs[:6]) + more
 
 
 def spans(numbers: Iterable[int]) -> str:
-    """Return whole numbers in few words.
+    """Return integers as a text of ranges.
 
     >>> spans([4, 0, 1, 2])
     '0-2,4'
@@ -214,5 +218,5 @@ def spans(numbers: Iterable[int]) -> str:
 
 
 def replica_seeds(config: RunConfig) -> range:
-    """Return the seeds that a configuration stands for: its own and, by `replicas`, those that follow."""
+    """Return the seeds of a configuration: `replicas` consecutive seeds from its own on."""
     return range(config.seed, config.seed + (config.replicas if isinstance(config.replicas, int) else 1))

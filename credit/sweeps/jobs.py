@@ -1,4 +1,4 @@
-"""What sweeps and tables do with their jobs: look at all before any starts, run them here or by one of Hydra's launchers."""
+"""Check the jobs of sweeps and tables before any starts, and run them on this machine or by one of Hydra's launchers."""
 
 import contextlib
 import dataclasses
@@ -19,21 +19,21 @@ from credit.sweeps.processes import Outcome, run_jobs
 from credit.sweeps.progress import SweepProgress
 
 PRELOAD = ("credit.sweeps.worker", "credit.training", "credit.rules", "credit.models", "credit.data", "torch._dynamo")
-"""What the fork-server imports before the first job; torch._dynamo because every torch optimizer asks for it."""
+"""Modules that the fork-server imports before the first job; torch._dynamo because every torch optimizer imports it."""
 
 PRELOAD_FOR = {"digits": "sklearn.datasets", "tabular": "sklearn.model_selection", "timm": "timm"}
-"""What it imports besides where a job's data or network is of this kind."""
+"""Modules that the fork-server also imports if a job's data or network is of the given kind."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """What is known of jobs before they start.
+    """The result of checking jobs before they start.
 
     Attributes:
-        gpu: whether any of them trains on a GPU.
-        seconds: an estimate for each job, None where there is none.
-        measured: how many configurations the estimates were timed on.
-        grouped: the jobs that differ in their seed alone, and how they are best run.
+        gpu: whether any job trains on a GPU.
+        seconds: the estimated seconds of each job, None where there is no estimate.
+        measured: number of configurations that were timed for the estimates.
+        grouped: the groups of jobs that differ only in their seed, and how each is trained.
     """
 
     gpu: bool
@@ -43,20 +43,20 @@ class Examined:
 
 
 def cores() -> int:
-    """Return how many CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share(parallel: int) -> int | None:
-    """Return the CPU threads of each of so many jobs at a time; None, torch's own choice, for one at a time."""
+    """Return the CPU threads of each of `parallel` concurrent jobs; None, torch's default, for one at a time."""
     return max(1, cores() // parallel) if parallel > 1 else None
 
 
 def check_parallel(parallel: Any) -> int:
-    """Return how many jobs run at the same time, as given in ``hydra.launcher.jobs``.
+    """Return the number of concurrent jobs given in ``hydra.launcher.jobs``.
 
     Raises:
-        UserError: not a whole number from 1.
+        UserError: the value is not a positive integer.
     """
     if not isinstance(parallel, int) or isinstance(parallel, bool) or parallel < 1:
         raise UserError(f"hydra.launcher.jobs={parallel}: must be a whole number in [1, inf)")
@@ -64,14 +64,14 @@ def check_parallel(parallel: Any) -> int:
 
 
 def still_to_run(jobs: Sequence[Job], refused: Callable[[Job, str], UserError]) -> list[Job]:
-    """Return the jobs that are to be run; of those that are complete print what their users should know.
+    """Return the jobs that are to be run, and print warnings about the finished runs that are reused.
 
     Args:
         jobs: the jobs.
-        refused: makes the error of a job whose finished run cannot be reused from the words of why.
+        refused: returns the error for a job whose finished run cannot be reused, from the job and the reason.
 
     Raises:
-        UserError: the code or the data of a finished run changed.
+        UserError: the user's code or the data of a finished run have changed.
     """
     waiting, reused, seen = [], [], Seen()
     for job in jobs:
@@ -96,17 +96,18 @@ def examine(
     threads: int | None = None,
     elsewhere: bool = False,
 ) -> Examined:
-    """Check what needs torch, for every job, in one process of its own: this one stays light.
+    """Check every job in one subprocess, which imports torch so that this process need not.
 
     Args:
         jobs: the jobs.
-        refusal: makes the error of the job with this index from the words of why it cannot run.
-        measure: also estimate what each costs.
-        threads: CPU threads to measure with, of each process.
-        elsewhere: the jobs may run on other machines, so that a GPU that this one lacks is no reason to refuse them.
+        refusal: returns the error for a job that cannot run, from its index and the reason.
+        measure: also estimate each job's seconds.
+        threads: CPU threads to measure with.
+        elsewhere: the jobs may run on other machines, so that a GPU is not required on this one.
 
     Raises:
         UserError: a job cannot run.
+        RuntimeError: the subprocess failed.
     """
     if not jobs:
         return Examined(False, [], 0)
@@ -142,16 +143,16 @@ def examine(
 def run_here(
     made: Sequence[Unit], parallel: int, *, skipped: int | None = None, notes: Sequence[str] = ()
 ) -> dict[Path, Outcome]:
-    """Run each unit in a process of its own on this machine; one that fails costs no other.
+    """Run each unit in a process of its own on this machine; the failure of one does not affect the others.
 
     Args:
         made: the units.
-        parallel: how many at the same time; the CPU's cores are shared among them.
-        skipped: how many more jobs were complete already, for the screen; None where that was said already.
-        notes: lines for the screen before the first job.
+        parallel: number of concurrent processes; the CPU's cores are divided among them.
+        skipped: number of jobs that were complete already, to print; None prints nothing about them.
+        notes: lines to print before the first job.
 
     Returns:
-        How each job ended, by its folder.
+        The outcome of each job, by its folder.
     """
     payloads = [unit.payload(share(parallel)) for unit in made]
     modules = preload(job for unit in made for job in unit.jobs)
@@ -164,7 +165,7 @@ def run_here(
 
 
 def _each(jobs: Sequence[Job], outcome: Outcome) -> dict[Path, Outcome]:
-    """Return how a unit's jobs ended; one that was killed had perhaps finished some of them."""
+    """Return the outcomes of a unit's jobs; a unit that was killed may have finished some of them."""
     if outcome.error is None:
         pairs = zip(jobs, outcome.value, strict=True)
         return {job.folder: Outcome(result, error, outcome.seconds) for job, (result, error) in pairs}
@@ -176,10 +177,14 @@ def _each(jobs: Sequence[Job], outcome: Outcome) -> dict[Path, Outcome]:
 
 
 def run_with(launcher: Any, made: Sequence[Unit]) -> dict[Path, Outcome]:
-    """Run units by one of Hydra's launchers, made with `credit.cli.train.train_job`; return how each job ended.
+    """Run units by one of Hydra's launchers, and return the outcome of each job by its folder.
 
-    Seeds in one pass go as one job where they are consecutive, one by one where they are not. A launcher gives up where a
-    job's process dies (out of memory, out of time): its other jobs may go on, and what they come to is in their folders.
+    A unit of consecutive seeds is submitted as one job, any other as one job a seed. A launcher raises if a job's process dies (out
+    of memory, out of time); its other jobs may continue, and their results are in their folders.
+
+    Args:
+        launcher: a launcher of `credit.sweeps.launchers.hydra_launcher`.
+        made: the units.
     """
     sent = [part for unit in made for part in ([unit] if unit.words() else [Unit((job,)) for job in unit.jobs])]
     ended: dict[Path, Outcome] = {}
@@ -197,17 +202,17 @@ def run_with(launcher: Any, made: Sequence[Unit]) -> dict[Path, Outcome]:
 
 
 def preload(jobs: Iterable[Job]) -> list[str]:
-    """Return the modules that the jobs' processes share."""
+    """Return the modules to import in the fork-server, from which the jobs' processes are forked."""
     kinds = {kind for job in jobs for kind in (job.config.data.kind, job.config.arch["kind"])}
     return [*PRELOAD, *(module for kind, module in PRELOAD_FOR.items() if kind in kinds)]
 
 
 def failure(job: Job, outcome: Outcome | None) -> str | None:
-    """Return why a job has no result, in words; None for one that has, be it a diverged one.
+    """Return the reason why a job has no result; None for a job with a result, also a diverged one.
 
     Args:
         job: the job.
-        outcome: how it ended just now; None for one that was not run.
+        outcome: the job's outcome in this process; None for a job that was not run.
     """
     if outcome is not None and outcome.error is not None:
         return outcome.error
@@ -224,7 +229,7 @@ def _result(job: Job) -> dict[str, Any] | None:
 
 
 def _raised(one: Any) -> str | None:
-    """Return what a job of Hydra's raised, as words, or None."""
+    """Return the error that a Hydra job raised as a text, or None."""
     from hydra.core.utils import JobStatus
 
     if one.status != JobStatus.FAILED:

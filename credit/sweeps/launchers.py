@@ -1,4 +1,4 @@
-"""Hydra's launchers for jobs that are a list and no grid: what `credit table` gives to a cluster."""
+"""Launch jobs that are a list, not a grid, by Hydra's launchers, as `credit table` does on a cluster."""
 
 import contextlib
 import functools
@@ -15,19 +15,19 @@ JOBS = "hydra.launcher.jobs"
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the settings of runs, and those of Hydra: ``hydra/launcher=...`` and ``hydra.<...>=...``."""
+    """Split words of a command line into settings of runs and settings of Hydra (``hydra/launcher=...``, ``hydra.<...>=...``)."""
     ours = [word for word in words if not word.lstrip("+").startswith(("hydra/", "hydra."))]
     return ours, [word for word in words if word not in ours]
 
 
 def local_jobs(words: Sequence[str]) -> int | None:
-    """Return how many jobs shall run at a time on this machine, None where that is not said.
+    """Return the number of concurrent jobs on this machine, or None if it is not given.
 
     Args:
-        words: Hydra's settings, of the local launcher.
+        words: settings of Hydra's local launcher.
 
     Raises:
-        UserError: a setting that the local launcher does not have, or no whole number from 1.
+        UserError: the local launcher has no such setting, or the number is not a positive integer.
     """
     from credit.sweeps.jobs import check_parallel
 
@@ -46,21 +46,21 @@ def local_jobs(words: Sequence[str]) -> int | None:
 
 
 def is_local(words: Sequence[str]) -> bool:
-    """Return whether Hydra's settings name no other launcher than ours."""
+    """Return whether Hydra's settings choose the local launcher or none."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")]
     return not chosen or chosen[-1] == "local"
 
 
 @contextlib.contextmanager
 def hydra_launcher(words: Sequence[str], folder: Path) -> Iterator[Any]:
-    """Give one of Hydra's launchers, ready for `credit.sweeps.jobs.run_with`.
+    """Yield one of Hydra's launchers, set up for `credit.sweeps.jobs.run_with`.
 
     Args:
-        words: Hydra's settings, among them ``hydra/launcher=<name>``.
-        folder: where it may leave files, such as submitit's logs.
+        words: settings of Hydra, among them ``hydra/launcher=<name>``.
+        folder: folder of the launcher's files, such as submitit's logs.
 
     Raises:
-        UserError: there is no such launcher, or it has no such setting.
+        UserError: the launcher does not exist, cannot work on this machine, or has no such setting.
     """
     import hydra
     from hydra._internal.callbacks import Callbacks
@@ -104,7 +104,11 @@ def _check_settings(words: Sequence[str], valid: Sequence[str]) -> None:
 
 
 def _check_name(words: Sequence[str]) -> None:
-    """Refuse a launcher that is not installed, or whose cluster is not here, before Hydra or submitit say it their way."""
+    """Refuse a launcher that is not installed, or SLURM's on a machine without it.
+
+    Raises:
+        UserError: naming the launchers that exist, or what to do without SLURM.
+    """
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
@@ -124,23 +128,23 @@ def _check_name(words: Sequence[str]) -> None:
 
 
 def job_task() -> Callable[[Any], list[dict[str, Any]]]:
-    """Return what Hydra's launchers run as a job, here or on another machine: `train_job` with this process's folders.
+    """Return the function that Hydra's launchers run as a job: `train_job` with the user's folders of this process.
 
-    It is pickled: nothing of this process reaches the job but what it carries.
+    The function is pickled; the job may run on another machine and has no other state of this process.
     """
     task = functools.partial(train_job, [str(folder) for folder in user_folders()])
     return functools.update_wrapper(task, train_job)
 
 
 def train_job(folders: list[str], cfg: Any) -> list[dict[str, Any]]:
-    """Train one composed configuration as a job of its own and return its results, one a seed, also diverged ones'.
+    """Train one composed configuration as a Hydra job, and return its results, one a seed, diverged runs included.
 
     Args:
         folders: the user's configuration folders.
-        cfg: what Hydra composed.
+        cfg: the configuration that Hydra composed.
 
     Raises:
-        UserError: it cannot run.
+        UserError: a run cannot be trained.
     """
     from hydra.core.hydra_config import HydraConfig
 

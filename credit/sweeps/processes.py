@@ -1,6 +1,6 @@
-"""Jobs in processes of their own: a fork-server has the heavy imports done, so each starts in milliseconds.
+"""Run jobs in processes of their own, forked from a server that has done the slow imports, so that each starts in milliseconds.
 
-Knows nothing of what a job does. A job that raises, or is killed, ends as an `Outcome` and costs no other job.
+The module is independent of what a job does. A job that raises or is killed becomes an `Outcome` and does not affect other jobs.
 """
 
 import contextlib
@@ -27,12 +27,19 @@ PATIENCE = 10.0  # seconds a stopped job gets before it is killed
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `value` is what it returned, or `error` says in words why there is none."""
+    """The end of a job.
+
+    Attributes:
+        value: the job's return value, None if it failed.
+        error: the reason of a failure as a text, None if there is a value.
+        seconds: the job's duration.
+        log: the last characters of a failed job's output.
+    """
 
     value: Any
     error: str | None
     seconds: float
-    log: str = ""  # the end of what a failed job printed
+    log: str = ""
 
 
 @dataclass
@@ -46,7 +53,7 @@ class _Job:
 
 
 Watch = Callable[[str, int, Outcome | None], None]
-"""Called with ("started", job, None), ("finished", job, outcome) and now and then ("tick", -1, None)."""
+"""A callback, called with ("started", index, None), ("finished", index, outcome) and, at least every `TICK`, ("tick", -1, None)."""
 
 
 def run_jobs(
@@ -55,14 +62,14 @@ def run_jobs(
     """Run ``work(payload)`` for each payload, each in a new process, at most `parallel` at a time.
 
     Args:
-        work: a module-level function; what it returns is pickled back.
-        payloads: what each job gets; pickled.
-        parallel: how many processes at the same time.
-        preload: modules that the fork-server imports once, before the first job.
-        watch: told what happens.
+        work: a module-level function; its return value is pickled.
+        payloads: the argument of each job; pickled.
+        parallel: number of concurrent processes.
+        preload: names of the modules that the fork-server imports once, before the first job.
+        watch: called at each event.
 
     Returns:
-        One outcome a payload, in order. On `KeyboardInterrupt` the running jobs are stopped before it passes on.
+        One outcome for each payload, in order. On `KeyboardInterrupt` the running jobs are stopped before it propagates.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -75,7 +82,7 @@ def run_jobs(
                     index = len(running) + len(outcomes)
                     running.append(_start(context, work, payloads[index], index, Path(logs)))
                     watch("started", index, None)
-                # Messages too: one longer than the pipe holds keeps its job alive until it is read.
+                # Wait for messages too: a job blocks on a message longer than the pipe's buffer until it is read.
                 silent = [job.receiver for job in running if job.message is None]
                 multiprocessing.connection.wait([*silent, *(job.process.sentinel for job in running)], timeout=TICK)
                 for job in running:
@@ -101,8 +108,8 @@ def _start(context: Any, work: Callable[[Any], Any], payload: Any, index: int, l
 
 
 def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: str, environment: dict[str, str]) -> None:
-    """Run one job: what it prints goes to `log`, what it returns or raises to `sender`."""
-    os.setsid()  # Ctrl-C reaches the command alone, which then stops its jobs one way: SIGTERM, and time to save
+    """Run one job: its output is written to `log`, its return value or error is sent to `sender`."""
+    os.setsid()  # Ctrl-C reaches only the command, which stops its jobs by SIGTERM and gives them time to save
     os.environ.clear()
     os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -124,7 +131,7 @@ def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: st
 
 
 def _end_with_parent() -> None:
-    """Leave when the process that gave the command is gone: nobody would see this job's end."""
+    """End this process when the parent process ends, because nothing would collect its result."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -132,7 +139,7 @@ def _end_with_parent() -> None:
 
 
 def _listen(job: _Job) -> None:
-    """Take the job's message if it is there."""
+    """Receive a job's message if it has been sent."""
     with contextlib.suppress(EOFError):  # it died without one
         if job.message is None and job.receiver.poll():
             job.message = job.receiver.recv()

@@ -1,4 +1,4 @@
-"""A sweep on the screen while it runs: a live table on a terminal, one line a finished job elsewhere."""
+"""Show a running sweep: a live table on a terminal, one line for each finished job elsewhere."""
 
 import statistics
 import sys
@@ -17,12 +17,12 @@ REFRESH = 0.5  # seconds
 
 
 class SweepProgress:
-    """Shows what `credit.sweeps.processes.run_jobs` tells it; a context manager.
+    """The screen of a sweep: a context manager whose `watch` is a callback of `credit.sweeps.processes.run_jobs`.
 
     Args:
-        units: title and run folders of what each process will run, in order: a job, or several in one pass.
-        skipped: how many finished jobs are not run again; None where that was said already.
-        notes: lines to show before the first starts.
+        units: title and run folders of each unit, in order.
+        skipped: number of finished jobs that are not run again; None prints nothing.
+        notes: lines to print before the first job.
     """
 
     def __init__(self, units: Sequence[tuple[str, list[Path]]], skipped: int | None, notes: Sequence[str] = ()) -> None:
@@ -53,7 +53,7 @@ class SweepProgress:
             self._live.stop()
 
     def watch(self, event: str, index: int, outcome: Outcome | None) -> None:
-        """Take one event of the launcher."""
+        """Update the screen at an event of `credit.sweeps.processes.Watch`."""
         if event == "started":
             self._running[index] = time.perf_counter()
         elif event == "finished" and outcome is not None:
@@ -72,7 +72,7 @@ class SweepProgress:
         return self._units[index][0]
 
     def _count(self, units: Iterable[int]) -> int:
-        """Return how many jobs some units are."""
+        """Return the number of jobs in the units with the given indices."""
         return sum(len(self._units[index][1]) for index in units)
 
     def _table(self) -> Any:
@@ -93,7 +93,7 @@ class SweepProgress:
         return table
 
     def _state(self, index: int, seconds: float) -> str:
-        """Return where a unit stands, from its first run's metrics file: the last line, and the last accuracy."""
+        """Return the progress of a unit, from the metrics file of its first run: the last epoch and the last test accuracy."""
         rows = read_metrics(self._units[index][1][0])
         if not rows:
             return f"running, {seconds:.0f} s"
@@ -102,7 +102,7 @@ class SweepProgress:
 
 
 def _ended(outcome: Outcome) -> str:
-    """Return how a unit ended: its run's state and accuracy, or how many runs ended how and the mean accuracy."""
+    """Return the end of a unit as a text: one run's status and accuracy, or several runs' counts of statuses and mean accuracy."""
     if outcome.error is not None:
         return f"failed: {outcome.error.splitlines()[0]}"
     seconds = f"{outcome.seconds:.1f} s"

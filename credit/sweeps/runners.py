@@ -1,14 +1,14 @@
-"""What runs a table's cells: ordinary training, trees for comparison, the shapes of gates, signals at the input, and timing.
+"""Find the runner of a table's cells: training, decision trees for comparison, shapes of gates, error signals at the input, timing.
 
 A runner is a module, or a class, with two functions, registered in the family ``runner`` (`credit.core.registry`):
 
-    folder(config, options) -> Path      where the run's files go, below the folder of all runs; makes nothing
-    run(config, options) -> dict         runs it in a process of its own, writes result.json whole, and returns it
+    folder(config, options) -> Path      the folder of the run's files, below the folder of all runs; creates nothing
+    run(config, options) -> dict         runs in a process of its own, writes result.json atomically, and returns its content
 
-and, where it can tell before any job starts, ``refuse(config, options)``, which raises `UserError`, and
-``estimate(config, options) -> float``, about how many seconds a job takes.
-Jobs of the runner ``train`` may go to any Hydra launcher; the others run on this machine, ``timing`` alone.
-Imported where used: what only reads a table needs no torch.
+and, optionally, ``refuse(config, options)``, which raises `UserError` before any job starts if the job cannot run, and
+``estimate(config, options) -> float``, the estimated seconds of a job.
+Jobs of the runner ``train`` may be run by any Hydra launcher. Jobs of other runners run on this machine, and those of ``timing``
+one at a time. A runner is imported when it is used, so that reading a table does not import torch.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from credit.core.registry import find
 
 
 def runner(name: str) -> Any:
-    """Return a runner.
+    """Return the runner registered under a name, imported.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no runner has that name.
     """
     return find("runner", name).load()

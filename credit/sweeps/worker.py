@@ -1,4 +1,4 @@
-"""What the worker processes of sweeps and tables do; imports little, because every worker imports it."""
+"""The functions that worker processes of sweeps and tables run; imports little, because every worker imports it."""
 
 import contextlib
 import dataclasses
@@ -19,30 +19,30 @@ from credit.sweeps.groups import pieces
 from credit.sweeps.runners import runner
 
 MOST_MEASURED = 12
-"""Configurations whose steps are timed for an estimate, at most."""
+"""Largest number of configurations that are timed for an estimate."""
 
 MEASURING_SECONDS = 8.0
-"""How long timing them may take in all; what is left takes the pace of the most similar."""
+"""Seconds that timing may take in all; the other configurations get the times of the most similar one."""
 
 CHOOSING_SECONDS = 10.0
-"""How long comparing passes over several seeds with processes may take in all; what is left is done as the most similar."""
+"""Seconds that comparing passes with processes may take in all; the other groups are trained like the most similar one."""
 
 Pairs = list[tuple[dict[str, Any] | None, str | None]]
-"""A result, or in words why there is none, for each of several runs."""
+"""For each run its result, or None and the reason why there is none."""
 
 
 def examine(payload: dict[str, Any]) -> dict[str, Any]:
-    """Check jobs as far as can be known before one starts, and estimate what they cost.
+    """Check jobs before any starts, choose how groups of seeds are trained, and estimate the jobs' seconds.
 
     Args:
         payload: ``jobs``, each with ``config`` (`RunConfig.as_dict`), ``runner``, ``options`` and ``folder``; ``groups``,
-            indices of jobs that differ in their seed alone; ``folders``, the user's configuration folders; ``threads`` to
-            measure with; whether to ``measure`` what jobs cost.
+            tuples of indices of jobs that differ only in their seed; ``folders``, the user's configuration folders;
+            ``threads``, CPU threads to measure with; ``measure``, whether to estimate the jobs' seconds.
 
     Returns:
-        ``refused``: the index of the first job that cannot run and why, or None; ``gpu``: whether any trains on one;
-        ``seconds``: an estimate for each job, None where there is none; ``measured``: how many configurations were timed;
-        ``choices``: for each group, how it is best run (fields of `credit.sweeps.groups.Group`).
+        ``refused``: index of the first job that cannot run and the reason, or None; ``gpu``: whether any job trains on a GPU;
+        ``seconds``: the estimate for each job or None; ``measured``: number of configurations timed; ``choices``: for each
+        group, fields of `credit.sweeps.groups.Group`.
     """
     use_folders(payload["folders"])
     _threads(payload["threads"])
@@ -78,11 +78,14 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_unit(payload: dict[str, Any]) -> Pairs:
-    """Run the jobs of the payload (``configs``, several in one pass; ``commands`` by run; ``runner``, ``options``, ``folders``,
-    ``threads``).
+    """Run the jobs of one unit, several of them in one pass, and return one pair for each job.
+
+    Args:
+        payload: ``configs``, one for each job; ``commands``, by run name; ``runner``, ``options``, ``folders`` and ``threads``
+            (see `credit.sweeps.groups.Unit.payload`).
 
     Raises:
-        Exception: whatever the one job, or the one pass over several, raises.
+        Exception: any exception of the job, or of the pass over several jobs.
     """
     use_folders(payload["folders"])
     _threads(payload["threads"])
@@ -94,7 +97,14 @@ def run_unit(payload: dict[str, Any]) -> Pairs:
 
 
 def train_seeds(configs: Sequence[RunConfig]) -> Pairs:
-    """Train runs that differ in their seed alone in this process: in one pass, or, where that is no gain, one by one."""
+    """Train runs that differ only in their seed in this process: in passes over several where that is faster, else one by one.
+
+    Args:
+        configs: the runs' configurations.
+
+    Returns:
+        One pair for each run, in order.
+    """
     from credit.sweeps.choose import choose
 
     choice = choose(configs[0], len(configs))
@@ -102,7 +112,7 @@ def train_seeds(configs: Sequence[RunConfig]) -> Pairs:
 
 
 def _train(configs: Sequence[RunConfig]) -> Pairs:
-    """Train runs in one pass; where one of them cannot be trained, in passes that leave it out."""
+    """Train runs in one pass; if one of them cannot be trained, in ever smaller passes."""
     from credit.training import train, train_together
 
     try:
@@ -116,17 +126,17 @@ def _train(configs: Sequence[RunConfig]) -> Pairs:
 
 
 class _Choices:
-    """How groups of seeds are best run: measured once for those that take the same time, and not for too long."""
+    """A cache of the choices for groups of seeds, which measures once for groups with equal times, up to a limit of time."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Any]] = {}
         self._end = time.perf_counter() + CHOOSING_SECONDS
 
     def of(self, part: Any, count: int) -> dict[str, Any]:
-        """Return how `count` runs like this outlined one are best run.
+        """Return the choice for `count` seeds of an outlined run: ``chunk``, ``why``, ``speedup`` and ``room``.
 
         Raises:
-            UserError: it asks for one pass, and that cannot be.
+            UserError: the configuration demands one pass, and the runs cannot be trained in one.
         """
         network, batch, rest = _pace_key(part)
         key = json.dumps([network, batch, count, part.cfg.trainer.replicate, rest])
@@ -142,7 +152,7 @@ def _same_network(one: str, other: str) -> bool:
 
 
 def _choice(config: RunConfig, count: int, like: dict[str, Any] | None) -> dict[str, Any]:
-    """Return how a group is best run: by measurement, or, if it can be mapped at all, as one like it."""
+    """Return the choice for a group: by measurement, or, if it can be mapped at all, that of a similar group (`like`)."""
     from credit.sweeps.choose import choose
 
     if like is not None:
@@ -153,7 +163,7 @@ def _choice(config: RunConfig, count: int, like: dict[str, Any] | None) -> dict[
         if like is None:
             raise
         return {"chunk": 1, "why": str(error)}
-    # A user's rule may fall over here: its jobs say so, with the traceback, and cost no other.
+    # A user's rule may raise here: its own jobs report the traceback, and other jobs are not affected.
     except Exception as error:
         return {"chunk": 1, "why": f"together they fail with {type(error).__name__}: {error}"}
     chunk = made.chunk if made.mapped else 1
@@ -168,7 +178,7 @@ def _threads(count: int | None) -> None:
 
 
 def _without_seed(job: dict[str, Any]) -> str:
-    """Return what decides whether a job can run: seeds do not."""
+    """Return a text that is equal for jobs that differ only in their seed."""
     options = job["options"]
     if "reference" in options:
         options = {**options, "reference": {**options["reference"], "seed": 0}}
@@ -176,7 +186,7 @@ def _without_seed(job: dict[str, Any]) -> str:
 
 
 def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:
-    """Return a training run's outline; None for another runner's job."""
+    """Check that a job can run, and return the outline of a training run; None for another runner's job."""
     if job["runner"] != "train":
         refuse = getattr(runner(job["runner"]), "refuse", None)
         if refuse is not None:
@@ -185,7 +195,7 @@ def _refuse(config: RunConfig, job: dict[str, Any]) -> Any:
     from credit.sweeps.estimate import outline
     from credit.training.prepare import prepare
 
-    return outline(prepare(config))  # hundreds may be looked at: only the few that are timed are built again
+    return outline(prepare(config))  # networks are not kept: only the few that are timed are built again
 
 
 def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +209,7 @@ def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any
     end = time.perf_counter() + MEASURING_SECONDS
     for key in _one_of_each_network_first(list(alike)):
         if len(paces) < MOST_MEASURED and time.perf_counter() < end:
-            # A user's rule may fall over here: its job says so, with the traceback, and costs no other.
+            # A user's rule may raise here: its own job reports the traceback, and other jobs are not affected.
             with contextlib.suppress(Exception):
                 paces[key] = measure(prepare(trained[alike[key][0]].cfg))
     out: list[float | None] = [None] * len(payload["jobs"])
@@ -212,13 +222,13 @@ def _measured(trained: dict[int, Any], payload: dict[str, Any]) -> dict[str, Any
 
 
 def _left(folder: Path, total_steps: int) -> float:
-    """Return the share of a run that is still to be made, by the last line of its metrics."""
+    """Return the fraction of a run's steps that are left, by the last line of its metrics."""
     rows = read_metrics(folder)
     return 1 - min(rows[-1].get("step", 0), total_steps) / total_steps if rows else 1.0
 
 
 def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> None:
-    """Fill in the estimates of runners that make their own, one for each distinct job."""
+    """Fill in, in place, the estimates of runners with an ``estimate`` of their own, one for each distinct job."""
     known: dict[str, float] = {}
     for index, job in enumerate(jobs):
         estimate = getattr(runner(job["runner"]), "estimate", None) if job["runner"] != "train" else None
@@ -230,7 +240,7 @@ def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> Non
 
 
 def _pace_key(part: Any) -> list[Any]:
-    """Return what decides a step's time: the network on its images first, what is done with it after."""
+    """Return the settings that a step's time depends on: the network and its input, the batch size, and the rest."""
     cfg = part.cfg
     network = [cfg.arch, part.spec.shape, part.spec.classes]
     return [network, cfg.data.batch_size, [cfg.rule, cfg.optimizer.kind, cfg.trainer.precision, str(part.device)]]
@@ -247,7 +257,7 @@ def _one_of_each_network_first(keys: list[str]) -> list[str]:
 
 
 def _nearest(key: list[Any], paces: dict[str, Any]) -> Any:
-    """Return the pace of the same network under another rule, scaled to this batch size, or None."""
+    """Return the pace of the same network under another rule, scaled to this batch size; None without one."""
     for other, pace in paces.items():
         network, batch, _ = json.loads(other)
         if network == json.loads(json.dumps(key[0])):
