@@ -1,4 +1,4 @@
-"""Measured quantities of rules: what a run measures of its own steps."""
+"""Diagnostics: quantities that a run measures of its rule and its network."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Alignment: how a rule's update compares with backprop's on the same batch."""
+"""Alignment: compare a rule's update with backprop's on the same batch, by layer."""
 
 import math
 from typing import Any
@@ -14,10 +14,10 @@ from credit.rules.base import Rule, Step
 
 
 def backprop_of(rule: Rule) -> Rule:
-    """Return backprop on cross-entropy, or as `Rule.reference` says, for the same model, seed and precision, at the same position.
+    """Return backprop on cross-entropy, with the options of `Rule.reference`, for the rule's model, seed, precision and position.
 
-    Through step and sign, whose derivative is zero, the signal passes unchanged (the straight-through reference). On a network
-    of one probability it is backprop on the rule's own loss: not every probability has a cross-entropy.
+    The error signal passes unchanged through step and sign, whose derivative is zero (straight-through estimator). For a network
+    with one probability as its output the loss is the rule's own, because not every such output has a cross-entropy.
     """
     settings = api.read("bp") | {"gate": "straight_through", "local_autograd": True}
     if rule.output_kind == "probability" and isinstance(rule, SweepRule):
@@ -31,18 +31,19 @@ def backprop_of(rule: Rule) -> Rule:
 
 
 def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
-    """Return how one rule's update lies to another's, by layer; nothing is changed by it.
+    """Compare the updates of two rules on a batch, by layer. Weights, buffers and gradients are left unchanged.
 
     Args:
         rule: any rule; its update is taken before clipping and re-projection.
-        reference: what it is compared with, on the same model.
-        x: batch (B, ...); y: labels (B,).
+        reference: the rule to compare with, on the same model.
+        x: batch of inputs (B, ...).
+        y: labels (B,).
 
     Returns:
-        For every trainable weight of two or more dimensions, in the order of the network (input first), named by its layer:
-        ``cosine`` in [-1, 1] and ``angle``, the same in degrees; ``norm``, ``reference_norm`` and ``difference_norm``, the
-        Euclidean lengths of the rule's update, the reference's and their difference; ``norm_ratio`` of the first two. Where
-        either update is zero the cosine is 0; where the reference's is zero the ratio is inf.
+        By layer, in the order of the network (input first), for every trainable weight of two or more dimensions: ``cosine`` of
+        the two updates, in [-1, 1], and ``angle``, in degrees; ``norm``, ``reference_norm`` and ``difference_norm``, the Euclidean
+        norms of the rule's update, the reference's and their difference; ``norm_ratio`` of the first two. The cosine is 0 if
+        either update is zero, the ratio is inf if the reference's update is zero.
     """
     theirs = reference.updates(x, y).updates
     ours = rule.updates(x, y).updates
@@ -65,17 +66,17 @@ def compare(rule: Rule, reference: Rule, x: Tensor, y: Tensor) -> dict[str, dict
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
-    """Return the angle between two unit vectors in degrees; the arc cosine would lose angles below 1e-6 degrees."""
+    """Return the angle between two unit vectors in degrees, also below 1e-6 degrees, where the arc cosine is inexact."""
     return math.degrees(2 * math.atan2(float(torch.linalg.vector_norm(a - b)), float(torch.linalg.vector_norm(a + b))))
 
 
 def alignment(rule: Rule, x: Tensor, y: Tensor) -> dict[str, dict[str, float]]:
-    """Return `compare` of the rule with backprop."""
+    """Compare the update of a rule with backprop's (`compare`, `backprop_of`) on inputs x (B, ...) and labels y (B,)."""
     return compare(rule, backprop_of(rule), x, y)
 
 
 class Alignment(Diagnostic):
-    """``trainer.measure=[alignment]``: `alignment` at the weights and on the batch of the measured step."""
+    """The diagnostic ``alignment``: `alignment` at the weights and on the batch of the measured step."""
 
     def __init__(self, run: Watched) -> None:
         super().__init__(run)
@@ -83,8 +84,10 @@ class Alignment(Diagnostic):
         self._found: dict[str, dict[str, float]] = {}
 
     def before(self, x: Tensor, y: Tensor) -> None:
+        """Compare the updates at the weights before the step."""
         self._backprop.position = self.run.rule.position
         self._found = compare(self.run.rule, self._backprop, x, y)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return the comparison made before the step; see `compare`."""
         return self._found

@@ -1,4 +1,4 @@
-"""Diagnostics by name: what ``trainer.measure=[...]`` can ask for, and the classes to derive one from."""
+"""The base classes of diagnostics, and their registry by the names in ``trainer.measure=[...]``."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -22,11 +22,13 @@ T = TypeVar("T")
 
 
 class Watched(Protocol):
-    """What a diagnostic sees of a run: a `credit.training.state.run_state.Training`, or anything with these parts.
+    """The interface of a run to its diagnostics: a `credit.training.state.run_state.Training`, or any object with these attributes.
 
     Attributes:
-        step: steps done; the rule's `position` is that of the step being watched.
-        optimizer: its groups hold this step's learning rate when `Diagnostic.after` is called.
+        model: the network.
+        rule: the run's rule; its `position` is that of the measured step.
+        optimizer: the optimizer; its groups have this step's learning rate when `Diagnostic.after` is called.
+        step: number of steps done.
     """
 
     model: "nn.Module"
@@ -36,73 +38,85 @@ class Watched(Protocol):
 
 
 class Evaluated(Watched, Protocol):
-    """What a diagnostic sees that measures the network on examples.
+    """The interface of a run to diagnostics that measure the network on examples.
 
     Attributes:
-        cfg: the run's settings.
-        data: its data set, on its device.
+        cfg: the run's configuration.
+        data: the run's data set, on its device.
     """
 
     cfg: RunConfig
     data: "Data"
 
     def evaluated(self) -> "nn.Module":
-        """Return the network as evaluations see it."""
+        """Return the network that evaluations use."""
 
 
 class Diagnostic:
-    """Base of all diagnostics; one is made a run, before its first step.
+    """Base class of all diagnostics; an instance is created for each run, before its first step.
 
-    Everything of the run must be left bit for bit as it is: weights, buffers, gradients, random streams. What `before`
-    keeps may serve `after` of the same step. What is to serve a later step has to be in `state_dict`, which checkpoints hold:
-    a resumed run measures the same numbers.
+    A diagnostic must leave weights, buffers, gradients and random streams unchanged, bit for bit. Attributes set in `before` may be
+    used in `after` of the same step. State for later steps must be in `state_dict`, which checkpoints save, so that a resumed run
+    measures the same numbers.
 
     Args:
-        run: the run to watch, at its start or where a checkpoint left it; refuse here (`UserError`) what can never be
-            measured of it.
+        run: the run to measure, at its start or resumed from a checkpoint.
 
     Attributes:
-        at_end: measured once, after the run's last step, however often ``trainer.measure_every`` asks.
+        at_end: measure only once, after the run's last step, whatever ``trainer.measure_every`` is.
+
+        Raises:
+            UserError: the diagnostic cannot measure this run.
     """
 
     at_end: ClassVar[bool] = False
 
     @classmethod
     def check(cls, rule: "Rule") -> None:
-        """Refuse (`UserError`) what can never be measured of a rule on its network; called before data is loaded."""
+        """Check that the diagnostic can measure a rule on its network; called before data is loaded.
+
+        Raises:
+            UserError: it cannot.
+        """
 
     def __init__(self, run: Watched) -> None:
         self.run = run
 
     def before(self, x: "Tensor", y: "Tensor") -> None:
-        """Look at the weights that the step starts from; x (B, ...), y (B,): its batch."""
+        """Measure at the weights before the step, on its batch of inputs x (B, ...) and labels y (B,)."""
 
     def after(self, x: "Tensor", y: "Tensor", outcome: "Step") -> dict[str, Any]:
-        """Return the numbers of this step (nested dicts of numbers), the optimizer having moved the weights."""
+        """Return the numbers of this step as nested dicts, after the optimizer's update of the weights.
+
+        Args:
+            x: the step's inputs (B, ...).
+            y: the step's labels (B,).
+            outcome: the result of the rule's step.
+        """
         raise AssertionError(f"{type(self).__name__} has no after")
 
     def state_dict(self) -> "dict[str, Tensor]":
-        """Return what later steps need, tensors only; asked for at every checkpoint."""
+        """Return the state for later steps as tensors by name; called at every checkpoint."""
         return {}
 
     def load_state_dict(self, state: "dict[str, Tensor]") -> None:
-        """Take back what `state_dict` returned, from the CPU; called where the run is resumed, before its next step."""
+        """Restore the state returned by `state_dict`, given on the CPU; called when a run is resumed, before its next step."""
 
 
 def register(name: str) -> Callable[[type[T]], type[T]]:
-    """Return a class decorator that makes a `Diagnostic` known as ``trainer.measure=[name]``; see `credit.core.registry.register`.
+    """Return a class decorator that registers a `Diagnostic` for ``trainer.measure=[name]``; see `credit.core.registry.register`.
 
     Raises:
-        UserError: the name is taken by another class, or the class is no Diagnostic.
+        UserError: another class has the name, or the class is not a subclass of `Diagnostic`.
     """
     return lambda cls: registry.register("diagnostic", name)(_checked(name, cls))
 
 
 def find(name: str) -> type[Diagnostic]:
-    """Return the class registered as ``name``, importing its module.
+    """Return the class registered under a name, and import its module.
 
     Raises:
-        UserError: there is none; the nearest name is given.
+        UserError: no diagnostic has that name; the message gives the nearest name.
     """
     return _checked(name, registry.find("diagnostic", name, key="trainer.measure").load())
 
@@ -116,10 +130,10 @@ def _checked(name: str, cls: Any) -> Any:
 
 
 class Since(Diagnostic):
-    """Base of the diagnostics that compare parameters with those of the last measured step (the first: of the run's start).
+    """Base class of diagnostics that compare the parameters with those at the last measured step (at first: the run's start).
 
-    ``trainer.measure_every=1`` compares consecutive epochs. The run's last step ends a period too, which may be a shorter one;
-    ``steps`` says how many each row is over. The kept parameters cost a copy of the network, in memory and in checkpoints.
+    ``trainer.measure_every=1`` compares consecutive epochs. The run's last step also ends a period, which may be shorter; ``steps``
+    is the number of steps in a period. The earlier parameters take as much memory as the network, also in checkpoints.
     """
 
     def __init__(self, run: Watched) -> None:
@@ -127,23 +141,31 @@ class Since(Diagnostic):
         self._step, self._then = run.step, self._now()
 
     def compare(self, then: dict[str, Tensor], now: dict[str, Tensor]) -> dict[str, Any]:
-        """Return the numbers of a period, from the trainable parameters by name at its start and its end."""
+        """Return the numbers of a period.
+
+        Args:
+            then: the trainable parameters by name at the period's start.
+            now: the same at the period's end.
+        """
         raise AssertionError(f"{type(self).__name__} has no compare")
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return ``steps`` and the numbers of `compare`, and start the next period."""
         now = self._now()
         found = {"steps": self.run.step - self._step, **self.compare(self._then, now)}
         self._step, self._then = self.run.step, now
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the step and the parameters at the period's start."""
         return {"step": torch.tensor(self._step), **{f"parameter:{name}": p for name, p in self._then.items()}}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the step and the parameters at the period's start."""
         self._step = int(state["step"])
         self._then = {name: state[f"parameter:{name}"].to(p.device) for name, p in self._then.items()}
 
     def _now(self) -> dict[str, Tensor]:
-        """Return copies of the parameters that the rule trains, in the order of the network."""
+        """Return copies of the trainable parameters by name, in the order of the network."""
         held = dict(self.run.rule.model.named_parameters())
         return {name: held[name].detach().clone() for name in self.run.rule.plan.trainable}

@@ -1,18 +1,17 @@
-"""Theorem 4 of LISP (paper 1, section 3.2), checked at a step that was taken: its assumptions, its bound, what happened.
+"""Check Theorem 4 of LISP (paper 1, section 3.2) at a training step: its assumptions, its bound, and the descent.
 
 S      squared hinge over all violations (Eq. 2), mean over the batch
-W_l    layer l: its weight and bias together (a normalisation's two parameters are a layer too); L: the output layer
-D_l    what the optimizer added to layer l; the theorem's eta dW_l
+W_l    parameters of layer l: weight and bias (the two parameters of a normalization are a layer too); L: the output layer
+D_l    the optimizer's change of layer l; the theorem's eta dW_l
 eta    the step's learning rate
-eps    rule.clip; without clipping the smallest number for which (A1) holds
-L_S    how fast the gradient of S changes along the step
+eps    rule.clip; without clipping the smallest number for which (A1) is true
+L_S    Lipschitz constant of the gradient of S along the step
 
     (A1) |D_l| <= eta eps |W_l|, l < L     (A2) eta <= 1 / L_S     (A3) <grad_l S, D_l> <= 0, l < L
     (5)  S(W + D) <= S(W) - eta/2 |grad_L S|^2 + L_S eta^2 eps^2 / 2 sum_{l<L} |W_l|^2
 
-The proof also needs D_L = -eta grad_L S: the raw signal of all violations, plain SGD without momentum or weight decay, and an
-output layer that is not clipped (``rule.clip_output=false``). Where all of this holds, (5) has to. Elsewhere the numbers say how
-far the theorem reaches.
+The proof also requires D_L = -eta grad_L S: the raw error signal of all violations, plain SGD without momentum or weight decay,
+and an output layer that is not clipped (``rule.clip_output=false``). If all of this is true, (5) must be true.
 """
 
 import math
@@ -30,12 +29,18 @@ from credit.rules import api
 from credit.rules.base import Step
 from credit.rules.transforms import output_layer
 
-_EXACT = 1e-3  # relative: what float32's long sums may do to a norm or an update, several times over
+_EXACT = 1e-3  # relative tolerance: several times the rounding of float32's long sums in a norm or an update
 
 
 @dataclass
 class Point:
-    """S and its gradient at some weights, by parameter name, in float64."""
+    """S and its gradient at a point of weight space, in float64.
+
+    Attributes:
+        weights: trainable parameters by name.
+        value: S.
+        gradient: gradient of S by parameter name.
+    """
 
     weights: dict[str, Tensor]
     value: float
@@ -43,7 +48,7 @@ class Point:
 
 
 class _StepsOwnDraws(Draws):
-    """The numbers that the step drew in the network's precision (dropout masks), given in float64."""
+    """The random numbers of the step (dropout masks), drawn in the network's precision and converted to float64."""
 
     drawn_as: torch.dtype = torch.float32
 
@@ -52,12 +57,12 @@ class _StepsOwnDraws(Draws):
 
 
 class Descent(Diagnostic):
-    """``trainer.measure=[descent]``: see `theorem_4` for the numbers. S is taken on the step's batch, in train mode."""
+    """The diagnostic ``descent``: see `theorem_4` for the numbers. S is computed on the step's batch, in train mode."""
 
     def __init__(self, run: Watched) -> None:
         super().__init__(run)
         rule = run.rule
-        # S has the margin that the rule trains with, and the usual one beside a rule without.
+        # The margin of S is the rule's, or 1 for a rule without a margin.
         margin = float(getattr(getattr(rule, "signal", None), "margin", 1.0))
         settings = api.read("lisp_raw") | {"gate": "derivative", "margin": margin, "local_autograd": True}
         try:
@@ -72,10 +77,12 @@ class Descent(Diagnostic):
         self._before: Point | None = None
 
     def before(self, x: Tensor, y: Tensor) -> None:
+        """Compute S and its gradient before the step."""
         self._hinge.position = self.run.rule.position
         self._before = self._point(x, y)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return `theorem_4` of the step."""
         start, self._before = self._before, None
         assert start is not None
         rate = float(self.run.optimizer.param_groups[0]["lr"])
@@ -86,7 +93,7 @@ class Descent(Diagnostic):
     def _point(self, x: Tensor, y: Tensor) -> Point:
         model, draws = self.run.rule.model, _StepsOwnDraws(self._hinge.seed, self._hinge.position, x.device)
         draws.drawn_as = self._dtype
-        # Copies even where they are double already: the step is about to change the weights, and BatchNorm moves its buffers.
+        # Copies, also of float64 tensors: the step changes the weights, and BatchNorm its buffers.
         weights = {name: p.detach().to(torch.float64, copy=True) for name, p in model.named_parameters()}
         buffers = {
             name: b.to(torch.float64 if b.is_floating_point() else b.dtype, copy=True)
@@ -109,23 +116,24 @@ def theorem_4(
     output: list[str],
     rounding: float,
 ) -> dict[str, Any]:
-    """Return what Theorem 4 says about a step, and whether it is so.
+    """Return the quantities of Theorem 4 at a step, and whether its assumptions and its bound are true.
 
     Args:
-        start, end: before and after the step.
+        start, end: S before and after the step.
         rate: eta.
-        clip: eps; None: no clipping.
+        clip: eps; None for no clipping.
         hidden: parameter names by hidden layer.
         output: parameter names of the output layer.
-        rounding: relative spacing of the stored weights' numbers; what it alone can do breaks no assumption.
+        rounding: machine epsilon of the weights' dtype; differences that rounding explains violate no assumption.
 
     Returns:
-        ``S``, ``S_after``, ``descends`` (1 or 0); ``bound`` the right side of (5), ``holds`` whether S_after is below it;
-        ``eta``, ``epsilon``; ``A1`` the largest |D_l| / (eta |W_l|) of a hidden layer, ``A2`` eta L_S, ``A3`` the share of hidden
-        layers with <grad_l S, D_l> <= 0, ``A3_worst`` the largest cosine (below 0 is good); ``A1_holds``, ``A2_holds``,
-        ``A3_holds``; ``output_gap`` |D_L + eta grad_L S| / |eta grad_L S|, ``output_holds`` whether that is rounding; ``applies``
-        whether all four hold; ``smoothness`` L_S, the larger of ``curvature`` 2 (S_after - S - <grad S, D>) / |D|^2 and
-        ``gradient_change`` |grad S(W + D) - grad S(W)| / |D|; ``layers``: ``ratio`` (as A1) and ``cosine`` by hidden layer.
+        ``S``, ``S_after``, ``descends`` (1 or 0); ``bound``, the right side of (5), ``holds``, whether S_after is below it;
+        ``eta``, ``epsilon``; ``A1``, the largest |D_l| / (eta |W_l|) of a hidden layer; ``A2``, eta L_S; ``A3``, the fraction of
+        hidden layers with <grad_l S, D_l> <= 0; ``A3_worst``, the largest cosine of D_l and grad_l S; ``A1_holds``, ``A2_holds``,
+        ``A3_holds``; ``output_gap``, |D_L + eta grad_L S| / |eta grad_L S|; ``output_holds``, whether rounding explains it;
+        ``applies``, whether all four are true; ``smoothness``, L_S, the larger of ``curvature``,
+        2 (S_after - S - <grad S, D>) / |D|^2, and ``gradient_change``, |grad S(W + D) - grad S(W)| / |D|; ``layers``: ``ratio``
+        (as in A1) and ``cosine`` by hidden layer.
     """
     step = {name: end.weights[name] - start.weights[name] for name in start.weights}
     smooth = _smoothness(start, end, step)
@@ -137,7 +145,7 @@ def theorem_4(
     gap = _norm({name: step[name] + rate * start.gradient[name] for name in output}, output)
     weights = sum(_norm(start.weights, names) ** 2 for names in hidden.values())
     bound = start.value - rate / 2 * slope**2 + smooth["smoothness"] * (rate * epsilon) ** 2 / 2 * weights
-    # What storing the moved weights in their precision changes S by, and S's own sum.
+    # Rounding of the stored weights, by its effect on S, and rounding of S's own sum.
     stored = {name: start.weights[name] * start.gradient[name] for name in step}
     slack = rounding * (8 * start.value + _norm(stored, step))
     assumptions = {
@@ -178,7 +186,7 @@ def _hidden_layer(start: Point, step: dict[str, Tensor], names: list[str], rate:
 
 
 def _smoothness(start: Point, end: Point, step: dict[str, Tensor]) -> dict[str, float]:
-    """Return L_S by the step's ends. The gradient's Lipschitz constant on the segment is at least either number."""
+    """Return L_S estimated from both ends of the step; each number is a lower bound of the Lipschitz constant on the segment."""
     length = _norm(step, step)
     straight = start.value + _inner(start.gradient, step, step)
     curvature = _quotient(2 * (end.value - straight), length**2)
@@ -196,7 +204,7 @@ def _inner(a: dict[str, Tensor], b: dict[str, Tensor], names: Any) -> float:
 
 
 def _quotient(a: float, b: float) -> float:
-    """Return a / b, 0 where both are zero."""
+    """Return a / b; 0 if both are zero, inf if only b is zero."""
     if b:
         return a / b
     return float("inf") if a else 0.0

@@ -1,4 +1,4 @@
-"""How far parameters moved over a period (paper 2, Fig. A.6: MSE between parameters at consecutive epochs)."""
+"""Drift: the mean squared change of parameters over a period (paper 2, Fig. A.6: MSE between parameters at consecutive epochs)."""
 
 from typing import Any
 
@@ -10,22 +10,23 @@ from credit.diagnostics.networks import layers
 
 
 class Drift(Since):
-    """``trainer.measure=[drift]``: see `mean_squared_change` for the numbers, `Since` for the period."""
+    """The diagnostic ``drift``: see `mean_squared_change` for the numbers, `Since` for the period."""
 
     def compare(self, then: dict[str, Tensor], now: dict[str, Tensor]) -> dict[str, Any]:
+        """Return `mean_squared_change` of the period, by layer of the network too."""
         return mean_squared_change(then, now, layers(self.run.rule.plan))
 
 
 def mean_squared_change(
     then: dict[str, Tensor], now: dict[str, Tensor], by_layer: dict[str, list[str]] | None = None
 ) -> dict[str, Any]:
-    """Return ``mse``, the mean of (now - then)^2 over all parameters together, and ``layers``, the same by layer.
+    """Return ``mse``, the mean of (now - then)^2 over all parameters, and ``layers``, the mean by layer.
 
     Sums are taken in float64.
 
     Args:
-        then, now: parameters by name.
-        by_layer: their names by layer.
+        then, now: parameters by name, at the start and the end of the period.
+        by_layer: names of parameters by layer; None for no means by layer.
     """
     squares = torch.stack([(p.double() - then[name].double()).square().sum() for name, p in now.items()]).tolist()
     found = dict(zip(now, squares, strict=True))

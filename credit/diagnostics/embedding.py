@@ -1,6 +1,6 @@
-"""A picture of what a network makes of its input: t-SNE of the representation below its last weighted layer (paper 5, Fig. 5).
+"""Embedding: t-SNE of the representation below a network's last weighted layer (paper 5, Fig. 5).
 
-The representation of an example is the input of the last linear or convolution layer in the forward pass, as a row of numbers.
+The representation of an example is the input of the last linear or convolution layer in the forward pass, flattened.
 """
 
 from typing import Any
@@ -17,22 +17,24 @@ from credit.engine.plan import Plan
 from credit.rules.base import Rule, Step
 
 EXAMPLES = 1000
-"""How many examples are shown, spread evenly over the test part (the validation part where there is no test)."""
+"""Number of examples shown, spread evenly over the test part (the validation part if there is no test part)."""
 LEAST = 8
+"""Smallest number of examples."""
 COMPONENTS = 50
-"""Principal components that are kept before t-SNE, as is usual (van der Maaten and Hinton 2008, section 4.2 keeps 30)."""
+"""Number of principal components before t-SNE (van der Maaten and Hinton 2008, section 4.2, use 30)."""
 PERPLEXITY = 30.0
-"""scikit-learn's default; a third of the examples where there are fewer than 91."""
+"""t-SNE's perplexity, scikit-learn's default; of fewer than 91 examples, a third of their number minus one."""
 
 
 class Embedding(Diagnostic):
-    """``trainer.measure=[embedding]``: `embedding` of the network that evaluations see, at the run's end."""
+    """The diagnostic ``embedding``: `embedding` of the network that evaluations use, at the run's end."""
 
     at_end = True
     run: Evaluated
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        """Refuse rules whose evaluations are no forward pass, and networks without a linear or convolution layer."""
         refuse_settled("embedding", rule, "its top representation is not that of a forward pass")
         last_layer(rule.plan, rule.model)
 
@@ -55,22 +57,24 @@ class Embedding(Diagnostic):
             )
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return `embedding` of the network after the run's last step."""
         return embedding(self.run.rule.plan, self.run.evaluated(), self.run.data, self.run.cfg.data.eval_batch_size)
 
 
 def embedding(plan: Plan, model: nn.Module, data: Data, batch_size: int = 1000) -> dict[str, Any]:
-    """Return the examples of `shown` as points of a plane, such that those with like representations are near each other.
+    """Embed the examples of `shown` in the plane by t-SNE, so that examples with similar representations are close.
 
     Args:
-        plan: of the network, or of one like it with other weights.
-        model: the network; it is left as it is, in train mode.
-        data: its data set, on its device.
-        batch_size: examples at a time.
+        plan: the plan of the network, or of one that differs only in its weights.
+        model: the network; it is left unchanged, in train mode.
+        data: the data set, on the network's device.
+        batch_size: number of examples in a forward pass.
 
     Returns:
-        ``x``, ``y``: of each point; all 0 where the network makes the same of every example. ``label``: its class; ``classes``:
-        their names. ``examples``: how many; ``kl``: what t-SNE could not show, a Kullback-Leibler divergence. ``neighbours``: the
-        share of examples whose nearest other one, by the representation itself, is of the same class.
+        ``x``, ``y``: lists of the points' coordinates, all 0 if all representations are equal. ``label``: list of the examples'
+        classes; ``classes``: names of the classes. ``examples``: number of examples; ``kl``: t-SNE's final Kullback-Leibler
+        divergence. ``neighbours``: fraction of examples whose nearest other example, by the Euclidean distance of
+        representations, has the same class.
     """
     x, labels = shown(data)
     found = representation(model, last_layer(plan, model), data.prepare(x), batch_size).double().cpu()
@@ -89,7 +93,7 @@ def embedding(plan: Plan, model: nn.Module, data: Data, batch_size: int = 1000) 
 
 
 def shown(data: Data, count: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    """Return the examples that are shown, as they are held, and their labels."""
+    """Return at most `count` examples of the test part (else the validation part), as stored (N, ...), and their labels (N,)."""
     part = data.test if len(data.test) else data.val
     count = min(count, len(part))
     at = torch.arange(count, device=part.y.device) * len(part) // max(count, 1)
@@ -100,7 +104,7 @@ def last_layer(plan: Plan, model: nn.Module) -> str:
     """Return the name of the last linear or convolution layer of a network's forward pass.
 
     Raises:
-        UserError: there is none.
+        UserError: the network has no such layer.
     """
     modules = dict(model.named_modules())
     last = next((op for op in reversed(plan.ops) if isinstance(op, Weighted)), None)
@@ -114,7 +118,14 @@ def last_layer(plan: Plan, model: nn.Module) -> str:
 
 
 def representation(model: nn.Module, layer: str, x: Tensor, batch_size: int) -> Tensor:
-    """Return the input (B, ...), as rows, that a layer has for inputs x (B, ...); the network is left in evaluation mode."""
+    """Return the flattened inputs (N, D) of a layer for the network's inputs x (N, ...); the network is left in evaluation mode.
+
+    Args:
+        model: the network.
+        layer: name of the layer's module.
+        x: inputs (N, ...), normalized.
+        batch_size: number of examples in a forward pass.
+    """
     taken: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_pre_hook(lambda _, given: taken.append(given[0].flatten(1)))
     model.eval()
@@ -129,7 +140,7 @@ def representation(model: nn.Module, layer: str, x: Tensor, batch_size: int) -> 
 
 
 def _plane(rows: Tensor) -> tuple[Tensor, float]:
-    """Return t-SNE's points (N, 2) of centred rows (N, D), and its divergence."""
+    """Return t-SNE's points (N, 2) for centered rows (N, D), and its Kullback-Leibler divergence."""
     size = rows.square().mean().sqrt()
     if not size > 0:
         return torch.zeros(len(rows), 2), 0.0
@@ -145,6 +156,6 @@ def _plane(rows: Tensor) -> tuple[Tensor, float]:
 
 
 def _neighbours(rows: Tensor, y: Tensor) -> float:
-    """Return the share of rows whose nearest other row has the same label."""
+    """Return the fraction of rows whose nearest other row has the same label."""
     far = torch.cdist(rows, rows).fill_diagonal_(float("inf"))
     return (y[far.argmin(1)] == y).double().mean().item()

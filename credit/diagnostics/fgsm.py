@@ -1,7 +1,7 @@
-"""Robustness to the fast gradient sign method: accuracy at x + epsilon sign(d loss / d x) (Goodfellow et al. 2015).
+"""Robustness to the fast gradient sign method (FGSM): accuracy at x + epsilon sign(d loss / d x) (Goodfellow et al. 2015).
 
-The loss is cross-entropy (of a probability, squared error), the network in evaluation mode. Epsilon counts in units of the
-network's input, which is normalised; what leaves the range of real images is not cut back.
+The loss is cross-entropy (squared error for a single probability), the network is in evaluation mode. Epsilon is in units of the
+network's normalized input; adversarial examples are not clipped to the range of images.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,14 @@ from credit.rules.base import Rule, Step
 
 
 class Fgsm(Diagnostic):
-    """``trainer.measure=[fgsm]``: `fgsm` at the run's end, at every ``trainer.fgsm_epsilon``."""
+    """The diagnostic ``fgsm``: `fgsm` at the run's end, at every ``trainer.fgsm_epsilon``."""
 
     at_end = True
     run: Evaluated
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        """Refuse rules whose evaluations are no forward pass, and networks with activations whose derivative is zero."""
         refuse_settled("fgsm", rule, "where they settle has no gradient that the attack could follow")
         for op in rule.plan.ops:
             if isinstance(op, Activate) and op.function.vjp is None:
@@ -36,6 +37,7 @@ class Fgsm(Diagnostic):
                 )
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return `fgsm` of the network after the run's last step."""
         cfg = self.run.cfg
         return fgsm(self.run.evaluated(), self.run.data, cfg.trainer.fgsm_epsilon, cfg.data.eval_batch_size)
 
@@ -43,17 +45,17 @@ class Fgsm(Diagnostic):
 def fgsm(
     model: nn.Module, data: Data, epsilons: Sequence[float], batch_size: int = 1000
 ) -> dict[str, dict[str, float]]:
-    """Return a network's accuracy on clean and on adversarial examples; it is left in train mode.
+    """Return a network's accuracy on clean and on adversarial examples; the network is left in train mode.
 
     Args:
         model: a network that autograd can differentiate.
         data: the data set, on the network's device.
-        epsilons: sizes of the step, in units of the network's input, above 0.
-        batch_size: examples at a time.
+        epsilons: positive sizes of the perturbation, in units of the network's input.
+        batch_size: number of examples in a forward pass.
 
     Returns:
-        For ``val`` and ``test``, where they have examples: ``clean``, and by epsilon the accuracy in [0, 1] on the examples
-        moved by it: ``{"clean": 0.98, "e0_01": 0.95}`` for 0.01.
+        For ``val`` and ``test``, if they have examples, the accuracy in [0, 1] on ``clean`` examples and by epsilon:
+        ``{"clean": 0.98, "e0_01": 0.95}`` for 0.01.
     """
     found = {}
     model.eval()
@@ -67,7 +69,7 @@ def fgsm(
 
 
 def _rights(model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]) -> Tensor:
-    """Return how many of a batch's answers are right (1 + epsilons,), float64, unmoved and moved."""
+    """Return the numbers of correct predictions in a batch (1 + epsilons,), float64: clean, then by epsilon."""
     with torch.enable_grad():
         given = x.detach().requires_grad_()
         out = model(given)

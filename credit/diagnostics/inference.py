@@ -1,4 +1,4 @@
-"""Whether a rule's inference settles: how far its states still move, pass by pass (paper 3, section A.1)."""
+"""Convergence of a rule's inference: the relative change of its states in each pass (paper 3, section A.1)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,15 @@ from credit.rules.base import Rule, Step
 
 
 class Inference(Diagnostic):
-    """``trainer.measure=[inference]``: of the measured step's weights and batch, what ``rule.residuals(x, y)`` says.
+    """The diagnostic ``inference``: ``rule.residuals(x, y)`` at the weights and on the batch of the measured step.
 
-    ``p1``, ``p2``, ...: by pass, the relative change of all states, ||s^p - s^(p-1)|| / ||s^p||; ``last``: of the last pass;
-    ``passes``: how many.
+    ``p1``, ``p2``, ...: relative change of all states in each pass, ||s^p - s^(p-1)|| / ||s^p||; ``last``: that of the last pass;
+    ``passes``: number of passes.
     """
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        """Refuse rules that infer no states."""
         if not hasattr(rule, "residuals"):
             raise UserError(
                 f"trainer.measure=[inference] measures how far the states of a rule's inference still move, but rule '{rule.name}' "
@@ -28,18 +29,20 @@ class Inference(Diagnostic):
     def __init__(self, run: Watched) -> None:
         super().__init__(run)
         self.check(run.rule)
-        rule: Any = run.rule  # `check` has seen that it has residuals, which not every rule does
+        rule: Any = run.rule  # `check` refuses rules without residuals
         self._residuals: Callable[[Tensor, Tensor], list[float]] = rule.residuals
         self._found: list[float] = []
 
     def before(self, x: Tensor, y: Tensor) -> None:
+        """Compute the residuals at the weights before the step."""
         self._found = []
         try:
             self._found = self._residuals(x, y)
-        except ArithmeticError:  # the inference diverges, and the step that follows says so, with its place
+        except ArithmeticError:  # the inference diverges; the step that follows reports the place
             return
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return the residuals by pass; only ``passes`` = 0 if the inference diverged."""
         found = self._found
         by_pass = {f"p{at}": value for at, value in enumerate(found, start=1)}
         return {"passes": len(found), **({"last": found[-1]} if found else {}), **by_pass}

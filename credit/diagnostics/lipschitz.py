@@ -1,9 +1,9 @@
-"""How far the network's output can move where its input does: a Lipschitz estimate (paper 3, section 6.1 and Table 1).
+"""Estimate a network's Lipschitz constant (paper 3, section 6.1 and Table 1).
 
-Of a multi-layer perceptron it is the paper's: the spectral norm of the accumulated matrix W_L ... W_1, activations being
-1-Lipschitz. (That is no bound: units that are off can let more pass than all together.) Of any other network it is the largest
-spectral norm of the Jacobian that power iteration finds at a sample of examples, a lower bound.
-Both are in units of logits over units of the network's input, which is normalised.
+For a multi-layer perceptron with 1-Lipschitz activations the estimate is the paper's: the spectral norm of the accumulated matrix
+W_L ... W_1. (That is no bound: with some units inactive the norm can be larger.) For any other network it is the largest spectral
+norm of the Jacobian over a sample of examples, found by power iteration, which is a lower bound.
+Both are in units of logits over units of the network's normalized input.
 """
 
 from typing import Any
@@ -24,40 +24,43 @@ from credit.engine.plan import Plan
 from credit.rules.base import Rule, Step
 
 SLOPES = ("relu", "relu6", "tanh", "sigmoid", "hardtanh", "hardsigmoid", "softplus", "identity")
-"""Activations whose slope is nowhere above 1; leaky ReLU and ELU by their constants."""
+"""Activations with slopes of at most 1 everywhere; leaky ReLU and ELU depend on their constants."""
 JUMPS = ("step", "sign")
+"""Discontinuous activations, which have no Lipschitz constant."""
 EXAMPLES, ITERATIONS, TOLERANCE = 64, 100, 1e-4
-"""Power iteration: at how many examples, for how many rounds at most, and the relative change at which it ends."""
+"""Power iteration: number of examples, largest number of iterations, and the relative change at which it stops."""
 
 
 class Lipschitz(Diagnostic):
-    """``trainer.measure=[lipschitz]``: `lipschitz` of the network that evaluations see, after the step."""
+    """The diagnostic ``lipschitz``: `lipschitz` of the network that evaluations use, after the step."""
 
     run: Evaluated
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        """Refuse networks with discontinuous activations."""
         _refuse_jumps(rule.plan)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return `lipschitz` of the network after the step."""
         return lipschitz(self.run.rule.plan, self.run.evaluated(), self.run.data)
 
 
 def lipschitz(plan: Plan, model: nn.Module, data: Data, examples: int = EXAMPLES) -> dict[str, Any]:
-    """Return the Lipschitz estimate of a network; it is left as it is.
+    """Return the Lipschitz estimate of a network, which is left unchanged.
 
     Args:
-        plan: of the network, or of one like it with other weights.
+        plan: the plan of the network, or of one that differs only in its weights.
         model: the network.
-        data: its data set, on its device; asked for examples where the network is no multi-layer perceptron.
-        examples: at how many, spread evenly over the test part (the validation part where there is no test).
+        data: the data set, on the network's device; its examples are used unless the network is a multi-layer perceptron.
+        examples: number of examples, spread evenly over the test part (the validation part if there is no test part).
 
     Returns:
-        ``estimate``; ``accumulated``: whether it is the norm of W_L ... W_1 and not one of Jacobians; ``examples``: how many
-        Jacobians; 0 where it is of the accumulated matrix.
+        ``estimate``; ``accumulated``: True for the norm of W_L ... W_1, False for that of Jacobians; ``examples``: number of
+        Jacobians, 0 for the accumulated matrix.
 
     Raises:
-        UserError: a network that jumps (step, sign).
+        UserError: the network has a discontinuous activation (step, sign), or the data set has no test or validation part.
     """
     _refuse_jumps(plan)
     matrix = accumulated(plan, model)
@@ -77,16 +80,16 @@ def lipschitz(plan: Plan, model: nn.Module, data: Data, examples: int = EXAMPLES
 
 
 def accumulated(plan: Plan, model: nn.Module) -> Tensor | None:
-    """Return W_L ... W_1 (classes, features) in float64 of a multi-layer perceptron; None where the network is none.
+    """Return the product W_L ... W_1 (classes, features) of a multi-layer perceptron in float64; None for any other network.
 
-    One is made of reshaping the input, linear layers and activations of slope 1 at most, in a row; dropout is nothing in
-    evaluation.
+    A multi-layer perceptron is a sequence of a reshaped input, linear layers and activations with slopes of at most 1; dropout is
+    the identity in evaluation mode.
     """
     product: Tensor | None = None
     slot = plan.entry
     for op in plan.ops:
         if isinstance(op, Shape):
-            continue  # of a view's sizes
+            continue  # reads the sizes of a view
         if op.inputs != (slot,) or not (
             isinstance(op, Linear | Dropout)
             or (isinstance(op, View) and product is None)
@@ -101,16 +104,16 @@ def accumulated(plan: Plan, model: nn.Module) -> Tensor | None:
 
 
 def jacobian_norms(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the spectral norm (B,) of the network's Jacobian at each of the inputs x (B, ...), by power iteration.
+    """Return the spectral norms (B,) of the network's Jacobians at inputs x (B, ...), by power iteration.
 
-    In evaluation mode, in which samples do not act on each other; the network is left in train mode. Every norm is a lower
-    bound, which the iteration raises.
+    The Jacobians are taken in evaluation mode, in which samples are independent; the network is left in train mode. Every norm is a
+    lower bound, which grows with the iterations.
     """
     model.eval()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         out = model(x)
-        # J^T u, itself differentiable in u: its derivative sends v the other way, J v (torch's own forward mode warns).
+        # J^T u is linear in u, so that its vector-Jacobian product with v is J v (torch's forward mode would warn).
         u = torch.zeros_like(out, requires_grad=True)
         (back,) = torch.autograd.grad(out, x, u, create_graph=True)
     model.train()

@@ -1,4 +1,4 @@
-"""How large parameters are: the shape of their distribution (paper 2, Fig. 5 IV) and their mean by layer (Fig. A.5)."""
+"""Magnitudes of parameters: the shape of their distribution (paper 2, Fig. 5 IV) and their mean by layer (Fig. A.5)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,11 +12,11 @@ from credit.rules.base import Step
 
 
 class Magnitudes(Diagnostic):
-    """``trainer.measure=[magnitudes]``: of the trainable parameters, weights and biases together, after the step.
+    """The diagnostic ``magnitudes``: statistics of the absolute values of all trainable parameters after the step.
 
-    ``median`` and ``p75``, the 75th percentile, of their absolute values; ``ratio`` = median / p75, which no common factor
-    changes: small where most parameters are small beside a few; ``start``, that ratio before the run's first step;
-    ``layers``: by layer the mean absolute value of each of its parameters, such as ``{"fc1": {"weight": ..., "bias": ...}}``.
+    ``median`` and ``p75``, the 75th percentile; ``ratio`` = median / p75, which is invariant to scale and small if few parameters
+    are much larger than most; ``start``, the ratio before the run's first step; ``layers``: by layer the mean of each of its
+    parameters, such as ``{"fc1": {"weight": ..., "bias": ...}}``.
     """
 
     def __init__(self, run: Watched) -> None:
@@ -24,6 +24,7 @@ class Magnitudes(Diagnostic):
         self._start = _ratio(self._parameters().values())
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return the statistics of the parameters after the step."""
         held = self._parameters()
         sizes = torch.stack([p.abs().mean(dtype=torch.float64) for p in held.values()]).tolist()
         means = dict(zip(held, sizes, strict=True))
@@ -41,9 +42,11 @@ class Magnitudes(Diagnostic):
         }
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return ``start``, the ratio before the run's first step."""
         return {"start": torch.tensor(self._start, dtype=torch.float64)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore ``start``."""
         self._start = float(state["start"])
 
     def _parameters(self) -> dict[str, Tensor]:
@@ -52,11 +55,11 @@ class Magnitudes(Diagnostic):
 
 
 def quantile(values: Tensor, share: float) -> float:
-    """Return the quantile of a tensor's numbers, linear between neighbours (as `torch.quantile`, which takes 2^24 at most).
+    """Return a quantile of a tensor's elements, with linear interpolation, as `torch.quantile`, but for more than 2^24 elements.
 
     Args:
-        values: any shape, at least one number.
-        share: in [0, 1].
+        values: a tensor of any shape with at least one element.
+        share: the quantile, in [0, 1].
     """
     flat = values.flatten()
     place = share * (flat.numel() - 1)

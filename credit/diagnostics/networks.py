@@ -1,4 +1,4 @@
-"""Properties of a network that diagnostics and evaluations need: its layers in order, its accuracy, its predictor."""
+"""Properties of a network for diagnostics and evaluations: its layers in order, its loss and accuracy, its dtype."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ from credit.rules.base import Rule
 
 
 def in_order(plan: Plan) -> list[str]:
-    """Return the trainable parameters' names in the order the forward pass first uses them."""
+    """Return the names of the trainable parameters, in the order of their first use in the forward pass."""
     return list(dict.fromkeys(name for op in plan.ops for name in op.trains))
 
 
 def layers(plan: Plan) -> dict[str, list[str]]:
-    """Return the trainable parameters by layer, the module that holds them, in the same order: ``{"fc1": [weight, bias]}``.
+    """Return the names of the trainable parameters by layer, in the order of `in_order`: ``{"fc1": ["fc1.weight", "fc1.bias"]}``.
 
-    A parameter of the network itself, in no module, is a layer of its own.
+    A layer is the module that owns the parameters. A parameter that the network itself owns is a layer by itself.
     """
     grouped: dict[str, list[str]] = {}
     for name in in_order(plan):
@@ -29,15 +29,15 @@ def layers(plan: Plan) -> dict[str, list[str]]:
 
 
 def refuse_settled(name: str, rule: Rule, why: str) -> None:
-    """Refuse a diagnostic of the forward pass for a rule whose evaluations ask another network (`Rule.predictor`).
+    """Refuse a diagnostic of the forward pass for a rule whose predictions are not a forward pass (`Rule.predictor`).
 
     Args:
-        name: the diagnostic's.
-        rule: the run's.
-        why: what is missing, as a clause.
+        name: name of the diagnostic.
+        rule: the run's rule.
+        why: the reason for the error message, as a clause.
 
     Raises:
-        UserError: the rule's answers are no forward pass.
+        UserError: the rule has a predictor of its own.
     """
     if type(rule).predictor is not Rule.predictor:
         raise UserError(
@@ -47,13 +47,13 @@ def refuse_settled(name: str, rule: Rule, why: str) -> None:
 
 
 def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float:
-    """Return the share of a part's examples that the network answers rightly.
+    """Return a network's top-1 accuracy on a part of a data set, in [0, 1].
 
     Args:
-        model: the network; left in train mode, its buffers untouched.
+        model: the network; left in train mode, its buffers unchanged.
         data: the data set, on the network's device.
-        split: train, val or test, with at least one example.
-        batch_size: examples at a time.
+        split: ``train``, ``val`` or ``test``; the part must have at least one example.
+        batch_size: number of examples in a forward pass.
     """
     model.eval()
     with torch.inference_mode():
@@ -63,12 +63,20 @@ def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float
 
 
 def float_dtype(model: nn.Module) -> torch.dtype:
-    """Return the type of the network's numbers, which its input has to have."""
+    """Return the dtype of a network's first floating-point parameter, float32 without one; inputs must have it."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def measured(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], Tensor, Tensor]:
-    """Return mean loss and accuracies, the answers (N,) and the labels (N,); waits for the device once."""
+    """Evaluate a network on batches; synchronizes with the device once.
+
+    Args:
+        model: the network, in evaluation mode.
+        batches: pairs of inputs (B, ...) and labels (B,).
+
+    Returns:
+        A dict of the mean ``loss``, ``top1`` and, for more than five outputs, ``top5``; the predictions (N,); the labels (N,).
+    """
     dtype = float_dtype(model)
     sums: list[Tensor] = []
     answers: list[Tensor] = []

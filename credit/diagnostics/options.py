@@ -1,4 +1,4 @@
-"""The package's diagnostics, by the names that ``trainer.measure=[...]`` takes. Imports no torch."""
+"""Register the package's diagnostics under their names in ``trainer.measure=[...]``. Imports no torch."""
 
 from credit.core.registry import declare
 

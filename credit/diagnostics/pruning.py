@@ -1,7 +1,7 @@
-"""Magnitude pruning: how much accuracy is left when the smallest weights are set to zero (paper 2, Fig. 5 III).
+"""Magnitude pruning: accuracy with the smallest weights set to zero (paper 2, Fig. 5 III).
 
-Pruned are the weights of linear and convolution layers, all layers together (those smallest anywhere go first) or each layer by
-itself; biases and normalisations stay. It is done to a copy, so the network keeps its bits.
+The weights of linear and convolution layers are pruned, over all layers together or in each layer separately; biases and
+normalization layers are not. A copy is pruned, so that the network is unchanged.
 """
 
 import copy
@@ -18,17 +18,17 @@ from credit.diagnostics.networks import accuracy, refuse_settled
 from credit.rules.base import Rule, Step
 
 SHARES = (*(step / 20 for step in range(20)), 0.99)
-"""Shares of the weights that are pruned: 0, 0.05, ..., 0.95, and 0.99."""
+"""Fractions of the weights to prune: 0, 0.05, ..., 0.95, and 0.99."""
 
 KEPT = 0.9
-"""``prunable``: least accuracy, as a share of the unpruned network's."""
+"""Smallest accuracy for ``prunable``, as a fraction of the unpruned network's."""
 
 LOST = 0.01
-"""``prunable_within_1``: largest loss of accuracy, one point."""
+"""Largest loss of accuracy for ``prunable_within_1``: one percentage point."""
 
 
 class Pruning(Diagnostic):
-    """``trainer.measure=[pruning]``: the curve at the run's end, of the network that evaluations see; see `pruning`."""
+    """The diagnostic ``pruning``: `pruning` of the network that evaluations use, at the run's end."""
 
     at_end = True
     by_layer: ClassVar[bool] = False
@@ -36,6 +36,7 @@ class Pruning(Diagnostic):
 
     @classmethod
     def check(cls, rule: Rule) -> None:
+        """Refuse rules whose evaluations are no forward pass."""
         name = "pruning_by_layer" if cls.by_layer else "pruning"
         refuse_settled(name, rule, "the pruned network would be asked another question than the run's evaluations ask")
 
@@ -44,11 +45,12 @@ class Pruning(Diagnostic):
         prunable(run.rule.model)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
+        """Return `pruning` of the network after the run's last step."""
         return pruning(self.run.evaluated(), self.run.data, self.run.cfg.data.eval_batch_size, by_layer=self.by_layer)
 
 
 class PruningByLayer(Pruning):
-    """``trainer.measure=[pruning_by_layer]``: as `Pruning`, but every layer loses the same share of its weights."""
+    """The diagnostic ``pruning_by_layer``: as `Pruning`, with the same fraction of weights pruned in every layer."""
 
     by_layer = True
 
@@ -62,23 +64,23 @@ def pruning(
     by_layer: bool = False,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Return the accuracy of a network with its smallest weights set to zero, by the share of weights that are.
+    """Return the accuracy of a network with its smallest weights set to zero, by the fraction of weights pruned.
 
     Args:
-        model: any network; it is left as it is.
+        model: any network; it is left unchanged.
         data: the data set, on the network's device.
-        batch_size: examples at a time.
-        shares: of the weights, in [0, 1], ascending; the first is taken as the unpruned network, so begin with 0.
-        by_layer: prune this share of every layer; False: of all layers' weights together.
-        split: which part is answered: ``test``, or ``val`` to leave the test part alone.
+        batch_size: number of examples in a forward pass.
+        shares: fractions of the weights, in [0, 1], ascending. The first is the reference, so begin with 0.
+        by_layer: prune the fraction of every layer's weights (True) or of all weights together (False).
+        split: the part to evaluate on, ``test`` or ``val``.
 
     Returns:
-        ``accuracy``: in [0, 1] by per cent pruned (``{"p0": ..., "p5": ..., "p99": ...}``); ``weights``: how many can be pruned;
-        ``prunable``: the largest share up to which accuracy never falls below `KEPT` of the unpruned; ``prunable_within_1``:
-        up to which it never loses more than a point.
+        ``accuracy``: in [0, 1], by per cent pruned (``{"p0": ..., "p5": ..., "p99": ...}``); ``weights``: number of weights that
+        can be pruned; ``prunable``: largest fraction up to which the accuracy stays at or above `KEPT` times the unpruned one;
+        ``prunable_within_1``: largest fraction up to which at most `LOST` is lost.
 
     Raises:
-        UserError: a network without linear or convolution layers, shares out of order, or a part without examples.
+        UserError: the network has no linear or convolution layer, the fractions are invalid, or the part has no examples.
     """
     if not shares or list(shares) != sorted(shares) or shares[0] < 0 or shares[-1] > 1:
         raise UserError(
@@ -104,10 +106,10 @@ def pruning(
 
 
 def prunable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the weights of a network's linear and convolution layers, each once, in the model's order.
+    """Return the weights of a network's linear and convolution layers, each once, in the order of the model's parameters.
 
     Raises:
-        UserError: there are none.
+        UserError: the network has no such layer.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
     own = {id(layer.weight) for layer in layers}
@@ -118,7 +120,7 @@ def prunable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _zero(weights: list[nn.Parameter], places: Tensor) -> None:
-    """Set the weights to zero that stand at these places of all of them in a row."""
+    """Set weights to zero, in place, at indices into the concatenation of all flattened weights."""
     mask = torch.zeros(sum(w.numel() for w in weights), dtype=torch.bool, device=weights[0].device)
     mask[places] = True
     with torch.no_grad():
@@ -127,7 +129,7 @@ def _zero(weights: list[nn.Parameter], places: Tensor) -> None:
 
 
 def _until(shares: Sequence[float], found: Sequence[float], least: float) -> float:
-    """Return the last share before the first whose accuracy is below `least`."""
+    """Return the last fraction before the first one whose accuracy is below `least`."""
     kept = 0.0
     for share, value in zip(shares, found, strict=True):
         if value < least - 1e-9:  # 0.9 x 0.8 is above 0.72 in floating point

@@ -1,7 +1,7 @@
-"""Shattering: how alike the signals are that neighbouring inputs get (paper 2, A.4; Balduzzi et al. 2017, section 2).
+"""Shattering: the correlation of error signals at neighboring inputs (paper 2, A.4; Balduzzi et al. 2017, section 2).
 
-Over a grid of 1-D inputs the signal at the input is a function of the input. Where it is like Brownian motion, neighbours get
-nearly the same; where it is like white noise, the signal of an input says nothing about its neighbour's: it has shattered.
+Over a grid of 1-D inputs the error signal at the input is a function of the input. If it resembles Brownian motion, neighboring
+inputs have similar error signals. If it resembles white noise, neighboring error signals are uncorrelated: they have shattered.
 """
 
 import torch
@@ -12,14 +12,17 @@ from credit.rules.base import Rule
 
 
 def input_signal(rule: Rule, x: Tensor, y: Tensor) -> Tensor:
-    """Return what one step of a rule sends back to its input, of x's shape; weights, buffers and position stay.
+    """Return the error signal that one step of a rule sends to the input, with x's shape.
+
+    Weights, buffers, gradients and the rule's position are left unchanged.
 
     Args:
-        rule: any rule; what its normalizer measures over a batch, it measures over these inputs.
-        x: batch (B, ...); y: labels (B,).
+        rule: any rule; a normalizer with statistics over a batch computes them over these inputs.
+        x: batch of inputs (B, ...).
+        y: labels (B,).
 
     Raises:
-        UserError: the rule sends nothing to the input.
+        UserError: the rule sends no error signal to the input.
     """
     position, kept = rule.position, rule.keep_input_signal
     buffers = {name: value.clone() for name, value in rule.model.named_buffers()}
@@ -39,24 +42,24 @@ def input_signal(rule: Rule, x: Tensor, y: Tensor) -> Tensor:
 
 
 def rms(signal: Tensor) -> float:
-    """Return the root of the mean square of a signal's numbers."""
+    """Return the root mean square of a tensor's elements, computed in float64."""
     return float(signal.double().square().mean().sqrt())
 
 
 def autocorrelation(signal: Tensor, lags: int = 1) -> list[float]:
-    """Return the autocorrelation of a signal over neighbouring inputs at lags 1 to ``lags``.
+    """Return the autocorrelation of an error signal along a grid of inputs, at lags 1 to ``lags``.
 
         c(k) = sum_i (s_i - m)(s_{i+k} - m) / sum_i (s_i - m)^2,  m the mean over inputs
 
-    summed over the signal's numbers (of each feature by itself) in float64. 1 is a signal that does not change, 0 is noise.
-    One that is the same everywhere, as one of zeros, has no correlation: nan.
+    The sums also run over the features, each with its own mean, in float64. The value is close to 1 for a smooth error signal and
+    to 0 for noise. It is nan for a constant one.
 
     Args:
-        signal: (N,) or (N, ...), along a grid of inputs.
-        lags: how many.
+        signal: error signals (N,) or (N, ...), in the order of the grid.
+        lags: largest lag.
 
     Raises:
-        UserError: fewer than lags + 2 inputs.
+        UserError: ``lags`` is below 1, or there are fewer than lags + 2 inputs.
     """
     count = len(signal)
     if not 1 <= lags <= count - 2:

@@ -1,4 +1,4 @@
-"""How many parameters changed their sign over a period (paper 2, Figs. 3 and 5: parameter sign changes per epoch)."""
+"""Sign changes: the number of parameters that change sign over a period (paper 2, Figs. 3 and 5: sign changes per epoch)."""
 
 from typing import Any
 
@@ -10,26 +10,26 @@ from credit.diagnostics.networks import layers
 
 
 class Signs(Since):
-    """``trainer.measure=[signs]``: see `sign_changes` for the numbers, `Since` for the period."""
+    """The diagnostic ``signs``: see `sign_changes` for the numbers, `Since` for the period."""
 
     def compare(self, then: dict[str, Tensor], now: dict[str, Tensor]) -> dict[str, Any]:
+        """Return `sign_changes` of the period, by layer of the network too."""
         return sign_changes(then, now, layers(self.run.rule.plan))
 
 
 def sign_changes(
     then: dict[str, Tensor], now: dict[str, Tensor], by_layer: dict[str, list[str]] | None = None
 ) -> dict[str, Any]:
-    """Return how many parameters were positive and are negative, or the other way round.
+    """Return the number of parameters that changed from positive to negative or from negative to positive.
 
-    One that leaves 0 or comes to stand at exactly 0 has changed no sign: a bias that begins at 0 has none. What a parameter did
-    between the two moments is not seen.
+    A change from or to exactly 0 is no change of sign. Changes between the two moments are not counted.
 
     Args:
-        then, now: parameters by name.
-        by_layer: their names by layer.
+        then, now: parameters by name, at the start and the end of the period.
+        by_layer: names of parameters by layer; None for no shares by layer.
 
     Returns:
-        ``count``, ``of`` (all parameters), ``share`` = count / of, and ``layers``, the share by layer.
+        ``count``, ``of`` (the number of all parameters), ``share`` = count / of, and ``layers``, the share by layer.
     """
     counts = torch.stack([_changed(then[name], p) for name, p in now.items()]).tolist() if now else []
     found = dict(zip(now, counts, strict=True))
