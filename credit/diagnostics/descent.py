@@ -137,42 +137,67 @@ def theorem_4(
     """
     step = {name: end.weights[name] - start.weights[name] for name in start.weights}
     smooth = _smoothness(start, end, step)
-    by_layer = {layer: _hidden_layer(start, step, names, rate) for layer, names in hidden.items()}
-    largest = max((found["ratio"] for found in by_layer.values()), default=0.0)
-    epsilon = largest if clip is None else clip
-    shares = [found.pop("falls") for found in by_layer.values()]
-    slope = _norm(start.gradient, output)
-    gap = _norm({name: step[name] + rate * start.gradient[name] for name in output}, output)
-    weights = sum(_norm(start.weights, names) ** 2 for names in hidden.values())
-    bound = start.value - rate / 2 * slope**2 + smooth["smoothness"] * (rate * epsilon) ** 2 / 2 * weights
-    # Rounding of the stored weights, by its effect on S, and rounding of S's own sum.
-    stored = {name: start.weights[name] * start.gradient[name] for name in step}
-    slack = rounding * (8 * start.value + _norm(stored, step))
-    assumptions = {
-        "A1_holds": largest <= (1 + _EXACT) * math.hypot(epsilon, rounding / rate if rate else 0.0),
-        "A2_holds": rate * smooth["smoothness"] <= 1,
-        "A3_holds": all(shares),
-        "output_holds": gap
-        <= min(_EXACT * rate * slope + rounding * _norm(start.weights, output), 0.01 * rate * slope),
-    }
+    inside = _hidden_layers(start, step, hidden, rate, clip, rounding)
+    last = _output_layer(start, step, output, rate, rounding)
+    sharp = rate * smooth["smoothness"]
+    bound, slack = _bound(start, step, hidden, output, rate, inside["epsilon"], smooth["smoothness"], rounding)
     return {
         "S": start.value,
         "S_after": end.value,
         "descends": int(end.value <= start.value),
         "bound": bound,
         "holds": int(end.value <= bound + slack),
-        "applies": int(all(assumptions.values())),
+        "applies": int(inside["A1_holds"] and sharp <= 1 and inside["A3_holds"] and last["output_holds"]),
         "eta": rate,
+        "A2": sharp,
+        "A2_holds": int(sharp <= 1),
+        **inside,
+        **last,
+        **smooth,
+    }
+
+
+def _hidden_layers(
+    start: Point, step: dict[str, Tensor], hidden: dict[str, list[str]], rate: float, clip: float | None, rounding: float
+) -> dict[str, Any]:  # fmt: skip
+    """Return eps and the quantities of (A1) and (A3), over the hidden layers and by layer."""
+    by_layer = {layer: _hidden_layer(start, step, names, rate) for layer, names in hidden.items()}
+    falls = [found.pop("falls") for found in by_layer.values()]
+    largest = max((found["ratio"] for found in by_layer.values()), default=0.0)
+    epsilon = largest if clip is None else clip
+    allowed = math.hypot(epsilon, rounding / rate if rate else 0.0)
+    return {
         "epsilon": epsilon,
         "A1": largest,
-        "A2": rate * smooth["smoothness"],
-        "A3": sum(shares) / len(shares) if shares else 1.0,
+        "A1_holds": int(largest <= (1 + _EXACT) * allowed),
+        "A3": sum(falls) / len(falls) if falls else 1.0,
+        "A3_holds": int(all(falls)),
         "A3_worst": max((found["cosine"] for found in by_layer.values()), default=-1.0),
-        "output_gap": _quotient(gap, rate * slope),
-        **{name: int(held) for name, held in assumptions.items()},
-        **smooth,
         "layers": by_layer,
     }
+
+
+def _output_layer(
+    start: Point, step: dict[str, Tensor], output: list[str], rate: float, rounding: float
+) -> dict[str, Any]:
+    """Return |D_L + eta grad_L S| / |eta grad_L S|, and whether rounding explains it."""
+    slope = _norm(start.gradient, output)
+    gap = _norm({name: step[name] + rate * start.gradient[name] for name in output}, output)
+    allowed = min(_EXACT * rate * slope + rounding * _norm(start.weights, output), 0.01 * rate * slope)
+    return {"output_gap": _quotient(gap, rate * slope), "output_holds": int(gap <= allowed)}
+
+
+def _bound(
+    start: Point, step: dict[str, Tensor], hidden: dict[str, list[str]], output: list[str],
+    rate: float, epsilon: float, smoothness: float, rounding: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Return the right side of (5), and the excess of S over it that rounding explains."""
+    slope = _norm(start.gradient, output)
+    weights = sum(_norm(start.weights, names) ** 2 for names in hidden.values())
+    # Rounding of the stored weights, by its effect on S, and rounding of S's own sum.
+    stored = {name: start.weights[name] * start.gradient[name] for name in step}
+    slack = rounding * (8 * start.value + _norm(stored, step))
+    return start.value - rate / 2 * slope**2 + smoothness * (rate * epsilon) ** 2 / 2 * weights, slack
 
 
 def _hidden_layer(start: Point, step: dict[str, Tensor], names: list[str], rate: float) -> dict[str, float]:
