@@ -1,4 +1,4 @@
-"""A warm start: another rule makes a run's first steps, on the same network, optimizer and schedule."""
+"""Warm start: another rule makes a run's first steps, on the same network and with the same optimizer and schedule."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,37 +13,32 @@ from credit.rules.base import Rule
 
 
 def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: int) -> Rule | None:
-    """Return the rule of the first ``trainer.warm_steps`` steps, with its YAML's options; None without a warm start.
+    """Return the rule of the first ``trainer.warm_steps`` steps, with the options of its YAML file; None without a warm start.
 
-    Paper 2 (LFP), A.6.4: gradient for 100 iterations, then a feedback rule for the rest.
+    Paper 2 (LFP), A.6.4, trains with the gradient for 100 iterations and then with a feedback rule.
 
     Args:
-        cfg: the run.
-        model: its network, on its device.
-        example: one input batch.
-        total_steps: the run's length.
+        cfg: the run's configuration.
+        model: the run's network, on its device.
+        example: a batch of inputs (N, ...).
+        total_steps: number of steps of the run.
 
     Raises:
-        UserError: a rule that is unknown, is the run's own, cannot take the network or learns parameters of its own; or a
-            warm start that leaves no step to the run's rule.
+        UserError: the rule is unknown, equals the run's, cannot be used on the network or has feedback parameters; or the warm
+            start leaves no step to the run's rule.
     """
     name, steps = cfg.trainer.warm_rule, cfg.trainer.warm_steps
-    if name is None or steps is None:  # `credit.core.config.check` has seen to it that both are given or neither
+    if name is None or steps is None:  # `credit.core.config.check` requires both or neither
         return None
     own = cfg.rule.get("name") or cfg.rule["kind"]
-    if name not in names():
-        read_error = f"trainer.warm_rule={name}: there is no rule of this name"
-        try:
-            read(name)  # a rule of the user's own, found where it is asked for; else the nearest names
-        except UserError as error:
-            raise UserError(f"{read_error}; {str(error).partition('; ')[2]}") from error
+    _check_name(name)
     if steps >= total_steps:
         raise UserError(
             f"trainer.warm_steps={steps} of trainer.warm_rule={name} leave none of the run's {total_steps} steps to "
             f"rule={own}: train longer, choose fewer warm steps, or write rule={name} without a warm start"
         )
     settings = dict(read(name))
-    if cfg.rule.get("local_autograd"):  # asked for by the network, which is the same
+    if cfg.rule.get("local_autograd"):  # the network requires it, for every rule
         settings["local_autograd"] = True
     if _resolved(settings) == _resolved(cfg.rule):
         same = "" if name == own else f" (rule={own} has the same settings)"
@@ -67,7 +62,7 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
 
 
 def warm_notes(cfg: RunConfig, warm: Rule | None) -> list[str]:
-    """Return the notes of a warm start: that there is one, and its rule's notes."""
+    """Return the notes of a warm start: its rule and number of steps, and its rule's notes; empty without one."""
     if warm is None:
         return []
     begins = f"warm start: rule={warm.name} makes the first {cfg.trainer.warm_steps} steps"
@@ -75,21 +70,31 @@ def warm_notes(cfg: RunConfig, warm: Rule | None) -> list[str]:
 
 
 def warm_alone(rule: Rule, warm: Rule | None) -> str | None:
-    """Return why a warm start cannot be made by several seeds in one pass; None where it can, or there is none."""
+    """Return why a run with a warm start cannot be trained in a replica batch; None if it can, or without a warm start."""
     if warm is None or not _learns(rule):
         return None
     return f"rule={rule.name} learns parameters of its own, which stand still in a warm start: no pass holds them meanwhile"
 
 
+def _check_name(name: str) -> None:
+    """Raise `UserError` with the nearest names if no rule has this name."""
+    if name not in names():
+        try:
+            read(name)  # finds a rule of the user's own, which is registered when it is read
+        except UserError as error:
+            nearest = str(error).partition("; ")[2]
+            raise UserError(f"trainer.warm_rule={name}: there is no rule of this name; {nearest}") from error
+
+
 def _resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the result of a rule's settings, without its name: two rules with the same learn alike."""
+    """Return the kind and the options of a rule that decide the result: equal for two names of the same rule."""
     options = option_set("rule", str(settings["kind"]))
     given = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     return {"kind": settings["kind"], **options.decisive(options.check(given))}
 
 
 def _other(cfg: RunConfig) -> str:
-    """Return a rule that is not the run's."""
+    """Return the name of a rule other than the run's."""
     same = _resolved(read("bp") | {"local_autograd": cfg.rule.get("local_autograd", False)}) == _resolved(cfg.rule)
     return "lfp_epsilon" if same else "bp"
 
