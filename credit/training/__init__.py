@@ -1,4 +1,4 @@
-"""Training runs: `train` trains one, resumes or reports it, `train_together` several that differ in seed."""
+"""Training of runs: `train` for one run, `train_together` for several that differ only in their seed."""
 
 from typing import TYPE_CHECKING
 

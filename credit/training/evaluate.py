@@ -1,4 +1,4 @@
-"""Measuring a network: accuracy, loss, scores by class and over classes, and what it made of the wrong labels."""
+"""Evaluate a network: accuracy, loss, scores by class and averaged over classes, and wrong labels memorized."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -14,13 +14,13 @@ from credit.training import scores
 
 
 class Running:
-    """Loss and top-1 over the training batches of the current epoch, kept on the device: no step waits for it.
+    """The mean loss and top-1 accuracy over the current epoch's training batches, summed on the device without synchronization.
 
-    Losses are summed in float64, so that the sum does not depend on how long the epoch is.
+    Losses are summed in float64, so that rounding does not grow with the length of the epoch.
 
     Args:
-        device: where the sums are kept.
-        replicas: how many runs are summed side by side; None: one, without a dimension for it.
+        device: device of the sums.
+        replicas: number of runs in a replica batch; None for one run, without a replica dimension.
     """
 
     def __init__(self, device: torch.device, replicas: int | None = None) -> None:
@@ -28,47 +28,52 @@ class Running:
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
 
     def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
-        """Add one batch: logits (B, classes) or probabilities (B, 1), its mean loss (0-d), labels (B,).
+        """Add one batch.
 
-        All with replicas first where there are.
+        Args:
+            logits: logits (B, classes) or probabilities (B, 1).
+            loss: mean loss of the batch (0-d).
+            y: labels (B,).
+
+        With replicas, each has the replicas as its first dimension.
         """
         right = (outputs.answers(logits) == y).sum(-1).double()
         count = torch.full_like(right, y.shape[-1])
         self._sums += torch.stack([loss.double() * count, right, count], -1)
 
     def share(self, at: int) -> "Running":
-        """Return the sums of one replica, which go on moving with the whole."""
+        """Return a view of the sums of one replica, which is updated with the others."""
         one = Running(self._sums.device)
         one._sums = self._sums[at]
         return one
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Set the sums to zero, at the start of an epoch."""
         self._sums.zero_()
 
     def summary(self) -> dict[str, float]:
-        """Return ``train_loss`` and ``train_top1`` (against the labels trained on, wrong ones too)."""
+        """Return ``train_loss`` and ``train_top1`` (by the labels trained on, wrong ones included); empty without batches."""
         loss, right, count = self._sums.tolist()
         return {"train_loss": loss / count, "train_top1": right / count} if count else {}
 
     def state(self) -> Tensor:
-        """Return what a checkpoint keeps: (loss sum, right answers, examples)."""
+        """Return the sums for a checkpoint (3,): of losses, correct predictions and examples."""
         return self._sums.clone()
 
     def restore(self, state: Tensor) -> None:
-        """Take back what `state` returned."""
+        """Restore the sums returned by `state`."""
         self._sums.copy_(state)
 
 
 def with_fresh_statistics(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Return a copy of the network whose BatchNorm statistics are the plain average over ``batches``.
+    """Return a copy of the network whose BatchNorm statistics are the cumulative average over ``batches``.
 
-    Where a rule normalises its signal behind BatchNorm, the mean of what enters BatchNorm drifts, and the running averages
-    lag behind it by many standard deviations: the same weights then score near chance (LISP on CIFAR-10 and Digits).
+    If a rule normalizes its error signal above BatchNorm, the mean of BatchNorm's input drifts, and the running averages lag
+    behind it by many standard deviations: the same weights then score near chance (LISP on CIFAR-10 and Digits).
 
     Args:
-        model: the network; returned as it is where it has no BatchNorm whose running statistics training moves.
-        batches: inputs (B, ...), normalised as in training.
+        model: the network; returned itself if it has no BatchNorm with running statistics that training updates.
+        batches: inputs (B, ...), normalized as in training.
     """
     if not any(_tracks(module) for module in model.modules()):
         return model
@@ -90,20 +95,21 @@ def _tracks(module: nn.Module) -> bool:
 
 
 def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool = False) -> dict[str, Any]:
-    """Return the metrics of validation and test set and, where labels were corrupted, of the corrupted examples.
+    """Return the metrics on the validation and test parts and, with label noise, on the training examples with wrong labels.
 
     Args:
-        model: the network; left in train mode, its buffers untouched.
+        model: the network; left in train mode, its buffers unchanged.
         data: the data set, on the network's device.
-        batch_size: examples at a time.
+        batch_size: number of examples in a forward pass.
         per_class: add ``per_class``, test precision, recall and F1 of every class by name.
 
     Returns:
-        ``val_loss`` (of a probability: squared error), ``val_top1``, ``val_top5`` (more than five classes only) and the same
-        for ``test``; empty splits are left out. ``test_precision``, ``test_recall`` and ``test_f1``, averaged over classes
-        (`credit.training.scores.macro`). ``confusion``, of no more than `credit.training.scores.SHOWN` classes: their names and,
-        under ``test``, a row a true class, how many examples got each answer. ``memorized`` and ``recovered``: the fraction of
-        training examples with a wrong label for which the network answers that label, and the true one.
+        ``val_loss`` (cross-entropy; squared error of a single probability), ``val_top1``, ``val_top5`` (more than five classes
+        only) and the same for ``test``; empty parts are left out. ``test_precision``, ``test_recall`` and ``test_f1``, averaged
+        over classes (`credit.training.scores.macro`). ``confusion``, for at most `credit.training.scores.SHOWN` classes:
+        ``classes``, their names, and ``test``, counts by true class (row) and prediction (column). ``memorized`` and
+        ``recovered``: fractions of the training examples with a wrong label for which the network predicts that label, and the
+        true label.
     """
     out: dict[str, Any] = {}
     model.eval()
@@ -120,7 +126,7 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
 
 
 def _by_class(counts: Tensor, names: list[str], per_class: bool) -> dict[str, Any]:
-    """Return what the test part's confusion matrix (classes, classes) adds to an evaluation."""
+    """Return the entries of an evaluation that are computed from the test part's confusion matrix (classes, classes)."""
     out: dict[str, Any] = {
         f"test_{key}": value for key, value in zip(scores.KEYS, scores.macro(counts).tolist(), strict=True)
     }

@@ -1,8 +1,8 @@
-"""Training runs: one loop, readable from top to bottom, over a backend that makes the steps of one run or of several.
+"""The training loop, over a backend that makes the steps of one run or of several.
 
     batch -> (diagnostics) -> rule -> update -> (diagnostics) -> evaluation -> metrics -> checkpoint
 
-Nothing in the loop remembers anything but the runs it works on, so a run that was killed goes on bit for bit.
+The loop has no state but that of its runs, so that a run that was killed resumes bit for bit.
 """
 
 import contextlib
@@ -35,16 +35,16 @@ from credit.training.warm import warm_alone
 
 
 def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
-    """Train one run to its end and return the content of its result.json.
+    """Train one run and return the content of its result.json.
 
-    An unfinished run is resumed from its newest checkpoint; a finished one is only reported.
+    An unfinished run resumes from its newest checkpoint; the result of a finished run is returned without training.
 
     Args:
-        cfg: the run.
-        console: show progress; warnings are shown in any case.
+        cfg: the run's configuration, with ``replicas=1``.
+        console: show progress; warnings are always shown.
 
     Raises:
-        UserError: the run cannot work as given, its folder is in use or its checkpoints are all damaged.
+        UserError: the run cannot be trained as configured, its folder is in use, or all its checkpoints are damaged.
     """
     if cfg.replicas != 1:
         raise UserError(
@@ -55,28 +55,28 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
 
 
 def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[dict[str, Any]]:
-    """Train runs that differ in their seed alone in one pass; return the content of each one's result.json, in order.
+    """Train runs that differ only in their seed in one replica batch, and return the content of each result.json, in order.
 
-    Folders, metrics, checkpoints and results are those that `train` would give each run, to rounding. Unfinished runs are
-    resumed (those that stand at different steps in a pass of their own each), finished ones are only reported. A run that
-    diverges, or whose diagnostics cannot measure it, costs no other.
+    Folders, metrics, checkpoints and results equal those of `train`, to rounding. Unfinished runs resume, those at the same step
+    together; results of finished runs are returned without training. A run that diverges, or that its diagnostics cannot
+    measure, does not affect the others.
 
     Args:
-        cfgs: the runs.
-        console: show progress; warnings are shown in any case.
+        cfgs: the runs' configurations, each with ``replicas=1``.
+        console: show progress; warnings are always shown.
 
     Raises:
-        UserError: the runs differ in more than their seed, one cannot work as given, or another process trains one of them.
+        UserError: the runs differ in more than their seed, one cannot be trained as configured, or another process trains one.
     """
     check_alike(cfgs)
     return _train(cfgs, ReplicaBatch, console)
 
 
 def check_alike(cfgs: Sequence[RunConfig]) -> None:
-    """Refuse runs that cannot be trained in one pass.
+    """Check that runs differ only in their seed, so that they can be trained in one replica batch.
 
     Raises:
-        UserError: none, one that stands for several itself, or two that differ in more than their seed.
+        UserError: there is no run, a run has ``replicas`` other than 1, or two runs differ in more than their seed.
     """
     if not cfgs:
         raise UserError("train_together([]): there is no run to train")
@@ -94,15 +94,15 @@ def check_alike(cfgs: Sequence[RunConfig]) -> None:
 
 
 def fit(backend: Backend, stop: StopRequest, screen: Screen) -> None:
-    """Train runs from where they stand to their last step, or until each is evicted, and write their results.
+    """Train runs from their present step to the last one, or until each is evicted, and write their results.
 
     Args:
-        backend: the runs, changed in place, and how their steps are made.
-        stop: whether the user wants to stop.
-        screen: where progress is shown.
+        backend: the runs, changed in place, and the computation of their steps.
+        stop: the user's request to stop.
+        screen: shows the progress.
 
     Raises:
-        UserError: a diagnostic that cannot measure these runs.
+        UserError: a diagnostic cannot measure these runs.
     """
     for recorder in backend.recorders:
         recorder.begin()
@@ -113,7 +113,7 @@ def fit(backend: Backend, stop: StopRequest, screen: Screen) -> None:
 
 
 def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
-    """Make the runs' steps up to the last one."""
+    """Make the runs' steps, up to the last one."""
     cfg, total, per_epoch = backend.first.cfg, backend.first.total_steps, backend.first.steps_per_epoch
     clock = Clock(backend.first.device)
     while not backend.first.ended:
@@ -122,15 +122,15 @@ def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
         if step % per_epoch == 0:
             backend.running.reset()
         backend.next_batch()
-        recorder = backend.recorders[0]  # one, for what is due for all
+        recorder = backend.recorders[0]  # due measurements are the same for all runs
 
-        # Diagnostics that are due see the weights before the step, here, and after it, below.
+        # Diagnostics that are due measure before the step, here, and after it, below.
         measured, ends = recorder.measures.due(step + 1), Ends()
         if measured:
             with clock.paused():
                 ends = backend.each(step + 1, RunRecorder.measure_before, stepped=False)
 
-        # Rule: fills p.grad with a descent direction. What is not finite is never applied.
+        # Rule: writes a descent direction to p.grad. Updates that are not finite are never applied.
         backend.evict(ends | backend.step())
         backend.evict(backend.diverged(backend.watch.see(step + 1, backend.outcome)))
         if recorder.in_first_steps:
@@ -145,23 +145,26 @@ def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
                 backend.settle()
                 backend.evict(backend.each(step + 1, RunRecorder.measure_after))
 
-        # Between epochs, at the end, where something was measured and when asked to stop, the loop looks up.
+        # Evaluation, metrics and checkpoints: at ends of epochs, after a measurement, and on a request to stop.
         if backend.evicted or backend.recorders[0].due(measured, stop):
             with clock.paused():
                 _look_up(backend, stop, screen, clock.taken())
 
 
 def _look_up(backend: Backend, stop: StopRequest, screen: Screen, seconds: float) -> None:
-    """Evaluate, write rows, save checkpoints, each where it is due, and leave where the user asked to stop.
+    """Evaluate, write rows and save checkpoints, each if it is due, and leave if the user requested a stop.
 
     Args:
-        seconds: that the steps since the last time took, of which each run takes its share.
+        backend: the runs.
+        stop: the user's request to stop.
+        screen: shows the evaluations.
+        seconds: duration of the steps since the last call, which is divided equally among the runs.
     """
     for recorder in backend.recorders:
         recorder.run.seconds += seconds / len(backend.recorders)
     backend.evict(backend.diverged(backend.watch.settle()))
     backend.settle()
-    stopping = bool(stop.signal)  # asked for from here on, it waits for the next step's checkpoints
+    stopping = bool(stop.signal)  # a later request waits for the next step's checkpoints
     saving = stopping or backend.evicted
     ended = backend.each(backend.first.step, partial(RunRecorder.write, rate=backend.rate, saving=saving))
     _show([recorder.run for recorder in backend.recorders], screen)
@@ -176,7 +179,7 @@ def _look_up(backend: Backend, stop: StopRequest, screen: Screen, seconds: float
 
 
 def _show(runs: Sequence[Training], screen: Screen) -> None:
-    """Show what the runs' last rows say on average, where they have one of this step."""
+    """Show the mean of the runs' last rows, if they have a row of this step."""
     rows = [run.last for run in runs if run.last and run.last["step"] == run.step]
     if not rows:
         return
@@ -187,13 +190,13 @@ def _show(runs: Sequence[Training], screen: Screen) -> None:
 
 
 def _train(cfgs: Sequence[RunConfig], backend: type[Backend], console: bool) -> list[dict[str, Any]]:
-    """Train the runs that are not finished; return the results of all, in order."""
+    """Train the runs that are not finished, and return the results of all, in order."""
     results: Results = {}
     waiting = [cfg for cfg in cfgs if not _reported(cfg, results, console)]
     if waiting:
-        with threads(waiting[0].trainer.threads or 1):  # first weights are the same ones on every machine
+        with threads(waiting[0].trainer.threads or 1):  # the initialization is the same on every machine
             prepared = {cfg.seed: prepare(cfg) for cfg in waiting}
-        # Those of one run, so that a pass over the runs that a kill left unfinished computes as the whole did.
+        # The threads of one run, so that a resumed pass over the unfinished runs computes as the pass over all did.
         with threads(prepared[waiting[0].seed].threads.count):
             _train_prepared(prepared, backend, results, console)
     return [results[run_folder(cfg)] for cfg in cfgs]
@@ -207,19 +210,19 @@ def _reported(cfg: RunConfig, results: Results, console: bool) -> bool:
 
 
 def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], results: Results, console: bool) -> None:
-    """Load the data of runs, by seed, make their folders, train them to their end and add their results."""
+    """Load the data of runs (by seed), create their folders, train them and add their results to `results`."""
     first = next(iter(prepared.values()))
     cfg = first.cfg
     if backend is ReplicaBatch and (refusal := warm_alone(first.rule, first.warm)):
         raise UserError(f"train_together: {refusal}; train each run by itself")
-    # Before folders are made: missing or corrupt data leaves none behind.
+    # Before folders are created: missing or corrupt data leave no folder.
     sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)
     runs = {run_folder(part.cfg): begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)}
     started = {folder: start_anew(folder, run.cfg) for folder, run in runs.items()}
     with contextlib.ExitStack() as stack:
         for folder in runs:
             stack.enter_context(locked(folder))
-        # By another process, since the first look.
+        # Runs that another process has finished since the first check.
         runs = {folder: run for folder, run in runs.items() if not _reported(started[folder], results, console)}
         if not runs:
             return
@@ -230,7 +233,7 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
         screen = stack.enter_context(Screen(first.total_steps, show=console, bar=cfg.trainer.progress))
         own = screen if len(runs) == 1 else Screen(first.total_steps, show=False)
         mirror = stack.enter_context(registry.find("logger", cfg.logger.kind).load()(list(runs), screen))
-        for note in next(iter(runs.values())).notes:  # what a user must know of this rule on this network
+        for note in next(iter(runs.values())).notes:
             screen.line(f"note: {note}")
         recorders = []
         for folder, run in runs.items():
@@ -240,7 +243,7 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
 
 
 def _passes(recorders: Sequence[RunRecorder], backend: type[Backend], screen: Screen, results: Results) -> None:
-    """Resume the runs, and train those that stand at the same step together."""
+    """Resume the runs, and train those at the same step together."""
     groups = resume_together(recorders)
     with stop_requests() as stop:
         for group in groups:
@@ -255,7 +258,7 @@ def _passes(recorders: Sequence[RunRecorder], backend: type[Backend], screen: Sc
 
 @contextlib.contextmanager
 def _failures_recorded(recorders: Sequence[RunRecorder], results: Results) -> Iterator[None]:
-    """Write a result for every run that an exception stops, so that a sweep's table can say what happened, and raise it again."""
+    """Write a ``failed`` result for every run that an exception stops, for a sweep's table, and raise the exception again."""
     try:
         yield
     except UserError:

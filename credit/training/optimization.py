@@ -1,4 +1,4 @@
-"""What happens between `p.grad` and the next step: torch's optimizer, and averaged weights."""
+"""Optimization: torch's optimizer, the learning rate of its groups, and averaged weights."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -22,19 +22,19 @@ def build_optimizer(
     rule: Iterable[nn.Parameter],
     own: Mapping[str, float] | None = None,
 ) -> Optimizer:
-    """Return torch's optimizer over the network's trainable parameters and the rule's own.
+    """Return a torch optimizer over the network's trainable parameters and the rule's feedback parameters.
 
-    The rule's parameters (learned error synapses, say) are a group of their own. It gets the same settings, weight decay too:
-    feedback that is to grow like the forward weights has to decay like them.
+    The rule's parameters (such as learned feedback weights) are a group of their own with the same settings, including weight
+    decay: feedback weights that are to align with the forward weights must decay like them (Kolen and Pollack 1994).
 
     Args:
         cfg: the optimizer's settings.
         weights: the network's parameters; those without `requires_grad` are left out.
-        rule: the rule's own learnable parameters, often none.
-        own: the rule's settings of their group (``Rule.own_settings``): ``lr``, which a schedule scales as it scales the network's.
+        rule: the rule's feedback parameters, often none.
+        own: the rule's settings of their group (``Rule.own_settings``): ``lr``, which a schedule scales like the network's.
 
     Raises:
-        UserError: an option that the optimizer's class does not take.
+        UserError: a given option is not an argument of the optimizer's class.
     """
     parts = ([p for p in parameters if p.requires_grad] for parameters in (weights, rule))
     groups: list[dict[str, Any]] = [{"params": part} for part in parts]
@@ -60,15 +60,15 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group this step's learning rate, the rule's own in its proportion."""
+    """Set the learning rate of every parameter group; that of the rule's group is scaled by the ratio of the two base rates."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("times", 1.0)
 
 
 def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return the exponential moving average of the weights and of the normalisation statistics; None without decay.
+    """Return an exponential moving average of the weights and of the normalization statistics; None if `decay` is None.
 
-    Its step counter stays on the CPU, so updating it never waits for a GPU.
+    Its step counter is on the CPU, so that an update does not synchronize with a GPU.
     """
     if decay is None:
         return None
@@ -79,11 +79,11 @@ def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
 
 
 def nonfinite_parameter(model: nn.Module) -> str | None:
-    """Return the name of the first parameter or buffer that holds a non-finite number, or None."""
+    """Return the name of the first parameter or buffer with an element that is not finite, or None."""
     tensors = [(name, t) for name, t in model.state_dict().items() if t.is_floating_point()]
     if not tensors:
         return None
     finite = torch.stack([torch.isfinite(t).all() for _, t in tensors])
-    if bool(finite.all()):  # one wait for the device instead of one a tensor
+    if bool(finite.all()):  # one synchronization with the device instead of one a tensor
         return None
     return tensors[int((~finite).nonzero()[0])][0]

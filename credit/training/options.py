@@ -1,7 +1,7 @@
-"""The kinds of optimizers and of learning-rate schedules. Imports no torch.
+"""Register the kinds of optimizers and of learning-rate schedules. Imports no torch.
 
-An optimizer of one's own is a class of torch's kind, ``Optimizer(parameters, lr=..., option=...)``; a schedule of one's own a
-function ``(base, step, total, steps_per_epoch, *, option=...)`` that returns the learning rate of a step.
+An optimizer of one's own is a class with the interface of torch's, ``Optimizer(parameters, lr=..., option=...)``. A schedule of
+one's own is a function ``(base, step, total, steps_per_epoch, *, option=...)`` that returns the learning rate of a step.
 """
 
 from credit.core.config.schema import OptimizerConfig, ScheduleConfig

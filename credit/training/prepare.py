@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a run and can be known before data is loaded and before a folder is made."""
+"""Prepare a run: build its network and its rule, and check them and its settings before data is loaded or a folder created."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,17 @@ from credit.training.warm import warm_rule
 
 @dataclass
 class Prepared:
-    """A run whose parts fit together: the network on its device, and the rule traced on it."""
+    """A run whose components were built and checked.
+
+    Attributes:
+        cfg: the run's configuration.
+        model: the network, on its device, in train mode.
+        rule: the rule, with its plan of the network.
+        device: the run's device.
+        spec: shapes and sizes of the data set.
+        steps_per_epoch, total_steps: numbers of steps in an epoch and in the run.
+        warm: the rule of the first ``trainer.warm_steps`` steps; None without a warm start.
+    """
 
     cfg: RunConfig
     model: nn.Module
@@ -32,23 +42,23 @@ class Prepared:
     spec: Spec
     steps_per_epoch: int
     total_steps: int
-    warm: Rule | None = None  # of the first trainer.warm_steps steps
+    warm: Rule | None = None
 
     @cached_property
     def threads(self) -> Threads:
-        """The CPU threads that the run computes on."""
+        """The CPU threads of the run."""
         return choose_threads(
             self.cfg.trainer.threads, self.rule, _example(self.model, self.spec), self.cfg.data.batch_size
         )
 
 
 def prepare(cfg: RunConfig) -> Prepared:
-    """Build the run's network and rule on the described data, and check that they, and the settings, fit together.
+    """Build a run's network and rule for the shapes of its data, and check that they fit together with the settings.
 
-    Nothing is loaded and nothing is written.
+    No data is loaded and no file is written.
 
     Raises:
-        UserError: what was given, why it cannot work, what to write instead.
+        UserError: the run cannot be trained as configured; the message gives the option, the reason and a valid alternative.
     """
     check_same_config(run_folder(cfg), cfg)
     check_resumable(run_folder(cfg), cfg)
@@ -79,10 +89,10 @@ def _example(model: nn.Module, spec: Spec) -> torch.Tensor:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``trainer.device`` names; ``auto`` is the first GPU, else the CPU.
+    """Return the device named by ``trainer.device``; ``auto`` is the first GPU if there is one, else the CPU.
 
     Raises:
-        UserError: a GPU is asked for that is not there.
+        UserError: the machine has no such GPU.
     """
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -95,7 +105,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
-    """Return how many steps a run makes; `credit.core.config.check` has seen to it that one of `epochs` and `steps` is given."""
+    """Return a run's number of steps, from ``trainer.steps`` or ``trainer.epochs``; `credit.core.config.check` requires one."""
     if cfg.steps is not None:
         return cfg.steps
     assert cfg.epochs is not None
@@ -103,7 +113,7 @@ def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
 
 
 def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
-    """Batch statistics of one example are that example: its normalised value is zero, or undefined."""
+    """Refuse BatchNorm with batches of one example, whose normalized value is zero or undefined."""
     batch, left = cfg.data.batch_size, spec.train_size % cfg.data.batch_size
     if cfg.rule.get("batchnorm") == "frozen":
         return

@@ -1,4 +1,4 @@
-"""result.json: what a run came to, and where it came from."""
+"""Write result.json: a run's metrics, its configuration and its provenance."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from credit.training.state.run_state import Training, parameters_digest, weights
 
 
 def write_result(run: Training, folder: Path, status: str, **more: Any) -> dict[str, Any]:
-    """Write result.json and return its content; arguments as of `result_of`."""
+    """Write a run's result.json and return its content.
+
+    Args:
+        run: the run at its end.
+        folder: the run's folder.
+        status, more: see `result_of`.
+    """
     result = result_of(run, status, **more)
     write_json(folder / RESULT, result)
     return result
@@ -25,9 +31,9 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
 
     Args:
         run: the run at its end.
-        status: ``complete``, ``diverged`` or ``failed``.
-            A run that was given up (``trainer.stop_when``) is complete, and ``stopped`` says where and why.
-        more: what else is to be told, for example ``diverged={"step": 12, "where": "conv3"}``.
+        status: ``complete``, ``diverged`` or ``failed``. A run given up by ``trainer.stop_when`` is complete, and ``stopped``
+            records the step and the reason.
+        more: further entries, for example ``diverged={"step": 12, "where": "conv3"}``.
     """
     chosen = run.best is not None
     own_threads = torch.get_num_threads() if run.threads.count is None and run.device.type == "cpu" else None
@@ -38,7 +44,7 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
         **({"large_loss": run.large_loss} if run.large_loss is not None else {}),
         "name": run_name(run.cfg),
         "group": group_name(run.cfg),
-        # Without a validation split nothing may choose an epoch: test accuracy never does.
+        # Without a validation part no epoch is chosen: test accuracy must not choose one.
         "selected_by": "val_top1" if chosen else "last",
         "best": run.best if chosen else run.last,
         "last": run.last,

@@ -1,4 +1,4 @@
-"""One run's records while it trains: when they are due, what is evaluated, written and saved."""
+"""Record a run while it trains: evaluate, write metrics and save checkpoints when they are due."""
 
 import math
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ from credit.training.state.run_state import Training
 
 @dataclass
 class RunRecorder:
-    """One run, what watches it while it trains, and where its rows and checkpoints go.
+    """The recorder of one run: its monitors, its metrics file and its checkpoints.
 
     Attributes:
         run: the run.
-        folder: where checkpoints go.
-        metrics: where evaluations and measurements go.
-        screen: what the user sees of this run.
-        mirror: W&B's process, watched for its death; None without.
-        measures: the run's diagnostics, from `begin` on.
-        dead: looks for dead layers, from `begin` on.
+        folder: the run's folder.
+        metrics: the file of evaluations and measurements.
+        screen: the run's terminal output.
+        mirror: the process that forwards metrics to W&B, checked for its death; None without one.
+        measures: the run's diagnostics, set by `begin`.
+        dead: the monitor of dead layers, set by `begin`.
     """
 
     run: Training
@@ -48,7 +48,10 @@ class RunRecorder:
     _found: dict[str, Any] | None = field(default=None, init=False)
 
     def go_on(self, state: dict[str, Any] | None) -> None:
-        """Put the run where a checkpoint left it (None: at its beginning), and drop the rows written after that.
+        """Restore the run from a checkpoint, and drop the rows of metrics written after it.
+
+        Args:
+            state: the checkpoint's content; None starts the run at its beginning.
 
         Raises:
             UserError: the checkpoint is of another run, or of other data or code.
@@ -65,52 +68,64 @@ class RunRecorder:
         screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
 
     def begin(self) -> None:
-        """Make the run's monitors, where it stands.
+        """Create the run's monitors, at its present step.
 
         Raises:
-            UserError: a diagnostic that cannot measure this run.
+            UserError: a diagnostic cannot measure this run.
         """
         self.measures = Measures(self.run)
         self.dead = DeadLayers(self.run.rule, self.screen, self.run.total_steps, self.run.warm_steps)
 
     def due(self, measured: bool, stop: StopRequest) -> bool:
-        """Return whether the loop looks up after this step: between epochs, at the end, where something was measured or is to be
-        evaluated, and when asked to stop."""
+        """Return whether the loop calls `write` after this step.
+
+        It does at the end of an epoch and of the run, after a measurement, if an evaluation is due, and on a request to stop.
+        """
         run = self.run
         between = run.step % run.steps_per_epoch == 0 or self._due(run.cfg.trainer.eval_every)
         return run.ended or between or measured or bool(stop.signal)
 
     @property
     def in_first_steps(self) -> bool:
-        """Whether `first_steps` looks at the step after those done."""
+        """Whether `first_steps` is to be called at the next step."""
         return self.run.step == 0 or self.dead.looks(self.run.step)
 
     def first_steps(self, x: Tensor, y: Tensor, outcome: Step) -> None:
-        """Look at the loss of the run's first step and at the updates of its rule's first ones, before they are applied."""
+        """Check the loss of the run's first step, and its rule's first updates for dead layers, before they are applied.
+
+        Args:
+            x, y: the step's batch (B, ...) and labels (B,).
+            outcome: the result of the rule's step.
+        """
         if self.run.step == 0:
             self._see_loss(float(outcome.loss), 1)
         self.dead.see(self.run.step, outcome)
 
     def measure_before(self, x: Tensor, y: Tensor) -> None:
-        """Let the diagnostics that are due look at the weights before the step."""
+        """Call the diagnostics that are due, before the step, on its batch x (B, ...) and labels y (B,)."""
         self.measures.before(x, y)
 
     def measure_after(self, x: Tensor, y: Tensor, outcome: Step) -> None:
-        """Keep what the diagnostics that are due found at a step, for its row."""
+        """Call the diagnostics that are due, after the step, and store their numbers for its row.
+
+        Args:
+            x, y: the step's batch (B, ...) and labels (B,).
+            outcome: the result of the rule's step.
+        """
         self._found = self.measures.after(x, y, outcome)
 
     def write(self, x: Tensor, y: Tensor, outcome: Step, *, rate: float, saving: bool) -> None:
-        """Evaluate, append a row and save a checkpoint, each where it is due.
+        """Evaluate, append a row and save a checkpoint, each if it is due.
 
         Args:
             x, y: the last step's batch (B, ...) and labels (B,).
-            outcome: the step's.
-            rate: its learning rate.
-            saving: whether a checkpoint is due in any case, as where the loop is about to leave.
+            outcome: the result of the rule's step.
+            rate: the step's learning rate.
+            saving: save a checkpoint whether or not one is due.
 
         Raises:
             DivergedError: a loss, a parameter or an evaluation is not finite.
-            InferenceDiverged: a diagnostic's inference ran away, of a run that is given up here.
+            InferenceDiverged: the inference of a diagnostic at the end of a run given up here diverged.
         """
         run, trainer = self.run, self.run.cfg.trainer
         check_parameters(run.model, run.step)
@@ -126,7 +141,7 @@ class RunRecorder:
             run.stopped = collapse(trainer, run.best, row)
             if run.stopped:
                 found = (found or {}) | self.measures.ending(x, y, outcome)
-            if not (run.ended or better):  # many numbers, and a report asks for these evaluations' alone
+            if not (run.ended or better):  # large, and reports read only that of the best and the last evaluation
                 row.pop("confusion", None)
         if evaluated or found is not None:
             self.metrics.append(row | (found or {}))
@@ -136,7 +151,7 @@ class RunRecorder:
             checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
 
     def prune(self, common: int | None = None) -> None:
-        """Drop the checkpoints that nothing needs any more: not the last two, the best, or that of step `common`."""
+        """Delete all checkpoints but the last two, the best, and that of step `common`."""
         checkpoint.prune(self.folder, self.run.best["step"] if self.run.best else None, common)
 
     def _see_loss(self, loss: float, step: int) -> None:
@@ -144,11 +159,15 @@ class RunRecorder:
             self.screen.warn(large_loss.words(self.run.large_loss))
 
     def _due(self, period: float) -> bool:
-        """Return whether a period of so many epochs ends here."""
+        """Return whether a period, in epochs, ends at the present step."""
         return ends_period(self.run.step, period, self.run.steps_per_epoch)
 
     def _evaluation(self, outcome: Step, x: Tensor) -> dict[str, Any]:
-        """Evaluate and return what the step's row of metrics.jsonl says of it."""
+        """Evaluate the network, and return the entries of the step's row in metrics.jsonl.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
         run, trainer = self.run, self.run.cfg.trainer
         report = "per_class" in trainer.report
         row = evaluate(run.rule.predictor(run.evaluated()), run.data, run.cfg.data.eval_batch_size, per_class=report)
@@ -159,7 +178,7 @@ class RunRecorder:
         return row
 
     def _note(self, row: dict[str, Any]) -> bool:
-        """Remember the row as the last and, by validation accuracy alone, as the best; say whether it is the new best."""
+        """Store the row as the last and, by validation accuracy, as the best; return whether it is the new best."""
         run = self.run
         run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
         accuracy = row.get("val_top1")

@@ -1,8 +1,8 @@
-"""CPU threads of a run: one for a small network, torch's own number for a large one, by the arithmetic of the model alone.
+"""Choose the CPU threads of a run: one for a small network, torch's default for a large one, by the model's multiply-adds.
 
-torch's threads wait for each other at every op. Where another process keeps one of their cores busy, every op waits for the
-scheduler, and a small step takes many times as long on two threads as on one. Measured on two cores, one training step under
-``bp`` with SGD (median of 40 to 160 steps, one and two threads in turns); the factor is time on one thread over time on two:
+torch's threads wait for each other at every op. If another process uses one of their cores, every op waits for the scheduler, and
+a small step takes many times as long on two threads as on one. Measured on two cores for one training step of ``bp`` with SGD
+(median of 40 to 160 steps, alternating one and two threads); the factor is the time on one thread divided by the time on two:
 
     ==========================================  =======================  ==============  ==================
     network, batch                              multiply-adds, millions  quiet machine   one core is busy
@@ -14,7 +14,7 @@ scheduler, and a small step takes many times as long on two threads as on one. M
     PlainConvBN, 32                             4,922                    1.7             0.5
     ==========================================  =======================  ==============  ==================
 
-Below `SMALL` a second thread gains at most 1.8 times and can cost thirty times.
+Below `SMALL` a second thread is at most 1.8 times faster and can be thirty times slower.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from credit.engine.draws import Draws
 from credit.rules.base import Rule
 
 SMALL = 10**9
-"""Multiply-adds of a forward pass over one batch, below which a run computes on one thread."""
+"""Multiply-adds of a forward pass over one batch below which a run uses one thread."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Threads:
     """The CPU threads of a run.
 
     Attributes:
-        count: how many; None: torch's own number.
+        count: number of threads; None for torch's default.
         why: the reason, for the result.
     """
 
@@ -45,13 +45,13 @@ class Threads:
 
 
 def choose_threads(given: int | None, rule: Rule, example: Tensor, batch_size: int) -> Threads:
-    """Return the CPU threads of a run: a function of ``trainer.threads``, the device, the model and the batch size.
+    """Return the CPU threads of a run, as a function of ``trainer.threads``, the device, the model and the batch size.
 
     Args:
         given: ``trainer.threads``.
         rule: the run's rule, on its model.
         example: a few inputs (N, ...), on the run's device.
-        batch_size: examples of a training batch.
+        batch_size: number of examples in a training batch.
     """
     if given is not None:
         return Threads(given, f"trainer.threads={given}")
@@ -65,7 +65,7 @@ def choose_threads(given: int | None, rule: Rule, example: Tensor, batch_size: i
 
 
 def multiply_adds(rule: Rule, x: Tensor) -> int:
-    """Return the multiply-adds of matrix products and convolutions in a forward pass over x (N, ...); nothing is changed."""
+    """Return the multiply-adds of matrix products and convolutions in a forward pass over x (N, ...), without side effects."""
     from torch.utils.flop_counter import FlopCounterMode  # takes a moment to import
 
     buffers = {name: value.clone() for name, value in rule.model.named_buffers()}
@@ -77,7 +77,7 @@ def multiply_adds(rule: Rule, x: Tensor) -> int:
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many CPU threads inside the block; None leaves torch's own choice."""
+    """Set the number of torch's CPU threads while the context lasts; None leaves it unchanged."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

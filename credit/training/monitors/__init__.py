@@ -1,1 +1,1 @@
-"""What is watched while a run trains: finite numbers, dead layers, large losses, diagnostics, signals."""
+"""Monitors of a training run: finite numbers, dead layers, large losses, diagnostics, stop signals, early stopping."""

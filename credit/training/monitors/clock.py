@@ -1,4 +1,4 @@
-"""When periods of epochs end, and the time that training takes without measuring, evaluating and saving."""
+"""Measure the time of training steps, without diagnostics, evaluations and checkpoints, and find the ends of periods."""
 
 import contextlib
 import math
@@ -9,10 +9,10 @@ import torch
 
 
 class Clock:
-    """Counts the seconds of training steps.
+    """A stopwatch of training steps.
 
     Args:
-        device: the device that computes the steps; a GPU is waited for wherever the clock stops.
+        device: the device that computes the steps; a GPU is synchronized whenever the clock stops.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -20,7 +20,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the clock for a block, up to which all that the steps left to do on the device is done."""
+        """Stop the clock while the context lasts, after the device has finished the steps."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self._seconds += time.perf_counter() - self._since
@@ -28,20 +28,20 @@ class Clock:
         self._since = time.perf_counter()
 
     def taken(self) -> float:
-        """Return the seconds up to the last pause that no call has returned yet."""
+        """Return the seconds between the previous call and the last pause."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
 
 def ends_period(step: int, every: float, steps_per_epoch: int) -> bool:
-    """Return whether a period ends with a step.
+    """Return whether a period ends at a step.
 
     Args:
-        step: counted from 1.
-        every: the period in epochs; below one step every step ends one, and where it is no whole number of steps, the first
-            step at or behind its end does.
-        steps_per_epoch: turns epochs into steps.
+        step: the step, counted from 1.
+        every: the period in epochs. A period shorter than a step ends at every step; one that is no whole number of steps ends at
+            the first step at or after its end.
+        steps_per_epoch: number of steps of an epoch.
     """
     period = every * steps_per_epoch
-    # The small allowance keeps a period such as 0.1 epochs of 10 steps at every step.
+    # The tolerance keeps a period such as 0.1 epochs of 10 steps at every step.
     return math.floor(step / period + 1e-9) > math.floor((step - 1) / period + 1e-9)

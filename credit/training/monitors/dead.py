@@ -1,30 +1,30 @@
-"""Noticing what learns nothing: a rule that zeroes hidden updates still trains its output layer, and looks well."""
+"""Detect dead layers: weights whose updates are all zero, although the output has an error signal."""
 
 from credit.engine.ops.weighted import Weighted
 from credit.rules.base import Rule, Step
 from credit.runs.screen import Screen
 
 STEPS = 3
-"""First steps of a run's rule that are looked at. A layer must be dead in each: one below zero weights comes to life after one."""
+"""Number of first steps of a run's rule that are checked. A dead layer has zero updates in each; one below zero weights has not."""
 
 
 class DeadLayers:
-    """Looks, in a run's first steps, for weights whose update is 0 everywhere while the output has a signal.
+    """Check, in a run's first steps, for weights whose update is 0 everywhere while the output has an error signal.
 
-    Under layer-wise feedback propagation an output without any feedback is told too.
-    What is found is a warning on the screen and a line of ``rule.notes``, and so of the result. It is no error.
+    Such a rule still trains its output layer, so that the loss does not show it. Under layer-wise feedback propagation an output
+    without any feedback is reported too. The report is a warning on the screen and a line of ``rule.notes``, and so of the result.
 
     Args:
         rule: the run's rule.
-        screen: where the warning goes.
-        steps: the run's length; a shorter one than `STEPS` is looked at as far as it goes.
-        first: the step that is the rule's first, after a warm start.
+        screen: shows the warning.
+        steps: number of steps of the run, which may be fewer than `STEPS`.
+        first: number of steps before the rule's first one, that is of a warm start.
     """
 
     def __init__(self, rule: Rule, screen: Screen, steps: int = STEPS, first: int = 0) -> None:
         self._rule, self._screen = rule, screen
         self._first, self._until = first, min(steps, first + STEPS)
-        # The sweep meets the topmost layer first; a weight that is used twice is met twice.
+        # The backward pass starts at the topmost layer; a weight that is used twice occurs twice.
         self._dead: dict[str, Weighted] = {}
         for op in rule.plan.back:
             if isinstance(op, Weighted) and op.params.get("weight") in op.trains:
@@ -32,15 +32,15 @@ class DeadLayers:
         self._looked = 0
 
     def looks(self, step: int) -> bool:
-        """Return whether the step after so many is looked at."""
+        """Return whether the next step is checked, from the number of steps done."""
         return self._first <= step < self._until
 
     def see(self, step: int, outcome: Step) -> None:
-        """Look at the updates in ``.grad`` after ``rule.step`` and before the optimizer; nothing after the first steps.
+        """Check the updates in ``.grad`` after ``rule.step`` and before the optimizer's step.
 
         Args:
-            step: steps done before this one.
-            outcome: what ``rule.step`` returned.
+            step: number of steps done before this one; nothing is done after the first steps.
+            outcome: the return value of ``rule.step``.
         """
         if not self.looks(step) or not self._dead:
             return
@@ -55,7 +55,7 @@ class DeadLayers:
             self._screen.warn(note)
 
     def _silence(self) -> str | None:
-        """What to say of an output without a signal: of a margin that every sample meets, nothing."""
+        """Return the note about an output without an error signal; None unless the rule has an option ``feedback``."""
         feedback = getattr(getattr(self._rule, "options", None), "feedback", None)
         if feedback is None:
             return None

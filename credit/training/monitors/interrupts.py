@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: finish the step, write a checkpoint, then leave."""
+"""Handle Ctrl-C and SIGTERM during a run: finish the step, write a checkpoint, then leave."""
 
 import contextlib
 import signal
@@ -10,12 +10,21 @@ _HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether, and by which signal, the run was asked to stop."""
+    """A request to stop a run.
+
+    Attributes:
+        signal: number of the signal received; None while there is no request.
+    """
 
     signal: int | None = None
 
     def leave(self) -> None:
-        """End the way the signal would have ended the process."""
+        """End the process in the way the signal would have.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+            SystemExit: after SIGTERM, with the shell's exit status for it.
+        """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self.signal or signal.SIGTERM))
@@ -23,7 +32,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first signal into a request that the loop reads between two steps; a second one ends at once."""
+    """Yield a `StopRequest` that is set by the first Ctrl-C or SIGTERM; a second signal has its usual effect.
+
+    Outside the main thread signals cannot be handled, and the request is never set.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -1,24 +1,24 @@
-"""Noticing a training loss far above that of a network that knows nothing: a run that exploded can end with finite numbers."""
+"""Detect a training loss far above that of uniform predictions: a run whose loss exploded can end with finite numbers."""
 
 import math
 from typing import Any
 
 TIMES = 100
-"""The loss is large from so many times log(classes) on, the cross-entropy of equal probabilities for all classes."""
+"""A loss is large above this factor times log(classes), the cross-entropy of uniform predictions."""
 
 
 def larger(held: dict[str, Any] | None, loss: float, classes: int, step: int, epoch: float) -> dict[str, Any] | None:
-    """Return the largest training loss of a run so far, where it is a large one.
+    """Return the largest training loss of a run so far, if it is large.
 
     Args:
-        held: what was returned before; None at the beginning.
-        loss: a training loss, finite.
-        classes: how many classes there are.
-        step: the step whose loss it is, or the last one of those whose mean it is, counted from 1.
-        epoch: epochs done.
+        held: the previous return value; None at the beginning.
+        loss: a finite training loss.
+        classes: number of classes.
+        step: the step of the loss, or the last step of a mean loss, counted from 1.
+        epoch: number of epochs done.
 
     Returns:
-        ``loss``, ``step``, ``epoch`` and the ``limit`` that it exceeds; None where no loss was large.
+        ``loss``, ``step``, ``epoch`` and the ``limit`` that the loss exceeds; None if no loss was large.
     """
     limit = TIMES * math.log(classes)
     if loss <= max(limit, held["loss"] if held else 0.0):
@@ -27,7 +27,7 @@ def larger(held: dict[str, Any] | None, loss: float, classes: int, step: int, ep
 
 
 def words(found: dict[str, Any]) -> str:
-    """Return what a user reads of what `larger` returned."""
+    """Return the warning about a large loss, from the return value of `larger`."""
     return (
         f"the training loss reached {found['loss']:.3g} at step {found['step']}, above {TIMES} log(classes) = "
         f"{found['limit']:.3g}: "

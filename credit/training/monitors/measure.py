@@ -1,4 +1,4 @@
-"""When a run's diagnostics look."""
+"""Call a run's diagnostics at the steps where they are due."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from credit.training.state.run_state import Training
 
 
 class Measures:
-    """The diagnostics of ``trainer.measure``, at the steps that ``trainer.measure_every`` and ``measure_first`` give them.
+    """The diagnostics of ``trainer.measure``, called at the steps given by ``trainer.measure_every`` and ``measure_first``.
 
     Args:
         run: the run, before its next step.
 
     Raises:
-        UserError: an unknown diagnostic, or one that cannot measure this run.
+        UserError: a diagnostic is unknown or cannot measure this run.
     """
 
     def __init__(self, run: Training) -> None:
@@ -29,22 +29,27 @@ class Measures:
         run.keepers = {name: diagnostic.state_dict for name, diagnostic in self._diagnostics.items()}
 
     def due(self, step: int) -> bool:
-        """Return whether a step, counted from 1, is measured: the first ones, the one that ends each period, the run's last."""
+        """Return whether a step, counted from 1, is measured: the first ones, the last of each period, and the run's last."""
         return bool(self._due(step))
 
     def before(self, x: Tensor, y: Tensor) -> None:
-        """Let the diagnostics see the weights before the step, and its batch."""
+        """Call ``before`` of the diagnostics due at the next step, on its batch x (B, ...) and labels y (B,)."""
         for diagnostic in self._due(self._run.step + 1).values():
             diagnostic.before(x, y)
 
     def after(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
-        """Return what the diagnostics found, by name, the weights having moved."""
+        """Return the numbers of the diagnostics due at the step, by name, after its update.
+
+        Args:
+            x, y: the step's batch (B, ...) and labels (B,).
+            outcome: the result of the rule's step.
+        """
         return {name: diagnostic.after(x, y, outcome) for name, diagnostic in self._due(self._run.step).items()}
 
     def ending(self, x: Tensor, y: Tensor, outcome: Step) -> dict[str, Any]:
-        """Return what is measured once, at a run's end, of a run that is given up here, which was not known before the step.
+        """Return the numbers of the diagnostics that measure at a run's end, for a run given up after this step (see `after`).
 
-        A diagnostic that had to look before the step is left out.
+        A diagnostic that measures before the step is left out, because the end was not known then.
         """
         if self._run.step == self._run.total_steps:  # measured already
             return {}
@@ -55,7 +60,7 @@ class Measures:
         }
 
     def _due(self, step: int) -> dict[str, Diagnostic]:
-        """Return the diagnostics that look at a step, counted from 1."""
+        """Return the diagnostics due at a step, counted from 1."""
         run = self._run
         if step == run.total_steps:
             return self._diagnostics

@@ -1,4 +1,4 @@
-"""When a run is given up before its last step: ``trainer.stop_when``."""
+"""Early stopping of collapsed runs: ``trainer.stop_when``."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from credit.core.config.schema import TrainerConfig
 
 
 def collapse(trainer: TrainerConfig, best: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what result.json says of a run whose validation accuracy collapsed; None for one that goes on.
+    """Return the entry ``stopped`` of result.json for a run whose validation accuracy collapsed; None for one that continues.
 
-    The rule of the dual-propagation authors' code (paper 3, Table 3): with ``trainer.stop_when=collapsed`` a run ends where, after
-    epoch ``trainer.collapse_after``, validation accuracy falls below ``trainer.collapse_share`` of its best.
+    The criterion is that of the dual-propagation authors' code (paper 3, Table 3): with ``trainer.stop_when=collapsed`` a run ends
+    when, after epoch ``trainer.collapse_after``, validation accuracy is below ``trainer.collapse_share`` times its best.
 
     Args:
         trainer: the run's options.
-        best: its best evaluation by validation accuracy, up to this one.
-        row: this evaluation: ``epoch``, ``step``, ``val_top1``.
+        best: the best evaluation by validation accuracy so far.
+        row: the present evaluation, with ``epoch``, ``step`` and ``val_top1``.
     """
     if trainer.stop_when != "collapsed" or best is None or row["epoch"] <= trainer.collapse_after:
         return None

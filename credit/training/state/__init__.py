@@ -1,1 +1,1 @@
-"""The state of a run: checkpoints, their fingerprints, and resuming."""
+"""The state of a run: checkpoints, their fingerprints, and resumption."""

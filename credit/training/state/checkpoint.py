@@ -1,7 +1,7 @@
-"""Checkpoints that are either whole or not there: digest and content in one file, one rename, nothing executable.
+"""Checkpoint files, written atomically and verified by a digest.
 
-A file is one header line (``credit-checkpoint 1 <SHA-256> <length>``) and then what `torch.save` writes. It is read
-with ``weights_only=True`` after its digest was checked: a pickle with code in it is refused, never run.
+A file is one header line (``credit-checkpoint 1 <SHA-256> <length>``) followed by the output of `torch.save`. It is read with
+``weights_only=True`` after its digest was verified, so that code in a pickle is refused and never executed.
 """
 
 import copy
@@ -25,20 +25,20 @@ _KEPT = 2
 
 
 class DamagedError(Exception):
-    """A checkpoint file that is not what was written."""
+    """A checkpoint file differs from the one that was written."""
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Return where the checkpoint after `step` steps lies in a run's folder."""
+    """Return the path of the checkpoint after `step` steps in a run's folder."""
     return folder / FOLDER / f"step-{step:09d}.ckpt"
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint; those before it stay until `prune`.
+    """Write a checkpoint and return its path; earlier ones are kept until `prune`.
 
     Args:
         folder: the run's folder.
-        step: steps done.
+        step: number of steps done.
         state: tensors and plain values in dicts and lists.
     """
     buffer = io.BytesIO()
@@ -54,7 +54,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def prune(folder: Path, *keep: int | None) -> None:
-    """Drop all checkpoints of a run but the last two and those of the steps in `keep` (the best one's, for example)."""
+    """Delete all checkpoints of a run but the last two and those at the steps in `keep`, such as the best one."""
     kept = {*_present(folder)[-_KEPT:], *(path_of(folder, step) for step in keep if step is not None)}
     for old in _present(folder):
         if old not in kept:
@@ -62,26 +62,27 @@ def prune(folder: Path, *keep: int | None) -> None:
 
 
 def drop_after(folder: Path, step: int) -> None:
-    """Drop a run's checkpoints of steps above this one."""
+    """Delete a run's checkpoints at steps above the given one."""
     for path in _present(folder):
         if path > path_of(folder, step):
             path.unlink()
 
 
 def steps(folder: Path) -> list[int]:
-    """Return the steps of a run's checkpoints, oldest first; whether they are whole is not looked at."""
+    """Return the steps of a run's checkpoints, oldest first, without reading the files."""
     return [int(path.stem.partition("-")[2]) for path in _present(folder)]
 
 
 def _compact(value: Any) -> Any:
-    """Return nested values with views of larger tensors copied: `torch.save` would write all that is behind a view, and
-    the weights of a run in a pass are a view of every replica's.
+    """Return nested values with views of larger tensors copied.
+
+    `torch.save` writes the whole storage of a view, and the weights of a replica are a view of all replicas' weights.
     """
     if isinstance(value, torch.Tensor):
         whole = value.untyped_storage().nbytes() <= value.numel() * value.element_size()
         return value if whole else value.detach().clone()
     if isinstance(value, dict):
-        held = copy.copy(value)  # a state_dict's own type and what it knows of versions stay
+        held = copy.copy(value)  # keeps a state_dict's type and its metadata of versions
         held.update({key: _compact(one) for key, one in value.items()})
         return held
     if isinstance(value, list | tuple):
@@ -90,10 +91,10 @@ def _compact(value: Any) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content, on the CPU.
+    """Return the content of a checkpoint file, on the CPU.
 
     Raises:
-        DamagedError: truncated, changed since it was written, or holding anything but tensors and plain values.
+        DamagedError: the file is truncated, was changed, or contains anything but tensors and plain values.
     """
     header, _, content = path.read_bytes().partition(b"\n")
     words = header.split(b" ")
@@ -115,17 +116,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def latest(folder: Path, warn: Callable[[str], None], before: int | None = None) -> dict[str, Any] | None:
-    """Return the newest whole checkpoint of a run, or None where none was ever written.
+    """Return the content of a run's newest intact checkpoint, or None if none was ever written.
 
-    A damaged one is named in one warning, set aside as ``*.corrupt``, and the one before it is used.
+    A damaged checkpoint is renamed to ``*.corrupt`` with a warning, and the one before it is read.
 
     Args:
         folder: the run's folder.
         warn: shows a warning.
-        before: only checkpoints of steps below this one; None: all.
+        before: read only checkpoints at steps below this one; None for no limit.
 
     Raises:
-        UserError: there were checkpoints and none is whole; starting over in silence would waste a night.
+        UserError: there are checkpoints, and all are damaged.
     """
     for unfinished in (folder / FOLDER).glob("*.tmp"):  # a kill during a write
         unfinished.unlink()

@@ -1,12 +1,12 @@
-"""What a checkpoint was made of, and whether a run that is about to go on from it is that run.
+"""The fingerprint of a checkpoint: its run, code and machine, compared with the run that resumes from it.
 
-| part | where it differs |
+| part | if it differs |
 |---|---|
 | the run (its hash), the data, a step beyond the run's end | refused |
 | the user's code, this package's code | refused; with ``resume=anyway`` a warning |
 | versions of credit and torch, threads, device | a warning with both values |
 
-Warnings are kept in later checkpoints and in result.json (``resumed``), with the step.
+Warnings are stored in later checkpoints and in result.json (``resumed``), with the step.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,13 @@ from credit.runs.made_from import compared, refuse_resumption
 
 
 def fingerprint(cfg: RunConfig, made_from: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return what a checkpoint keeps of the run, its code and the machine, as plain values."""
+    """Return the fingerprint of a run as plain values: ``run`` (hash), ``decisive``, ``made_from`` and ``surroundings``.
+
+    Args:
+        cfg: the run's configuration.
+        made_from: the record of its code and data (`credit.runs.made_from.made_from`).
+        device: the run's device.
+    """
     surroundings = {
         "credit": credit_version(),
         "torch": str(torch.__version__),
@@ -37,17 +43,17 @@ def fingerprint(cfg: RunConfig, made_from: dict[str, Any], device: torch.device)
 def check_checkpoint(
     state: dict[str, Any], now: dict[str, Any], cfg: RunConfig, total_steps: int, path: Path
 ) -> list[str]:
-    """Refuse a checkpoint of another run; return descriptions of what else differs.
+    """Refuse a checkpoint of another run, and return descriptions of the permitted differences.
 
     Args:
         state: the checkpoint's content.
-        now: the fingerprint of the run that is about to go on from it.
-        cfg: that run.
-        total_steps: its length.
-        path: the checkpoint, or its run's folder, for messages.
+        now: the fingerprint of the run that resumes.
+        cfg: the configuration of that run.
+        total_steps: the number of steps of that run.
+        path: the checkpoint, or its run's folder, for error messages.
 
     Raises:
-        UserError: naming what differs and what to do.
+        UserError: the run, a step beyond its end, or the code differ; the message names the differences and the remedy.
     """
     then = state.get("fingerprint")
     if then is not None and then["run"] != now["run"]:
@@ -74,7 +80,13 @@ def check_checkpoint(
 
 
 def note_differences(run: Any, differences: list[str], warn: Callable[[str], None]) -> None:
-    """Warn of differences and keep them in the run's records, with the step at which it goes on."""
+    """Warn of differences, and store them in the run's records with the step at which it resumes.
+
+    Args:
+        run: the run, a `credit.training.state.run_state.Training`.
+        differences: descriptions as of `check_checkpoint`; with none, nothing is done.
+        warn: shows a warning.
+    """
     if differences:
         warn(f"going on at step {run.step} with differences: {', '.join(differences)}")
         run.resumed.append({"step": run.step, "differences": differences})

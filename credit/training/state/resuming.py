@@ -1,7 +1,7 @@
-"""Where the runs of a pass go on: those that were trained together from their newest common step, so that they stay together.
+"""Resume the runs of a replica batch: those trained together resume from their newest common step, and stay together.
 
-Replicas of one pass are bit for bit the same only in the same company from the same step. A kill between two of their
-checkpoints leaves some a step ahead: these go back to the newest step of which all have a whole checkpoint.
+A replica's results are reproduced bit for bit only in a batch of the same replicas from the same step. A kill between two of
+their checkpoints leaves some runs a step ahead: these return to the newest step at which all have an intact checkpoint.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ States = list[dict[str, Any] | None]
 
 
 def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]:
-    """Put runs where their checkpoints left them, and return those that go on in one pass, in order of their step.
+    """Restore runs from their checkpoints, and return the groups that continue in one replica batch, in order of their step.
 
-    Runs without a checkpoint begin together, those trained by themselves so far go on with those at the same step.
+    Runs without a checkpoint start together; runs trained separately so far join those at the same step.
 
     Raises:
         UserError: a checkpoint is of another run, or of other data or code.
@@ -42,15 +42,15 @@ def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]
 
 
 def _belongs(seed: int, state: dict[str, Any] | None, company: set[int]) -> bool:
-    """Return whether a run was trained in this company, or what was left of it: its newest checkpoint says so, or it has none."""
+    """Return whether a run belongs to a replica batch of the given seeds, by its newest checkpoint or for want of one."""
     own = set(state.get("together", ())) if state is not None else company
     return seed in company and len(own) > 1 and (own <= company or company <= own)
 
 
 def _common(parts: Sequence[tuple[RunRecorder, dict[str, Any] | None]]) -> States:
-    """Return the runs' whole checkpoints of the newest step that all have one of; all None where there is none.
+    """Return the runs' intact checkpoints at the newest common step; all None if there is no common step.
 
-    Newer ones are dropped: their steps are made again.
+    Newer checkpoints are deleted; their steps are computed again.
     """
     states = [state for _, state in parts]
     while len({None if state is None else state["step"] for state in states}) > 1:

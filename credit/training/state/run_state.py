@@ -1,4 +1,4 @@
-"""Everything about a run that moves: what a checkpoint holds and a resume puts back, bit for bit."""
+"""The state of a training run, which a checkpoint saves and a resumption restores bit for bit."""
 
 import hashlib
 from collections.abc import Callable
@@ -28,15 +28,24 @@ from credit.training.warm import warm_notes
 
 @dataclass
 class Training:
-    """One run under way. `step` counts steps done; everything random is a function of it and the seed.
+    """A training run. All random numbers are functions of the seed and of `step`.
 
-    `rule` is the run's, `warm` that of a warm start (None without one), `acting` that of the next step. `stopped`
-    says why the run was given up (`credit.training.monitors.stopping.collapse`), `large_loss` is the largest
-    training loss where it was
-    large (`credit.training.monitors.large_loss`). `made_from` is `credit.runs.made_from.made_from`'s
-    record, `resumed` what differed where the run went on from a checkpoint (`credit.training.state.fingerprint`), `together` the
-    seeds of the pass that it is trained in, itself among them. `kept` is what the last checkpoint held for each
-    diagnostic, `keepers` give it anew (`credit.diagnostics.Diagnostic.state_dict`).
+    Attributes:
+        step: number of steps done.
+        rule: the run's rule.
+        warm: the rule of a warm start; None without one.
+        average: the averaged weights; None without them.
+        running: loss and accuracy over the current epoch's training batches.
+        untrained: digest of the initial parameters (`parameters_digest`).
+        best, last: the rows of the best and of the last evaluation.
+        seconds: seconds of training steps so far.
+        stopped: why the run was given up (`credit.training.monitors.stopping.collapse`).
+        large_loss: the largest training loss, if it was large (`credit.training.monitors.large_loss`).
+        made_from: the record of code and data (`credit.runs.made_from.made_from`).
+        resumed: the differences at resumptions (`credit.training.state.fingerprint`).
+        together: the seeds of the run's replica batch, its own included.
+        kept: the state of each diagnostic in the last checkpoint.
+        keepers: functions that return the present state of each diagnostic (`credit.diagnostics.Diagnostic.state_dict`).
     """
 
     cfg: RunConfig
@@ -67,7 +76,7 @@ class Training:
 
     @property
     def ended(self) -> bool:
-        """Whether the last step is done, or was given up."""
+        """Whether the last step is done, or the run was given up."""
         return self.step >= self.total_steps or self.stopped is not None
 
     @property
@@ -77,18 +86,23 @@ class Training:
 
     @property
     def warm_steps(self) -> int:
-        """Steps that a warm start makes; 0 without one."""
+        """The number of steps of a warm start; 0 without one."""
         return self.cfg.trainer.warm_steps or 0
 
     @property
     def notes(self) -> list[str]:
-        """What a user must know of the run's rules on this network."""
-        weights = getattr(self.model, "weights_note", None)  # of a network that began with pretrained ones
+        """The notes about the run's weights, data and rules that a user should know."""
+        weights = getattr(self.model, "weights_note", None)  # of a network with pretrained weights
         own = [*self.data.notes, *self.rule.notes, *([large_loss.words(self.large_loss)] if self.large_loss else [])]
         return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *own]
 
     def see_loss(self, loss: float, step: int) -> bool:
-        """Remember a training loss where it is large; say whether it is the first such one."""
+        """Store a training loss if it is large; return whether it is the first large one.
+
+        Args:
+            loss: a finite training loss.
+            step: its step, counted from 1.
+        """
         known = self.large_loss is not None
         classes, epoch = len(self.data.names), step / self.steps_per_epoch
         self.large_loss = large_loss.larger(self.large_loss, loss, classes, step, epoch)
@@ -96,22 +110,22 @@ class Training:
 
     @property
     def epoch(self) -> float:
-        """Epochs done; a whole number where the epoch is."""
+        """The number of epochs done, an int at the end of an epoch."""
         whole, rest = divmod(self.step, self.steps_per_epoch)
         return self.step / self.steps_per_epoch if rest else whole
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The network that evaluations see: the averaged one where there is one."""
+        """The averaged network if there is one, else the network."""
         if self.average is None:
             return self.model
         inner: nn.Module = self.average.module
         return inner
 
     def evaluated(self) -> nn.Module:
-        """Return the network as evaluations see it: averaged where it is, BatchNorm's statistics anew where they are asked for.
+        """Return the network that evaluations use: with averaged weights and fresh BatchNorm statistics where the run has them.
 
-        The statistics are those of the first steps' batches, the same ones at every evaluation.
+        Fresh statistics are computed on the batches of the first ``trainer.bn_batches`` steps, the same ones at every evaluation.
         """
         count = self.cfg.trainer.bn_batches
         if not count or self.rule.freezes_norms:
@@ -121,10 +135,10 @@ class Training:
         return with_fresh_statistics(self.evaluated_model, inputs)
 
     def state(self, metrics_size: int) -> dict[str, Any]:
-        """Return what a checkpoint holds.
+        """Return the content of a checkpoint.
 
         Args:
-            metrics_size: bytes of metrics.jsonl that were written up to this step.
+            metrics_size: size of metrics.jsonl at this step, in bytes.
         """
         return {
             "step": self.step,
@@ -149,18 +163,18 @@ class Training:
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what this run is made of, for its checkpoints."""
+        """Return the run's fingerprint, for its checkpoints."""
         return fingerprint(self.cfg, self.made_from, self.device)
 
     def restore(self, state: dict[str, Any], folder: Path) -> list[str]:
-        """Go on from what `state` returned; return descriptions of differences that are no reason to stop.
+        """Restore a state returned by `state`, and return descriptions of the permitted differences.
 
         Args:
-            state: a checkpoint's content.
-            folder: where it lies, for messages.
+            state: the content of a checkpoint.
+            folder: the run's folder, for error messages.
 
         Raises:
-            UserError: it is of another run, or the data or the code is not what the run was trained with so far.
+            UserError: the checkpoint is of another run, or the data or the code have changed.
         """
         differences = check_checkpoint(state, self.fingerprint(), self.cfg, self.total_steps, folder)
         if state["data_digest"] != self.data.digest:
@@ -187,7 +201,12 @@ class Training:
 
 
 def begin(prepared: Prepared, data: Data) -> Training:
-    """Return a run at step 0."""
+    """Return the state of a prepared run at step 0.
+
+    Args:
+        prepared: the run's components.
+        data: its data set, on its device.
+    """
     cfg, model = prepared.cfg, prepared.model
     batches = Batches(data, cfg.data, seed=cfg.seed)
     return Training(
@@ -212,12 +231,12 @@ def begin(prepared: Prepared, data: Data) -> Training:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Return the SHA-256 (hex) of every parameter and buffer: equal digests are bit-identical networks."""
+    """Return the SHA-256 (hex) of all parameters and buffers; networks with equal digests are bit-identical."""
     return _digest(model.state_dict())
 
 
 def parameters_digest(model: nn.Module) -> str:
-    """Return the SHA-256 (hex) of the parameters alone, without buffers, which change where nothing learns too."""
+    """Return the SHA-256 (hex) of the parameters, without buffers, which can change without learning."""
     return _digest(dict(model.named_parameters()))
 
 
