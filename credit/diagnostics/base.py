@@ -65,8 +65,8 @@ class Diagnostic:
     Attributes:
         at_end: measure only once, after the run's last step, whatever ``trainer.measure_every`` is.
 
-        Raises:
-            UserError: the diagnostic cannot measure this run.
+    Raises:
+        UserError: the diagnostic cannot measure this run.
     """
 
     at_end: ClassVar[bool] = False

@@ -86,8 +86,8 @@ def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) ->
         cfg: the run's configuration.
         seen: a cache of files' sizes and times, filled here; runs on the same data that share it read them once.
 
-        Raises:
-            UserError: the record is damaged.
+    Raises:
+        UserError: the record is damaged.
     """
     remedy = f"delete {folder} to start this run anew"
     record = read_json(folder / MADE_FROM, remedy)
