@@ -1,1 +1,1 @@
-"""The commands `credit-train` (Hydra) and `credit` (argparse). Nothing heavy is imported before it is needed."""
+"""The commands `credit-train` (Hydra) and `credit` (argparse). Slow imports are deferred until they are needed."""

@@ -1,4 +1,4 @@
-"""``credit bench``: one step of each rule against plain autograd, and the data path against torchvision's."""
+"""``credit bench``: time one step of each rule against plain autograd, and the data path against torchvision's."""
 
 import argparse
 import json
@@ -15,14 +15,14 @@ from credit.cli.bench_replicas import REPLICAS, replica_rows
 
 ARCHS = (*SHAPES, bench_spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
-# Networks without batch statistics, where lisp_margin leaves satisfied samples out of the sweep.
+# Networks without batch statistics, where lisp_margin leaves satisfied samples out of the backward pass.
 SPARSE = ("mlp", "lenet5")
 SHARES = (50, 90, 100)
 SATISFIED_TARGETS = {50: 0.70, 90: 0.40}
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
+    """Return the command's argument parser."""
     p = argparse.ArgumentParser(
         prog="credit bench",
         description="Time and peak memory of one step of each rule over those of a plain autograd step on the same model "
@@ -63,7 +63,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Measure, print a table, write JSON; return the exit code."""
+    """Run the benchmarks, print tables and write the numbers as JSON; return the exit code.
+
+    Args:
+        argv: the arguments behind ``credit bench``.
+
+    Raises:
+        UserError: an argument is invalid.
+    """
     args = parser().parse_args(argv)
     import torch
 
@@ -143,7 +150,7 @@ def _satisfied_rows(archs: list[str], shares: list[float], args: argparse.Namesp
 
 
 def _problem(arch: str, device: str, batch: int) -> tuple[Any, Any, Any]:
-    """Return (model, x, y), the same each time."""
+    """Return a seeded problem: the model, inputs x (B, ...) and labels y (B,)."""
     import torch
 
     from credit.models import build

@@ -1,4 +1,4 @@
-"""``credit bench``'s rows of replicas: twenty seeds in one pass or in processes over twenty autograd runs in a row."""
+"""The replica rows of ``credit bench``: twenty seeds in one pass or in processes, against twenty sequential autograd runs."""
 
 import argparse
 import sys
@@ -6,25 +6,27 @@ from dataclasses import asdict
 from typing import Any
 
 REPLICAS = 20
+"""Default number of seeds."""
+
 NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...], int]] = {
     "suc, 100 features": ({"kind": "suc"}, (100,), 2),
     "mlp 64-32-10": ({"kind": "mlp", "widths": [32], "activation": "sigmoid"}, (1, 8, 8), 10),
     "mlp 64-64-10": ({"kind": "mlp", "widths": [64], "activation": "sigmoid"}, (1, 8, 8), 10),
     "lenet5 (untied), sigmoid": ({"kind": "lenet5", "variant": "untied", "activation": "sigmoid"}, (1, 28, 28), 10),
 }
-"""Network, one example's shape, classes, by what the row is called."""
+"""Network, shape of an example and number of classes, by name of the row."""
 
 TARGETS = {"cpu": {"suc": 5.0, "mlp": 5.0, "lenet5": 1.3}, "cuda": {"lenet5": 8.0}}
-"""What the faster way must reach, by device and kind of network."""
+"""Target speedup of the faster alternative, by device and kind of network."""
 
 BATCHES = {"cpu": 32, "cuda": 256}
 
 
 def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure, print a table and return its rows.
+    """Run the benchmark of replicas, print a table and return its rows.
 
     Args:
-        args: ``replicas`` (how many), ``device``, ``seconds``, ``compiled``.
+        args: the command's arguments, with ``replicas`` (number of seeds), ``device``, ``seconds`` and ``compiled``.
     """
     from rich.console import Console
     from rich.table import Table

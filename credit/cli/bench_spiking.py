@@ -1,4 +1,4 @@
-"""``credit bench``'s rows of spiking networks: one step of a rule over snnTorch's surrogate backpropagation through time."""
+"""The spiking rows of ``credit bench``: a step of each rule against snnTorch's surrogate-gradient backpropagation through time."""
 
 import argparse
 from dataclasses import asdict
@@ -7,15 +7,15 @@ from typing import Any
 NETWORK, SHAPE, STEPS, CLASSES = "spiking_lenet", (1, 28, 28), 25, 10
 BATCHES = (32, 128)
 TARGETS = {"bp": 0.8, "lfp_epsilon": 0.8, "lfp_zpm": 1.3}
-"""What each rule's step may take of snnTorch's time, at no more memory; these are the rules measured."""
+"""Target time of a step divided by snnTorch's, with at most its memory, for each rule that is measured."""
 
 
 def spiking_rows(args: argparse.Namespace, rules: list[str]) -> list[dict[str, Any]]:
-    """Measure, print a table and return its rows; none without snnTorch.
+    """Run the benchmark of spiking networks, print a table and return its rows; without snnTorch there are none.
 
     Args:
-        args: ``device``, ``seconds``.
-        rules: of which those with a target are measured.
+        args: the command's arguments, with ``device`` and ``seconds``.
+        rules: names of rules; those without a target are left out.
     """
     import torch
     from rich.console import Console

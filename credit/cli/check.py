@@ -1,4 +1,4 @@
-"""``credit check``: the battery on any rule, a user's too, as a pass/fail table."""
+"""``credit check``: run the battery of tests on rules, a user's too, and print a pass/fail table."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ from credit.core.errors import UserError, nearest
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
+    """Return the command's argument parser."""
     p = argparse.ArgumentParser(
         prog="credit check",
         description="Run the battery that every rule must pass on two small networks: it learns, has no dead layer, stays "
@@ -27,7 +27,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run the battery, print the table; return 1 if anything failed."""
+    """Run the battery and print the table; return 1 if a trial failed, else 0.
+
+    Args:
+        argv: the arguments behind ``credit check``.
+
+    Raises:
+        UserError: an argument is invalid.
+    """
     args = parser().parse_args(argv)
     from credit.core.user_files import use_folders
     from credit.rules import api
@@ -42,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    """Return options given as ``rule.batchnorm=frozen``."""
+    """Return the options in words such as ``rule.batchnorm=frozen``, by name without ``rule.``."""
     import yaml
 
     found = {}
@@ -57,7 +64,7 @@ def _options(words: list[str]) -> dict[str, Any]:
 
 
 def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
-    """Run the battery on rules with these options, and print what it found."""
+    """Run the battery on rules with the given options, print the results and return the exit code."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -66,7 +73,7 @@ def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=110)  # a log has room for the whole table
+        console = Console(width=110)  # wide enough for the whole table in a log
     table = Table(
         box=box.SIMPLE, padding=(0, 1, 0, 0), title="P pass   F fail   - refused by the rule", title_justify="left"
     )
@@ -86,7 +93,7 @@ def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
                 if found:
                     what = f"{trial}: " if outcome == "fail" else "refused: "
                     notes[f"{name} on {net}, {what}{found}"] = None
-            if outcomes["alive"][0] == "refused":  # the network itself, and not what one trial asks
+            if outcomes["alive"][0] == "refused":  # the network itself is refused, not the requirement of one trial
                 whole[f"{name} on {net}"] = _remedy(name, outcomes["alive"][1])
             table.add_row(name, net, *(marks[outcome] for outcome, _ in outcomes.values()))
     console.print(table)
@@ -101,6 +108,6 @@ def _tried(names: Sequence[str], options: dict[str, Any]) -> int:
 
 
 def _remedy(name: str, refusal: str) -> str:
-    """Return the command that tries a refused network with the option that the refusal names, where it names one."""
+    """Return the command with the option that a refusal's message names; empty if the message names none."""
     option = re.search(r"rule\.\w+=\w+", refusal)
     return f"; to try it: credit check {name} {option[0]}" if option else ""

@@ -1,4 +1,4 @@
-"""`credit doctor`: one line a thing this machine should have, ok, warn or fail, with what to do."""
+"""``credit doctor``: check this machine's installation; one line for each component, with ok, warn or fail and a remedy."""
 
 import argparse
 import os
@@ -12,11 +12,15 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 Line = tuple[str, str, str]
-"""State (ok, warn or fail), what was looked at, and what was found or what to do."""
+"""State (ok, warn or fail), the component, and the finding or the remedy."""
 
 
 def main(args: list[str]) -> int:
-    """Print the lines; return 1 where one of them is a fail."""
+    """Check all components and print a line for each; return 1 if one failed, else 0.
+
+    Args:
+        args: the arguments behind ``credit doctor``.
+    """
     parser = argparse.ArgumentParser(prog="credit doctor", description="Say what this machine lacks to train.")
     parser.parse_args(args)
     states = []
@@ -107,7 +111,7 @@ def _compiler() -> Iterator[Line]:
 
 
 def _data() -> Iterator[Line]:
-    """Return which sets are found; the list of sets and where they lie is `credit.data`'s."""
+    """Yield a line for each data set, whether it is found."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
@@ -131,7 +135,7 @@ def _data() -> Iterator[Line]:
 
 
 def _imagenet32(root: Path) -> Line:
-    """Return whether ImageNet32 is there; few have it, so that nothing is wrong where it is not."""
+    """Return the line about ImageNet32, whose absence is no warning, because few users have it."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
@@ -151,7 +155,7 @@ def _imagenet32(root: Path) -> Line:
 
 
 def _tables(root: Path) -> Line:
-    """Return which tables are found."""
+    """Return the line about tabular data sets: those found and those missing."""
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe

@@ -1,4 +1,4 @@
-"""How a command ends: mistakes on one screen with exit code 2, our own errors with their traceback."""
+"""Exit codes and error messages of commands."""
 
 import sys
 from collections.abc import Callable
@@ -7,9 +7,16 @@ from credit.core.errors import UserError
 
 
 def reported(command: str, body: Callable[[], int]) -> int:
-    """Run `body` and return the exit code; print a `UserError` or an interruption as one paragraph on stderr.
+    """Run `body` and return its exit code; print a `UserError` or an interruption as one paragraph on stderr.
 
-    Any other exception is a fault of this program and passes through: Python prints its traceback and exits with 1.
+    Any other exception is a bug and propagates: Python prints its traceback and exits with 1.
+
+    Args:
+        command: name of the command, for the messages.
+        body: the command.
+
+    Returns:
+        The exit code: that of `body`, 2 for a `UserError`, 130 for Ctrl-C, 141 for a closed output.
     """
     try:
         return body()
@@ -19,6 +26,6 @@ def reported(command: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"\n{command}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `credit list | head` closed our output; nothing is wrong
+    except BrokenPipeError:  # `credit list | head` closed the output; no error
         sys.stderr.close()
         return 141

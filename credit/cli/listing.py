@@ -1,4 +1,4 @@
-"""`credit list`: every choice of every group with one line of description, and the options of one choice as a table."""
+"""``credit list``: print every choice of every group with a line of description, or the options of one choice as a table."""
 
 import argparse
 import shutil
@@ -16,7 +16,7 @@ from credit.core.user_files import use_folders
 
 _FIXED = "\N{NO-BREAK SPACE}"
 TABLES = "paper"
-"""Folder of the published tables, which are no group of a run."""
+"""Folder of the published tables, which are not a group of a run's configuration."""
 
 PLURALS = {
     "rules": "rule",
@@ -31,11 +31,18 @@ PLURALS = {
 
 
 OPTIONS_ALONE = {"trainer": "default", "logger": "files"}
-"""Groups without kinds, with the choice whose options are shown."""
+"""Groups without kinds, with the choice whose options are listed."""
 
 
 def main(args: list[str]) -> int:
-    """Print the choices of the groups named in `args`, or of every group; of ``group=choice`` the options."""
+    """Print the choices of the groups in `args`, or of every group; for ``group=choice`` print its options. Return 0.
+
+    Args:
+        args: the arguments behind ``credit list``.
+
+    Raises:
+        UserError: a group or a choice does not exist.
+    """
     parser = argparse.ArgumentParser(
         prog="credit list",
         description="Show what can be chosen, by name, or the options of a choice: credit list rule=dp",
@@ -57,15 +64,15 @@ def main(args: list[str]) -> int:
 
 
 def option_table(group: str, choice: str, width: int = 0) -> str:
-    """Return the options of a choice as a table: name, values, default, meaning with symbol, source and condition.
+    """Return the options of a choice as a text table: name, values, default, and meaning with symbol, source and condition.
 
     Args:
-        group: of `GROUPS`.
-        choice: its name.
-        width: of the table, in characters; 0: the terminal's.
+        group: a group of `GROUPS`.
+        choice: name of the choice.
+        width: width of the table in characters; 0 for the terminal's.
 
     Raises:
-        UserError: there is no such group or choice.
+        UserError: the group or the choice does not exist.
     """
     if group not in GROUPS:
         raise UserError(f"{group}={choice}: '{group}' is no group with options; {nearest(group, GROUPS)}")
@@ -90,7 +97,7 @@ def option_table(group: str, choice: str, width: int = 0) -> str:
 
 
 def _values(option: Option) -> str:
-    """Return what an option takes: its type, its range, or its words."""
+    """Return the valid values of an option as a text: its type, its range, or its choices."""
     meta = option.meta
     if meta.family:
         return "one of " + ", ".join(registry.names(meta.family)) + (" or null" if option.default is None else "")

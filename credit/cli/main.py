@@ -1,4 +1,4 @@
-"""`credit`: what is there, is it right, how fast is it, what does this machine lack. Training is `credit-train`."""
+"""The command `credit` with its subcommands; training is the command `credit-train`."""
 
 import argparse
 import sys
@@ -19,10 +19,10 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code (2: a mistake in what was asked).
+    """Run one subcommand and return its exit code (2 for a user's error).
 
     Args:
-        argv: the words after the command's name; None takes them from the command line.
+        argv: the arguments behind the command's name; None for those of the command line.
     """
     words = sys.argv[1:] if argv is None else argv
     command = words[0] if words and words[0] in COMMANDS else ""
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    """Return the function behind a command, importing only that one."""
+    """Return the function of a subcommand, and import only its module."""
     module = import_module(f"credit.cli.{'listing' if name == 'list' else name}")
     main: Callable[[list[str]], int] = module.main
     return main

@@ -1,4 +1,4 @@
-"""``credit report``: write a table's report anew from the runs that are there. Trains nothing, imports no torch."""
+"""``credit report``: write a table's report from its finished runs. Trains nothing and imports no torch."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,14 @@ What has not been run yet is shown as missing.
 
 
 def main(argv: list[str]) -> int:
-    """Write the report, print the verdicts and where it is; return 0."""
+    """Write the report, print the verdicts and the report's path, and return 0.
+
+    Args:
+        argv: the arguments behind ``credit report``.
+
+    Raises:
+        UserError: an argument is invalid.
+    """
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0

@@ -1,4 +1,4 @@
-"""`credit-train -m`: compose and check every job, skip the finished, run the rest, average the seeds."""
+"""``credit-train -m``: compose and check every job of a sweep, skip finished ones, run the rest, and average over seeds."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -25,22 +25,24 @@ from credit.sweeps.jobs import (
 from credit.sweeps.processes import Outcome
 
 Start = Callable[[Sequence[Job], Examined, int], dict[Path, Outcome]]
-"""Runs jobs that were checked and says how each ended; prints how many were complete already."""
+"""A function of the checked jobs, the result of their check and the number of complete jobs, which runs the jobs and returns the
+outcome of each by its folder."""
 
 
 def launch(
     job_words: list[list[str]], compose: Callable[[list[str]], Any], start: Start, *, elsewhere: bool = False
 ) -> None:
-    """Run a sweep to its end; raise `SystemExit(1)` where a job failed, diverged or was killed.
+    """Run a sweep, and print its table.
 
     Args:
-        job_words: the overrides of each job, which is several where they say ``replicas``.
-        compose: gives the composed configuration of one job's overrides.
-        start: runs the jobs that are left.
-        elsewhere: whether they may run on other machines.
+        job_words: the overrides of each job; ``replicas`` in them makes several jobs of one.
+        compose: returns the composed configuration of one job's overrides.
+        start: runs the jobs that are not complete (`here`, `there`).
+        elsewhere: whether jobs may run on other machines.
 
     Raises:
-        UserError: a job cannot run; none has started.
+        UserError: a job cannot run; none was started.
+        SystemExit: with code 1, if a job failed, diverged or was killed.
     """
     every = _jobs(job_words, compose)
     of = {job.folder: index for index, job in reversed(every)}
@@ -65,13 +67,13 @@ def launch(
 
 
 def here(parallel: Any) -> Start:
-    """Return what runs jobs on this machine.
+    """Return a `Start` that runs jobs on this machine.
 
     Args:
-        parallel: how many at the same time; None: one, and where seeds are grouped one a core, but one on a GPU.
+        parallel: number of concurrent jobs; None for one, or one a core if seeds are grouped and no job uses a GPU.
 
     Raises:
-        UserError: not a whole number from 1.
+        UserError: the number is not a positive integer.
     """
     given = None if parallel is None else check_parallel(parallel)
 
@@ -84,7 +86,7 @@ def here(parallel: Any) -> Start:
 
 
 def there(launcher: Any) -> Start:
-    """Return what gives jobs to one of Hydra's launchers, seeds that are best trained together as one."""
+    """Return a `Start` that submits jobs to one of Hydra's launchers, with seeds that are trained together as one job."""
 
     def start(jobs: Sequence[Job], found: Examined, skipped: int) -> dict[Path, Outcome]:
         for line in told(found.grouped):
@@ -95,7 +97,7 @@ def there(launcher: Any) -> Start:
 
 
 def _jobs(job_words: list[list[str]], compose: Callable[[list[str]], Any]) -> list[tuple[int, Job]]:
-    """Return the jobs, each with the place of its words."""
+    """Return the jobs, each with the index of its overrides in `job_words`."""
     from hydra.errors import HydraException
 
     from credit.core.config.compose import checked, variants
@@ -136,7 +138,7 @@ def _of_job(number: int, total: int, told: str, message: str) -> UserError:
 
 
 def _report(jobs: list[Job], outcomes: dict[Path, Outcome]) -> bool:
-    """Print the table of all results and what went wrong; return whether anything did."""
+    """Print the table of all results and the failures; return whether there was a failure."""
     from rich.console import Console
 
     results = {job.folder: read_result(job.folder) for job in jobs}

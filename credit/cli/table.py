@@ -1,4 +1,4 @@
-"""``credit table``: run a published table, or what is left of it, on this machine or a cluster, and write its report."""
+"""``credit table``: run the jobs of a published table that are not complete, here or on a cluster, and write its report."""
 
 import shlex
 import time
@@ -22,12 +22,18 @@ from credit.tables.expand.manifest import Manifest, table_folder, write_manifest
 from credit.tables.spec.schema import Spec
 
 LOCAL_ORDER = ("trees", "gates", "shattering", "timing")
-"""Runners whose jobs stay on this machine, after all training; `timing` must have the machine to itself."""
+"""Runners whose jobs run on this machine, after all training; jobs of `timing` run one at a time."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A table's expansion: its manifest, its distinct jobs, and those of them that are not complete."""
+    """The expansion of a table.
+
+    Attributes:
+        manifest: the table's cells and runs.
+        jobs: its distinct jobs.
+        waiting: the jobs that are not complete.
+    """
 
     manifest: Manifest
     jobs: list[Job]
@@ -35,7 +41,14 @@ class Work:
 
 
 def main(argv: list[str]) -> int:
-    """Run a table; return 0, or 1 where a job failed. A diverged run is a result."""
+    """Run a table, or list the tables without arguments; return 1 if a job failed, else 0. A diverged run has not failed.
+
+    Args:
+        argv: the arguments behind ``credit table``.
+
+    Raises:
+        UserError: an argument is invalid, or a job cannot run.
+    """
     if {"-h", "--help"} & set(argv):
         print(HELP)
         return 0
@@ -44,7 +57,7 @@ def main(argv: list[str]) -> int:
     if not words:
         _list()
         return 0
-    with environment(**{COMMAND: shlex.join(["credit", "table", *argv])}):  # for records
+    with environment(**{COMMAND: shlex.join(["credit", "table", *argv])}):  # for provenance
         return _run(read_request(words, folders))
 
 
@@ -60,7 +73,7 @@ def _list() -> None:
 
 
 def _costs(name: str) -> str:
-    """Return what a table's budgets cost as stated in its file; or why it cannot be read."""
+    """Return the durations of a table's budgets as stated in its file, or the reason why the file cannot be read."""
     from credit.tables.spec.load import load
 
     try:
@@ -78,7 +91,7 @@ def _run(asked: Request) -> int:
     parallel = local_jobs(asked.hydra) if local else 1
     if not local:
         with hydra_launcher(asked.hydra, table_folder(asked.table, asked.budget)):
-            pass  # refused here if at all, before anything is written
+            pass  # raises for an invalid launcher before any file is written
     spec = load(asked.table)
     work = _expand(spec, asked)
     found = _examine(spec, work, threads=share(parallel or cores()), elsewhere=not local)
@@ -109,9 +122,9 @@ def _expand(spec: Spec, asked: Request) -> Work:
 def _run_all(
     spec: Spec, asked: Request, work: Work, found: Examined, parallel: int
 ) -> tuple[Work, dict[Path, Outcome]]:
-    """Run what is left: trials first, which choose settings, then the cells' runs and what is timed beside them.
+    """Run the waiting jobs: first trials, which choose settings, then the cells' runs and timings.
 
-    Runs whose trials failed are left: with which settings they are to be made nobody knows.
+    Runs whose trials failed are left out, because their settings are unknown.
     """
     folder = table_folder(asked.table, asked.budget)
     ended: dict[Path, Outcome] = {}
@@ -128,7 +141,7 @@ def _run_all(
 
 
 def _jobs(manifest: Manifest, asked: Request) -> list[Job]:
-    """Return the table's distinct runs; two cells may be one and the same."""
+    """Return the jobs of the table's distinct runs; two cells may share a run."""
     from credit.core.config import check
     from credit.core.config.overrides import rewrite
 
@@ -151,7 +164,7 @@ def _jobs(manifest: Manifest, asked: Request) -> list[Job]:
 
 
 def _examine(spec: Spec, work: Work, *, threads: int | None, elsewhere: bool, measure: bool = True) -> Examined:
-    """Check the jobs that are left and estimate them; a refusal names the word's file and line in the table."""
+    """Check the waiting jobs and estimate their durations; an error names the file and line of the setting in the table."""
     from credit.tables.expand.jobs import blamed
 
     def refusal(index: int, why: str) -> UserError:
@@ -159,7 +172,7 @@ def _examine(spec: Spec, work: Work, *, threads: int | None, elsewhere: bool, me
         of = next(one for one in work.manifest.all_jobs() if one.path() == job.folder)
 
         def fails(config: RunConfig) -> None:
-            # A reference made with the word in question would fail whatever the probed configuration is.
+            # A reference built with the setting in question would fail with any probed configuration.
             own = {"reference": config.as_dict()} if "reference" in job.options else {}
             held.refuse(config, {**job.options, **own})
 
@@ -171,7 +184,7 @@ def _examine(spec: Spec, work: Work, *, threads: int | None, elsewhere: bool, me
 def _launch(
     waiting: list[Job], grouped: list[Group], parallel: int, hydra: list[str], folder: Path
 ) -> dict[Path, Outcome]:
-    """Run what is left: training where asked, then the comparators, then timings one by one."""
+    """Run jobs: training by the chosen launcher, then the other runners on this machine, timings one at a time."""
     ended: dict[Path, Outcome] = {}
     for job in waiting:
         start_anew(job.folder, job.config)
@@ -191,7 +204,7 @@ def _launch(
 
 
 def _cost(waiting: list[Job], found: Examined, parallel: int) -> float:
-    """Return about how many seconds the jobs take together, as far as that is known."""
+    """Return the estimated seconds of all jobs together; jobs without an estimate count as 0."""
     seconds = {job.folder: known for job, known in zip(waiting, found.seconds, strict=True) if known is not None}
     for group in found.grouped:
         for job in group.jobs if group.chunk > 1 else ():
@@ -235,7 +248,7 @@ def _write_report(spec: Spec, manifest: Manifest, folder: Path) -> None:
 
 
 def _failures(jobs: list[Job], outcomes: dict[Path, Outcome]) -> int:
-    """Print what went wrong and return the exit code."""
+    """Print the failures and return the exit code."""
     failed = [(job, why) for job in jobs if (why := failure(job, outcomes.get(job.folder))) is not None]
     alike: dict[str, list[Job]] = {}
     for job, why in failed:

@@ -1,4 +1,4 @@
-"""What the words of ``credit table`` ask for."""
+"""Parse the arguments of ``credit table``."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from credit.sweeps.launchers import split_words
 from credit.tables.spec.schema import BUDGETS
 
 RERUN: dict[str, bool | str] = {"false": False, "changed": "changed", "true": True}
-"""What `rerun` may be, and its value."""
+"""The values of `rerun` on the command line."""
 
 HELP = """\
 usage: credit table <paper>/<table> [budget=quick] [seeds=N] [settings] [launcher] [--dry-run] [--config-dir DIR]
@@ -33,7 +33,18 @@ claim with its verdict. The same command goes on where it was stopped.
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """The parsed arguments of ``credit table``.
+
+    Attributes:
+        table, budget: the table's name and its budget.
+        seeds: number of runs of a cell; None for the budget's.
+        replicas: ``auto`` or ``1``.
+        rerun, resume: as the options of a run.
+        words: settings of every cell.
+        hydra: settings of Hydra.
+        folders: the user's configuration folders.
+        dry: print the plan only.
+    """
 
     table: str
     budget: str
@@ -48,16 +59,20 @@ class Request:
 
     @property
     def rest(self) -> list[str]:
-        """The words of the command that the table's expansion does not see."""
+        """The arguments that are not part of the table's expansion."""
         own = [] if self.replicas == "auto" else [f"replicas={self.replicas}"]
         return [*own, *self.hydra, *(word for folder in self.folders for word in ("--config-dir", folder))]
 
 
 def read_request(words: list[str], folders: list[str]) -> Request:
-    """Return what the words of the command ask for, `folders` being the user's own.
+    """Parse the arguments of ``credit table``.
+
+    Args:
+        words: the arguments without ``--config-dir``.
+        folders: the user's configuration folders.
 
     Raises:
-        UserError: a word cannot be read, or there is not exactly one table's name.
+        UserError: an argument is invalid, or not exactly one table is named.
     """
     names = [word for word in words if "=" not in word and not word.startswith("-")]
     if bare := [word for word in names if "/" not in word and len(names) > 1]:

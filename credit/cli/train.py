@@ -1,4 +1,4 @@
-"""`credit-train`: a Hydra application that composes a run, checks it and trains it; ``-m`` runs every combination."""
+"""``credit-train``: a Hydra application that composes, checks and trains a run; ``-m`` runs a sweep."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ _LONG = {
 }
 _LONG |= {"-i": "--info", "-cd": "--config-dir", "-cn": "--config-name", "-cp": "--config-path"}
 _ALONE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
-"""Flags of which Hydra takes one."""
+"""Flags that exclude each other."""
 
 FLAGS = {
     **dict.fromkeys(("-h", "--help", "--version", "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help"), ""),
@@ -37,17 +37,17 @@ FLAGS = {
     **dict.fromkeys(("-i", "--info"), "defaults-tree, defaults, config, searchpath, plugins or all"),
     **dict.fromkeys(("-cd", "--config-dir"), "a folder, with my_conf/rule/mine.yaml in it for example"),
 }
-"""Flags of `credit-train`, Hydra's without those that move its folders, and the word each needs, if any."""
+"""Flags of `credit-train` (Hydra's without those that move its folders), with the argument each requires, if any."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 a run failed or diverged, 2 a mistake in what was asked.
+    """Run the command and return its exit code: 0 for success, 1 for a run that failed or diverged, 2 for a user's error.
 
     Args:
-        argv: the words after the command's name; None takes them from the command line.
+        argv: the arguments behind the command's name; None for those of the command line.
     """
     words = sys.argv[1:] if argv is None else argv
-    with environment(**{COMMAND: shlex.join(["credit-train", *words])}):  # for records, and for a sweep's processes
+    with environment(**{COMMAND: shlex.join(["credit-train", *words])}):  # for provenance, in a sweep's processes too
         return reported("credit-train", lambda: _main(words))
 
 
@@ -77,7 +77,11 @@ def _main(argv: list[str]) -> int:
 
 
 def take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words without ``--config-dir DIR``, and the folders; it may be given several times."""
+    """Split a command line into the words without ``--config-dir DIR``, which may be repeated, and the folders.
+
+    Raises:
+        UserError: a ``--config-dir`` has no folder.
+    """
     words, folders = [], []
     rest = iter(argv)
     for word in rest:
@@ -91,10 +95,10 @@ def take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _flags_first(words: list[str]) -> list[str]:
-    """Return the words with flags, and what belongs to them, before the settings: Hydra refuses a mixture.
+    """Return the words with flags and their arguments before the settings, because Hydra refuses a mixture.
 
     Raises:
-        UserError: a flag that does not exist, or one without its word.
+        UserError: a flag does not exist or lacks its argument.
     """
     flags, settings = [], []
     rest = iter(words)
@@ -117,10 +121,13 @@ def _flags_first(words: list[str]) -> list[str]:
 
 
 def _refuse_flags(words: list[str]) -> None:
-    """Refuse flags that contradict each other, that need another one, and words that a flag does not have.
+    """Refuse flags that exclude each other or require another one, and invalid arguments of flags.
 
     Args:
-        words: flags first, those that need a word before it.
+        words: the words as of `_flags_first`.
+
+    Raises:
+        UserError: naming the flags.
     """
     given: dict[str, str] = {}
     for word, after in zip(words, [*words, ""][1:], strict=True):
@@ -147,7 +154,11 @@ def _refuse_flags(words: list[str]) -> None:
 
 
 def _word_of(flag: str, word: str | None) -> str:
-    """Return the word after a flag that needs one."""
+    """Return the argument of a flag that requires one.
+
+    Raises:
+        UserError: there is none.
+    """
     if word is None or word.startswith("-") or "=" in word:
         raise UserError(f"{flag} needs a word: {FLAGS[flag]}")
     return word
@@ -166,7 +177,7 @@ def _shows_job(words: list[str]) -> bool:
 
 
 def _show_config(words: list[str]) -> int:
-    """Print the composed and checked run with every option, given or not; Hydra alone would leave defaults out."""
+    """Print the composed and checked configuration with every option, defaults included, which Hydra alone would leave out."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         code = _run_hydra(words)
@@ -180,11 +191,11 @@ def _show_config(words: list[str]) -> int:
 
 
 def _run_hydra(words: list[str], many: bool = False) -> int:
-    """Give the words to Hydra with its errors raised, not printed; return the exit code.
+    """Run Hydra on the words, with its errors raised instead of printed; return the exit code.
 
     Args:
-        words: what was given, flags first.
-        many: run it as a sweep though it is none by its words; it is one by its `replicas`.
+        words: the command line, flags first.
+        many: run a sweep although the words have no ``-m``, because of ``replicas``.
     """
     import hydra
     from hydra.errors import HydraException
@@ -200,7 +211,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
     def here(cfg: Any) -> None:
         try:
             codes.append(train_composed(cfg, [word for word in words if not word.startswith("-")]))
-        except Exception as error:  # Hydra would print lines of its own around it; raised again below
+        except Exception as error:  # raised again below; Hydra would print its own lines around it
             failures.append(error)
 
     sweeps = many or bool({"-m", "--multirun"} & set(words))
@@ -209,7 +220,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
     try:
         with _as_command_line(words, more):
             hydra.main(config_path=None, config_name="config", version_base="1.3")(job_task() if sweeps else here)()
-    except SystemExit as end:  # argparse, or a sweep that ends with jobs failed
+    except SystemExit as end:  # argparse, or a sweep with failed jobs
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
@@ -221,7 +232,7 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
 
 
 def _launcher_folder() -> str:
-    """Return the word that keeps what a cluster's launcher writes out of the current folder."""
+    """Return the setting of Hydra for a launcher's files, which keeps them out of the current folder."""
     from credit.core.config.overrides import quoted
 
     return f"hydra.sweep.dir={quoted(str(runs_root().absolute() / 'launcher'))}"
@@ -229,11 +240,11 @@ def _launcher_folder() -> str:
 
 @contextlib.contextmanager
 def _as_command_line(words: list[str], more: list[str]) -> Iterator[None]:
-    """Let Hydra see `words`, and let its errors come through as exceptions, for as long as it runs.
+    """Set ``sys.argv`` to `words`, and Hydra to raise its errors, while the context lasts.
 
     Args:
-        words: what was given, flags first.
-        more: settings of Hydra's own; one given by the user wins over them.
+        words: the command line, flags first.
+        more: further settings of Hydra, which those in `words` override.
     """
     argv = sys.argv
     first = next((at for at, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
@@ -246,14 +257,17 @@ def _as_command_line(words: list[str], more: list[str]) -> Iterator[None]:
 
 
 def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
-    """Check and train one composed configuration; return 0 where it completed, else 1; None where it is several runs.
+    """Check and train one composed configuration.
 
     Args:
-        cfg: what Hydra composed.
-        words: the settings that it was composed of.
+        cfg: the configuration that Hydra composed.
+        words: the settings it was composed from.
+
+    Returns:
+        0 if the run completed, 1 if it diverged, None if ``replicas`` makes several runs of it.
 
     Raises:
-        UserError: it cannot run.
+        UserError: the run cannot be trained.
     """
     from credit.core.config.compose import checked
     from credit.core.config.overrides import plain
@@ -268,7 +282,7 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
         )
     if config.replicas != 1:
         return None
-    result = finished(config)  # a finished run is reported at once, without torch
+    result = finished(config)  # a finished run is reported without importing torch
     if result is None:
         note_job_commands({run_name(config): job_command(map(plain, words))})
         from credit.training import train

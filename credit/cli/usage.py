@@ -1,4 +1,4 @@
-"""The text of `credit-train --help`: examples first, then every group with its choices, as they are on disk now."""
+"""The text of ``credit-train --help``: examples, then every group with its present choices, then options and flags."""
 
 import shutil
 import textwrap
@@ -43,7 +43,7 @@ environment
 
 
 def train_help() -> str:
-    """Return the help text, wrapped to the terminal."""
+    """Return the help text of ``credit-train``, wrapped to the terminal's width."""
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     lines = ["groups and choices (group=choice)"]
     for group, names in all_choices().items():
