@@ -1,1 +1,1 @@
-"""Benchmarks: time and memory of steps and of data loading, as ratios within one process."""
+"""Benchmarks: time and memory of training steps and of data loading, as ratios of measurements in one process."""

@@ -1,4 +1,4 @@
-"""How fast batches are made: this package against torchvision's transforms in a two-worker DataLoader, same images."""
+"""Benchmark of data loading: this package's batches against torchvision's transforms in a DataLoader with two workers."""
 
 import time
 from statistics import median
@@ -19,7 +19,13 @@ WORKERS = 2
 
 
 class PilImages(Dataset[tuple[torch.Tensor, int]]):
-    """Images as the usual script has them: PIL, RandomCrop(32, 4), RandomHorizontalFlip, ToTensor, Normalize."""
+    """A data set of PIL images with the usual transforms: RandomCrop(H, padding=4), RandomHorizontalFlip, ToTensor, Normalize.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        labels: integers (N,).
+        mean, std: by channel (3,), of images in [0, 1].
+    """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean: list[float], std: list[float]) -> None:
         from torchvision import transforms
@@ -42,22 +48,22 @@ class PilImages(Dataset[tuple[torch.Tensor, int]]):
 
 
 def bench_data_path(root: str | None, samples: int = 50000) -> dict[str, Any]:
-    """Time an epoch of CIFAR-10 batches of 128, cropped, flipped and standardised, made both ways on this machine.
+    """Time an epoch of CIFAR-10 batches of 128, cropped, flipped and standardized, by this package and by torchvision.
 
-    The two are timed in turn (A B A B ...) and medians compared. torchvision gets at most 10,000 images, its time is
-    scaled up; its two workers are started, and both sides warmed up, before the clock. Ours runs on one thread: a second
-    one gains a sixth on an idle machine and loses tenfold to its barriers where another process has that core.
+    The two are timed alternately, and medians are compared. torchvision's time is measured on at most 10,000 images and scaled to
+    an epoch. Its two workers are started, and both sides warmed up, before the measurement. This package uses one thread: a
+    second thread is a sixth faster on an idle machine, and ten times slower if another process uses its core.
 
     Args:
-        root: the data folder; None for ``$CREDIT_DATA``, else ``data``.
-        samples: images an epoch, 128 or more.
+        root: the folder of the data; None for ``$CREDIT_DATA``, else ``data``.
+        samples: number of images in an epoch, at least 128.
 
     Returns:
-        Plain values: `ours_seconds` and `torchvision_seconds` an epoch, their `ratio`, `samples`, `batch_size`,
-        `torchvision_samples`, `workers` (theirs), `threads` (ours), `rounds`.
+        Plain values: ``ours_seconds`` and ``torchvision_seconds`` an epoch, their ``ratio``, ``samples``, ``batch_size``,
+        ``torchvision_samples``, ``workers`` (of torchvision), ``threads`` (of this package), ``rounds``.
 
     Raises:
-        UserError: CIFAR-10 is not there.
+        UserError: CIFAR-10 is not in the folder.
     """
     cfg = DataConfig(
         kind="cifar10", root=root, val_fraction=0.0, augment=["crop", "flip"], batch_size=BATCH, limit_train=samples
@@ -89,7 +95,7 @@ def bench_data_path(root: str | None, samples: int = 50000) -> dict[str, Any]:
 
 
 def _alternate(batches: Batches, loader: DataLoader[tuple[torch.Tensor, int]]) -> tuple[list[float], list[float]]:
-    """Return the seconds an epoch took on each side, round by round; the loader's are scaled to as many batches."""
+    """Return the seconds of an epoch on each side, round by round; the loader's are scaled to as many batches."""
     ours, theirs = [], []
     _exhaust(loader)
     for step in range(min(20, batches.steps_per_epoch)):

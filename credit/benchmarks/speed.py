@@ -1,4 +1,4 @@
-"""Time and peak memory of one step, as ratios to a plain autograd step on the same model and batch in the same run."""
+"""Benchmark of one training step: time and peak memory divided by those of an autograd step on the same model and batch."""
 
 import statistics
 import time
@@ -20,11 +20,12 @@ class Ratio:
     """One row of ``credit bench``.
 
     Attributes:
-        time: median over alternating pairs of the rule's seconds over autograd's (or another yardstick's).
-        low, high: quartiles of those ratios.
-        memory: peak bytes allocated during the rule's step over autograd's, gradients included, parameters not.
-        step_ms, autograd_ms: medians, for orientation only.
-        pairs: how many pairs were timed.
+        time: median, over alternating pairs, of the rule's time divided by autograd's (or another reference's).
+        low, high: quartiles of these ratios.
+        memory: peak bytes allocated during the rule's step, divided by autograd's; includes gradients but not parameters. None if
+            not measured.
+        step_ms, autograd_ms: median milliseconds of a step, for orientation.
+        pairs: number of pairs timed.
     """
 
     time: float
@@ -37,28 +38,33 @@ class Ratio:
 
 
 def autograd_step(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], None]:
-    """Return the yardstick: cross-entropy, ``backward()``, gradients dropped before each step."""
+    """Return the reference step: gradients set to None, forward pass, cross-entropy and ``backward()``.
+
+    Args:
+        model: the network, in train mode.
+        compiled: compile the forward pass with ``torch.compile``.
+    """
     forward = torch.compile(model, dynamic=False) if compiled else model
 
     def step(x: Tensor, y: Tensor) -> None:
         model.zero_grad(set_to_none=True)
-        logits = forward(x)  # held until the step ends, as by a loop that logs accuracy and by ``Step``
+        logits = forward(x)  # referenced until the step ends, as in a loop that logs accuracy and in ``Step``
         F.cross_entropy(logits, y).backward()
 
     return step
 
 
 def satisfied(model: nn.Module, x: Tensor, share: float) -> tuple[Tensor, float]:
-    """Return labels (B,) and a margin that ``share`` of the batch meets on this model, and no other sample.
+    """Return labels (B,) and a margin that exactly a given fraction of a batch satisfies on a model.
 
-    The samples with the largest lead of one logit over the next get that class for a label, the others the class after it;
-    the margin is the smallest of those leads (a whisker less, so that rounding violates none). Only labels and margin are
-    chosen: the step that is measured runs forwards on the whole batch, as in training.
+    The samples with the largest difference between the two largest logits are labeled with their first class, the others with
+    their second. The margin is the smallest difference of the former, times 0.999 to allow for rounding. Only labels and margin
+    are chosen: the measured step has a forward pass on the whole batch, as in training.
 
     Args:
-        model: without dropout, so that its logits are the step's.
-        x: batch (B, ...).
-        share: of the samples, in [0, 1].
+        model: a network without dropout, so that its logits are those of the step.
+        x: batch of inputs (B, ...).
+        share: fraction of the samples, in [0, 1].
     """
     with torch.no_grad():
         leads, places = model(x).topk(2, 1)
@@ -70,17 +76,17 @@ def satisfied(model: nn.Module, x: Tensor, share: float) -> tuple[Tensor, float]
 
 
 def compare_satisfied(model: nn.Module, x: Tensor, share: float, *, seconds: float = 6.0) -> Ratio:
-    """Return the ratios of a ``lisp_margin`` step where ``share`` of the samples meets the margin (see ``satisfied``).
+    """Compare a step of ``lisp_margin`` in which a fraction of the samples satisfies the margin with autograd's (see `satisfied`).
 
     Args:
-        model, x, seconds: as for ``compare``.
-        share: in [0, 1].
+        model, x, seconds: as in `compare`.
+        share: fraction of the samples, in [0, 1].
 
     Raises:
-        UserError: the step that is measured found another share.
+        UserError: another fraction satisfies the margin in the step, because the model draws random numbers.
     """
     y, margin = satisfied(model, x, share)
-    # What is measured is the sweep: clipping costs a step of any share the same.
+    # Clipping costs the same for any fraction, so that it is left out.
     options: dict[str, Any] = {"margin": margin, "clip": None, "sparse": "auto" if x.device.type == "cpu" else True}
     found = 1 - float(api.rule("lisp_margin", model, **options).step(x, y).signals["output.active"])
     if abs(found - share) > 1 / len(x):
@@ -92,15 +98,15 @@ def compare_satisfied(model: nn.Module, x: Tensor, share: float, *, seconds: flo
 
 def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool = False, seconds: float = 6.0,
             **options: Any) -> Ratio:  # fmt: skip
-    """Return the ratios of rule ``name`` on ``model`` and batch (x, y).
+    """Compare a step of a rule with autograd's on the same model and batch.
 
     Args:
-        name: a rule's name.
-        model: in train mode, on x's device.
-        x, y: one batch.
+        name: name of the rule.
+        model: the network, in train mode, on the device of x.
+        x, y: a batch of inputs (B, ...) and labels (B,).
         compiled: compile both sides with ``torch.compile``.
-        seconds: about how long to measure; at least 5 pairs are timed.
-        options: the rule's.
+        seconds: approximate duration of the measurement; at least 5 pairs are timed.
+        options: options of the rule.
     """
     rule = api.rule(name, model, compile=compiled, **options)
     plain = autograd_step(model, compiled)
@@ -112,11 +118,18 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool
 
 
 Side = tuple[nn.Module, Callable[[Tensor, Tensor], None]]
-"""A network and its step."""
+"""A network and its step, a function of x (B, ...) and y (B,)."""
 
 
 def against(ours: Side, yardstick: Side, x: Tensor, y: Tensor, *, seconds: float, memory: bool = True) -> Ratio:
-    """Return the ratios of one side's step to the other's, both on batch (x, y)."""
+    """Return the ratios of one side's step to a reference's on the same batch.
+
+    Args:
+        ours, yardstick: the step to measure and the reference.
+        x, y: a batch of inputs (B, ...) and labels (B,).
+        seconds: approximate duration of the measurement; at least 5 pairs are timed.
+        memory: also measure peak memory.
+    """
     for _ in range(3):
         ours[1](x, y)
         yardstick[1](x, y)
@@ -151,7 +164,7 @@ def _alternate(
     b: list[float] = []
     end = time.perf_counter() + seconds
     while len(a) < 5 or (time.perf_counter() < end and len(a) < 400):
-        # Which goes first changes every pair, so that neither profits from the other's warm cache.
+        # The order alternates, so that neither side profits from a cache that the other has warmed.
         order = (a, b) if len(a) % 2 else (b, a)
         for into in order:
             into.append(_seconds(ours if into is a else plain, x, y))

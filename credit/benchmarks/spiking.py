@@ -1,4 +1,4 @@
-"""Time and peak memory of one step on a spiking network, as ratios to snnTorch's surrogate backpropagation through time."""
+"""Benchmark of one step on a spiking network, against snnTorch's backpropagation through time with surrogate gradients."""
 
 import copy
 from typing import Any
@@ -13,9 +13,10 @@ from credit.rules import api
 
 
 class InSnnTorch(nn.Module):
-    """The same network as users of snnTorch write it: a loop over time around all layers, `LIF` as its ``Leaky``.
+    """A spiking network as written in snnTorch: a loop over time around all layers, with `LIF` as ``snntorch.Leaky``.
 
-    All layers run at every step, also the first convolution, whose input never changes and which ours runs once an image.
+    All layers are computed at every time step, also the first convolution, which this package computes once an image because its
+    input is constant.
 
     Args:
         model: a sequence of layers that ends with `SpikeCount`; its weights are copied.
@@ -38,7 +39,7 @@ class InSnnTorch(nn.Module):
                 self.layers.append(copy.deepcopy(layer))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last layer's spikes (T, B, C) of images (B, ...)."""
+        """Return the last layer's spikes (T, B, C) for images (B, ...)."""
         layers: list[Any] = list(self.layers)
         held: dict[int, Tensor] = {
             at: layer.reset_mem() for at, layer in enumerate(layers) if hasattr(layer, "reset_mem")
@@ -56,9 +57,9 @@ class InSnnTorch(nn.Module):
 
 
 def installed() -> bool:
-    """Whether snnTorch is there (it is in the extra 'dev')."""
+    """Return whether snnTorch is installed (it is in the extra 'dev')."""
     try:
-        import snntorch  # noqa: F401  # asked for being there alone
+        import snntorch  # noqa: F401  # only to see whether it is installed
     except ImportError:
         return False
     return True
@@ -67,14 +68,14 @@ def installed() -> bool:
 def compare_spiking(
     name: str, model: nn.Sequential, x: Tensor, y: Tensor, *, seconds: float = 6.0, **options: Any
 ) -> Ratio:
-    """Return the ratios of rule ``name``'s step on a spiking network to snnTorch's, cross-entropy of the spikes' counts.
+    """Compare a step of a rule on a spiking network with snnTorch's, for the cross-entropy of spike counts.
 
     Args:
-        name: a rule's name.
-        model: a sequence of layers that ends with `SpikeCount`, in train mode, on x's device.
-        x, y: one batch.
-        seconds: about how long to measure; at least 5 pairs are timed.
-        options: the rule's.
+        name: name of the rule.
+        model: a sequence of layers that ends with `SpikeCount`, in train mode, on the device of x.
+        x, y: a batch of images (B, ...) and labels (B,).
+        seconds: approximate duration of the measurement; at least 5 pairs are timed.
+        options: options of the rule.
 
     Raises:
         UserError: snnTorch is not installed.

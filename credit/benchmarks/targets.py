@@ -1,6 +1,6 @@
-"""What ``credit bench`` measures by default: rules by network, and the most they may take of autograd's time and memory.
+"""The defaults of ``credit bench``: rules by network, and target ratios to autograd's time and memory.
 
-A rule stands here as ``--rules`` takes it: its name, or its name and options, ``dp_adjoint+schedule=fw+passes=5``.
+A rule is written as in ``--rules``: its name, or its name and options, ``dp_adjoint+schedule=fw+passes=5``.
 """
 
 import re
@@ -10,9 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """The most that a rule's step may take, as shares of autograd's; None: no word on it.
+    """The largest ratios of a rule's step to autograd's; None for no target.
 
-    ``compiled``: of time, where both steps are compiled; None: as eager.
+    Attributes:
+        time: ratio of times.
+        memory: ratio of peak memories.
+        compiled: ratio of times if both steps are compiled; None for that of `time`.
     """
 
     time: float | None = None
@@ -22,7 +25,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Group:
-    """Rules that are measured on the same networks."""
+    """Rules that are measured on the same networks.
+
+    Attributes:
+        archs: names of the networks, keys of `SHAPES`.
+        rules: targets by rule, as in ``--rules``.
+    """
 
     archs: tuple[str, ...]
     rules: dict[str, Target]
@@ -37,13 +45,13 @@ SHAPES = {
     "vgg16": (3, 32, 32),
     "perturbative_resnet": (3, 32, 32),
 }
-# Those that are not a kind of network at its defaults.
+# Networks that are not a kind with its default options.
 SPECS: dict[str, dict[str, Any]] = {
     "lenet5_sigmoid": {"kind": "lenet5", "variant": "untied", "activation": "sigmoid"},
     "vgg16": {"kind": "vgg16", "norm": "none"},
     "perturbative_resnet": {"kind": "perturbative_resnet", "depth": 10, "masks": 32},
 }
-# A step of these takes so long that a larger batch would leave too few pairs.
+# Small batches for slow networks, of which too few pairs could be timed otherwise.
 BATCHES = {"vgg16": 32, "perturbative_resnet": 32}
 FORWARD = "+schedule=fw+passes="
 
@@ -73,7 +81,7 @@ GROUPS = (
     Group(("mlp", "lenet5", "vgg16"), {f"dp_adjoint{FORWARD}16": Target(7.5)}),
     Group(("mlp", "lenet5"), {"eqprop": Target(), "eqprop+phases=3": Target()}),
     Group(("mlp",), {"rec_lra": Target(1.2), "lra_e": Target(1.2), "tp": Target(5.0), "dtp": Target(5.0)}),
-    Group(  # and what sharing independent blocks among threads buys
+    Group(  # with and without threads for independent blocks
         ("perturbative_resnet",),
         {"rec_lra+inner=backprop": Target(1.3), "rec_lra+inner=backprop+workers=2": Target()},
     ),
@@ -82,16 +90,16 @@ TARGETS = {name: target for group in GROUPS for name, target in group.rules.item
 
 
 def written(line: str) -> list[str]:
-    """Return the rules of a line, separated by commas outside of brackets."""
+    """Split a line into rules at the commas outside of brackets."""
     return re.split(r",(?![^\[]*\])", line)
 
 
 def parts(rule: str) -> tuple[str, dict[str, str]]:
-    """Return a rule's name and its options, as they are written."""
+    """Split a rule as in ``--rules`` into its name and its options, whose values are texts."""
     name, *options = rule.split("+")
     return name, {word.partition("=")[0]: word.partition("=")[2] for word in options}
 
 
 def usual(arch: str) -> list[str]:
-    """Return the rules that are measured on a network where the user names none."""
+    """Return the rules that are measured on a network by default."""
     return [name for group in GROUPS if arch in group.archs for name in group.rules]

@@ -1,6 +1,6 @@
-"""Steps of several replicas a second, in one pass and in processes, over the same steps by autograd one after another.
+"""Benchmark of replicas: steps in one pass and in processes, against the same steps by autograd one after another.
 
-Everything in one run: blocks of each way alternate, and what is reported is the median of ratios.
+Blocks of each alternative are timed in turn, and the median of their ratios is reported.
 """
 
 import statistics
@@ -21,22 +21,23 @@ from credit.rules.replicas import Mapped, why_not
 from credit.sweeps.processes import run_jobs
 
 EPOCH = 45
-"""Steps after which a pass is compared with the loop: an epoch of Digits at batch 32."""
+"""Number of steps after which the weights of a pass are compared with those of a loop: an epoch of Digits with batches of 32."""
 
 PRELOAD = ("credit.benchmarks.throughput", "torch._dynamo")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained.
+    """The training problem of a benchmark.
 
     Attributes:
         arch: the network's kind and options.
-        shape, classes: of one example, and how many classes.
-        rule: the rule's name.
-        batch: examples a step.
-        replicas: seeds.
-        device: where.
+        shape: shape of an example.
+        classes: number of classes.
+        rule: name of the rule.
+        batch: number of examples in a step.
+        replicas: number of seeds.
+        device: name of the device.
         compiled: compile both sides with ``torch.compile``.
     """
 
@@ -50,12 +51,12 @@ class Problem:
     compiled: bool = False
 
     def models(self, count: int | None = None) -> list[nn.Module]:
-        """Return networks of different seeds, in train mode."""
+        """Return networks with seeds 0, 1, ..., in train mode; `count` is their number, None for that of the replicas."""
         seeds = range(self.replicas if count is None else count)
         return [build(self.arch, self.shape, self.classes, seed=seed).to(self.device).train() for seed in seeds]
 
     def data(self, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Return random x (replicas, B, ...) and y (replicas, B)."""
+        """Return random inputs x (replicas, B, ...) and labels y (replicas, B)."""
         source = torch.Generator().manual_seed(seed)
         x = torch.randn(self.replicas, self.batch, *self.shape, generator=source).to(self.device)
         return x, torch.randint(0, self.classes, (self.replicas, self.batch), generator=source).to(self.device)
@@ -66,12 +67,12 @@ class Speedup:
     """One row of ``credit bench``.
 
     Attributes:
-        mapped: autograd's seconds, one replica after another, over those of one pass; None where it cannot be mapped.
-        processes: the same over those of processes, a core each; None on a GPU or one core.
-        autograd_ms: milliseconds of one step of every replica by autograd, for orientation only.
-        blocks: how many blocks of each way were timed.
-        difference: the largest difference between the weights of a pass and of rules stepped one by one, after ``EPOCH``
-            steps in float32, over the largest weight; None where it cannot be mapped.
+        mapped: time of autograd, one replica after another, divided by the time of one pass; None if the rule cannot be mapped.
+        processes: the same divided by the time of processes, one a core; None on a GPU or on one core.
+        autograd_ms: milliseconds of one step of every replica by autograd, for orientation.
+        blocks: number of blocks timed for each alternative.
+        difference: largest difference between the weights of a pass and those of separate steps, after ``EPOCH`` steps in
+            float32, divided by the largest weight; None if the rule cannot be mapped.
     """
 
     mapped: float | None
@@ -82,18 +83,18 @@ class Speedup:
 
     @property
     def chosen(self) -> float:
-        """What ``trainer.replicate=auto`` comes to: the faster of the two."""
+        """The speedup with ``trainer.replicate=auto``: that of the faster alternative."""
         return max(self.mapped or 0.0, self.processes or 0.0)
 
 
 def compare_replicas(problem: Problem, *, seconds: float = 6.0, processes: int = 1, blocks: int = 5) -> Speedup:
-    """Return how much faster the replicas' steps, the optimizer's included, are than autograd's one after another.
+    """Return the speedup of the replicas' steps, with the optimizer's, over autograd's one after another.
 
     Args:
-        problem: what is trained.
-        seconds: about how long to measure each way.
-        processes: how many processes to share the replicas among, a core each; 1 leaves them out.
-        blocks: into how many alternating blocks the time is divided.
+        problem: the training problem.
+        seconds: approximate duration of the measurement of each alternative.
+        processes: number of processes, one a core, among which the replicas are divided; 1 leaves them out.
+        blocks: number of alternating blocks into which the duration is divided.
     """
     if problem.compiled:
         torch._dynamo.reset()  # another problem's networks count against the limit of recompilations
@@ -114,7 +115,7 @@ def compare_replicas(problem: Problem, *, seconds: float = 6.0, processes: int =
 
 
 def difference(problem: Problem, steps: int = EPOCH) -> float:
-    """Return how far a pass's weights are from those of the same rules stepped one by one (see `Speedup`)."""
+    """Return the relative difference between the weights of a pass and of separate steps (see `Speedup`), after some steps."""
     alone, together = problem.models(), problem.models()
     rules = [api.rule(problem.rule, model, seed=at) for at, model in enumerate(alone)]
     optimizers = [SGD(model.parameters(), lr=0.01, momentum=0.9) for model in alone]
@@ -135,7 +136,7 @@ def difference(problem: Problem, steps: int = EPOCH) -> float:
 
 def _autograd(problem: Problem) -> Callable[[], None]:
     models, (x, y) = problem.models(), problem.data()
-    # The same kernel on all sides, so that what is compared is the steps and not the optimizers.
+    # The same optimizer kernel for all alternatives, so that only the steps differ.
     optimizers = [SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True) for model in models]
     forwards = [torch.compile(model, dynamic=False) if problem.compiled else model for model in models]
 
@@ -168,7 +169,7 @@ def _mapped(problem: Problem) -> Callable[[], None] | None:
 
 
 def _pace(step: Callable[[], None], seconds: float, device: str) -> float:
-    """Return the seconds of one call, over as many as fit."""
+    """Return the mean seconds of a call, over at least two calls and the given duration."""
     for _ in range(2):
         step()
     _wait(device)
@@ -181,7 +182,7 @@ def _pace(step: Callable[[], None], seconds: float, device: str) -> float:
 
 
 def _pace_of_processes(problem: Problem, processes: int, seconds: float) -> float:
-    """Return the seconds in which processes running side by side step every replica once."""
+    """Return the seconds in which concurrent processes make one step of every replica."""
     payloads = [(problem, seconds)] * processes
     ended = run_jobs(_alone, payloads, parallel=processes, preload=PRELOAD, watch=lambda *_: None)
     for outcome in ended:
@@ -191,7 +192,7 @@ def _pace_of_processes(problem: Problem, processes: int, seconds: float) -> floa
 
 
 def _alone(payload: tuple[Problem, float]) -> float:
-    """Return the seconds of one replica's step in a process of its own, with one thread."""
+    """Return the seconds of a step of one replica in this process, with one thread."""
     problem, seconds = payload
     torch.set_num_threads(1)
     [model], (x, y) = problem.models(1), problem.data()
