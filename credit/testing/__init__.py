@@ -1,1 +1,1 @@
-"""Tests for rules: the battery that every rule, a user's too, has to pass."""
+"""Tests of rules: the battery that every rule, a user's too, has to pass."""

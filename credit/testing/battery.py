@@ -1,8 +1,8 @@
-"""The battery: what every rule, a user's too, has to get right before its numbers mean anything.
+"""The battery: trials that every rule, a user's too, has to pass.
 
-A trial is a function of a ``Case`` that raises AssertionError (the rule is wrong) or RefusalError (the rule says that it does
-not do this, which is an answer). This field's main failure is silent wrongness: updates that are zero, that depend on the
-order of the batch, that differ when compiled.
+A trial is a function of a `Case` that raises AssertionError if the rule is wrong, or `RefusalError` if the rule refuses the
+trial, which is no failure. The trials detect errors that do not show in the loss: updates that are zero, that depend on the order
+of the batch, or that differ when compiled.
 """
 
 import io
@@ -22,27 +22,28 @@ BATCH, CLASSES = 24, 4
 
 
 class RefusalError(Exception):
-    """The rule refused, with words for the user; counted as an answer, not as a failure."""
+    """The rule refused a trial with a `UserError`, which is no failure."""
 
 
 def mlp() -> nn.Module:
-    """Three layers with ReLU on 12 inputs."""
+    """Return a multi-layer perceptron with three layers and ReLU, for inputs (B, 12)."""
     return nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, CLASSES))
 
 
 class Residual(nn.Module):
-    """A convolution with BatchNorm inside a residual sum."""
+    """A residual block: ReLU of the input plus a 3x3 convolution with BatchNorm, on (B, 6, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm, self.act = nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, of the input's shape (B, 6, H, W)."""
         return self.act(x + self.norm(self.conv(x)))
 
 
 def convnet() -> nn.Module:
-    """Convolution, BatchNorm, residual block, pooling and a linear head on 2x6x6 images."""
+    """Return a network of a convolution, BatchNorm, a residual block, pooling and a linear head, for images (B, 2, 6, 6)."""
     return nn.Sequential(
         nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), Residual(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(54, CLASSES),
@@ -61,8 +62,8 @@ class Case:
 
     Attributes:
         name: the rule's name.
-        net: a key of NETS.
-        options: options over those of the rule's YAML.
+        net: a key of `NETS`.
+        options: options that override those of the rule's YAML file.
     """
 
     name: str
@@ -70,13 +71,22 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
     def model(self, seed: int = 0) -> nn.Module:
-        """Return a fresh network, initialised by ``seed``."""
+        """Return a new network, initialized with ``seed``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return NETS[self.net][0]()
 
     def rule(self, model: nn.Module, seed: int = 0, **settings: Any) -> Rule:
-        """Return the rule on a model, or raise RefusalError with the rule's words."""
+        """Return the rule on a model.
+
+        Args:
+            model: a network of `model`.
+            seed: seed of the rule.
+            settings: further arguments of `credit.rules.api.rule`.
+
+        Raises:
+            RefusalError: the rule cannot be used on the model; with the rule's message.
+        """
         example = self.batch(size=2)[0].to(next(model.parameters()).dtype)
         try:
             return api.rule(self.name, model, seed=seed, example=example, **settings, **self.options)
@@ -84,7 +94,7 @@ class Case:
             raise RefusalError(str(refusal)) from refusal
 
     def batch(self, seed: int = 0, size: int = BATCH) -> tuple[Tensor, Tensor]:
-        """Return inputs in CLASSES separable clusters, and their labels."""
+        """Return inputs (size, ...) in `CLASSES` separable clusters, and their labels (size,)."""
         shape = NETS[self.net][1]
         source = torch.Generator().manual_seed(99)
         centres = torch.randn(CLASSES, *shape, generator=source)
@@ -99,7 +109,7 @@ def _grads(model: nn.Module) -> dict[str, Tensor]:
 
 def _close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float, what: str) -> None:
     assert a.keys() == b.keys(), f"{what}: updates of {sorted(a.keys() ^ b.keys())} are on one side only"
-    # A bias before BatchNorm has no effect: its update is rounding, to be held against the others' size.
+    # A bias before BatchNorm has no effect: its update is rounding, and is compared relative to the other updates.
     largest = max(float(value.abs().max()) for value in a.values())
     for name in a:
         scale = max(float(a[name].abs().max()), 1e-4 * largest)
@@ -115,7 +125,7 @@ def _pure(rule: Rule, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
 
 
 def loss_falls(case: Case) -> None:
-    """Training accuracy on separable clusters rises well above chance in 150 steps."""
+    """Test that the accuracy on separable clusters is above 0.6 after 150 steps."""
     model = case.model()
     rule = case.rule(model)
     optimizer = torch.optim.Adam([*model.parameters(), *rule.parameters()], lr=3e-3)
@@ -130,7 +140,7 @@ def loss_falls(case: Case) -> None:
 
 
 def no_dead_layer(case: Case) -> None:
-    """Every trainable parameter gets an update, and every weight's is not all zero."""
+    """Test that every trainable parameter gets an update of its shape, and that no weight's update is all zero."""
     model = case.model()
     case.rule(model).step(*case.batch())
     for name, p in model.named_parameters():
@@ -140,7 +150,7 @@ def no_dead_layer(case: Case) -> None:
 
 
 def finite_on_extremes(case: Case) -> None:
-    """Updates stay finite on inputs of zeros, on inputs of 1e4, and on a batch of one (without BatchNorm)."""
+    """Test that updates are finite for inputs of zeros, inputs of +-1e4 and, without BatchNorm, a batch of one."""
     x, y = case.batch()
     trials = {"zeros": (torch.zeros_like(x), y), "1e4": (x.sign() * 1e4, y)}
     if case.net == "mlp":
@@ -153,7 +163,7 @@ def finite_on_extremes(case: Case) -> None:
 
 
 def deterministic(case: Case) -> None:
-    """Equal seeds give bit-equal updates, three steps long."""
+    """Test that the updates of two runs with equal seeds are bit-equal at the third step."""
     both = []
     for _ in range(2):
         model = case.model()
@@ -165,7 +175,7 @@ def deterministic(case: Case) -> None:
 
 
 def state_round_trips(case: Case) -> None:
-    """A rule restored from its saved state in a fresh process's place takes the same step."""
+    """Test that a new rule and network make the same step after loading the state of others."""
     model = case.model()
     rule = case.rule(model, seed=5)
     for at in range(2):
@@ -183,9 +193,9 @@ def state_round_trips(case: Case) -> None:
 
 
 def order_free(case: Case) -> None:
-    """Permuting the batch permutes the logits and leaves the update alone: no sample is treated by its place.
+    """Test that a permutation of the batch permutes the logits and does not change the update.
 
-    Where the step draws random numbers, those drawn for the samples (their first dimension is the batch's) are permuted too.
+    Random numbers that the step draws for each sample (with the batch as their first dimension) are permuted too.
     """
     x, y = case.batch()
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(3))
@@ -208,7 +218,7 @@ def order_free(case: Case) -> None:
 
 
 def evaluation_is_pure(case: Case) -> None:
-    """Evaluating between two steps changes nothing, and asking for updates leaves model and gradients alone."""
+    """Test that an evaluation between two steps does not change the second one, and that ``Rule.updates`` changes no state."""
     x, y = case.batch()
     plain, watched = case.model(), case.model()
     a, b = case.rule(plain), case.rule(watched)
@@ -226,7 +236,12 @@ def evaluation_is_pure(case: Case) -> None:
 
 
 def compiled_equals_eager(case: Case, backend: str = "aot_eager") -> None:
-    """The compiled step gives the eager step's updates to rounding."""
+    """Test that the updates of a compiled step equal those of an eager step, to rounding.
+
+    Args:
+        case: the rule and its network.
+        backend: backend of ``torch.compile``.
+    """
     x, y = case.batch()
     eager, compiled = case.model().double(), case.model().double()
     a = case.rule(eager, precision="float64")
@@ -237,11 +252,11 @@ def compiled_equals_eager(case: Case, backend: str = "aot_eager") -> None:
             b.step(x.double(), y)
             _close(_grads(eager), _grads(compiled), 1e-9, "compiled against eager")
     finally:
-        torch._dynamo.reset()  # each rule compiles the same lines anew, and there is a limit on how often
+        torch._dynamo.reset()  # each rule compiles the same lines again, and recompilations are limited
 
 
 def mapped_equals_loop(case: Case) -> None:
-    """Two seeds mapped over one step (torch.func.vmap) give each seed's own updates to rounding."""
+    """Test that a step of two seeds mapped with `torch.func.vmap` gives each seed's own updates, to rounding."""
     calls, loops = [], []
     function: Any = None
     for seed in (0, 1):
@@ -259,7 +274,7 @@ def mapped_equals_loop(case: Case) -> None:
 
 
 def refuses_unknown_options(case: Case) -> None:
-    """An unknown option is refused with words, not ignored."""
+    """Test that an unknown option is refused with a message that names it."""
     try:
         api.rule(case.name, case.model(), an_option_nobody_has=1)
     except UserError as error:
@@ -283,13 +298,21 @@ TRIALS: dict[str, Callable[[Case], None]] = {
 
 
 def attempt(trial: str, case: Case) -> tuple[str, str]:
-    """Run one trial; return (``pass`` | ``fail`` | ``refused``, what was found)."""
+    """Run one trial.
+
+    Args:
+        trial: a key of `TRIALS`.
+        case: the rule and its network.
+
+    Returns:
+        ``pass``, ``fail`` or ``refused``, and the error's or the refusal's message (empty for ``pass``).
+    """
     try:
         TRIALS[trial](case)
     except RefusalError as refusal:
         return "refused", str(refusal)
     except AssertionError as found:
         return "fail", str(found)
-    except Exception as error:  # a user's rule may raise anything; the table reports it and goes on
+    except Exception as error:  # a user's rule may raise any exception; the table reports it
         return "fail", f"{type(error).__name__}: {error}"
     return "pass", ""
