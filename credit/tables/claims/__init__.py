@@ -1,1 +1,1 @@
-"""Claims of a paper, judged by statistics of the runs."""
+"""Test a paper's claims by statistics of the runs."""

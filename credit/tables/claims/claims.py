@@ -1,23 +1,23 @@
-"""Judge a paper's claims by a table's runs: held, not held, or undecided, with the numbers it rests on.
+"""Test a paper's claims on a table's runs: the verdict is held, not held or undecided, with the estimates and p values.
 
-The rules (`credit.tables.claims.verdicts.LEGEND` is what the report prints of them):
+The tests (`credit.tables.claims.verdicts.LEGEND` is their description in the report):
 
-    a > b       held where the difference is significantly above 0, not held where significantly below, else undecided
-    a >= b      the same about -tolerance: a falls short by less than the tolerance (non-inferiority)
-    a ~ b       held where the difference is significantly inside +-tolerance (two one-sided tests), not held where outside
-    several rows  held where it holds at every row: an intersection-union test, whose p is the largest row's, so that rows
-                  tested at 0.05 each are together a test at 0.05; not held where it is refuted at one, and as that may
-                  be any, the refuting p is corrected by Holm over the rows
-    at_least k  the rows that satisfy it by their means at the printed precision, and the share of bootstrap resamples of the
-                repeats in which at least k do: held at >= k and a share >= 95 %, not held at < k and <= 5 %, else undecided
-    grows       the slope against the rows' x within each repeat, its mean over repeats tested against 0
+    a > b       held if the difference is significantly above 0, not held if significantly below, else undecided
+    a >= b      the same with -tolerance instead of 0 (non-inferiority)
+    a ~ b       held if the difference is significantly within +-tolerance (two one-sided tests), not held if outside
+    several rows  held if the claim holds at every row (intersection-union test: its p is the largest of the rows, so that
+                  rows tested at 0.05 each are together a test at 0.05); not held if it is refuted at a row, with the
+                  refuting p corrected by Holm over the rows
+    at_least k  counts the rows that satisfy the claim by their means at the printed precision, and the fraction of bootstrap
+                resamples of the repeats in which at least k do: held at >= k and a fraction >= 95 %, not held at < k and
+                <= 5 %, else undecided
+    grows       the slope against the rows' x within each repeat; its mean over repeats is tested against 0
 
-"Significantly": one-sided p < 0.05 of Welch's t test, or of the paired t test over shared repeats where the spec says so.
-Below three repeats nothing is decided, and the sign of the difference is shown. Nothing is decided either where all
-repeats are equal (of each cell, or the paired differences), because there is no spread to judge by: 30, 30, 30
-against 31, 31, 31 may be chance as much as 30 against 31. Such repeats show an identity alone: `>=`, `<=` and `~`
-hold where every repeat gives exactly the number asked for, or both sides the same. Two sides that are the same runs,
-by their weights, are no evidence at all: the verdict is "identical".
+"Significantly" means a one-sided p < 0.05 of Welch's t test, or of the paired t test over shared repeats if the table's file
+says so. With fewer than three repeats the verdict is "too few repeats", and the sign of the difference is shown. If all repeats
+are equal (of each cell, or the paired differences), the variance cannot be estimated and the verdict is undecided, but for an
+identity: `>=`, `<=` and `~` are held if every repeat gives exactly the number compared with, or the same on both sides. If both
+sides are the same runs, with equal weights, the verdict is "identical".
 """
 
 from collections.abc import Iterator
@@ -56,20 +56,20 @@ from credit.tables.report.words import p_words
 from credit.tables.spec.consistency import claim_rows, claim_tree
 from credit.tables.spec.schema import Claim
 
-_NAMED = 4  # rows that one line can name
+_NAMED = 4  # largest number of rows named in a line
 
 
 def judge(claim: Claim, held: Collection, accuracy: str | None = None) -> Judgement:
-    """Return the verdict on a claim.
+    """Test a claim and return the judgement.
 
     Args:
-        claim: as in the spec.
+        claim: the claim, as in the table's file.
         held: the table's runs.
-        accuracy: one of `ACCURACIES` for another epoch than the one the paper reports.
+        accuracy: the epoch of the accuracy, one of `credit.tables.spec.schema.ACCURACIES`; None for the one the paper reports.
     """
     case = Case(claim, held, claim.measure or held.spec.measures[0], accuracy)
     tree = claim_tree(held.spec, claim)
-    rows = list(claim_rows(held.spec, claim)) or [""]  # no row of its own: every cell of it is named whole
+    rows = list(claim_rows(held.spec, claim)) or [""]  # without a row, every cell in the claim is a row/column
     if not isinstance(tree, Comparison):
         finding = trend(case, tree, rows)
         return Judgement(claim, finding.verdict, finding.words, (finding,))
@@ -100,7 +100,7 @@ def _every(case: Case, tree: Comparison, rows: list[str]) -> Judgement:
 
 
 def _all_words(findings: list[Finding], several: bool) -> str:
-    """Say in one line what the rows found; of many rows, how many found what."""
+    """Return the findings of all rows in one line; for many rows, the counts of verdicts."""
     if len(findings) == 1:
         return f"{findings[0].row}: {findings[0].words}" if several else findings[0].words
     if len({finding.words for finding in findings}) == 1:  # such as which columns are identical
@@ -146,7 +146,7 @@ def _asked(tree: Comparison, tolerance: float) -> "_Asked":
 
 
 def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
-    """Return left minus right (left alone against a number) at a row, and which column each `best` stands for."""
+    """Return the estimate of left minus right (of left alone against a number) at a row, and a note on `best` and lost runs."""
     side = tree.left if isinstance(tree.right, Number) else Minus(tree.left, tree.right)
     form, constant, chosen = linear_form(case, side, row)
     refuse_identical(case, tree, row, form)
@@ -167,10 +167,13 @@ def _difference(case: Case, tree: Comparison, row: str) -> tuple[Estimate, str]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of an estimate: that it is `op` `center`, give or take the tolerance where `op` has one.
+    """The hypothesis about an estimate: that it is `op` `center`, with the tolerance if `op` has one.
 
-    `against` is the number on the claim's right side as printed, empty where there is none; `apart` says that the estimate
-    is a difference.
+    Attributes:
+        op: one of `OPERATORS`.
+        center, tolerance: the number compared with, and the tolerance.
+        against: the number on the claim's right side as printed; empty if there is none.
+        apart: whether the estimate is a difference.
     """
 
     op: str
@@ -180,19 +183,19 @@ class _Asked:
     apart: bool
 
     def bound(self) -> float:
-        """Return the value that ``>``, ``>=``, ``<``, ``<=`` are tested against."""
+        """Return the bound of the one-sided tests of ``>``, ``>=``, ``<`` and ``<=``."""
         slack = {">=": -self.tolerance, "<=": self.tolerance}
         return self.center + slack.get(self.op, 0.0)
 
     def p_for(self, estimate: Estimate) -> float:
-        """Return the p of the claim itself, of an estimate with a spread."""
+        """Return the p value of the claim, for an estimate with a spread."""
         low, high = self.center - self.tolerance, self.center + self.tolerance
         if self.op == "~":
             return max(known(estimate.p_above(low)), known(estimate.p_below(high)))
         return known(estimate.p_above(self.bound()) if self.op[0] == ">" else estimate.p_below(self.bound()))
 
     def p_against(self, estimate: Estimate) -> float:
-        """Return the p of its opposite, of an estimate with a spread."""
+        """Return the p value of the claim's opposite, for an estimate with a spread."""
         low, high = self.center - self.tolerance, self.center + self.tolerance
         if self.op == "~":
             return min(known(estimate.p_above(high)), known(estimate.p_below(low)))

@@ -1,11 +1,11 @@
-"""The language of a claim: ``lisp_margin > bp``, ``best(lisp_margin, lisp_ce) - best(bp, bp_hinge) >= 1.5``.
+"""Parse the expressions of claims: ``lisp_margin > bp``, ``best(lisp_margin, lisp_ce) - best(bp, bp_hinge) >= 1.5``.
 
     comparison = side OP side              OP: > >= < <= ~
     side       = term { - term }
     term       = number | column | row/column | best(side, side, ...)
 
-A column alone is read in each row the claim is judged at; ``row/column`` is that one cell wherever the claim is judged.
-The parser only builds the tree; `credit.tables.claims.claims` gives it values.
+A column alone is evaluated in each row of the claim; ``row/column`` is the same cell in every row. The parser builds a tree, which
+`credit.tables.claims.claims` evaluates.
 """
 
 import re
@@ -26,14 +26,14 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Number:
-    """A number as written, in the measure's unit."""
+    """A number, in the measure's unit."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class CellRef:
-    """A cell; `row` None: that of the row in which the claim is judged."""
+    """A cell; a `row` of None is the row at which the claim is evaluated."""
 
     row: str | None
     column: str
@@ -41,7 +41,7 @@ class CellRef:
 
 @dataclass(frozen=True)
 class Best:
-    """The one of these with the largest mean."""
+    """The option with the largest mean."""
 
     of: tuple["Side", ...]
 
@@ -59,7 +59,7 @@ Side: TypeAlias = Number | CellRef | Best | Minus
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides and what is said of them; `op` is one of `OPERATORS`."""
+    """A comparison of two sides; `op` is one of `OPERATORS`."""
 
     left: Side
     op: str
@@ -67,14 +67,14 @@ class Comparison:
 
 
 def parse_comparison(text: str, columns: Collection[str], rows: Collection[str]) -> Comparison:
-    """Return the tree of ``LEFT op RIGHT``.
+    """Parse ``LEFT op RIGHT`` and return its tree.
 
     Args:
         text: the comparison.
-        columns, rows: the table's names; any other is refused.
+        columns, rows: names of the table's columns and rows.
 
     Raises:
-        UserError: it cannot be read, or names what the table does not have (with the nearest name).
+        UserError: the text cannot be parsed, or has a name that the table does not have (with the nearest name).
     """
     parser = _Parser(text, columns, rows)
     left = parser.side()
@@ -87,10 +87,10 @@ def parse_comparison(text: str, columns: Collection[str], rows: Collection[str])
 
 
 def parse_side(text: str, columns: Collection[str], rows: Collection[str]) -> Side:
-    """Return the tree of one side, as of `grows` and `falls`.
+    """Parse one side, as in `grows` and `falls`, and return its tree.
 
     Raises:
-        UserError: as `parse_comparison`.
+        UserError: as in `parse_comparison`.
     """
     parser = _Parser(text, columns, rows)
     side = parser.side()
@@ -101,7 +101,7 @@ def parse_side(text: str, columns: Collection[str], rows: Collection[str]) -> Si
 
 
 def cells(tree: Comparison | Side) -> tuple[CellRef, ...]:
-    """Return the cells a tree speaks of, in reading order, each once."""
+    """Return the distinct cells in a tree, in reading order."""
     if isinstance(tree, CellRef):
         return (tree,)
     if isinstance(tree, Number):
@@ -111,14 +111,14 @@ def cells(tree: Comparison | Side) -> tuple[CellRef, ...]:
 
 
 def columns(tree: Comparison | Side) -> tuple[str, ...]:
-    """Return the columns a tree speaks of, in reading order, each once."""
+    """Return the distinct columns in a tree, in reading order."""
     return tuple(dict.fromkeys(cell.column for cell in cells(tree)))
 
 
 def sums(side: Side, row: str) -> list[dict[CellRef | None, float]]:
-    """Return the sums of cells that a side may come to at a row, one for each choice of its `best`.
+    """Return a side at a row as linear forms of cells, one for each choice of its `best`.
 
-    A sum is coefficients by cell, 0 for a cell that cancels; under None the constant.
+    A linear form has coefficients by cell (0 for a cell that cancels), and the constant under None.
 
     Raises:
         UserError: a `best` has the same option twice.
@@ -141,7 +141,7 @@ def sums(side: Side, row: str) -> list[dict[CellRef | None, float]]:
 
 
 class _Parser:
-    """Recursive descent over the tokens of one text; it looks one token ahead."""
+    """A recursive-descent parser of one text, with one token of look-ahead."""
 
     def __init__(self, text: str, columns: Collection[str], rows: Collection[str]) -> None:
         self.text, self.columns, self.rows = text, columns, rows
@@ -205,7 +205,7 @@ class _Parser:
 
     def _best(self) -> Best:
         of = []
-        while self.take() in ("(", ","):  # the bracket that opens, then a comma before each other one
+        while self.take() in ("(", ","):  # the opening bracket, then a comma before each further option
             of.append(self.side())
         if self.tokens[self.at - 1 : self.at] != [("mark", ")")]:
             raise self.unreadable("best( is not closed")

@@ -1,4 +1,4 @@
-"""The sides of a claim as numbers: which cells they are sums of, and what those cells hold."""
+"""Evaluate the sides of a claim: as linear forms of cells, and by the cells' values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,27 @@ from credit.tables.spec.schema import Claim
 
 
 class NoNumberError(Exception):
-    """A cell of the claim has no completed run; its text says which."""
+    """A cell of the claim has no completed run; the message names the cell."""
 
     verdict = UNDECIDED
 
 
 class IdenticalError(NoNumberError):
-    """The two sides of the claim are the same runs; its text says which."""
+    """The two sides of the claim are the same runs; the message names the cells."""
 
     verdict = IDENTICAL
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the judging of one claim needs at hand."""
+    """The data for a test of one claim.
+
+    Attributes:
+        claim: the claim.
+        held: the table's runs.
+        name: name of the measure.
+        accuracy: as in `credit.tables.claims.claims.judge`.
+    """
 
     claim: Claim
     held: Collection
@@ -37,13 +44,20 @@ class Case:
 
     @property
     def measure(self) -> Measure:
+        """The measure of the claim."""
         return measure(self.name)
 
     @property
     def paired(self) -> bool:
+        """Whether the tests are paired over shared repeats."""
         return self.held.spec.test == "paired"
 
     def values(self, cell: Cell) -> dict[Any, float]:
+        """Return a cell's values by repeat; for a claim about spread, their distances from the cell's median.
+
+        Raises:
+            NoNumberError: the cell has no value.
+        """
         found = self.held.values(cell, self.name, self.accuracy)
         if not found:
             row, column = self.held.spec.rows[cell[0]], self.held.spec.columns[cell[1]]
@@ -55,26 +69,35 @@ class Case:
         return found
 
     def first(self, cell: Cell) -> Cell:
-        """Return the first cell with the same runs and the same numbers of this measure: the cell itself where it has no twin."""
+        """Return the first cell with the same runs and the same values of the measure; the cell itself if it has no twin."""
         return self.held.twin(cell, self.name, self.accuracy) or cell
 
     def mean(self, cell: Cell) -> float:
+        """Return the mean of a cell's values.
+
+        Raises:
+            NoNumberError: the cell has no value.
+        """
         found = self.values(cell)
         return sum(found.values()) / len(found)
 
 
 def has_jobs(case: Case, tree: Comparison | Side, row: str) -> bool:
-    """Return whether this budget has every cell of the tree at the row."""
+    """Return whether this budget has runs for every cell of the tree at the row."""
     return all(case.held.runs.get((cell.row or row, cell.column)) for cell in cells(tree))
 
 
 def row_label(case: Case, row: str) -> str:
-    """Return what the table calls the row; nothing for a claim without one."""
+    """Return the row's label in the table; empty for a claim without a row."""
     return case.held.spec.rows[row].label if row else ""
 
 
 def linear_form(case: Case, side: Side, row: str) -> tuple[dict[Cell, float], float, list[str]]:
-    """Return a side as cells with coefficients, a constant, and the columns that its `best` chose."""
+    """Return a side at a row as a linear form: coefficients by cell, the constant, and the labels chosen by its `best`.
+
+    Raises:
+        NoNumberError: a cell has no value.
+    """
     if isinstance(side, Number):
         return {}, side.value, []
     if isinstance(side, CellRef):
@@ -94,14 +117,16 @@ def linear_form(case: Case, side: Side, row: str) -> tuple[dict[Cell, float], fl
 
 
 def refuse_identical(case: Case, tree: Comparison | Side, row: str, form: dict[Cell, float]) -> None:
-    """Refuse a difference of which nothing is left because its cells are the same runs.
+    """Refuse a difference that cancels because its cells are the same runs.
 
     Args:
-        case, tree, row: what is judged, where.
-        form: the difference as `linear_form` gives it.
+        case: the data of the claim.
+        tree: the claim's expression.
+        row: the row at which it is evaluated.
+        form: the difference's coefficients by cell, as of `linear_form`.
 
     Raises:
-        IdenticalError: naming the cells.
+        IdenticalError: the difference cancels; the message names the cells.
     """
     used = dict.fromkeys((cell.row or row, cell.column) for cell in cells(tree))
     twins = [(cell, case.first(cell)) for cell in used if case.first(cell) != cell]
@@ -113,7 +138,13 @@ def refuse_identical(case: Case, tree: Comparison | Side, row: str, form: dict[C
 
 
 def side_value(side: Side, row: str, mean: Callable[[Cell], Any]) -> Any:
-    """Return a side's value from its cells' means; numbers, or arrays of resampled means."""
+    """Return a side's value at a row from its cells' means, which are numbers or arrays of resampled means.
+
+    Args:
+        side: the side's tree.
+        row: the row at which it is evaluated.
+        mean: returns the mean of a cell.
+    """
     if isinstance(side, Number):
         return side.value
     if isinstance(side, CellRef):
@@ -126,7 +157,7 @@ def side_value(side: Side, row: str, mean: Callable[[Cell], Any]) -> Any:
 
 
 def lost_words(case: Case, form: dict[Cell, float]) -> str:
-    """Return which of the cells' runs are not counted: ``; BP+AdamW at CIFAR-10: 2 of 3, 1 diverged``; empty for none."""
+    """Return a note on the cells' runs that have no value: ``; BP+AdamW at CIFAR-10: 2 of 3, 1 diverged``; empty for none."""
     spec, told = case.held.spec, []
     for cell in form:
         counts = case.held.summary(cell, case.name, case.accuracy).counts()
@@ -135,5 +166,5 @@ def lost_words(case: Case, form: dict[Cell, float]) -> str:
 
 
 def shared_repeats(held: Sequence[dict[Any, float]]) -> list[Any]:
-    """Return the repeats that all of these cells have, in the first one's order."""
+    """Return the repeats that all cells have, in the order of the first cell."""
     return [repeat for repeat in held[0] if all(repeat in values for values in held)] if held else []

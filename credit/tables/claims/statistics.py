@@ -1,13 +1,13 @@
-"""The statistics of a claim: t tests on differences of cells, equivalence, Holm's correction, the bootstrap.
+"""Statistics for claims: t tests of differences of cells, equivalence tests, Holm's correction and the bootstrap.
 
-Every test is of one number, an estimate with its standard error and degrees of freedom. A difference of several cells
-(``a - b``, ``(a - b) - (c - d)``) is a sum of cells with coefficients c_i:
+A test is of one estimate with its standard error and degrees of freedom. A difference of several cells (``a - b``,
+``(a - b) - (c - d)``) is a linear form with coefficients c_i of the cells' means m_i, variances s_i^2 and sizes n_i:
 
     two samples   estimate sum c_i m_i, error^2 = sum c_i^2 s_i^2 / n_i, degrees of freedom by Welch and Satterthwaite
-    paired        the same sum within each repeat that all cells share, then a one-sample t test over the repeats
+    paired        the linear form within each repeat that all cells share, then a one-sample t test over the repeats
 
-Repeats that are all equal have no spread to judge by: no test says anything of them, however many there are. All that can be
-read off them is that the number is exactly the one it is compared with (`Estimate.is_exactly`).
+If all repeats are equal, the variance cannot be estimated and no test is made; an estimate can then only be exactly the number it
+is compared with (`Estimate.is_exactly`).
 """
 
 import math
@@ -17,22 +17,28 @@ from statistics import fmean, stdev, variance
 from typing import Any
 
 LEVEL = 0.05
-"""One-sided p below which something is called significant."""
+"""The level of significance of one-sided tests."""
 
 FEWEST_REPEATS = 3
-"""Repeats of a cell (or shared ones, where paired) below which nothing is tested: two have a spread by one difference alone."""
+"""The smallest number of repeats of a cell (of shared ones, if paired) for a test."""
 
 RESAMPLES = 2000
+"""Number of bootstrap resamples."""
 
 ROUNDING = 1e-12
-"""What sums of floats may be off by, of the largest number in them; far below what one example changes."""
+"""Tolerance of sums of floats, relative to the largest summand; far below the effect of one example on an accuracy."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error; `error` and `df` are None below `FEWEST_REPEATS`, `error` is 0 where all are equal.
+    """An estimate with its standard error.
 
-    `rounding` is what the arithmetic of floats alone may have done to the number.
+    Attributes:
+        value: the estimate.
+        error: its standard error; None below `FEWEST_REPEATS` repeats, 0 if all repeats are equal.
+        df: the degrees of freedom; None without a positive standard error.
+        n: the numbers of repeats, as a text.
+        rounding: largest rounding error of the value.
     """
 
     value: float
@@ -43,19 +49,19 @@ class Estimate:
 
     @property
     def has_spread(self) -> bool:
-        """Return whether there is a spread to judge by: `FEWEST_REPEATS` or more that are not all equal."""
+        """Return whether the standard error is positive: at least `FEWEST_REPEATS` repeats that are not all equal."""
         return bool(self.error)
 
     def is_exactly(self, number: float) -> bool:
-        """Return whether every repeat gives exactly this number."""
+        """Return whether every repeat gives exactly the number, to rounding."""
         return self.error == 0 and abs(self.value - number) <= self.rounding
 
     def p_above(self, bound: float = 0.0) -> float | None:
-        """Return the one-sided p of "the number is above `bound`"; None without a spread."""
+        """Return the one-sided p value of "the estimate is above `bound`"; None without a spread."""
         return self._p(self.value - bound)
 
     def p_below(self, bound: float = 0.0) -> float | None:
-        """Return the one-sided p of "the number is below `bound`"; None without a spread."""
+        """Return the one-sided p value of "the estimate is below `bound`"; None without a spread."""
         return self._p(bound - self.value)
 
     def t(self, bound: float = 0.0) -> float | None:
@@ -63,9 +69,9 @@ class Estimate:
         return (self.value - bound) / self.error if self.error else None
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the confidence interval of the one-sided tests at `LEVEL`, 90 % two-sided; None without a spread.
+        """Return the two-sided 90 % confidence interval, which matches the one-sided tests at `LEVEL`; None without a spread.
 
-        ``p_above(bound) < LEVEL`` exactly where the interval lies above the bound, ``p_below`` where below.
+        ``p_above(bound) < LEVEL`` if and only if the interval is above the bound, ``p_below`` if and only if it is below.
         """
         if not self.error or self.df is None:
             return None
@@ -83,11 +89,11 @@ class Estimate:
 
 
 def welch(samples: Sequence[tuple[float, Sequence[float]]], constant: float = 0.0) -> Estimate:
-    """Return the sum of coefficient times mean over independent samples; with one sample, the one-sample t test.
+    """Return a linear form of the means of independent samples, with Welch's standard error and degrees of freedom.
 
     Args:
-        samples: (coefficient, values), each with one value or more.
-        constant: what is added.
+        samples: pairs of a coefficient and one or more values; one sample gives the one-sample t test.
+        constant: a constant to add.
     """
     value = constant + sum(c * fmean(values) for c, values in samples)
     n = " and ".join(str(len(values)) for _, values in samples)
@@ -103,12 +109,12 @@ def welch(samples: Sequence[tuple[float, Sequence[float]]], constant: float = 0.
 
 
 def one_sample(values: Sequence[float], n: str = "", largest: float = 0.0) -> Estimate:
-    """Return the mean of the values with its error; paired differences and slopes go through here.
+    """Return the mean of values with its standard error, for paired differences and slopes.
 
     Args:
-        values: one a repeat.
-        n: how many they are, in words; empty: their count.
-        largest: the largest number, in size, of those that the values are sums of.
+        values: one value for each repeat.
+        n: text for `Estimate.n`; empty for the number of values.
+        largest: the largest absolute summand of the values, for the tolerance of rounding.
     """
     count = len(values)
     words = n or str(count)
@@ -122,13 +128,13 @@ def one_sample(values: Sequence[float], n: str = "", largest: float = 0.0) -> Es
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the least-squares slope of y on x; x has two different values or more."""
+    """Return the least-squares slope of y (N,) on x (N,); x must have at least two different values."""
     middle = fmean(x)
     return sum((a - middle) * b for a, b in zip(x, y, strict=True)) / sum((a - middle) ** 2 for a in x)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p values, in the order given (Holm 1979)."""
+    """Return p values adjusted by Holm's step-down method (Holm 1979), in the given order."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, largest = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):
@@ -138,12 +144,12 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def resampled_means(samples: Mapping[Any, Sequence[float]], paired: bool, seed: Sequence[int]) -> dict[Any, Any]:
-    """Return bootstrap means of samples: for each an array (`RESAMPLES`,).
+    """Return the bootstrap means of samples, an array (`RESAMPLES`,) for each.
 
     Args:
-        samples: values by name; where `paired`, all of one length and in the same order of repeats.
+        samples: values by name; if `paired`, all of the same length and in the same order of repeats.
         paired: draw the same repeats for all samples.
-        seed: of the draws: the same seed gives the same means.
+        seed: seed of the random draws.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Claims that ask for at least so many rows: counted as papers count, and again in resamples of the repeats."""
+"""Test claims about a number of rows (`at_least`): by the rows' means, and by bootstrap resamples of the repeats."""
 
 from typing import Any
 
@@ -18,10 +18,16 @@ from credit.tables.claims.verdicts import HELD, IDENTICAL, NOT_HELD, TOO_FEW, UN
 
 
 def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgement:
-    """Judge that the comparison holds at `wanted` of the rows or more.
+    """Test that a comparison is satisfied at `wanted` or more of the rows, and return the judgement.
 
-    Rows that have no numbers, that compare identical runs, or whose repeats are all equal, count as satisfying it in no
-    resample where it is to be held, and in every one where it is to be refuted.
+    Rows without values, rows that compare identical runs, and rows whose repeats are all equal are unknown: for the verdict "held"
+    they count as satisfied in no resample, for "not held" as satisfied in every resample.
+
+    Args:
+        case: the data of the claim.
+        tree: the comparison.
+        rows: names of the rows.
+        wanted: the number of rows claimed.
     """
     means: dict[str, bool] = {}
     findings, resampled, single, flat = [], [], False, 0
@@ -78,10 +84,10 @@ def _rows(count: int, one: str, many: str) -> str:
 
 
 def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any, bool]:
-    """Return for each resample whether the comparison holds at the row (RESAMPLES,), and whether that says anything.
+    """Return for each resample whether the comparison is satisfied at a row (RESAMPLES,), and whether it is informative.
 
-    None below `FEWEST_REPEATS`. Equal repeats say nothing (see `credit.tables.claims.claims`), but where both sides
-    are exactly the same.
+    The first is None below `FEWEST_REPEATS`. Repeats that are all equal are not informative (see `credit.tables.claims.claims`),
+    unless both sides are exactly the same.
     """
     import numpy as np
 
@@ -101,7 +107,13 @@ def _bootstrap(case: Case, tree: Comparison, row: str, index: int) -> tuple[Any,
 
 
 def satisfied_by(case: Case, op: str, left: Any, right: Any) -> Any:
-    """Return whether the means satisfy the comparison as a reader of the printed table would."""
+    """Return whether two means, rounded as in the printed table, satisfy a comparison; for numbers or arrays.
+
+    Args:
+        case: the data of the claim, with its tolerance and the measure's decimals.
+        op: one of `credit.tables.claims.expression.OPERATORS`.
+        left, right: the means.
+    """
     import numpy as np
 
     away = np.round(np.round(left, case.measure.decimals) - np.round(right, case.measure.decimals), 9)

@@ -1,4 +1,4 @@
-"""Claims that a side grows or falls along the rows' axis."""
+"""Test claims that a side grows or falls along the rows' axis."""
 
 from typing import Any
 
@@ -29,7 +29,13 @@ from credit.tables.report.words import p_words
 
 
 def trend(case: Case, side: Side, rows: list[str]) -> Finding:
-    """Judge ``grows`` and ``falls``: the slope within each repeat that all rows share."""
+    """Test ``grows`` or ``falls`` by the slope against the rows' x within each repeat that all rows share.
+
+    Args:
+        case: the data of the claim.
+        side: the side that grows or falls.
+        rows: names of the rows; those without x, or not in this budget, are left out.
+    """
     spec = case.held.spec
     placed = [(row, spec.rows[row].x) for row in rows if row and spec.rows[row].x is not None]
     run = [(row, float(x)) for row, x in placed if x is not None and has_jobs(case, side, row)]

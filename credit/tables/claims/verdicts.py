@@ -1,4 +1,4 @@
-"""What is said of a claim: its verdict, the rows it rests on, and the words for them."""
+"""Verdicts on claims, their findings by row, and their texts."""
 
 from dataclasses import dataclass, field
 
@@ -9,12 +9,12 @@ from credit.tables.spec.schema import Claim
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 TOO_FEW = "too few repeats"
-"""Of a claim with fewer than `FEWEST_REPEATS` on a side."""
+"""The verdict on a claim with fewer than `FEWEST_REPEATS` repeats on a side."""
 IDENTICAL = "identical"
-"""Of a claim whose two sides are the same runs."""
+"""The verdict on a claim whose two sides are the same runs."""
 JUDGED = (HELD, NOT_HELD, UNDECIDED, TOO_FEW, IDENTICAL)
 NOT_JUDGED = "not judged"
-"""Of a claim that a budget leaves alone, because what it runs cannot tell."""
+"""The verdict on a claim that a budget does not test, because its runs cannot decide it."""
 
 LEGEND = (
     f"Held: one-sided p < {LEVEL}. Not held: the opposite has p < {LEVEL}. Undecided: neither. Too few repeats: fewer than "
@@ -33,10 +33,14 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What one row (or the whole, for a trend) says of a claim; `row` is its label.
+    """The result of a claim at one row, or of a whole trend.
 
-    `p` is that of the claim, or where it is not held that of its opposite, over several rows by Holm; None where nothing is
-    tested.
+    Attributes:
+        row: the row's label.
+        verdict: the verdict at the row.
+        words: its explanation.
+        estimate: the estimate; None without one.
+        p: the p value of the claim or, if it is not held, of its opposite (corrected by Holm over several rows); None without one.
     """
 
     row: str
@@ -48,7 +52,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and its verdict (one of the names above), `words` why, and what each row says."""
+    """The judgement of a claim.
+
+    Attributes:
+        claim: the claim.
+        verdict: one of `JUDGED` or `NOT_JUDGED`.
+        words: the explanation.
+        findings: the results by row.
+    """
 
     claim: Claim
     verdict: str
@@ -57,19 +68,19 @@ class Judgement:
 
 
 def known(p: float | None) -> float:
-    """Return the p of an estimate that has a spread."""
+    """Return a p value that is not None, as of an estimate with a spread."""
     assert p is not None, "only estimates with a spread are tested"
     return p
 
 
 def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, apart: bool = True) -> str:
-    """Say an estimate with its interval and the runs it is of: ``+2.8 points (90 % interval +1.9 to +3.7; n = 3 and 3)``.
+    """Return an estimate with its interval and numbers of runs: ``+2.8 points (90 % interval +1.9 to +3.7; n = 3 and 3)``.
 
     Args:
-        measure: whose number it is.
-        estimate: the number.
-        against: the number that a claim holds it against, as printed; empty for none.
-        apart: it is a difference, so it has a sign, and points instead of per cents.
+        measure: the measure.
+        estimate: the estimate.
+        against: the number that the claim compares it with, as printed; empty for none.
+        apart: whether the estimate is a difference, printed with a sign and in points instead of per cent.
     """
 
     def told(value: float) -> str:
@@ -83,7 +94,11 @@ def estimate_words(measure: Measure, estimate: Estimate, against: str = "", *, a
 
 
 def exact_words(measure: Measure, estimate: Estimate, *, apart: bool) -> str:
-    """Say a number that every repeat gives: ``1.000 in every repeat (n = 3)``, ``equal in every repeat (n = 2 and 2)``."""
+    """Return the text of an exact estimate: ``1.000 in every repeat (n = 3)``, ``equal in every repeat (n = 2 and 2)``.
+
+    Args:
+        measure, estimate, apart: as in `estimate_words`.
+    """
     if apart and estimate.is_exactly(0.0):
         return f"equal in every repeat (n = {estimate.n})"
     told = signed(estimate.value, measure.decimals) if apart else number(estimate.value, measure.decimals)
@@ -92,7 +107,7 @@ def exact_words(measure: Measure, estimate: Estimate, *, apart: bool) -> str:
 
 
 def untested_words(estimate: Estimate, satisfied: bool) -> str:
-    """Say why an estimate without a spread decides nothing, and on which side it is."""
+    """Return the reason why an estimate without a spread is not tested, and whether its sign is as claimed (`satisfied`)."""
     why = f"fewer than {FEWEST_REPEATS} repeats decide nothing"
     if estimate.error is not None:
         same = "differences" if estimate.n.endswith("pairs") else "repeats"
@@ -101,10 +116,10 @@ def untested_words(estimate: Estimate, satisfied: bool) -> str:
 
 
 def untested(estimate: Estimate) -> str:
-    """Return the verdict on an estimate that no test was made of."""
+    """Return the verdict on an estimate without a test."""
     return TOO_FEW if estimate.error is None else UNDECIDED
 
 
 def t_words(t: float | None) -> str:
-    """Return a t statistic for print."""
+    """Return a t statistic as a text; a dash for None."""
     return "-" if t is None else f"{t:.2f}"
