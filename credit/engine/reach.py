@@ -28,10 +28,15 @@ def constants(ops: Iterable[Op], parameters: Collection[str]) -> dict[int, froze
         names of parameters by slot; none for a buffer, a constant or a value read from shapes.
     """
     found: dict[int, frozenset[str]] = {}
+    compared: set[int] = set()  # slots of comparisons of values that depend on the input
     for op in ops:
         read = {*op.inputs, *slots_in(op.extra)}
         if isinstance(op, Shape):
-            found[op.out] = frozenset()
+            compares = op.args.get("of_values") and not all(slot in found for slot in read)
+            if compares or read & compared:
+                compared.add(op.out)
+            else:
+                found[op.out] = frozenset()
         elif isinstance(op, Value):
             found[op.out] = frozenset({op.args["tensor"]} & set(parameters))
         elif read and all(slot in found for slot in read):

@@ -297,6 +297,7 @@ def _functional(node: fx.Node) -> Any:
 
 def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target: Any = str(node.target) if node.op == "call_module" else _functional(node)
+    kwargs = {key: value for key, value in kwargs.items() if key != "out" or value is not None}
     if node.op == "call_module":
         module = builder.model.get_submodule(target)
         row, what = table.module_row(module), type(module).__name__

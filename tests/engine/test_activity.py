@@ -12,11 +12,12 @@ from credit.engine.backward import BackwardPass
 from credit.engine.ops.base import Rows
 from credit.engine.plan import Plan
 from tests.engine.ops.test_op_kinds import CASES, label
+from tests.support.elementwise_cases import COMPARISONS
 from tests.support.harness import assert_close, case, draws
 
 BATCH = 6
-# Rows whose cases in this folder all couple samples: by their nature, or because dim 0 is moved, or holds time too.
-COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind"}
+# Rows whose cases in this folder all couple samples: by their nature, or because dim 0 is moved, or has time or a mask too.
+COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind", *COMPARISONS}
 MOVING: dict[str, list[Any]] = {
     "matmul": [
         case(lambda x, y: torch.matmul(x, y.mT), 2, 3, 5, two=True, linear=True),
@@ -113,6 +114,8 @@ MIXING: dict[str, Callable[[Applied, Tensor], Tensor]] = {
     "mean of all": lambda m, x: x / x.sum(),
     "softmax": lambda m, x: x.softmax(0),
     "flatten": lambda m, x: x.reshape(-1).reshape(BATCH, -1),
+    "flip": lambda m, x: x.flip(-2),
+    "roll": lambda m, x: x.roll(1),
     "rows": lambda m, x: x[[1, 0, 2, 3, 4, 5]],
     "one row": lambda m, x: x + x[0],
     "unbind": lambda m, x: x + x.unbind(0)[2],
@@ -122,6 +125,10 @@ MIXING: dict[str, Callable[[Applied, Tensor], Tensor]] = {
     "gram": lambda m, x: x @ x.mT,
     "matrix from the left": lambda m, x: m.full @ x,
     "weights by sample": lambda m, x: x * m.full,
+    "mask by sample": lambda m, x: x.masked_fill(m.full > 0, 0.0),
+    "bounds by sample": lambda m, x: torch.maximum(x, m.full),
+    "comparison": lambda m, x: torch.where(x > 0, x, m.full),
+    "length of all": lambda m, x: x / x.norm(),
     "numbers by sample": lambda m, x: x * torch.arange(6.0, dtype=torch.float64).reshape(6, 1) + m.full[:1],
     "weights of samples as features": lambda m, x: x.unsqueeze(0) + x.unsqueeze(1),
     "another dimension first": lambda m, x: torch.relu(x.unsqueeze(0)).squeeze(0),

@@ -11,16 +11,16 @@ from torch import nn
 from credit.core.errors import UserError
 from credit.engine.ops.activations import MONOTONE, Activate
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul
-from credit.engine.ops.base import Op
+from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm, Norm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
-from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, Value, View
+from credit.engine.ops.shapes import Expand, Move, Permute, Select, Shape, Split, Stack, Value, View
 from credit.engine.ops.weighted import Pad, Weighted
 from credit.engine.plan import Plan
 
 _SUMS = (Weighted, Pad, Add, Affine, Mean, Dropout, AvgPool, MaxPool, AdaptivePool)
-_MOVES = (Cat, View, Permute, Select, Split, Stack, Expand, Value)
+_MOVES = (Cat, View, Move, Permute, Select, Split, Stack, Expand, Value)
 _IN_ONE = (Mul, Div)  # linear in an operand where the other is a constant
 
 
@@ -73,6 +73,7 @@ class Segments:
         self._model, self._rule = type(model).__name__, rule
         back = {op.index for op in plan.back}
         self.maker: dict[int, Op] = {op.out: op for op in plan.back}
+        self._refuse_comparisons()
         self.readers: dict[int, list[tuple[Op, int]]] = {}
         for op in plan.ops:
             if op.index in back:
@@ -141,6 +142,16 @@ class Segments:
                 f"its output stands {moves[-1].describe()}, so that the output would be a copy of that state and feed it: move it "
                 "before the activation"
             )
+
+    def _refuse_comparisons(self) -> None:
+        """Refuse a comparison of values that move: what depends on it is not linear."""
+        for op in self.plan.ops:
+            moving = isinstance(op, Shape) and op.args.get("of_values") and slots_in(op.extra) & self.maker.keys()
+            if moving:
+                raise UserError(
+                    f"rule '{self._rule}' needs linear maps between its states, but '{op.name}' in {self._model} compares values "
+                    "that move with the states. Use an activation (nn.ReLU, nn.Hardtanh, ...) in its place, or rule=bp"
+                )
 
     def _refuse(self, op: Op) -> None:
         where = f"{op.describe()} in {self._model}"

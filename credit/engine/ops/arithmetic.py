@@ -174,6 +174,33 @@ class Mean(Op):
         return rows.shape(saved)
 
 
+class Length(Op):
+    """Euclidean length over ``args["dims"]`` (None: all), with ``keepdim``; where it is zero, the error signal is 0."""
+
+    kind: ClassVar[str] = "length"
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        dims = self.args["dims"]
+        dims = tuple(range(x.dim())) if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+        out = torch.linalg.vector_norm(x, dim=dims, keepdim=True)
+        self.save(run, (x, out))
+        if self.args["keepdim"]:
+            return out
+        return out.squeeze(dims)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        x, out = self.load(run)
+        return (x * torch.where(out == 0, 0.0, signal.reshape(out.shape) / out),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        dims, x = self.args["dims"], inputs[0]
+        return dims is not None and all(dim % x.dim() for dim in ((dims,) if isinstance(dims, int) else dims))
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return tuple(map(rows.take, saved))
+
+
 class MatMul(Op):
     """Product of two activations, as in attention written out."""
 
@@ -205,19 +232,27 @@ class MatMul(Op):
 
 
 class Softmax(Op):
-    """Softmax inside a network over ``args["dim"]``; its adjoint is the ordinary Jacobian."""
+    """Softmax inside a network over ``args["dim"]``; its adjoint is the ordinary Jacobian.
+
+    ``args["form"]``: ``plain``; ``log``, its logarithm; ``masked``, which is 0 rather than NaN where every entry is minus infinity.
+    """
 
     kind: ClassVar[str] = "softmax"
     fresh: ClassVar[bool] = False
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        out = x.softmax(self.args["dim"])
+        dim = self.args["dim"]
+        if self.args["form"] == "log":
+            out = x.log_softmax(dim)
+        else:
+            out = aten._safe_softmax(x, dim) if self.args["form"] == "masked" else x.softmax(dim)
         self.save(run, out)
         return out
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         out = self.load(run)
-        return (aten._softmax_backward_data(signal, out, self.args["dim"], out.dtype),)
+        back = aten._log_softmax_backward_data if self.args["form"] == "log" else aten._softmax_backward_data
+        return (back(signal, out, self.args["dim"], out.dtype),)
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return bool(self.args["dim"] % out.dim() > 0)

@@ -35,6 +35,59 @@ class View(Op):
         return rows.shape(saved)
 
 
+class Cast(Op):
+    """Another type or device (``args["call"]``, a function (x, *rest)): the error signal takes the input's again.
+
+    The signal of a result that is no floating-point number is zero.
+    """
+
+    kind: ClassVar[str] = "cast"
+    aliases: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor, *rest: Any) -> Tensor:
+        out: Tensor = self.args["call"](x, *rest)
+        self.save(run, (x.dtype, x.device, out.dtype))
+        return out
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        dtype, device, own = self.load(run)
+        if not own.is_floating_point:
+            return (torch.zeros_like(signal, dtype=dtype, device=device),)
+        return (signal.to(own).to(device, dtype),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return leads(out, inputs[0])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return saved
+
+
+class Move(Op):
+    """A rearrangement without repeats (flip, roll, pixel shuffle, windows): ``args["back"]`` undoes ``args["call"]``.
+
+    Both are functions (x, *rest), ``rest`` being ``extra``. ``args["dims"]``: the dimensions within which entries move.
+    """
+
+    kind: ClassVar[str] = "move"
+    aliases: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+
+    def forward(self, run: Run, x: Tensor, *rest: Any) -> Tensor:
+        self.save(run, rest)
+        out: Tensor = self.args["call"](x, *rest)
+        return out
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (self.args["back"](signal, *self.load(run)),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return leads(out, inputs[0]) and all(dim % out.dim() for dim in self.args["dims"])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return saved
+
+
 class Permute(Op):
     """Reorder dimensions: ``args["dims"]`` maps the number of dimensions to a permutation."""
 
@@ -153,7 +206,10 @@ class Stack(Op):
 
 
 class Shape(Op):
-    """A value computed from shapes, types or constants; nothing is sent back through it."""
+    """A value computed from shapes, types or constants; nothing is sent back through it.
+
+    ``args["of_values"]``: it is a comparison of values.
+    """
 
     kind: ClassVar[str] = "shape"
 

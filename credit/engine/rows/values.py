@@ -6,12 +6,12 @@ from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.engine.builder import Builder, Row, Val, local_call, local_piece, vals
-from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul, Softmax
-from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Length, Mean, Mul, Softmax
+from credit.engine.ops.shapes import Expand, Move, Permute, Select, Split, Stack, View
 
 # ---------------------------------------------------------------- arithmetic
 
@@ -84,20 +84,32 @@ def stack(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
     return b.emit(Stack, *tensors, dim=dim)
 
 
-def softmax(b: Builder, x: Val, dim: int) -> Val:
-    return b.emit(Softmax, x, dim=dim)
+def softmax(form: str) -> Row:
+    name = "log_softmax" if form == "log" else "softmax"
+
+    def row(b: Builder, x: Val, dim: int, dtype: Any = None) -> Val:
+        if dtype is not None:
+            _no_row(b, f"{name} with dtype=")
+        return b.emit(Softmax, x, dim=dim, form=form)
+
+    return row
 
 
-def softmax_function(b: Builder, x: Val, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Val:
-    if dtype is not None:
-        _no_row(b, "softmax with dtype=")
-    return softmax(b, x, dim)
+def softmax_function(form: str) -> Row:
+    return lambda b, x, dim, _stacklevel=3, dtype=None: softmax(form)(b, x, dim, dtype)
 
 
-def softmax_module(b: Builder, m: nn.Softmax, x: Val) -> Val:
+def softmax_module(b: Builder, m: nn.Softmax | nn.LogSoftmax, x: Val) -> Val:
     if m.dim is None:
-        _no_row(b, "Softmax without dim")
-    return softmax(b, x, m.dim)
+        _no_row(b, f"{type(m).__name__} without dim")
+    made: Val = softmax("log" if isinstance(m, nn.LogSoftmax) else "plain")(b, x, m.dim)
+    return made
+
+
+def length(b: Builder, x: Val, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Val:
+    if dtype is not None or p not in ("fro", 2, None):
+        return local_call(b, torch.norm, (x, p, dim, keepdim), {"dtype": dtype})
+    return b.emit(Length, x, dims=dim, keepdim=keepdim)
 
 
 # ---------------------------------------------------------------- views
@@ -196,6 +208,51 @@ def get_attribute(b: Builder, x: Any, name: str) -> Any:
 
 def of_shape(call: Callable[..., Any]) -> Row:
     return lambda b, *args, **kwargs: b.shape(call, *args, **kwargs)
+
+
+def expand_as(b: Builder, x: Val, other: Val) -> Val:
+    return expand(b, x, b.shape(getattr, other, "shape"))
+
+
+def reshape_as(b: Builder, x: Val, other: Val) -> Val:
+    made: Val = view(torch.Tensor.reshape)(b, x, b.shape(getattr, other, "shape"))
+    return made
+
+
+def movedim(b: Builder, x: Val, source: int, destination: int) -> Val:
+    def order(n: int) -> list[int]:
+        dims = [dim for dim in range(n) if dim != source % n]
+        dims.insert(destination % n, source % n)
+        return dims
+
+    return b.emit(Permute, x, dims=order)
+
+
+def flip(b: Builder, x: Val, *dims: Any) -> Val:
+    dims = tuple(dims[0]) if isinstance(dims[0], tuple | list) else dims
+    return b.emit(Move, x, call=lambda t: t.flip(dims), back=lambda t: t.flip(dims), dims=dims)
+
+
+def roll(b: Builder, x: Val, shifts: Any, dims: Any = None) -> Val:
+    def back(t: Tensor, shifts: Any, dims: Any) -> Tensor:
+        return t.roll([-shift for shift in shifts] if isinstance(shifts, tuple | list) else -shifts, dims)
+
+    moved = (0,) if dims is None else dims if isinstance(dims, tuple | list) else (dims,)
+    return b.emit(Move, x, extra=(shifts, dims), call=torch.roll, back=back, dims=moved)
+
+
+def pixel_shuffle(b: Builder, x: Val, upscale_factor: int) -> Val:
+    def back(t: Tensor) -> Tensor:
+        return F.pixel_unshuffle(t, upscale_factor)
+
+    return b.emit(Move, x, call=lambda t: F.pixel_shuffle(t, upscale_factor), back=back, dims=(1,))
+
+
+def pixel_unshuffle(b: Builder, x: Val, downscale_factor: int) -> Val:
+    def back(t: Tensor) -> Tensor:
+        return F.pixel_shuffle(t, downscale_factor)
+
+    return b.emit(Move, x, call=lambda t: F.pixel_unshuffle(t, downscale_factor), back=back, dims=(1,))
 
 
 def unchanged(b: Builder, x: Val, *_: Any, **__: Any) -> Val:

@@ -11,7 +11,7 @@ from torch import nn
 
 from credit.engine import trace
 from credit.engine.rows import table
-from tests.support import layer_cases, value_cases, weighted_cases
+from tests.support import elementwise_cases, layer_cases, value_cases, weighted_cases
 from tests.support.harness import WAYS, assert_equal
 
 CASES: dict[Any, list[Any]] = {
@@ -19,6 +19,8 @@ CASES: dict[Any, list[Any]] = {
     **layer_cases.ACTIVATION_FUNCTIONS,
     **value_cases.FUNCTIONS,
     **value_cases.METHODS,
+    **elementwise_cases.FUNCTIONS,
+    **elementwise_cases.METHODS,
     **weighted_cases.FUNCTIONS,
     **weighted_cases.METHODS,
     "activation_kind": layer_cases.NAMED,

@@ -134,6 +134,17 @@ def test_what_is_close_to_it_is_taken(name: str, options: dict[str, Any]) -> Non
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
+class Called(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
 NETWORKS: list[tuple[Callable[[], nn.Module], tuple[str, ...]]] = [
     (acting(nn.GELU), ("gives every activation a state", "gelu", "Sequential", "falls somewhere", "arch.activation=relu")),
     (acting(nn.SiLU), ("silu", "falls somewhere", "relu, leaky_relu")),
@@ -141,6 +152,8 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[str, ...]]] = [
     (normed, ("batch_norm 'norm", "in Residual", "the batch's own statistics", "arch.norm=none", "arch.norm=frozen",
               "rule.batchnorm=frozen")),
     (acting(lambda: nn.Softmax(1)), ("softmax", "is not linear", "rule=bp")),
+    (acting(lambda: Called(torch.exp)), ("exp 'exp'", "is not linear", "rule=bp")),
+    (acting(lambda: Called(lambda x: x * (x > 0))), ("'gt' in Sequential compares values", "nn.ReLU", "rule=bp")),
     (acting(lambda: nn.LayerNorm(6)), ("layer_norm '1'", "in Sequential", "normalises each sample by its own statistics")),
     (Gated, ("mul", "in Gated", "is not linear")),
     (single, ("SingleUnit returns one number, the probability of class 1", "rule=bp")),
