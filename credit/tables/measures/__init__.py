@@ -1,1 +1,1 @@
-"""Numbers of a table's runs: what is measured, and how it is collected."""
+"""Measures of a table's runs, and their collection by cell."""

@@ -1,4 +1,4 @@
-"""Numbers of a rule's updates beside backprop's, from the rows that the diagnostic `alignment` wrote; no torch."""
+"""Measures of a rule's updates relative to backprop's, from the rows of the diagnostic ``alignment``. Imports no torch."""
 
 import math
 from collections.abc import Callable
@@ -17,29 +17,32 @@ KEYS = {
     "difference_norm": "norm of the difference",
     "norm_ratio": "norm over backprop's",
 }
-"""What the diagnostic says of a layer, with the words for an axis."""
+"""The diagnostic's numbers of a layer, with their labels on an axis."""
 
 
 def mean_angle(row: Row) -> float | None:
-    """Return the mean over layers of the angles to backprop's update, in degrees."""
+    """Return the mean over layers of the angle to backprop's update in a row of metrics, in degrees; None without one."""
     found = _angles(row)
     return fmean(found) if found else None
 
 
 def largest_angle(row: Row) -> float | None:
-    """Return the largest of them."""
+    """Return the largest angle of a layer to backprop's update in a row of metrics, in degrees; None without one."""
     return max(_angles(row), default=None)
 
 
 def difference_share(row: Row) -> float | None:
-    """Return the norm of the whole difference from backprop's update over the norm of that, all layers together, in per cent."""
+    """Return the norm of the difference from backprop's update, relative to the norm of that, over all layers, in per cent.
+
+    None if the row of metrics has no such numbers.
+    """
     layers = [layer for layer in (row.get("alignment") or {}).values() if "difference_norm" in layer]
     theirs = math.hypot(*(layer["reference_norm"] for layer in layers))
     return 100 * math.hypot(*(layer["difference_norm"] for layer in layers)) / theirs if theirs else None
 
 
 def first_steps(rows: list[Row]) -> list[Row]:
-    """Return the rows of the run's first steps as far as they were measured one by one (``trainer.measure_first``)."""
+    """Return the rows of a run's first steps, as far as each step was measured (``trainer.measure_first``)."""
     by_step = {row["step"]: row for row in rows if row.get("alignment")}
     found: list[Row] = []
     while len(found) + 1 in by_step:
@@ -48,7 +51,7 @@ def first_steps(rows: list[Row]) -> list[Row]:
 
 
 def later(rows: list[Row]) -> list[Row]:
-    """Return the measured rows but those of the first steps; of these, those that end an epoch, and the run's last, are kept."""
+    """Return the measured rows without those of the first steps that neither end an epoch nor are the run's last."""
     first = {row["step"] for row in first_steps(rows)}
     measured = [row for row in rows if row.get("alignment")]
     return [
@@ -57,13 +60,13 @@ def later(rows: list[Row]) -> list[Row]:
 
 
 def early_angle(result: Result, rows: Rows, accuracy: str) -> float | None:
-    """Return the mean of `mean_angle` over the first steps."""
+    """Return the mean of `mean_angle` over the first steps; arguments as of `Measure.function`."""
     found = [angle for row in first_steps(rows()) if (angle := mean_angle(row)) is not None]
     return fmean(found) if found else None
 
 
 def angle_fall(result: Result, rows: Rows, accuracy: str) -> float | None:
-    """Return how much smaller `mean_angle` is at the last measured step than over the first steps."""
+    """Return the mean of `mean_angle` over the first steps minus that at the last measured step; arguments as of `early_angle`."""
     early, last = early_angle(result, rows, accuracy), of_last_row(mean_angle)(result, rows, accuracy)
     return None if early is None or last is None else early - last
 
@@ -109,4 +112,4 @@ MEASURES = {
         diagnostic="alignment",
     ),
 }
-"""Measures by name, part of `credit.tables.measures.measures.MEASURES`."""
+"""Measures by name, which are included in `credit.tables.measures.measures.MEASURES`."""

@@ -1,6 +1,6 @@
-"""The numbers of a table's runs: what finished, what diverged, what is missing, and each measure by repeat.
+"""Collect a table's runs by cell: their status, and each measure by repeat.
 
-Files are read when a number needs them: metrics.jsonl only where a measure or a figure is not in result.json.
+Files are read when they are needed: metrics.jsonl only for a measure or a figure that is not in result.json.
 """
 
 import json
@@ -22,19 +22,21 @@ from credit.tables.measures.twins import find
 from credit.tables.spec.schema import Spec
 
 STATUSES = ("complete", "diverged", "failed", "missing")
+"""The statuses of a run."""
+
 Cell: TypeAlias = tuple[str, str]
 Repeat: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 @dataclass
 class Run:
-    """One job and what became of it."""
+    """A job of a table and its result."""
 
     job: Job
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json; None where the run is not over."""
+        """The content of result.json; None if the run is not over."""
         return read_result(self.job.path())
 
     @property
@@ -45,21 +47,21 @@ class Run:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl."""
+        """The rows of metrics.jsonl, oldest first."""
         return read_metrics(self.job.path())
 
     @property
     def repeat(self) -> Repeat:
-        """The settings in which it differs from the cell's other runs."""
+        """The settings in which the run differs from the other runs of its cell."""
         return tuple((key, json.dumps(v) if isinstance(v, list | dict) else v) for key, v in self.job.repeat.items())
 
     @property
     def mark(self) -> str:
-        """One of `credit.tables.measures.marks` for a run that diverged or collapsed under the stopping rule; else nothing."""
+        """The mark of a run that diverged or collapsed under the stopping rule (`credit.tables.measures.marks`); else empty."""
         return "" if self.result is None else mark(self.result)
 
     def has(self, name: str) -> bool:
-        """Return whether it can have a measure, by how it ended."""
+        """Return whether the run can have a measure, by its status and its mark."""
         kind = measure(name).runs
         if kind == "over":
             return self.status in ("complete", "diverged")
@@ -68,13 +70,17 @@ class Run:
         return self.status == "complete" and self.mark != CROSS
 
     def ending(self, name: str) -> str:
-        """Return how it ended for a measure: one of `STATUSES`, or its mark."""
+        """Return how the run ended, for a measure: one of `STATUSES`, or its mark."""
         return "complete" if measure(name).runs == "over" and self.has(name) else self.mark or self.status
 
     def number(self, name: str, accuracy: str) -> float | None:
-        """Return a measure of it; None for a run that did not complete, whatever it had reached before.
+        """Return the value of a measure; None for a run that cannot have it (`has`) or whose value is not finite.
 
-        Of a run with a `DAGGER` the accuracy of the last epoch is that of the model found before.
+        For a run with a `DAGGER` the accuracy of the last epoch is that of the model found before it ended.
+
+        Args:
+            name: name of the measure.
+            accuracy: one of `credit.tables.spec.schema.ACCURACIES`.
         """
         if self.result is None or not self.has(name):
             return None
@@ -85,33 +91,37 @@ class Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell's repeats as one entry: mean and sample standard deviation (None below two) of the `n` runs that have a number.
+    """The repeats of a cell as one entry.
 
-    `status` counts how the runs ended, in `STATUSES`, or under the stopping rule in `credit.tables.measures.marks`.
+    Attributes:
+        mean, std: mean and sample standard deviation of the runs with a value; std is None for fewer than two.
+        n: number of runs with a value.
+        status: number of runs by how they ended: `STATUSES`, or `credit.tables.measures.marks` under the stopping rule.
+        stand_in: the value that a diverged run counts as; None if it has no value.
     """
 
     mean: float | None
     std: float | None
     n: int
     status: dict[str, int] = field(default_factory=dict)
-    stand_in: float | None = None  # what a diverged run counts as; None: as no number
+    stand_in: float | None = None
 
     @property
     def asked(self) -> int:
-        """How many runs the cell has in this table."""
+        """The number of runs of the cell in the table."""
         return sum(self.status.values())
 
     @property
     def mark(self) -> str:
-        """The mark that all runs of the number have, `CROSS` where no run has a number; else nothing."""
+        """The mark shared by all runs with a value; `CROSS` if no run has one; else empty."""
         if self.asked and self.status.get(CROSS) == self.asked:
             return CROSS
         return DAGGER if self.n and self.status.get(DAGGER) == self.n else ""
 
     def counts(self) -> str:
-        """Return how many runs the number is of where that is not all: ``2 of 3, 1 diverged``; empty where it is.
+        """Return the number of runs with a value if it is not that of all runs: ``2 of 3, 1 diverged``; else empty.
 
-        Runs that count with a number in place of their own are told in any case: ``1 diverged, counted as 9.9``.
+        Diverged runs that count as a given value are always included: ``1 diverged, counted as 9.9``.
         """
         diverged, marked = self.status.get("diverged", 0), self.status.get(DAGGER, 0)
         counted = f", counted as {self.stand_in:g}" if self.stand_in is not None else ""
@@ -127,25 +137,34 @@ class Summary:
 
 @dataclass
 class Collection:
-    """A table's runs by cell, in the spec's order; cells that the budget leaves out have none."""
+    """A table's runs by cell.
+
+    Attributes:
+        spec: the table.
+        manifest: its expansion.
+        runs: runs by cell, in the spec's order; cells that the budget leaves out have none.
+        strays: number of jobs of cells that the spec no longer has.
+        costs: timings by cell.
+        trials: runs of the candidates by which cells are tuned.
+    """
 
     spec: Spec
     manifest: Manifest
     runs: dict[Cell, list[Run]]
-    strays: int  # jobs of cells that the spec no longer has
-    costs: dict[Cell, list[Run]] = field(default_factory=dict)  # timings beside the runs
-    trials: list[Run] = field(default_factory=list)  # runs of the candidates that cells are tuned with
+    strays: int
+    costs: dict[Cell, list[Run]] = field(default_factory=dict)
+    trials: list[Run] = field(default_factory=list)
     _held: dict[tuple[Cell, str, str], dict[Repeat, float]] = field(default_factory=dict)
 
     @cached_property
     def twins(self) -> dict[Cell, Cell]:
-        """For each cell whose runs are the same as those of an earlier cell, that cell; see `credit.tables.measures.twins`."""
+        """The earlier cell with the same runs, by cell; cells without one are left out. See `credit.tables.measures.twins`."""
         return find(self)
 
     def twin(self, cell: Cell, name: str, accuracy: str | None = None) -> Cell | None:
-        """Return the cell with the same runs (`twins`) where a measure has the same numbers there too; else None.
+        """Return the cell with the same runs (`twins`) if a measure has the same values there too; else None.
 
-        Times differ between runs of equal weights, and so may what is measured besides the weights.
+        Runs with equal weights can differ in times and in other measures that are not functions of the weights.
         """
         twin = self.twins.get(cell)
         if twin is None:
@@ -155,7 +174,13 @@ class Collection:
         return twin if shared and all(own[repeat] == other[repeat] for repeat in shared) else None
 
     def values(self, cell: Cell, name: str, accuracy: str | None = None) -> dict[Repeat, float]:
-        """Return a measure of the cell's completed runs by repeat; `accuracy` None: the epoch the paper reports."""
+        """Return the values of a measure in a cell, by repeat.
+
+        Args:
+            cell: the cell.
+            name: name of the measure.
+            accuracy: one of `credit.tables.spec.schema.ACCURACIES`; None for that of the table.
+        """
         mode = accuracy or self.spec.accuracy
         key = (cell, name, mode)
         if key not in self._held:
@@ -171,69 +196,74 @@ class Collection:
         return self._held[key]
 
     def summary(self, cell: Cell, name: str, accuracy: str | None = None) -> Summary:
-        """Return mean, spread and counts of a measure in a cell."""
+        """Return the summary of a measure in a cell; arguments as of `values`."""
         stand_in = self.stand_in(name)
         runs = self._runs_of(cell, name) if self.has_number(cell, name) else []
         status = dict(Counter(run.ending(name) if stand_in is None else run.status for run in runs))
         return summarise(self.values(cell, name, accuracy).values(), status, stand_in)
 
     def has_number(self, cell: Cell, name: str) -> bool:
-        """Return whether a cell can have a measure: a difference from the row's `base` is only of rows with one."""
+        """Return whether a cell can have a measure: a difference from the row's `base` requires a base."""
         return not measure(name).of or bool(self.spec.rows[cell[0]].base)
 
     def _runs_of(self, cell: Cell, name: str) -> list[Run]:
-        """Return the runs that have a measure of a cell: its own, or the timings beside them."""
+        """Return the runs that have a measure of a cell: its own runs or its timings."""
         return (self.costs if self.spec.costs and measure(name).timed else self.runs).get(cell, [])
 
     def _lost(self, cell: Cell, name: str, mode: str) -> dict[Repeat, float]:
-        """Return by repeat what a cell has less than the same column has in the row's `base`."""
+        """Return by repeat the value in the row's `base` and the same column minus that in a cell."""
         base = self.spec.rows[cell[0]].base
         there = self.values((base, cell[1]), name, mode) if base else {}
         here = self.values(cell, name, mode)
         return {repeat: there[repeat] - here[repeat] for repeat in there if repeat in here}
 
     def stand_in(self, name: str) -> float | None:
-        """Return what a diverged run counts as in a measure; None where it has no number."""
+        """Return the value that a diverged run counts as in a measure; None if it has no value."""
         return self.spec.diverged.counts_as if self.spec.diverged and name == self.spec.measures[0] else None
 
     def honest(self, cell: Cell) -> Summary:
-        """Return the accuracy at the epoch that validation chose, else the last."""
+        """Return the summary of a cell's test accuracy at the best epoch on validation, else at the last."""
         found = self.values(cell, "best_val_accuracy").values()
         return summarise(found, {"complete": len(found)})
 
     def honest_words(self) -> str:
-        """Return how the honest epoch was chosen: ``best on validation``, ``last epoch``, or both."""
+        """Return the epochs of `honest` as a text: ``best on validation``, ``last epoch``, or both."""
         words = {honest_words(run.result) for run in self.all() if run.result and run.status == "complete"}
         return " or ".join(sorted(words)) or "best on validation"
 
     def has(self, name: str) -> bool:
-        """Return whether any run has this measure."""
+        """Return whether any run has a measure."""
         return any(self.values(cell, name) for cell in self.runs)
 
     def all(self) -> Iterable[Run]:
-        """Yield every run, cell by cell."""
+        """Yield all runs of the cells."""
         for runs in self.runs.values():
             yield from runs
 
     def beside(self) -> Iterable[Run]:
-        """Yield the trials and timings, which are no cell's own runs."""
+        """Yield the trials and the timings, which are not runs of the cells."""
         yield from self.trials
         for runs in self.costs.values():
             yield from runs
 
     def marks(self) -> bool:
-        """Return whether any run, or any published number, has one of `credit.tables.measures.marks`."""
+        """Return whether any run or published number has one of `credit.tables.measures.marks`."""
         printed = (entry for name in self.spec.measures for entry in self.spec.published_in(name).values())
         return any(entry.mark for entry in printed) or any(run.mark for run in self.all())
 
     def status(self) -> dict[str, int]:
-        """Return how many of all runs ended how, in the order of `STATUSES`."""
+        """Return the number of runs by status, in the order of `STATUSES`, without zeros."""
         counts = Counter(run.status for run in self.all())
         return {name: counts[name] for name in STATUSES if counts[name]}
 
 
 def collect(spec: Spec, manifest: Manifest) -> Collection:
-    """Return the runs of a manifest, sorted into the spec's cells; nothing is read yet."""
+    """Return the runs of a manifest by the spec's cells; no file is read yet.
+
+    Args:
+        spec: the table.
+        manifest: its expansion.
+    """
     runs: dict[Cell, list[Run]] = {cell: [] for cell in spec.grid()}
     strays = 0
     for job in manifest.jobs:
@@ -251,12 +281,17 @@ def collect(spec: Spec, manifest: Manifest) -> Collection:
 
 
 def summarise(values: Iterable[float], status: dict[str, int], stand_in: float | None = None) -> Summary:
-    """Return mean, sample standard deviation and count of the values."""
+    """Return the summary of values: mean, sample standard deviation and count.
+
+    Args:
+        values: the values.
+        status, stand_in: as of `Summary`.
+    """
     held = list(values)
     mean = fmean(held) if held else None
     return Summary(mean, stdev(held) if len(held) > 1 else None, len(held), status, stand_in)
 
 
 def _order(value: Any) -> tuple[int, float, str]:
-    """Sort numbers as numbers, anything else by its text behind them."""
+    """Return a sort key that orders numbers by value, before all other values by their JSON."""
     return (0, value, "") if isinstance(value, int | float) else (1, 0.0, json.dumps(value))

@@ -1,9 +1,9 @@
-"""The marks of runs under the stopping rule of the dual-propagation authors (paper 3, Table 3), and what they mean; no torch."""
+"""The marks of runs under the stopping rule of the dual-propagation authors (paper 3, Table 3). Imports no torch."""
 
 from typing import Any
 
 DAGGER, CROSS = "†", "X"
-"""A reasonable model was found before training diverged; none was."""
+"""Marks of a run that diverged or collapsed: after a reasonable model was found (dagger), without one (cross)."""
 
 LEGEND = (
     f"{DAGGER}: training diverged, or collapsed, after a reasonable model was found; the accuracy is that model's, best on "
@@ -14,10 +14,10 @@ LEGEND = (
 
 
 def mark(result: dict[str, Any]) -> str:
-    """Return `DAGGER` or `CROSS` for a run under ``trainer.stop_when`` that diverged or was given up; else nothing.
+    """Return `DAGGER` or `CROSS` for a run with ``trainer.stop_when`` that diverged or was given up; else an empty text.
 
     Args:
-        result: the content of its result.json.
+        result: the content of the run's result.json.
     """
     trainer = (result.get("config") or {}).get("trainer") or {}
     if trainer.get("stop_when", "never") == "never" or not ended_badly(result):
@@ -26,15 +26,15 @@ def mark(result: dict[str, Any]) -> str:
 
 
 def ended_badly(result: dict[str, Any]) -> bool:
-    """Return whether a run diverged, or was given up because its accuracy collapsed."""
+    """Return whether a run diverged, or was given up because its accuracy collapsed, from its result."""
     return result.get("status") == "diverged" or (result.get("status") == "complete" and bool(result.get("stopped")))
 
 
 def was_reasonable(result: dict[str, Any]) -> bool:
-    """Return whether a run's best evaluation is clearly above chance.
+    """Return whether the best accuracy of a run is well above chance, from its result.
 
-    Our reading, the paper has none: more than twice chance, which is one over the number of classes; where that is not below all
-    (two classes) or nearly all (three), more than halfway from chance to all.
+    The paper gives no definition. Here the accuracy must exceed the smaller of 2 c and (1 + c) / 2, with c = 1 / classes: for fewer
+    than four classes, halfway from chance to all.
     """
     best, data = result.get("best"), result.get("data")
     if not best or not data:

@@ -1,7 +1,7 @@
-"""What a table can show of a run: its accuracy, gap, time, or any number of its metrics; one number a run, no torch.
+"""The measures that a table can show of a run: accuracy, generalization gap, time, or any number of its metrics. Imports no torch.
 
-A measure reads a run's ``result.json`` and, only where it must, the rows of its ``metrics.jsonl``. Accuracies and shares are
-in per cent, their differences in points.
+A measure reads a run's ``result.json`` and, only if necessary, the rows of its ``metrics.jsonl``. Accuracies and fractions are in
+per cent, their differences in percentage points.
 """
 
 import re
@@ -21,22 +21,22 @@ NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
     "test_top5", "test_precision", "test_recall", "test_f1", "memorized", "recovered",
 )  # fmt: skip
-"""What a row of metrics.jsonl says in one number."""
+"""The numbers in a row of metrics.jsonl."""
 
 GROUPS = ("signals", "per_class")
-"""What it says in several; those of a diagnostic are under its name."""
+"""The groups of numbers in a row of metrics.jsonl, besides those of diagnostics under their names."""
 
 
 def measure(name: str) -> Measure:
-    """Return a measure by name or by path, or its mean, least or largest value over a run.
+    """Return a measure by name or path, or its mean, minimum or maximum over the rows of a run.
 
-        accuracy, alignment            of `MEASURES`
-        descent.holds, val_loss        that number of the last row of metrics that has it
-        mean.descent.holds             over all rows that have it; also ``min`` and ``max``
-        min.lowest_alignment           the same of a named measure by epoch
+        accuracy, alignment            a name in `MEASURES`
+        descent.holds, val_loss        the number in the last row of metrics that has it
+        mean.descent.holds             the mean over all rows that have it; also ``min`` and ``max``
+        min.lowest_alignment           the same for a named measure with values by epoch
 
     Raises:
-        UserError: none of these; the nearest is named.
+        UserError: there is no such measure; the message gives the nearest name.
     """
     if (found := registry.known("measure", name)) is not None:
         return found.load()
@@ -47,7 +47,7 @@ def measure(name: str) -> Measure:
 
 
 def _one(whole: str, name: str) -> Measure:
-    """Return a measure by name or path; `whole` is what was written."""
+    """Return a measure by name or path; `whole` is the full name for error messages."""
     if (found := registry.known("measure", name)) is not None:
         return found.load()
     diagnostics, keys = registry.names("diagnostic"), name.split(".")
@@ -66,7 +66,7 @@ def _one(whole: str, name: str) -> Measure:
 
 
 def _over_rows(name: str, over: str, of: Measure) -> Measure:
-    """Return the mean, least or largest value over a run's rows of a measure that has one a row."""
+    """Return the measure that is the mean, minimum or maximum over a run's rows of a measure with values by epoch."""
     number, path = of.by_epoch, name.removeprefix(f"{over}.")
     if number is None:
         raise UserError(f"unknown measure '{name}': {path} is one number a run, so there is no {over} over its rows")
@@ -296,6 +296,6 @@ MEASURES = {
     ),
     "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
 }
-"""Measures by name; `measure` also reads paths."""
+"""Measures by name; `measure` also accepts paths."""
 
 registry.provide("measure", MEASURES)

@@ -1,4 +1,4 @@
-"""What a measure is, and how one is read off a run's result or the rows of its metrics; no torch."""
+"""The class of measures, and functions that compute one from a run's result or the rows of its metrics. Imports no torch."""
 
 import math
 from collections.abc import Callable
@@ -7,29 +7,32 @@ from statistics import fmean
 from typing import Any, Literal
 
 Result = dict[str, Any]
+"""The content of result.json."""
+
 Rows = Callable[[], list[dict[str, Any]]]
-"""Reads the rows of metrics.jsonl, oldest first, the first time it is called."""
+"""A function that returns the rows of metrics.jsonl, oldest first, and reads the file at its first call."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One quantity.
+    """A quantity of a run.
 
     Attributes:
-        label: what it is, for headings.
-        unit: ``%``, ``points``, ``s``, ``x`` or nothing.
-        decimals: digits behind the point wherever it is printed, and those by which two means are called a tie.
-        function: ``function(result, rows, accuracy)`` returns the run's number, or None where the run has none; `accuracy`
-            is one of `credit.tables.spec.schema.ACCURACIES`.
-        by_epoch: the number in one row of metrics; None: the row does not have it, or (no function) it has no course.
-        higher_is_better: None where neither is.
-        is_time: a time in seconds or its ratio, which differs between machines and from one run to the next.
-        note: what must be known to read it.
-        runs: which runs have it: ``complete`` ones; ``found``: also one that diverged after a reasonable model, that model's
-            (`credit.tables.measures.marks`); ``over``: every run that is over.
-        diagnostic: which one of ``trainer.measure`` finds it; empty: every run has it.
-        timed: it is of the runner ``timing``, so that in a table with `costs` their runs have it.
-        of: the measure of which it is what a cell has less than the same column in its row's `base`; empty: it is its own.
+        label: the name for headings.
+        unit: ``%``, ``points``, ``s``, ``x`` or empty.
+        decimals: number of decimals in print; means that are equal at this precision are a tie.
+        function: ``function(result, rows, accuracy)`` returns the run's value, or None without one; `accuracy` is one of
+            `credit.tables.spec.schema.ACCURACIES`.
+        by_epoch: a function that returns the value in a row of metrics, or None without one; None (no function) if the measure
+            has no value by epoch.
+        higher_is_better: whether larger values are better; None if neither is.
+        is_time: whether it is a time or a ratio of times, which differs between machines and between runs.
+        note: an explanation for readers.
+        runs: the runs that have it: ``complete`` ones; ``found``: also those that diverged after a reasonable model, with that
+            model's value (`credit.tables.measures.marks`); ``over``: all runs that are over.
+        diagnostic: the diagnostic of ``trainer.measure`` that it is computed from; empty if every run has it.
+        timed: whether the runner ``timing`` measures it, so that in a table with `costs` the timings have it.
+        of: the measure whose value in the row's `base` and the same column, minus that in the cell, it is; empty for any other.
     """
 
     label: str
@@ -47,19 +50,23 @@ class Measure:
 
 
 def honest(result: Result) -> float | None:
-    """Return the test accuracy in % of the epoch that validation chose; of the last one where nothing was held out."""
+    """Return the test accuracy, in per cent, at the best epoch on validation; at the last epoch without a validation part."""
     return accuracy_on_test(result, list, "best_val")
 
 
 def honest_words(result: Result) -> str:
-    """Return which epoch `best_val_accuracy` takes."""
+    """Return the epoch of `honest` as a text."""
     return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
 
 
 def accuracy_on_test(result: Result, rows: Rows, accuracy: str, key: str = "test_top1") -> float | None:
-    """Return the test accuracy in % of the epoch that `accuracy` names, one of `credit.tables.spec.schema.ACCURACIES`.
+    """Return the test accuracy of a run, in per cent; None without one.
 
-    With ``key="test_top5"`` the share of examples whose class is among the five largest logits.
+    Args:
+        result: content of the run's result.json.
+        rows: returns the rows of its metrics.
+        accuracy: the epoch, one of `credit.tables.spec.schema.ACCURACIES`.
+        key: ``test_top1``, or another number of an evaluation in [0, 1], such as ``test_top5``.
     """
     if accuracy == "best_val":
         return percent((result.get("best") or result.get("last") or {}).get(key))
@@ -72,37 +79,37 @@ def accuracy_on_test(result: Result, rows: Rows, accuracy: str, key: str = "test
 
 
 def accuracy_lost(result: Result, rows: Rows, accuracy: str) -> float | None:
-    """Return how many points the last evaluation is below the best."""
+    """Return the best test accuracy minus the last, in percentage points; arguments as of `accuracy_on_test`."""
     best, last = accuracy_on_test(result, rows, "best_test"), percent(of_last_epoch(result, "test_top1"))
     return None if best is None or last is None else best - last
 
 
 def gap(row: dict[str, Any]) -> float | None:
-    """Return training less test accuracy in points."""
+    """Return the training accuracy minus the test accuracy in a row of metrics, in percentage points; None without them."""
     train, test = row.get("train_top1"), row.get("test_top1")
     return None if train is None or test is None else 100 * (train - test)
 
 
 def alignment(row: dict[str, Any]) -> float | None:
-    """Return the mean over layers of the cosines with backprop, in per cent."""
+    """Return the mean over layers of the cosine with backprop's update in a row of metrics, in per cent; None without one."""
     found = cosines(row)
     return 100 * fmean(found) if found else None
 
 
 def lowest_alignment(row: dict[str, Any]) -> float | None:
-    """Return the least of them."""
+    """Return the smallest cosine of a layer with backprop's update in a row of metrics, in per cent; None without one."""
     found = cosines(row)
     return 100 * min(found) if found else None
 
 
 def cosines(row: dict[str, Any]) -> list[float]:
-    """Return each layer's cosine with backprop's update."""
+    """Return the cosines with backprop's update of all layers in a row of metrics, in [-1, 1]."""
     layers = (row.get("alignment") or {}).values()
     return [layer["cosine"] for layer in layers if layer.get("cosine") is not None]
 
 
 def of_last_row(number: Callable[[dict[str, Any]], float | None]) -> Callable[[Result, Rows, str], float | None]:
-    """Return the measure that is `number` in the last row of metrics that has it."""
+    """Return a `Measure.function` that returns `number` of the last row of metrics for which it is not None."""
 
     def function(result: Result, rows: Rows, accuracy: str) -> float | None:
         found = (number(row) for row in reversed(rows()))
@@ -112,7 +119,12 @@ def of_last_row(number: Callable[[dict[str, Any]], float | None]) -> Callable[[R
 
 
 def share_of_row(label: str, key: str, higher_is_better: bool | None, note: str = "") -> Measure:
-    """Return the measure that is a key of a row, a share, in per cent at the last epoch."""
+    """Return the measure of a fraction in a row of metrics, at the last epoch, in per cent.
+
+    Args:
+        label, higher_is_better, note: as of `Measure`.
+        key: the fraction's key in a row.
+    """
     return Measure(
         label,
         "%",
@@ -125,7 +137,12 @@ def share_of_row(label: str, key: str, higher_is_better: bool | None, note: str 
 
 
 def on_test(label: str, key: str, note: str) -> Measure:
-    """Return the measure that is a key of a row, a share, in per cent at the epoch whose accuracy is asked for."""
+    """Return the measure of a fraction in a row of metrics, at the epoch of the accuracy, in per cent.
+
+    Args:
+        label, note: as of `Measure`.
+        key: the fraction's key in a row.
+    """
     return Measure(
         label,
         "%",
@@ -138,7 +155,12 @@ def on_test(label: str, key: str, note: str) -> Measure:
 
 
 def number_at(name: str, diagnostic: str) -> Measure:
-    """Return the number at a path in a row, that of the last row that has it."""
+    """Return the measure of a number in the last row of metrics that has it.
+
+    Args:
+        name: dotted path of the number in a row.
+        diagnostic: as of `Measure`.
+    """
     keys = name.split(".")
 
     def number(row: dict[str, Any]) -> float | None:
@@ -153,17 +175,22 @@ def number_at(name: str, diagnostic: str) -> Measure:
 
 
 def of_last_epoch(result: Result, key: str) -> float | None:
-    """Return a number of the last evaluation."""
+    """Return a number of the last evaluation in a result, or None."""
     return (result.get("last") or {}).get(key)
 
 
 def percent(share: float | None) -> float | None:
-    """Return a share in per cent."""
+    """Return a fraction in per cent; None for None."""
     return None if share is None else 100 * share
 
 
 def time_number(label: str, unit: str, decimals: int, key: str) -> Measure:
-    """Return the measure that is a time of the result, or its ratio."""
+    """Return the measure of a time, or a ratio of times, in a result.
+
+    Args:
+        label, unit, decimals: as of `Measure`.
+        key: the number's key in a result.
+    """
     return Measure(
         label,
         unit,
@@ -176,12 +203,19 @@ def time_number(label: str, unit: str, decimals: int, key: str) -> Measure:
 
 
 def gate_number(label: str, key: str) -> Measure:
-    """Return a number of a gate's shape; see `credit.tables.runners.gates`."""
+    """Return the measure of a number of a gate's shape, by its key in ``gate``; see `credit.tables.runners.gates`."""
     return Measure(label, "", 3, lambda result, rows, accuracy: (result.get("gate") or {}).get(key), None, None)
 
 
 def in_unit(label: str, path: str, times: float, unit: str, decimals: int, better: bool | None, note: str) -> Measure:
-    """Return a diagnostic's number, by its path in a row, in another unit; that of the last row that has it."""
+    """Return the measure of a diagnostic's number, in another unit, in the last row of metrics that has it.
+
+    Args:
+        label, unit, decimals, note: as of `Measure`.
+        path: dotted path of the number in a row, which begins with the diagnostic's name.
+        times: factor of the unit.
+        better: `Measure.higher_is_better`.
+    """
     diagnostic = path.partition(".")[0]
     plain = number_at(path, diagnostic).by_epoch
     assert plain is not None
@@ -196,11 +230,13 @@ def in_unit(label: str, path: str, times: float, unit: str, decimals: int, bette
 def of_pruning(
     label: str, number: Callable[[dict[str, float]], float], note: str, better: bool | None, unit: str = "points"
 ) -> Measure:
-    """Return a measure of pruning in per cent or points: `number` of the diagnostic's shares and accuracies, all in [0, 1].
+    """Return a measure of pruning, in per cent or points.
 
     Args:
-        label, note, better, unit: as of `Measure`.
-        number: of `prunable`, `prunable_within_1` and accuracies by per cent pruned (``p0``, ``p5``, ...).
+        label, note, unit: as of `Measure`.
+        number: a function of the diagnostic's numbers in [0, 1]: ``prunable``, ``prunable_within_1`` and the accuracies by per
+            cent pruned (``p0``, ``p5``, ...).
+        better: `Measure.higher_is_better`.
     """
 
     def found(row: dict[str, Any]) -> float | None:
@@ -211,19 +247,19 @@ def of_pruning(
 
 
 def log_lipschitz(row: dict[str, Any]) -> float | None:
-    """Return the logarithm to base 10 of the Lipschitz estimate: of logarithms, differences are ratios."""
+    """Return the decimal logarithm of the Lipschitz estimate in a row of metrics; None without a positive one."""
     held = row.get("lipschitz")
     return None if held is None or not held["estimate"] > 0 else math.log10(held["estimate"])
 
 
 def ratio_moved(row: dict[str, Any]) -> float | None:
-    """Return how far the parameters' median over their 75th percentile is from what it was before the first step."""
+    """Return the distance of the parameters' ratio (`credit.diagnostics.magnitudes`) in a row of metrics from its initial value."""
     held = row.get("magnitudes")
     return None if held is None else abs(held["ratio"] - held["start"])
 
 
 def signal_number(label: str, key: str, decimals: int) -> Measure:
-    """Return a number of the signal at the input; see `credit.tables.runners.shattering`."""
+    """Return the measure of a number of the error signal at the input, by its key; see `credit.tables.runners.shattering`."""
     return Measure(
         label, "", decimals, lambda result, rows, accuracy: (result.get("signal") or {}).get(key), None, None
     )

@@ -1,7 +1,7 @@
-"""Cells of a table whose runs are the same runs: equal weights, bit for bit, in every repeat that both completed.
+"""Find cells of a table whose runs are the same: with weights that are bit-equal in every repeat that both completed.
 
-Two rules can be one on a given network (dual propagation and its transpose at alpha 1/2). Their numbers are one piece of evidence,
-not two, and a comparison of them says nothing.
+Two rules can coincide on a network, such as dual propagation and its transpose at alpha 1/2. Their results are not independent, and
+a comparison of them is no evidence.
 """
 
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,9 +13,9 @@ Cell: TypeAlias = tuple[str, str]
 
 
 def find(held: "Collection") -> dict[Cell, Cell]:
-    """Return for each cell that repeats another the first such cell of the table.
+    """Return, for each cell whose runs are those of an earlier cell, the first such cell of the table.
 
-    Runs without ``weights_sha256`` in result.json (trees, timings, results of older versions) are never called the same.
+    Runs without ``weights_sha256`` in result.json (trees, timings, results of older versions) are never the same.
     """
     found: dict[Cell, Cell] = {}
     digests = {cell: _digests(held, cell) for cell in held.runs}
@@ -32,13 +32,13 @@ def find(held: "Collection") -> dict[Cell, Cell]:
 
 
 def label(held: "Collection", cell: Cell, beside: Cell) -> str:
-    """Return what a cell is called next to another one: its column, and its row where that is another."""
+    """Return the label of a cell beside another one: its column, and its row if that differs."""
     column = held.spec.columns[cell[1]].label
     return column if cell[0] == beside[0] else f"{column} at {held.spec.rows[cell[0]].label}"
 
 
 def identical_lines(held: "Collection") -> list[str]:
-    """Return a sentence for each column, or cell, that repeats another: ``DPᵀ is identical to DP in every row.``"""
+    """Return a sentence for each column or cell that is identical to another: ``DPᵀ is identical to DP in every row.``"""
     of: dict[tuple[str, str], list[str]] = {}
     for (row, column), twin in held.twins.items():
         of.setdefault((held.spec.columns[column].label, label(held, twin, (row, column))), []).append(row)
@@ -52,7 +52,7 @@ def identical_lines(held: "Collection") -> list[str]:
 
 
 def _digests(held: "Collection", cell: Cell) -> dict[Any, str]:
-    """Return the digest of the final weights of each completed run, by repeat."""
+    """Return the digests of the final weights of a cell's completed runs, by repeat."""
     results = [(run.repeat, run.result or {}) for run in held.runs[cell] if run.status == "complete"]
     return {repeat: result["weights_sha256"] for repeat, result in results if result.get("weights_sha256")}
 
