@@ -1,1 +1,1 @@
-"""Figures of a report."""
+"""Draw the figures of a report."""

@@ -1,7 +1,7 @@
-"""What all pictures of a report share: colours and markers by column, panels, bands, one legend above them.
+"""Shared parts of all figures: colors and markers by column, panels, bands, and one legend above them.
 
-A column has one colour and marker in every picture of its table (Okabe and Ito's colours, which the colour-blind tell
-apart); what is measured is filled, with the standard deviation over repeats; what is published is a hollow diamond.
+A column has the same color and marker in every figure of its table (Okabe and Ito's colors, which are safe for color blindness).
+Measured values are filled, with the standard deviation over repeats; published values are hollow diamonds.
 """
 
 import math
@@ -19,8 +19,8 @@ COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8C6D31",
     "#882255", "#999933", "#44AA99", "#BBBBBB",
 )  # fmt: skip
-MARKERS = "os^vPXp*<"  # of another number than the colours, so that no column is soon drawn as the first
-DOTS = 130  # an inch
+MARKERS = "os^vPXp*<"  # their number differs from that of the colors, so that few columns share both
+DOTS = 130  # dots per inch
 PUBLISHED: dict[str, Any] = {
     "marker": "D",
     "linestyle": "none",
@@ -31,7 +31,13 @@ PUBLISHED: dict[str, Any] = {
 
 
 def make_panels(count: int, width: float, height: float, shared: bool = False) -> tuple[Canvas, list[Any]]:
-    """Return a canvas with `count` panels, three across at most."""
+    """Return a canvas and its panels, at most three in a row.
+
+    Args:
+        count: number of panels.
+        width, height: size of a panel in inches.
+        shared: whether the panels share their vertical axis.
+    """
     across = min(count, 3)
     down = -(-count // across)
     canvas = Canvas(figsize=(min(width * across, 13.0), height * down), layout="constrained")
@@ -45,7 +51,14 @@ def make_panels(count: int, width: float, height: float, shared: bool = False) -
 def draw_band(
     axes: Any, points: list[tuple[float, float, float]], color: str, marker: str, top: float = math.inf
 ) -> None:
-    """Draw (x, mean, standard deviation) as a line in its band, which ends at `top`, the largest value there can be."""
+    """Draw a line of means with a band of one standard deviation.
+
+    Args:
+        axes: the panel.
+        points: (x, mean, standard deviation) of each point.
+        color, marker: style of the line.
+        top: largest possible value, at which the band is cut.
+    """
     x, mean, std = zip(*points, strict=True)
     axes.plot(x, mean, color=color, marker=marker, markersize=4, linewidth=1.6)
     low = [m - s for m, s in zip(mean, std, strict=True)]
@@ -56,7 +69,15 @@ def draw_band(
 def finish(
     canvas: Canvas, panels: list[Any], held: Collection, columns: list[str], published: bool, kind: str = "lines"
 ) -> None:
-    """Take away what is no data, and put one legend above all panels."""
+    """Style the panels, and add one legend above all of them.
+
+    Args:
+        canvas, panels: as of `make_panels`.
+        held: the table's runs.
+        columns: the columns in the legend.
+        published: whether published values are drawn.
+        kind: ``lines``, ``points`` or ``bars``, for the legend's entries.
+    """
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
@@ -77,7 +98,7 @@ def finish(
 
 
 def shown_in(figure: Figure, held: Collection) -> tuple[list[str], list[str]]:
-    """Return the rows and columns of a figure that this budget has, in the spec's order."""
+    """Return the rows and columns of a figure for which this budget has runs, in the spec's order."""
     present = [cell for cell, runs in held.runs.items() if runs]
     rows = [r for r in held.spec.rows if (not figure.rows or r in figure.rows) and any(r == c[0] for c in present)]
     columns = [
@@ -87,19 +108,22 @@ def shown_in(figure: Figure, held: Collection) -> tuple[list[str], list[str]]:
 
 
 def color_of(held: Collection, column: str) -> str:
+    """Return the color of a column, as a hexadecimal text."""
     return COLORS[list(held.spec.columns).index(column) % len(COLORS)]
 
 
 def marker_of(held: Collection, column: str) -> str:
+    """Return the marker of a column."""
     return MARKERS[list(held.spec.columns).index(column) % len(MARKERS)]
 
 
 def largest(name: str) -> float:
-    """Return the largest value that a measure can have: 100 of a percentage."""
+    """Return the largest possible value of a measure: 100 for a percentage, else infinity."""
     return 100.0 if measure(name).unit == "%" else math.inf
 
 
 def axis_label(name: str) -> str:
+    """Return the label of a measure on an axis, with its unit."""
     kind = measure(name)
     label = kind.label.split(" (")[0]
     return f"{label}, {kind.unit}" if kind.unit else label

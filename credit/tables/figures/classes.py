@@ -1,4 +1,4 @@
-"""Pictures of classes: which are taken for which, and where a network's top representation puts them."""
+"""Figures of classes: confusion matrices, and t-SNE embeddings of a network's top representation."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from credit.tables.measures.collect import Cell, Collection, Run
 from credit.tables.spec.schema import Figure
 
 NAMED = 20
-"""Classes up to which a picture names them."""
-_WRITTEN = 12  # classes up to which a confusion matrix has its numbers written in
+"""Largest number of classes whose names are shown."""
+_WRITTEN = 12  # largest number of classes for which a confusion matrix shows its numbers
 
 
 def draw_confusion(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw the confusion matrix, in per cent of each true class: a panel a cell, all repeats together."""
+    """Draw the confusion matrices in per cent of each true class, summed over repeats: a panel for each cell."""
     found = {cell: confusion(held.runs.get(cell, []), held.spec.accuracy) for cell in _cells(figure, held)}
     shown = {cell: matrix for cell, matrix in found.items() if matrix is not None}
     if not shown:
@@ -37,11 +37,14 @@ def draw_confusion(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def confusion(runs: list[Run], accuracy: str) -> tuple[list[str], list[list[float]]] | None:
-    """Return a cell's classes and, a row a class, the share in % of its test images that got each answer; None without one.
+    """Return the names of the classes, and the confusion matrix (true class, prediction) in per cent of each true class.
 
     Args:
-        runs: of the cell; counts of all completed ones are added.
+        runs: the cell's runs; the counts of all completed ones are added.
         accuracy: one of `credit.tables.spec.schema.ACCURACIES`; the last evaluation for ``last``, else the best on validation.
+
+    Returns:
+        None if no run has a confusion matrix.
     """
     kept = [found for run in runs if run.status == "complete" and (found := _kept(run, accuracy)) is not None]
     if not kept:
@@ -53,7 +56,7 @@ def confusion(runs: list[Run], accuracy: str) -> tuple[list[str], list[list[floa
 
 
 def _kept(run: Run, accuracy: str) -> dict[str, Any] | None:
-    """Return a run's confusion matrix at the epoch that is asked for."""
+    """Return a run's confusion matrix at the epoch of the accuracy; None without one."""
     result = run.result or {}
     chosen = result.get("last" if accuracy == "last" else "best") or result.get("last") or {}
     rows = [row for row in run.rows if "confusion" in row and row["step"] == chosen.get("step")]
@@ -61,7 +64,7 @@ def _kept(run: Run, accuracy: str) -> dict[str, Any] | None:
 
 
 def draw_embedding(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw t-SNE's points of the first repeat in the colours of their classes: a panel a cell, one legend."""
+    """Draw the t-SNE embedding of the first repeat, colored by class: a panel for each cell, one legend."""
     found = {cell: points(held.runs.get(cell, [])) for cell in _cells(figure, held)}
     shown = {cell: made for cell, made in found.items() if made is not None}
     if not shown:
@@ -85,7 +88,7 @@ def draw_embedding(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def points(runs: list[Run]) -> dict[str, Any] | None:
-    """Return what the diagnostic ``embedding`` found in the first completed run that has it; None without one."""
+    """Return the numbers of the diagnostic ``embedding`` in the first completed run that has them; None without one."""
     for run in runs:
         rows = [row["embedding"] for row in run.rows if "embedding" in row] if run.status == "complete" else []
         if rows:
@@ -105,14 +108,14 @@ def _title(held: Collection, cell: Cell) -> str:
 
 
 def _shades(count: int) -> list[Any]:
-    """Return a colour a class."""
-    if count <= NAMED:  # an integer counts a map's own colours
+    """Return a color for each class."""
+    if count <= NAMED:  # an integer is an index of a map's own colors
         return [colormaps["tab10" if count <= 10 else "tab20"](place) for place in range(count)]
     return [colormaps["hsv"](place / count) for place in range(count)]
 
 
 def _write(axes: Any, matrix: list[list[float]]) -> None:
-    """Write per cents into a confusion matrix's cells, without those that round to 0."""
+    """Write the per cents into a confusion matrix's cells, without those that round to 0."""
     for i, line in enumerate(matrix):
         for j, value in enumerate(line):
             if round(value):

@@ -1,5 +1,5 @@
-"""How a number goes on over a cell's completed runs: by epoch or step, by layer and epoch, by pre-activation, by input, by the
-share of weights pruned."""
+"""Curves of a cell's completed runs: numbers by epoch or step, by layer and epoch, by pre-activation, by input, and by the
+fraction of weights pruned."""
 
 from statistics import fmean
 
@@ -9,9 +9,12 @@ from credit.tables.measures.measures import measure
 
 
 def by_epoch(runs: list[Run], name: str, axis: str = "epoch") -> dict[float, Summary]:
-    """Return mean and spread over the runs of a measure at each epoch that has it, in order; empty for one without a course.
+    """Return the summary of a measure over runs at each epoch, in order; empty for a measure without values by epoch.
 
-    With ``axis="step"`` at each step.
+    Args:
+        runs: the cell's runs.
+        name: name of the measure.
+        axis: ``epoch`` or ``step``.
     """
     number = measure(name).by_epoch
     if number is None:
@@ -26,7 +29,7 @@ def by_epoch(runs: list[Run], name: str, axis: str = "epoch") -> dict[float, Sum
 
 
 def by_layer(runs: list[Run]) -> dict[str, dict[float, float]]:
-    """Return the cosine with backprop's update, in per cent, by layer from the input on, and by epoch: means over runs."""
+    """Return the mean over runs of the cosine with backprop's update, in per cent, by layer (input first) and epoch."""
     found: dict[str, dict[float, list[float]]] = {}
     for run in runs:
         for row in run.rows if run.status == "complete" else ():
@@ -37,12 +40,12 @@ def by_layer(runs: list[Run]) -> dict[str, dict[float, float]]:
 
 
 def by_depth(runs: list[Run], key: str, axis: str) -> dict[str, dict[float, float]]:
-    """Return a number of the alignment by layer from the input on, and by epoch or step: means over runs.
+    """Return the mean over runs of a number of the diagnostic ``alignment``, by layer (input first) and epoch or step.
 
     Args:
-        runs: a cell's.
+        runs: the cell's runs.
         key: one of `credit.tables.measures.angles.KEYS`.
-        axis: ``step``: the first steps, measured one by one; ``epoch``: the others (`credit.tables.measures.angles`).
+        axis: ``step`` for the first steps, each measured; ``epoch`` for the others (`credit.tables.measures.angles`).
     """
     found: dict[str, dict[float, list[float]]] = {}
     for run in runs:
@@ -55,19 +58,24 @@ def by_depth(runs: list[Run], key: str, axis: str) -> dict[str, dict[float, floa
 
 
 def by_place(runs: list[Run]) -> list[tuple[list[float], list[float]]]:
-    """Return for each run of the runner of gates the places of z and the factor at each."""
+    """Return, for each run of the runner ``gates``, the pre-activations z and the gate's factor at each."""
     gates = [run.result["gate"] for run in runs if run.result and run.status == "complete" and "gate" in run.result]
     return [(gate["z"], gate["factor"]) for gate in gates]
 
 
 def by_input(runs: list[Run]) -> list[tuple[list[float], list[float]]]:
-    """Return for each run of the runner of shattering the inputs and the signal at each."""
+    """Return, for each run of the runner ``shattering``, the inputs and the error signal at each."""
     found = [run.result["signal"] for run in runs if run.result and run.status == "complete" and "signal" in run.result]
     return [(signal["x"], signal["value"]) for signal in found]
 
 
 def by_share(runs: list[Run], diagnostic: str) -> dict[float, Summary]:
-    """Return accuracy in per cent by per cent of the weights pruned, mean and spread over runs: `credit.diagnostics.pruning`."""
+    """Return the summary over runs of the accuracy in per cent, by per cent of the weights pruned (`credit.diagnostics.pruning`).
+
+    Args:
+        runs: the cell's runs.
+        diagnostic: ``pruning`` or ``pruning_by_layer``.
+    """
     found: dict[float, list[float]] = {}
     for run in runs:
         rows = [row[diagnostic] for row in run.rows if diagnostic in row] if run.status == "complete" else []

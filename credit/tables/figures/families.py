@@ -1,4 +1,4 @@
-"""Pictures of tables with many columns: a line or a point each, coloured by the family it is of."""
+"""Figures of tables with many columns: a dot or a point for each column, colored by its family."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from credit.tables.measures.measures import measure
 from credit.tables.spec.schema import Figure
 
 SLACK = 1.05
-"""Times that differ by less than this factor count as equal where points are named."""
+"""Factor up to which two times count as equal when points are labeled."""
 
 _MARKERS = "os^DvPX<"
 
 
 def families_of(held: Collection) -> dict[str, str]:
-    """Return a colour for every family, in the order of the spec."""
+    """Return the color of every family, in the order of the spec."""
     named = dict.fromkeys(column.family for column in held.spec.columns.values())
     return {family: COLORS[index % len(COLORS)] for index, family in enumerate(named)}
 
 
 def draw_dots(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a measure as a dot a column with its spread, one below the other, a panel a row.
+    """Draw a measure as a dot with its spread for each column, one below the other: a panel for each row.
 
-    A row whose `base` is shown too stands hollow in that one's panel.
+    A row whose `base` is shown too is drawn hollow in the panel of its base.
     """
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
@@ -63,7 +63,7 @@ def _dot(axes: Any, entry: Any, place: float, style: dict[str, Any]) -> None:
 
 
 def _places(held: Collection, columns: list[str]) -> list[float]:
-    """Return a height for each column, from 0 downwards, with a gap between families."""
+    """Return the vertical position of each column, from 0 downwards, with a gap between families."""
     places: list[float] = []
     at = 0.0
     for index, column in enumerate(columns):
@@ -75,7 +75,7 @@ def _places(held: Collection, columns: list[str]) -> list[float]:
 
 
 def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a measure against the time of a step, a point a column, a panel a row; named are those that none beats in both."""
+    """Draw a measure against the time of a step: a point for each column, a panel for each row; label Pareto-optimal points."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
     found: dict[str, dict[str, tuple[float, float]]] = {}
@@ -102,7 +102,7 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
         panel.set_xscale("log")
         times = [time for time, _ in points.values()]
         ticks = [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if 0.7 * min(times) <= tick <= 1.4 * max(times)]
-        panel.set_xlim(0.75 * min(times), 1.6 * max(times))  # a name is written behind its point
+        panel.set_xlim(0.75 * min(times), 1.6 * max(times))  # a label is written to the right of its point
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set(xlabel=f"time of a step over {whose}, x", ylabel=axis_label(name))
@@ -115,7 +115,7 @@ def draw_trade(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def _unbeaten(points: dict[str, tuple[float, float]], higher: bool) -> dict[tuple[float, float], list[str]]:
-    """Return the points than which none is better that takes at most `SLACK` times as long, with the columns that lie there."""
+    """Return the points for which no point that takes at most `SLACK` times as long is better, with their columns."""
     sign = 1 if higher else -1
     found: dict[tuple[float, float], list[str]] = {}
     for column, (time, value) in points.items():
@@ -133,7 +133,7 @@ def _marker(colors: dict[str, str], family: str) -> str:
 
 
 def _legend(canvas: Canvas, held: Collection, columns: list[str], by_marker: bool = False) -> None:
-    """Put the families of the columns that are drawn above all panels, in as many lines as they need."""
+    """Add a legend of the drawn columns' families above all panels."""
     colors = families_of(held)
     entries = [
         Line2D(

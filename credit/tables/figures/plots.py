@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn with matplotlib straight to PNG: the same runs give the same bytes."""
+"""Draw the figures of a report to PNG files with matplotlib; the same runs give the same bytes."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,15 @@ from credit.tables.spec.schema import Figure
 
 
 def draw(figure: Figure, held: Collection, file: Path) -> bool:
-    """Draw one figure of the spec; False, and no file, where no run has what it shows.
+    """Draw a figure to a PNG file.
+
+    Args:
+        figure: the figure, as in the table's file.
+        held: the table's runs.
+        file: the PNG file.
+
+    Returns:
+        False, without a file, if no run has the figure's data.
 
     Raises:
         OSError: the file cannot be written.
@@ -43,7 +51,7 @@ def draw(figure: Figure, held: Collection, file: Path) -> bool:
 
 
 def draw_bars(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a group a row, a bar a column; points instead of bars where bars from zero would hide the differences."""
+    """Draw a group of bars for each row, a bar for each column; points if bars from zero would hide the differences."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
     told = {cell: held.summary(cell, name) for cell in held.runs}
@@ -85,7 +93,7 @@ def draw_bars(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def draw_lines(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a measure against the rows' x, a line a column."""
+    """Draw a measure against the rows' x, a line for each column."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
     placed = {row: x for row in rows if (x := held.spec.rows[row].x) is not None}
@@ -113,7 +121,7 @@ def draw_lines(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def _labels(held: Collection, placed: dict[str, float]) -> list[str]:
-    """Return the rows' labels at their places on the axis, without those that would be written over the one before."""
+    """Return the rows' labels on the axis, without those that would overlap the one before."""
     apart, labels, last = 0.07 * (max(placed.values()) - min(placed.values())), {}, -math.inf
     for row, x in sorted(placed.items(), key=lambda item: item[1]):
         labels[row] = held.spec.rows[row].label if x - last >= apart else ""
@@ -122,7 +130,7 @@ def _labels(held: Collection, placed: dict[str, float]) -> list[str]:
 
 
 def draw_curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"] = "epoch") -> Canvas | None:
-    """Draw a measure by epoch or step, a panel a row, a line a column."""
+    """Draw a measure by epoch or step, a panel for each row, a line for each column."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
     courses = {
@@ -149,7 +157,7 @@ def draw_curves(figure: Figure, held: Collection, axis: Literal["epoch", "step"]
 
 
 def draw_layers(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw the alignment as a map of layers by epochs, a panel a cell; its numbers are cosines in per cent."""
+    """Draw the cosine with backprop's update, in per cent, as a map of layers by epochs: a panel for each cell."""
     rows, columns = shown_in(figure, held)
     maps = {cell: by_layer(held.runs[cell]) for cell in held.runs if cell[0] in rows and cell[1] in columns}
     maps = {cell: found for cell, found in maps.items() if found}
@@ -177,7 +185,7 @@ def draw_layers(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def draw_gates(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw what signals are multiplied by against the pre-activation, a panel a cell; dots where repeats differ."""
+    """Draw a gate's factor against the pre-activation, a panel for each cell; dots if repeats differ."""
     rows, columns = shown_in(figure, held)
     shapes = {(row, column): by_place(held.runs.get((row, column), [])) for row in rows for column in columns}
     shapes = {cell: found for cell, found in shapes.items() if found}
@@ -204,15 +212,15 @@ def _write_values(axes: Any, grid: list[list[float]], sequential: bool) -> None:
 
 
 def draw_steps(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a curve a column, by step."""
+    """Draw a measure by step (`draw_curves`)."""
     return draw_curves(figure, held, "step")
 
 
 def draw_layer_curves(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a number of each layer, by epoch."""
+    """Draw a number of each layer by epoch (`draw_depths`)."""
     return draw_depths(figure, held, "epoch")
 
 
 def draw_layer_steps(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw a number of each layer, by step."""
+    """Draw a number of each layer by step (`draw_depths`)."""
     return draw_depths(figure, held, "step")

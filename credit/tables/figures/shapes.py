@@ -1,4 +1,4 @@
-"""Pictures beside the common ones: spread over repeats, layers one by one, accuracy by weights pruned, signal by input."""
+"""Further figures: box plots over repeats, curves by layer, accuracy by weights pruned, error signals by input."""
 
 import math
 from statistics import quantiles
@@ -15,7 +15,7 @@ from credit.tables.spec.schema import Figure
 
 
 def draw_boxes(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw each cell's repeats as a box from quartile to quartile with the median in it, a whisker to the least and the largest."""
+    """Draw a box plot of each cell's repeats: quartiles and median, with whiskers to the minimum and the maximum."""
     name = figure.measure or held.spec.measures[0]
     rows, columns = shown_in(figure, held)
     told = {(row, c): sorted(held.values((row, c), name).values()) for row in rows for c in columns}
@@ -43,7 +43,7 @@ def draw_boxes(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def five(values: list[float]) -> tuple[float, float, float, float, float]:
-    """Return least, quartile, median, quartile and largest of some numbers in order, linear between neighbours."""
+    """Return minimum, quartiles, median and maximum of sorted numbers, (min, Q1, median, Q3, max), by linear interpolation."""
     if len(values) == 1:
         return (values[0],) * 5
     low, middle, high = quantiles(values, n=4, method="inclusive")
@@ -60,7 +60,7 @@ def _box(axes: Any, x: float, width: float, numbers: tuple[float, ...], color: s
 
 
 def draw_depths(figure: Figure, held: Collection, axis: Literal["epoch", "step"]) -> Canvas | None:
-    """Draw a number of the alignment by epoch or step: a panel a cell, a line a layer, the darker the nearer to the input."""
+    """Draw a number of the diagnostic ``alignment`` by epoch or step: a panel for each cell, a line for each layer."""
     key = figure.measure or "angle"
     rows, columns = shown_in(figure, held)
     courses = {(row, c): by_depth(held.runs.get((row, c), []), key, axis) for row in rows for c in columns}
@@ -89,7 +89,7 @@ def draw_depths(figure: Figure, held: Collection, axis: Literal["epoch", "step"]
 
 
 def draw_pruning(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw test accuracy against the share of weights pruned, a panel a row, a line a column."""
+    """Draw the test accuracy against the fraction of weights pruned, a panel for each row, a line for each column."""
     diagnostic = figure.measure or "pruning"
     rows, columns = shown_in(figure, held)
     curves = {(row, c): by_share(held.runs.get((row, c), []), diagnostic) for row in rows for c in columns}
@@ -110,9 +110,10 @@ def draw_pruning(figure: Figure, held: Collection) -> Canvas | None:
 
 
 def draw_signals(figure: Figure, held: Collection) -> Canvas | None:
-    """Draw the signal at the input against the input, of the first repeat: a row of panels a column, a panel a row of the table.
+    """Draw the error signal at the input against the input, for the first repeat: panels by column (down) and row (across).
 
-    Each is divided by its largest absolute value, which stands in its corner: rules and depths differ by orders of magnitude.
+    Each is divided by its largest absolute value, which is written in the panel, because error signals of rules and depths differ
+    by orders of magnitude.
     """
     rows, columns = shown_in(figure, held)
     found = {(row, c): by_input(held.runs.get((row, c), [])) for row in rows for c in columns}
