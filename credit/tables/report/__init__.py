@@ -1,1 +1,1 @@
-"""The report of a table: its content, and how it is written."""
+"""The report of a table: its content, and its output as Markdown, HTML and CSV."""

@@ -1,4 +1,4 @@
-"""What a report is made of, before it is written as Markdown or HTML. In all text, `code` and **bold** mean what they look like."""
+"""The blocks of a report, independent of its format (Markdown or HTML). Texts may contain `code` and **bold**."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading: level 1 is the page's title."""
+    """A heading; level 1 is the page's title."""
 
     text: str
     level: int = 2
@@ -14,7 +14,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a `small` one is a note."""
+    """A paragraph; `small` for a note."""
 
     text: str
     small: bool = False
@@ -22,7 +22,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Box:
-    """What must not be overlooked: its first line stands out. `loud` where the numbers are not of the published setting."""
+    """A highlighted box with a bold first line; `loud` if the numbers are not those of the published setting."""
 
     lines: tuple[str, ...]
     loud: bool = True
@@ -30,7 +30,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `align` has ``l`` or ``r`` for every column. What follows a line break in a cell is of less weight."""
+    """A table.
+
+    Attributes:
+        head: the columns' headings.
+        rows: the cells of each row; lines after the first one of a cell are printed small.
+        align: ``l`` or ``r`` for every column.
+    """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -39,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim: its verdict, name, what the paper says, what was found."""
+    """A claim: its verdict, its name, the paper's statement and the result."""
 
     verdict: str
     name: str
@@ -49,7 +55,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All claims, first thing on the page."""
+    """A table of claims; `says` is the heading of the statements."""
 
     of: tuple[Verdict, ...]
     says: str = "the paper says"
@@ -57,7 +63,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the report."""
+    """A PNG file beside the report, with a title and a note."""
 
     file: str
     title: str
@@ -66,14 +72,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to copy."""
+    """Lines of code."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks behind a line to click on."""
+    """Blocks that are folded behind a summary."""
 
     summary: str
     blocks: "tuple[Block, ...]"

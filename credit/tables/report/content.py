@@ -1,4 +1,4 @@
-"""What a table's report says, as blocks: what was run, verdicts, published beside measured, pictures, settings, origins."""
+"""The content of a table's report, as blocks: runs, verdicts, published and measured numbers, pictures, settings, provenance."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,9 +13,9 @@ from credit.tables.report.origins import changed_words, provenance, runs_words, 
 from credit.tables.report.summary import rows_shown, shown, summary, tuned
 from credit.tables.report.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
 
-_MOST_COLUMNS = 7  # of a grid that a page can show
-_MOST_CELLS = 30  # of a list that is not folded
-_MOST_CUTS = 6
+_MOST_COLUMNS = 7  # largest number of columns of a grid
+_MOST_CELLS = 30  # largest number of cells of a list that is not folded
+_MOST_CUTS = 6  # largest number of changed settings in a table that is not folded
 
 _LABELS = {
     "smoke": "smoke budget: shows that it runs; its numbers say nothing about the paper.",
@@ -39,13 +39,13 @@ _ACCURACIES = {
 def content(
     held: Collection, judged: Sequence[Judgement], honest: Sequence[Judgement], pictures: Sequence[Picture]
 ) -> list[Block]:
-    """Return the whole page.
+    """Return the blocks of the whole report.
 
     Args:
         held: the table's runs.
-        judged: the claims' verdicts, in the spec's order.
-        honest: the same without choosing an epoch on test; empty where the paper did not.
-        pictures: those that were drawn.
+        judged: the judgements of the claims, in the spec's order.
+        honest: the judgements without a choice of the epoch on test; empty if the paper makes no such choice.
+        pictures: the pictures that were drawn.
     """
     spec = held.spec
     main, *others = spec.measures
@@ -70,7 +70,7 @@ def content(
 
 
 def _box(held: Collection) -> list[Block]:
-    """Return which budget it was, what it cut, and how the runs ended."""
+    """Return the blocks about the budget, the settings that it changes, and the status of the runs."""
     manifest, cuts = held.manifest, held.manifest.cuts
     says = held.spec.budgets[manifest.budget].says
     labels = _LABELS if held.spec.source else _OWN_LABELS
@@ -125,7 +125,7 @@ def _verdict(judgement: Judgement) -> Verdict:
 
 
 def _main_table(held: Collection, name: str) -> list[Block]:
-    """Return published beside measured: a grid like the paper's, then every cell with its difference."""
+    """Return the blocks of published and measured numbers: a grid as in the paper, then every cell with its difference."""
     spec, kind = held.spec, measure(name)
     chosen = f", at {_epoch(held)}" if name == "accuracy" else ""
     says = f"Measured mean ± sample standard deviation (divided by n − 1) over repeats{chosen}; in square brackets as published."
@@ -143,7 +143,7 @@ def _main_table(held: Collection, name: str) -> list[Block]:
 
 
 def identical(held: Collection) -> list[Block]:
-    """Return a note on the cells whose runs are the same; nothing where there are none."""
+    """Return a note on the cells with the same runs; empty if there are none."""
     if not held.twins:
         return []
     return [
@@ -155,7 +155,7 @@ def identical(held: Collection) -> list[Block]:
 
 
 def _every_measure(held: Collection) -> list[Block]:
-    """Return each measure's own table, folded."""
+    """Return a folded table for each measure."""
     blocks: list[Block] = []
     for name in held.spec.measures:
         if held.has(name):
@@ -164,7 +164,7 @@ def _every_measure(held: Collection) -> list[Block]:
 
 
 def _epoch(held: Collection) -> str:
-    """Say at which epoch the accuracy is taken; runs that hold nothing out have no best on validation, but their last."""
+    """Return the epoch of the accuracy as a text; runs without a validation part have no best epoch, but a last one."""
     last = {"last epoch": "the last epoch (nothing was held out to choose one by)"}
     last["best on validation or last epoch"] = f"{_ACCURACIES['best_val']}, or the last of a run that held nothing out"
     told = _ACCURACIES[held.spec.accuracy]
@@ -172,7 +172,7 @@ def _epoch(held: Collection) -> str:
 
 
 def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
-    """Return rows by columns as the paper prints them, or columns by rows; `entry` says what stands in a cell."""
+    """Return a table of rows by columns as in the paper, or of columns by rows; `entry` returns the text of a cell."""
     spec = held.spec
     lines = []
     if spec.lines == "columns":
@@ -189,7 +189,7 @@ def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
 
 
 def _compared(held: Collection, name: str) -> Table:
-    """Return the grid of a measure: ``83.1 ± 0.4 [81.9]``, each row's best in bold, ties at the printed precision too."""
+    """Return the grid of a measure with entries ``83.1 ± 0.4 [81.9]``, and the best of each row (with ties in print) in bold."""
     kind, best = measure(name), _best(held, name)
 
     def entry(cell: Cell) -> str:
@@ -204,7 +204,7 @@ def _compared(held: Collection, name: str) -> Table:
 
 
 def _best(held: Collection, name: str) -> set[Cell]:
-    """Return the cells with their row's best mean, where the measure has a better side and the row has a choice."""
+    """Return the cells with the best mean of their row, if larger or smaller values are better and the row's means differ."""
     kind, found = measure(name), set()
     for row in held.spec.rows:
         entries = {cell: held.summary(cell, name).mean for cell in held.runs if cell[0] == row}
@@ -238,7 +238,7 @@ def _every_cell(held: Collection, name: str) -> Table:
 
 
 def _other_table(held: Collection, name: str) -> list[Block]:
-    """Return a measure other than the main one; every cell with its difference where the paper prints numbers of it."""
+    """Return the blocks of a measure other than the main one; with differences if the paper prints numbers of it."""
     kind = measure(name)
     across = len(rows_shown(held) if held.spec.lines == "columns" else held.spec.columns)
     note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []

@@ -1,6 +1,6 @@
-"""A report's numbers for other programs: report.csv (one line a cell and measure) and runs.csv (one line a run).
+"""Write a report's numbers as CSV: report.csv (a line for each cell and measure) and runs.csv (a line for each run).
 
-Times are in columns that end in ``_seconds``, so that two reports of the same runs can be compared without them.
+Columns of times end in ``_seconds``, so that two reports of the same runs can be compared without them.
 """
 
 import csv
@@ -18,19 +18,19 @@ _TIMES = {"epoch_seconds": "seconds_per_epoch", "run_seconds": "total_seconds"}
 
 
 def report_csv(held: Collection) -> str:
-    """Return the text of report.csv."""
+    """Return the text of report.csv: a line for each cell and measure, published and measured."""
     names, timed = _names(held)
     lines = [_cell_line(held, cell, name, timed) for cell in held.runs for name in names]
     return _text([line for line in lines if line])
 
 
 def runs_csv(held: Collection) -> str:
-    """Return the text of runs.csv."""
+    """Return the text of runs.csv: a line for each run, with all measures."""
     return _text([_run_line(held, run) for run in held.all()])
 
 
 def _names(held: Collection) -> tuple[list[str], list[str]]:
-    """Return the measures that are lines of their own, and the times beside them; in a table of times all are lines."""
+    """Return the measures with lines of their own, and the times with columns; in a table of times all have lines."""
     names = list(held.spec.measures)
     if measure(names[0]).is_time:
         return names, []

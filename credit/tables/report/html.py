@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs no other file: styles inside, pictures as data; for light and dark screens."""
+"""Write a report as one self-contained HTML page, with embedded styles and pictures, for light and dark screens."""
 
 import base64
 import re
@@ -39,7 +39,12 @@ details { margin: .8rem 0; } summary { cursor: pointer; color: var(--soft); }
 
 
 def html(blocks: Sequence[Block], folder: Path) -> str:
-    """Return the page; its pictures are read from `folder`."""
+    """Return a report as an HTML page.
+
+    Args:
+        blocks: the report's blocks.
+        folder: folder of the PNG files of its pictures.
+    """
     title = next((block.text for block in blocks if isinstance(block, Heading)), "report")
     body = "\n".join(_block(block, folder) for block in blocks)
     return (

@@ -1,4 +1,4 @@
-"""A report as Markdown."""
+"""Write a report as Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ SIGNS = {"held": "✓", "not held": "✗", "undecided": "?", "too few repeats": 
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """Return the page."""
+    """Return a report's blocks as Markdown."""
     return "\n\n".join(_block(block) for block in blocks) + "\n"
 
 
@@ -47,6 +47,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return text in which nothing starts an HTML tag, on one line."""
+    """Return a text on one line, without the start of an HTML tag outside of code."""
     parts = " ".join(text.split()).split("`")
     return "`".join(part if i % 2 else re.sub(r"<(?=[A-Za-z/!?])", "&lt;", part) for i, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""Where a table's numbers come from: code, machine, data, times, and the words that repeat each cell."""
+"""The provenance of a table's numbers: code, machine, data, times, and the commands that repeat each cell."""
 
 import shlex
 from collections.abc import Iterable
@@ -15,7 +15,12 @@ from credit.tables.report.words import NOTHING, measured, number, plural
 
 
 def times(held: Collection, grid: list[Block]) -> list[Block]:
-    """Return the section that holds every time; `grid`: tables of the spec's own time measures."""
+    """Return the section with all times; empty without a result.
+
+    Args:
+        held: the table's runs.
+        grid: tables of the spec's measures of time.
+    """
     lines, total = [], 0.0
     for cell, runs in held.runs.items():
         if not any(run.result for run in runs):
@@ -45,7 +50,7 @@ def times(held: Collection, grid: list[Block]) -> list[Block]:
 
 
 def provenance(held: Collection) -> list[Block]:
-    """Return what ran: command, commit, versions, machine, data; and how to repeat any cell."""
+    """Return the section with command, commit, versions, machine, data, and the commands that repeat each cell."""
     results = [run.result for run in held.all() if run.result]
     origins = [result["provenance"] for result in results if result.get("provenance")]
     lines = [("command", f"`{held.manifest.command}`")]
@@ -84,7 +89,7 @@ def _commands(held: Collection) -> Iterable[str]:
 
 
 def _cell_commands(held: Collection, runs: list[Run]) -> list[str]:
-    """Return one multirun where the repeats are a full product, else a line a run."""
+    """Return one multirun command if the repeats are a full Cartesian product, else a command for each run."""
     job = runs[0].job
     if job.runner != "train":
         return [f"{held.manifest.command}  # {job.runner}: part of the table's own command"]
@@ -100,19 +105,19 @@ def _cell_commands(held: Collection, runs: list[Run]) -> list[str]:
 
 
 def _repeat_words(run: Run) -> dict[str, str]:
-    """Return the values of the settings in which the cell's runs differ, as they stand in the run's words."""
+    """Return the values of the settings in which a cell's runs differ, as written in the run's words."""
     words = {key: value for key, _, value in (word.partition("=") for word in run.job.words)}
     return {key: words.get(key, str(value)) for key, value in run.job.repeat.items()}
 
 
 def changed_words(held: Collection) -> list[str]:
-    """Return a sentence about runs that were made from other data or code than is there now, one about credit's own code."""
+    """Return sentences about runs whose data, user's code or package's code have changed since; empty for none."""
     seen: dict[str, Any] = {}
     stale: dict[str, list[str]] = {}
     package: list[str] = []
     over = [run for run in (*held.all(), *held.beside()) if run.result is not None]
     for run in over:
-        if not (run.job.path() / MADE_FROM).exists():  # made before runs recorded it
+        if not (run.job.path() / MADE_FROM).exists():  # older than such records
             continue
         found = changes(run.job.path(), check(run.job.config), seen)
         for words in found.decisive:
@@ -129,16 +134,16 @@ def changed_words(held: Collection) -> list[str]:
 
 
 def _told(values: Iterable[Any]) -> str:
-    """Return the one value all runs agree on, or all of them."""
+    """Return the distinct values joined by "and"; a dash without any."""
     told = list(dict.fromkeys(str(value) for value in values if value is not None))
     return " and ".join(told) or NOTHING
 
 
 def runs_words(held: Collection) -> str:
-    """Return how the table's runs ended: ``12 of 12 runs complete``."""
+    """Return the numbers of runs by status as a text: ``12 of 12 runs complete``."""
     status = held.status()
     total = sum(status.values())
-    plain = not held.marks()  # else the sign says more
+    plain = not held.marks()  # with marks, the dagger has another meaning
     odd = [
         f"{count} {name}{' †' * (name == 'diverged' and plain)}" for name, count in status.items() if name != "complete"
     ]

@@ -41,15 +41,15 @@ _NOTES = {
 
 
 def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection | None = None) -> Path:
-    """Write every file of the report and return the Markdown page.
+    """Write all files of a report, and return the path of the Markdown page.
 
-    The same runs give the same bytes, but for times: in the page's section "Times" and in CSV columns ``*_seconds``.
+    The same runs give the same bytes, except for times (the section "Times", and the columns ``*_seconds`` of the CSV files).
 
     Args:
         spec: the table.
-        manifest: what was run; jobs that are not over count as missing.
-        folder: where the files go; made where it is not there.
-        held: the collected runs, where they were read already.
+        manifest: the table's expansion; jobs that are not over count as missing.
+        folder: folder of the files, created if it does not exist.
+        held: the collected runs; None to collect them.
 
     Raises:
         UserError: a result.json is damaged, or the folder cannot be written.
@@ -75,11 +75,11 @@ def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection 
 
 
 def judgements(held: Collection, accuracy: str | None = None) -> list[Judgement]:
-    """Return the verdicts on all claims, in the spec's order; those that the budget does not judge have `NOT_JUDGED`.
+    """Return the judgements of all claims, in the spec's order; `NOT_JUDGED` for claims that the budget does not test.
 
     Args:
         held: the table's runs.
-        accuracy: as of `judge`.
+        accuracy: as in `credit.tables.claims.claims.judge`.
     """
     budget = held.spec.budgets[held.manifest.budget]
     left_alone = "not judged in this budget, which cannot tell"
@@ -90,7 +90,11 @@ def judgements(held: Collection, accuracy: str | None = None) -> list[Judgement]
 
 
 def verdict_lines(spec: Spec, manifest: Manifest, held: Collection | None = None) -> list[str]:
-    """Return one line a claim for the terminal: ``✓ held            robust at 40 %: +2.8 points (...)``."""
+    """Return a line for each claim: ``✓ held            robust at 40 %: +2.8 points (...)``.
+
+    Args:
+        spec, manifest, held: as in `write_report`.
+    """
     judged = judgements(held or collect(spec, manifest))
     return [f"{SIGNS[j.verdict]} {j.verdict:<15}  {j.claim.name}: {j.words}" for j in judged]
 
@@ -109,7 +113,7 @@ def _pictures(held: Collection, folder: Path) -> Sequence[Picture]:
 
 
 def _remove_older(folder: Path, kept: Sequence[Picture]) -> None:
-    """Remove the pictures of figures that an earlier report drew and this one does not."""
+    """Delete pictures of an earlier report that the present one does not have."""
     for file in folder.iterdir():
         if re.fullmatch(r"figure[1-9][0-9]*\.png", file.name) and file.name not in {picture.file for picture in kept}:
             file.unlink()

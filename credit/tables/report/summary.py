@@ -1,4 +1,4 @@
-"""What the page of a table with `lines: columns` says first, one line a column: its measures, and why it lacks what it lacks."""
+"""The summary of a table with `lines: columns`: a line for each column with its measures, and reasons for missing cells."""
 
 from collections.abc import Iterable
 
@@ -11,11 +11,11 @@ from credit.tables.report.blocks import Block, Fold, Heading, Table, Text
 from credit.tables.report.words import NOTHING, measured, number
 
 EDGE = "°"
-"""Behind a chosen candidate at the edge of those tried."""
+"""The mark of a chosen candidate at the edge of those tried."""
 
 
 def summary(held: Collection) -> list[Block]:
-    """Return the table of all columns and measures; the main measure row by row, of the others each row's mean in one entry."""
+    """Return the table of all columns: the main measure by row, and of each other measure the rows' means in one entry."""
     spec = held.spec
     main, *others = spec.measures
     others = [name for name in others if held.has(name)]
@@ -34,7 +34,7 @@ def summary(held: Collection) -> list[Block]:
 
 
 def _why_not(held: Collection, row: str, name: str) -> str:
-    """Return why a column lacks a row; empty where it has it, or nothing is said."""
+    """Return the reason why a column has no cell in a row; empty if it has one, or without a reason."""
     column = held.spec.columns[name]
     if column.rows and row not in column.rows:
         return column.why
@@ -42,13 +42,13 @@ def _why_not(held: Collection, row: str, name: str) -> str:
 
 
 def rows_shown(held: Collection) -> list[str]:
-    """Return the rows that this budget runs."""
+    """Return the rows for which this budget has runs, in the spec's order."""
     run = {cell[0] for cell, runs in held.runs.items() if runs}
     return [row for row in held.spec.rows if row in run]
 
 
 def shown(held: Collection) -> list[str]:
-    """Return the columns that this budget runs."""
+    """Return the columns for which this budget has runs, in the spec's order."""
     run = {cell[1] for cell, runs in held.runs.items() if runs}
     return [column for column in held.spec.columns if column in run]
 
@@ -74,13 +74,13 @@ def _best(held: Collection, row: str, name: str) -> float | None:
 
 
 def _rows_with(held: Collection, name: str, rows: Iterable[str]) -> list[str]:
-    """Return the rows in which any column has a measure, without those that are held against one that has it too."""
+    """Return the rows in which a column has a measure, without those whose `base` is among them."""
     found = [row for row in rows if any(held.values(cell, name) for cell in held.runs if cell[0] == row)]
     return [row for row in found if held.spec.rows[row].base not in found]
 
 
 def _each_row(held: Collection, column: str, name: str, rows: Iterable[str]) -> str:
-    """Return a measure's means in one entry: ``1.02 / 1.10 / 0.98``."""
+    """Return a measure's means at all rows in one entry: ``1.02 / 1.10 / 0.98``."""
     means = [held.summary((row, column), name).mean for row in _rows_with(held, name, rows)]
     if all(mean is None for mean in means):
         return NOTHING
@@ -89,7 +89,7 @@ def _each_row(held: Collection, column: str, name: str, rows: Iterable[str]) -> 
 
 
 def _short(mean: float | None, decimals: int) -> str:
-    """Return a number whose minus is one, and which has none where it rounds to zero."""
+    """Return a number with a typographic minus sign, and without a sign if it rounds to zero."""
     text = number(mean, decimals)
     return text.removeprefix("-") if text.startswith("-") and not text.strip("-0.") else text.replace("-", "−")
 
@@ -134,7 +134,7 @@ def _notes(held: Collection, others: list[str]) -> list[Block]:
 
 
 def tuned(held: Collection) -> list[Block]:
-    """Return what every cell tried and took; nothing where the budget tunes nothing."""
+    """Return the section about tuning: each cell's candidates and its choice; empty if the budget tunes nothing."""
     spec = held.spec
     tune = spec.budgets[held.manifest.budget].tune
     own = {(choice.row, choice.column): choice for choice in held.manifest.choices if choice.of == choice.row}
@@ -160,7 +160,7 @@ def tuned(held: Collection) -> list[Block]:
             if choice is None:
                 entries.append("")
                 continue
-            none = {tune.seeds: DAGGER}  # over, and without a number
+            none = {tune.seeds: DAGGER}  # all trials over, without a value
             each = zip(choice.accuracies, choice.ended, strict=True)
             tried = ", ".join(none.get(over, NOTHING) if value is None else f"{value:.1f}" for value, over in each)
             if choice.chosen < 0:
