@@ -1,1 +1,1 @@
-"""Runners: what produces the result of a table's cell."""
+"""Runners, which compute the result of a table's cell."""

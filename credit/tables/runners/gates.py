@@ -1,7 +1,7 @@
-"""The runner of gates: what a rule multiplies a signal by at an activation, as a function of the pre-activation z.
+"""The runner ``gates``: the factor by which a rule multiplies an error signal at an activation, as a function of z.
 
-It is measured as a network sees it, not read from the gate's code: one step of a layer whose units stand at z = -reach ...
-reach, over the same step under a gate of 1. A gate that draws its factor shows one draw for each z; other seeds, others.
+The factor is measured in a network: the error signal in a step of a layer with pre-activations z = -reach ... reach, divided by
+that of the same step with a gate of 1. A random gate gives one draw for each z, which depends on the seed.
 """
 
 import time
@@ -14,20 +14,21 @@ from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_ro
 from credit.runs.identity import decisive, short_digest
 from credit.runs.made_from import made_from, write_made_from
 
-if TYPE_CHECKING:  # a table is read without torch
+if TYPE_CHECKING:  # a table is read without importing torch
     from torch import Tensor
 
 STEPS = 20
-"""Places of z in an interval of 1; both ends of `reach` and every twentieth between are among them."""
+"""Number of values of z in an interval of length 1."""
 
 REACH = 10.0
+"""Default of the largest abs(z)."""
 
 _OPEN = {"kind": "sweep", "name": "untied_constant", "gate": "untied_constant"}
-_WEIGHT = 2.0**-20  # of the head: so small that the units do not act on one another through the loss
+_WEIGHT = 2.0**-20  # of the head: so small that the units do not interact through the loss
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return the folder, named by the rule, the activation, the reach and the seed, which alone decide the curve."""
+    """Return the folder, whose name is a function of the rule, the activation, the reach and the seed."""
     held = decisive(config)
     deciding = {key: held[key] for key in ("rule", "seed")} | {
         "activation": _activation(config),
@@ -37,12 +38,16 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
-    """Raise `UserError` where the rule has no gate to measure, or cannot take the activation."""
+    """Check that the gate can be measured.
+
+    Raises:
+        UserError: the rule has no gate, or cannot be used with the activation.
+    """
     _signals(config, dict(config.rule), _places(_reach(options)))
 
 
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
-    """Return about how many seconds it takes."""
+    """Return the estimated seconds of a measurement."""
     return 0.1
 
 
@@ -50,22 +55,22 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     """Measure the gate and return the content of result.json.
 
     Args:
-        config: the cell's run; its rule, its ``arch.activation`` and its seed are what counts.
-        options: ``reach``, the largest |z| (10).
+        config: the cell's run; its rule, its ``arch.activation`` and its seed are used.
+        options: ``reach``, the largest abs(z) (default 10).
 
     Returns:
-        ``gate``, with ``z`` and ``factor`` (lists of equal length), ``peak`` and ``mean`` of the factor, ``from`` and ``to``:
-        the least and largest z at which it is not 0 (None where it is 0 everywhere); and what every result has.
+        ``gate``, with ``z`` and ``factor`` (lists of equal length), ``peak`` and ``mean`` of the factor, ``from`` and ``to``, the
+        smallest and largest z with a nonzero factor (None if it is 0 everywhere); and the entries of every result.
 
     Raises:
-        UserError: as `refuse`.
+        UserError: as in `refuse`.
     """
     from credit.runs.provenance import provenance
 
     started, where = time.perf_counter(), folder(config, options)
     places = _places(_reach(options))
     factor = (_signals(config, dict(config.rule), places) / _signals(config, _OPEN, places)).tolist()
-    factor = [round(value, 12) for value in factor]  # what is left of float64 behind a division
+    factor = [round(value, 12) for value in factor]  # removes the rounding of a division in float64
     passing = [z for z, value in zip(places, factor, strict=True) if value]
     with locked(where):
         held = read_result(where) if is_complete(where) else None
@@ -122,7 +127,7 @@ def _label(config: RunConfig) -> str:
 
 
 def _signals(config: RunConfig, rule: dict[str, Any], places: list[float]) -> "Tensor":
-    """Return the signals (len(places),) that reach units at these pre-activations in one step under a rule, in float64."""
+    """Return the error signals (N,) at units with the given N pre-activations in one step of a rule, in float64."""
     import torch
 
     from credit.models import build

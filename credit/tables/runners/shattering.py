@@ -1,7 +1,7 @@
-"""The runner of shattering: the signal that a rule sends to the input of an untrained network, over a grid of inputs.
+"""The runner ``shattering``: the error signal at the input of an untrained network, over a grid of inputs.
 
-The data is ``data=sign_line``, all of its inputs in order as one batch (what a normalizer measures over a batch, it measures over
-all of them), and the network is the cell's, at its first weights (paper 2, A.4 and Fig. A.2).
+The data are ``data=sign_line``, all inputs in order as one batch (a normalizer's statistics are over all of them), and the network
+is the cell's at its initialization (paper 2, A.4 and Fig. A.2).
 """
 
 import time
@@ -15,15 +15,15 @@ from credit.runs.identity import decisive, labels, short_digest
 from credit.runs.made_from import made_from, write_made_from
 from credit.runs.metrics import finite_or_null
 
-if TYPE_CHECKING:  # a table is read without torch
+if TYPE_CHECKING:  # a table is read without importing torch
     from credit.rules.base import Rule
 
 LAGS = 10
-"""Lags of the autocorrelation, unless ``options.lags`` says how many."""
+"""Default number of lags of the autocorrelation."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return the folder, named by rule and network; what decides the signal is in its digest."""
+    """Return the folder, named by rule and network, with a digest of all options that decide the error signal."""
     held = decisive(config)
     deciding = {key: held[key] for key in ("rule", "arch", "seed")} | {
         "step": config.data.step,
@@ -34,7 +34,11 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
-    """Raise `UserError` where the network or rule cannot be made, or the data is no line."""
+    """Check that the error signal can be measured.
+
+    Raises:
+        UserError: the network or the rule cannot be built, or the data are not an unnormalized ``sign_line``.
+    """
     _lags(options)
     if config.data.kind != "sign_line":
         raise UserError(
@@ -48,25 +52,25 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 
 
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
-    """Return about how many seconds it takes."""
+    """Return the estimated seconds of a measurement."""
     return 1.0
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
-    """Measure the signal and return the content of result.json.
+    """Measure the error signal and return the content of result.json.
 
     Args:
-        config: the cell's run; its rule, network, ``data.step``, precision and seed are what counts.
-        options: ``lags``, how many of the autocorrelation (10).
+        config: the cell's run; its rule, network, ``data.step``, precision and seed are used.
+        options: ``lags``, the number of lags of the autocorrelation (default 10).
 
     Returns:
-        ``signal``: ``x`` and ``value`` (lists of equal length), ``rms`` of the values, ``max`` the largest absolute one,
-        ``typical``, the median absolute value over the largest (small where a few inputs have nearly all of the signal),
-        ``autocorrelation`` at lags 1, 2, ... (None where the signal is the same everywhere), ``lag1`` the first of these; and what
-        every result has. Numbers that are not finite are None, and the status is then ``diverged``.
+        ``signal``: ``x`` and ``value`` (lists of equal length), ``rms`` of the values, ``max``, the largest absolute value,
+        ``typical``, the median absolute value divided by the largest (small if few inputs have most of the error signal),
+        ``autocorrelation`` at lags 1, 2, ... (None for a constant error signal), and ``lag1``, the first of these; and the
+        entries of every result. Numbers that are not finite are None, and the status is then ``diverged``.
 
     Raises:
-        UserError: as `refuse`.
+        UserError: as in `refuse`.
     """
     import torch
 
@@ -126,7 +130,7 @@ def _lags(options: dict[str, Any]) -> int:
 
 
 def _made(config: RunConfig) -> "Rule":
-    """Return the cell's rule on its network at its first weights, on the CPU."""
+    """Return the cell's rule on its network at its initialization, on the CPU."""
     import torch
 
     from credit.models import build

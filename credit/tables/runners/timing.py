@@ -1,8 +1,7 @@
-"""The runner of timed cells: seconds an epoch of one run, and its ratio to a reference run's, measured in turns.
+"""The runner ``timing``: the seconds per epoch of a run, and their ratio to a reference run's, measured alternately.
 
-Both runs are built as the trainer builds them, on the real data, and make their steps (batch, rule, optimizer) one after
-the other in one process, first one and then the other ahead: what else the machine does falls on both. Evaluations are
-not part of an epoch's seconds, as in the trainer's own count.
+Both runs are built as in training, on the real data, and make their steps (batch, rule, optimizer) alternately in one process, so
+that other load on the machine affects both. As in training, the seconds do not include evaluations.
 """
 
 import statistics
@@ -18,18 +17,18 @@ from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_ro
 from credit.runs.identity import decisive, group_name, run_name, short_digest
 from credit.runs.made_from import made_from, write_made_from
 
-if TYPE_CHECKING:  # a table is read without torch
+if TYPE_CHECKING:  # a table is read without importing torch
     from credit.training.state.run_state import Training
 
 WARM_UP = 3
-"""Steps of each side that are not counted."""
+"""Number of steps of each run before the measurement."""
 
 SECONDS, FEWEST, MOST = 10.0, 9, 400
-"""How long rounds are measured where the options say nothing, and how many there are at least and at most."""
+"""Default duration of the measurement in seconds, and smallest and largest number of rounds."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return the folder of the pair, named by both runs and the threads they are given, which decide a time."""
+    """Return the folder of the pair, whose name is a function of both runs, their threads included."""
     other = _reference(options)
     pair = {
         side: {**decisive(one, speed=True), "threads": one.trainer.threads}
@@ -39,7 +38,11 @@ def folder(config: RunConfig, options: dict[str, Any]) -> Path:
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
-    """Raise `UserError` where one of the two cannot run."""
+    """Check that both runs can be trained.
+
+    Raises:
+        UserError: one cannot, or there is no reference.
+    """
     from credit.training.prepare import prepare
 
     for one in (config, _reference(options)):
@@ -48,7 +51,7 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 
 
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
-    """Return about how many seconds measuring the pair takes."""
+    """Return the estimated seconds of a measurement of the pair."""
     from credit.sweeps.estimate import measure, start
     from credit.training.prepare import prepare
 
@@ -62,13 +65,14 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         config: the cell's run.
-        options: ``reference``, the plain configuration of the run it is compared with.
+        options: ``reference``, the configuration of the run to compare with, as a plain mapping; ``seconds``, the duration of
+            the measurement.
 
     Returns:
-        ``seconds_per_epoch`` and ``step_seconds`` (medians), ``time_ratio`` (median of the rounds' ratios to the
-        reference), ``time_ratio_low`` and ``time_ratio_high`` (its quartiles), ``rounds``, ``reference`` (the same two
-        medians), ``memory_ratio`` (peak bytes of one of the rule's steps over the reference's, gradients included, parameters,
-        the rule's own and the optimizer's not), and what every result has.
+        ``seconds_per_epoch`` and ``step_seconds`` (medians), ``time_ratio`` (median of the rounds' ratios to the reference),
+        ``time_ratio_low`` and ``time_ratio_high`` (its quartiles), ``rounds``, ``reference`` (its two medians),
+        ``memory_ratio`` (peak bytes of a step of the rule divided by the reference's; gradients are included, the network's
+        parameters, feedback parameters and the optimizer's state are not), and the entries of every result.
     """
     import torch
 
@@ -105,7 +109,7 @@ def _reference(options: dict[str, Any]) -> RunConfig:
 
 
 def _seconds(options: dict[str, Any]) -> float:
-    """Return how long rounds are measured."""
+    """Return the duration of the measurement in seconds."""
     seconds = options.get("seconds") or SECONDS
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise UserError(f"options: seconds={seconds}: how long rounds are measured, a number above 0")
@@ -117,7 +121,7 @@ def _same_data(one: RunConfig, other: RunConfig) -> bool:
 
 
 def _begin(config: RunConfig, share: "Training | None") -> "Training":
-    """Return a run at step 0, on the data of another where that is the same."""
+    """Return a run at step 0, on the data of another run (`share`) if one is given."""
     from credit.data import load
     from credit.training.prepare import prepare
     from credit.training.state.run_state import begin
@@ -130,7 +134,7 @@ def _begin(config: RunConfig, share: "Training | None") -> "Training":
 
 
 def _steps(run: "Training") -> Callable[[Any], None]:
-    """Return what makes the next training step, as `credit.training.loop` does between evaluations."""
+    """Return a function that makes the next training step, as `credit.training.loop` does between evaluations."""
     from credit.diagnostics.networks import float_dtype
     from credit.training.optimization import set_learning_rate
     from credit.training.schedules import learning_rate
@@ -154,19 +158,19 @@ def _steps(run: "Training") -> Callable[[Any], None]:
 
 
 def _peak(run: "Training") -> int:
-    """Return the peak of bytes of one step on a batch of the run's, gradients dropped before it."""
+    """Return the peak bytes of one step on a batch of the run, without gradients before it."""
     from credit.diagnostics.networks import float_dtype
     from credit.training.backends.memory import peak_bytes
 
     run.optimizer.zero_grad(set_to_none=True)
     batch = run.batches.at(run.step)
     run.rule.position = run.step
-    held: list[Any] = []  # as the loop holds a step's outcome until it has read it
+    held: list[Any] = []  # the training loop also keeps a reference to a step's outcome
     return peak_bytes(lambda x, y: held.append(run.rule.step(x, y)), batch.x.to(float_dtype(run.model)), batch.y)
 
 
 def _rounds(ours: Callable[[], float], theirs: Callable[[], float], seconds: float) -> tuple[list[float], list[float]]:
-    """Return the seconds of each side's steps, round by round; who goes first changes every round."""
+    """Return the seconds of each side's steps, round by round; the order alternates."""
     a: list[float] = []
     b: list[float] = []
     end = time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""The runner of ordinary cells: one run of `credit-train`."""
+"""The runner ``train``: one run of `credit-train`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,23 @@ from credit.runs import folder as records
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return the run's folder, the one that `credit-train` uses for the same settings."""
+    """Return the run's folder, which is that of `credit-train` for the same settings."""
     return records.run_folder(config)
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
-    """Raise `UserError` where the run cannot work; see `credit.training.prepare`."""
+    """Check that the run can be trained; see `credit.training.prepare`.
+
+    Raises:
+        UserError: it cannot.
+    """
     from credit.training.prepare import prepare
 
     prepare(config)
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
-    """Train to the end, from the newest checkpoint where there is one, and return the result."""
+    """Train the run, from its newest checkpoint if there is one, and return the content of result.json."""
     from credit.training import train
 
     return train(config, console=False)

@@ -1,7 +1,7 @@
-"""The runner of boosted trees, the comparators of tabular tables: XGBoost and LightGBM on the very data a run trains on.
+"""The runner ``trees``: gradient-boosted trees (XGBoost and LightGBM) on the data of a run, for comparison in tabular tables.
 
-Same set, fold, limits, validation split and label noise as `credit-train` with the same settings; an example's values are
-taken as they are stored, for trees see only their order. Whatever the libraries choose by default is left so.
+Data set, fold, limits, validation split and label noise are those of `credit-train` with the same settings. Features are not
+normalized, because trees depend only on their order. The libraries' defaults are kept.
 """
 
 import dataclasses
@@ -31,38 +31,38 @@ MODELS = {
     "xgboost": ("XGBClassifier", {"verbosity": 0}),
     "lightgbm": ("LGBMClassifier", {"verbosity": -1, "deterministic": True, "force_row_wise": True}),
 }
-"""Each library's classifier, and what keeps it quiet and repeatable; no setting of the model itself."""
+"""The classifier of each library, with settings for silence and reproducibility but none of the model."""
 
 UNREAD = (
     "batch_size", "eval_batch_size", "drop_last", "normalize", "augment", "crop_padding", "cutout_size",
 )  # fmt: skip
-"""Data options that trees do not see."""
+"""Options of data that do not affect trees."""
 
 START, SECONDS_PER_TREE, SECONDS_PER_VALUE = 2.0, 1e-3, 2e-8
-"""What a run costs on one core: imports and reading, a small tree, and in each tree every value of the training part."""
+"""Seconds on one core: to import and read, for a small tree, and in each tree for every value of the training part."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
-    """Return where a comparator's files go: ``xgboost-tabular_iris-f0-s0-ab12cd34ef`` in the folder of all runs.
+    """Return the folder of a fit: ``xgboost-tabular_iris-f0-s0-ab12cd34ef`` in the folder of all runs.
 
-    The hash stands for the model, its parameters, the data, the label noise and the seed; nothing else decides a result.
+    The hash covers the model, its parameters, the data, the label noise and the seed, which decide the result.
 
     Args:
-        config: the run; its network, rule, optimizer and schedule play no part.
-        options: ``model`` (xgboost or lightgbm), ``params`` (of the library's scikit-learn classifier, none by default),
-            ``threads`` (1).
+        config: the run; its network, rule, optimizer and schedule are ignored.
+        options: ``model`` (xgboost or lightgbm), ``params`` (parameters of the library's scikit-learn classifier, default none),
+            ``threads`` (default 1).
 
     Raises:
-        UserError: an unknown model or option.
+        UserError: the model or an option is unknown.
     """
     return records.runs_root() / _names(config, options)["name"]
 
 
 def refuse(config: RunConfig, options: dict[str, Any]) -> None:
-    """Refuse what cannot run, before anything is loaded.
+    """Check that the trees can be fitted, before data is loaded.
 
     Raises:
-        UserError: unknown options or parameters, a library that is not installed, a data set that is not there.
+        UserError: an option or a parameter is unknown, the library is not installed, or the data set is missing.
     """
     from credit.data import describe
 
@@ -71,7 +71,7 @@ def refuse(config: RunConfig, options: dict[str, Any]) -> None:
 
 
 def estimate(config: RunConfig, options: dict[str, Any]) -> float:
-    """Return about how many seconds a run takes on one core: a hundred rounds of one tree a class, and the imports."""
+    """Return the estimated seconds of a fit on one core, by default for a hundred rounds with one tree for each class."""
     from credit.data import describe
 
     spec = describe(_whole_at_once(config), config.noise)
@@ -81,18 +81,18 @@ def estimate(config: RunConfig, options: dict[str, Any]) -> float:
 
 
 def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
-    """Fit the trees, write ``config.json`` and ``result.json`` and return the result; a finished one is only returned.
+    """Fit the trees and return the content of result.json; a finished result is returned without fitting.
 
     Args:
-        config, options: as `folder`.
+        config, options: as in `folder`.
 
     Returns:
-        As a training run's result, with ``last`` (``train_top1`` against the labels trained on, ``val_top1`` where there is
-        a validation split, ``test_top1``, ``epoch``: the rounds of boosting), ``selected_by`` last, ``best`` None, and
-        ``runner``, ``model``, ``params``. ``config.rule`` names the model, so that summaries show it as one.
+        The entries of a training run's result, with ``last`` (``train_top1`` by the labels trained on, ``val_top1`` with a
+        validation part, ``test_top1``, ``epoch``: the number of boosting rounds), ``selected_by`` last, ``best`` None, and
+        ``runner``, ``model`` and ``params``. ``config.rule`` has the model's name, for summaries.
 
     Raises:
-        UserError: as `refuse`; a folder in use, corrupt data.
+        UserError: as in `refuse`, or the folder is in use, or the data are corrupt.
     """
     from credit.data import load
 
@@ -134,7 +134,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_at_once(config: RunConfig) -> DataConfig:
-    """Return the data options without what is about batches: trees have none, so none can be too large."""
+    """Return the options of data with batches of one example and no normalization, which trees do not have."""
     return dataclasses.replace(config.data, batch_size=1, normalize="none")
 
 
@@ -164,7 +164,7 @@ def _decisive(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration as summaries read it: the model stands where a training run has its rule."""
+    """Return the configuration for summaries, with the model in place of a rule."""
     plain = config.as_dict()
     params = options.get("params") or {}
     rule = {"kind": "trees", "name": options["model"], **params}
@@ -211,10 +211,14 @@ def _classifier(options: dict[str, Any], *, seed: int) -> Any:
 
 
 def _fitted(model: Any, data: "Data") -> Callable[["Tensor"], "Tensor"]:
-    """Fit the model on the training part and return what answers class numbers (N,) for stored examples (N, ...)."""
+    """Fit the model on the training part, and return a function that predicts classes (N,) for stored examples (N, ...).
+
+    Raises:
+        UserError: the training part has only one class.
+    """
     import torch
 
-    # Trees count the classes they are shown; a small training part may lack some.
+    # The libraries require consecutive classes; a small training part may lack some.
     present, y = torch.unique(data.train.y, return_inverse=True)
     if len(present) < 2:
         raise UserError(f"the training part has only the class {data.names[int(present[0])]}; raise data.limit_train")
@@ -222,7 +226,7 @@ def _fitted(model: Any, data: "Data") -> Callable[["Tensor"], "Tensor"]:
 
     def predict(x: "Tensor") -> "Tensor":
         with warnings.catch_warnings():
-            # LightGBM names the columns by itself, then scikit-learn misses the names in what is to be predicted.
+            # LightGBM names the columns by itself, and scikit-learn warns about missing names at prediction.
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             return present[torch.as_tensor(model.predict(x.flatten(1).float().numpy())).long()]
 
