@@ -1,5 +1,6 @@
 """Test claims about a number of rows (`at_least`): by the rows' means, and by bootstrap resamples of the repeats."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from credit.tables.claims.expression import Comparison, Minus, cells
@@ -29,44 +30,19 @@ def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgeme
         rows: names of the rows.
         wanted: the number of rows claimed.
     """
-    means: dict[str, bool] = {}
-    findings, resampled, single, flat = [], [], False, 0
-    for index, row in enumerate(rows):
-        try:
-            refuse_identical(case, tree, row, linear_form(case, Minus(tree.left, tree.right), row)[0])
-            left, right = (side_value(side, row, case.mean) for side in (tree.left, tree.right))
-            means[row] = bool(satisfied_by(case, tree.op, left, right))
-            boot, spread = _bootstrap(case, tree, row, index)
-        except NoNumberError as error:
-            findings.append(Finding(row_label(case, row), error.verdict, str(error)))
-            continue
-        often = "" if boot is None else f", in {boot.mean():.0%} of resamples"
-        if boot is None:
-            single = True
-        elif spread:
-            resampled.append(boot)
-        else:
-            flat += 1
-            often = ", all repeats are equal, so there is no spread to judge by"
-        decimals = case.measure.decimals
-        word = "satisfied" if means[row] else "not satisfied"
-        lost = lost_words(case, {(cell.row or row, cell.column): 1.0 for cell in cells(tree)})
-        text = f"{left:.{decimals}f} {tree.op} {right:.{decimals}f}{often}{lost}"
-        findings.append(Finding(row_label(case, row), word, text))
-    satisfied, unjudged = sum(means.values()), len(rows) - len(means)
-    alike = sum(finding.verdict == IDENTICAL for finding in findings)
-    words = f"{satisfied} of {len(means)} rows by their means, at least {wanted} of {len(rows)} claimed"
-    if unjudged > alike:
-        words += f"; {_rows(unjudged - alike, 'has', 'have')} no numbers"
-    if alike:
-        words += f"; {_rows(alike, 'compares', 'compare')} identical runs, which is no evidence"
-    if flat:
-        words += f"; {_rows(flat, 'has', 'have')} no spread to judge by"
-    if single:
-        words += f"; fewer than {FEWEST_REPEATS} repeats decide nothing"
+    found = [_tallied(case, tree, row, index) for index, row in enumerate(rows)]
+    judged = [one for one in found if one.satisfied is not None]
+    satisfied, unjudged = sum(bool(one.satisfied) for one in judged), len(found) - len(judged)
+    alike = sum(one.finding.verdict == IDENTICAL for one in found)
+    single = any(one.resamples is None for one in judged)
+    resampled = [one.resamples for one in judged if one.resamples is not None and one.spread]
+    flat = sum(one.resamples is not None and not one.spread for one in judged)
+    words = f"{satisfied} of {len(judged)} rows by their means, at least {wanted} of {len(rows)} claimed"
+    words += _unknown_words(unjudged - alike, alike, flat, single)
+    findings = tuple(one.finding for one in found)
     if single or not resampled:
         verdict = TOO_FEW if single else IDENTICAL if alike == len(rows) else UNDECIDED
-        return Judgement(case.claim, verdict, words, tuple(findings))
+        return Judgement(case.claim, verdict, words, findings)
     counts, unknown = sum(boot.astype(int) for boot in resampled), unjudged + flat
     share, could = float((counts >= wanted).mean()), float((counts + unknown >= wanted).mean())
     verdict = UNDECIDED
@@ -76,7 +52,52 @@ def tally(case: Case, tree: Comparison, rows: list[str], wanted: int) -> Judgeme
         verdict = NOT_HELD
     if not unknown:
         words += f"; at least {wanted} in {share:.0%} of bootstrap resamples of the repeats"
-    return Judgement(case.claim, verdict, words, tuple(findings))
+    return Judgement(case.claim, verdict, words, findings)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A comparison at one row.
+
+    Attributes:
+        finding: the result at the row.
+        satisfied: whether the means satisfy the comparison; None without values, or for identical runs.
+        resamples, spread: as returned by `_bootstrap`.
+    """
+
+    finding: Finding
+    satisfied: bool | None = None
+    resamples: Any = None
+    spread: bool = False
+
+
+def _tallied(case: Case, tree: Comparison, row: str, index: int) -> _Row:
+    """Return a comparison at a row, by the means and by resamples seeded with `index`."""
+    try:
+        refuse_identical(case, tree, row, linear_form(case, Minus(tree.left, tree.right), row)[0])
+        left, right = (side_value(side, row, case.mean) for side in (tree.left, tree.right))
+        boot, spread = _bootstrap(case, tree, row, index)
+    except NoNumberError as error:
+        return _Row(Finding(row_label(case, row), error.verdict, str(error)))
+    satisfied = bool(satisfied_by(case, tree.op, left, right))
+    often = "" if boot is None else f", in {boot.mean():.0%} of resamples"
+    if boot is not None and not spread:
+        often = ", all repeats are equal, so there is no spread to judge by"
+    decimals = case.measure.decimals
+    lost = lost_words(case, {(cell.row or row, cell.column): 1.0 for cell in cells(tree)})
+    text = f"{left:.{decimals}f} {tree.op} {right:.{decimals}f}{often}{lost}"
+    finding = Finding(row_label(case, row), "satisfied" if satisfied else "not satisfied", text)
+    return _Row(finding, satisfied, boot, spread)
+
+
+def _unknown_words(missing: int, alike: int, flat: int, single: bool) -> str:
+    """Return a note on rows without values, with identical runs, with equal repeats, and with too few repeats."""
+    words = f"; {_rows(missing, 'has', 'have')} no numbers" if missing > 0 else ""
+    if alike:
+        words += f"; {_rows(alike, 'compares', 'compare')} identical runs, which is no evidence"
+    if flat:
+        words += f"; {_rows(flat, 'has', 'have')} no spread to judge by"
+    return words + (f"; fewer than {FEWEST_REPEATS} repeats decide nothing" if single else "")
 
 
 def _rows(count: int, one: str, many: str) -> str:
