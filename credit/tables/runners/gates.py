@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, short_digest
-from credit.runs.made_from import made_from, write_made_from
+from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
     from torch import Tensor
@@ -65,43 +65,21 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: as in `refuse`.
     """
-    from credit.runs.provenance import provenance
-
     started, where = time.perf_counter(), folder(config, options)
     places = _places(_reach(options))
     factor = (_signals(config, dict(config.rule), places) / _signals(config, _OPEN, places)).tolist()
     factor = [round(value, 12) for value in factor]  # removes the rounding of a division in float64
     passing = [z for z, value in zip(places, factor, strict=True) if value]
-    with locked(where):
-        held = read_result(where) if is_complete(where) else None
-        if held is not None:  # measured by another process, since the first look
-            return held
-        write_config(where, config)
-        write_made_from(where, made_from(config))
-        result: dict[str, Any] = {
-            "status": "complete",
-            "name": where.name,
-            "group": f"gate-{_label(config)}-{_activation(config)}",
-            "runner": "gates",
-            "selected_by": "last",
-            "best": None,
-            "last": {},
-            "gate": {
-                "z": places,
-                "factor": factor,
-                "peak": max(factor),
-                "mean": sum(factor) / len(factor),
-                "from": min(passing, default=None),
-                "to": max(passing, default=None),
-            },
-            "seconds": time.perf_counter() - started,
-            "seconds_per_epoch": None,
-            "notes": [],
-            "config": config.as_dict(),
-            "provenance": provenance("cpu"),
-        }
-        write_json(where / RESULT, result)
-    return result
+    gate = {
+        "z": places,
+        "factor": factor,
+        "peak": max(factor),
+        "mean": sum(factor) / len(factor),
+        "from": min(passing, default=None),
+        "to": max(passing, default=None),
+    }
+    group, seconds = f"gate-{_label(config)}-{_activation(config)}", time.perf_counter() - started
+    return record(where, config, lambda: result_of("gates", where.name, group, config.as_dict(), seconds, gate=gate))
 
 
 def _reach(options: dict[str, Any]) -> float:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, labels, short_digest
-from credit.runs.made_from import made_from, write_made_from
-from credit.runs.metrics import finite_or_null
+from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
     from credit.rules.base import Rule
@@ -76,7 +75,6 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
     from credit.data.sources.sign_line import line
     from credit.diagnostics.shattering import autocorrelation, input_signal, rms
-    from credit.runs.provenance import provenance
 
     refuse(config, options)
     started, where = time.perf_counter(), folder(config, options)
@@ -88,38 +86,21 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     sizes = value.abs()
     top = float(sizes.max())
     correlation = autocorrelation(value, _lags(options)) if finite else [float("nan")] * _lags(options)
-    with locked(where):
-        held = read_result(where) if is_complete(where) else None
-        if held is not None:  # measured by another process, since the first look
-            return held
-        write_config(where, config)
-        write_made_from(where, made_from(config))
-        result: dict[str, Any] = {
-            "status": "complete" if finite else "diverged",
-            "name": where.name,
-            "group": f"{_label(config)}",
-            "runner": "shattering",
-            "selected_by": "last",
-            "best": None,
-            "last": {},
-            "signal": {
-                "x": [round(place, 9) for place in x.flatten().tolist()],
-                "value": value.tolist(),
-                "rms": rms(value),
-                "max": top,
-                "typical": float(sizes.median()) / top if top else 0.0,
-                "autocorrelation": correlation,
-                "lag1": correlation[0],
-            },
-            "seconds": time.perf_counter() - started,
-            "seconds_per_epoch": None,
-            "notes": list(rule.notes),
-            "config": config.as_dict(),
-            "provenance": provenance("cpu"),
-        }
-        result = finite_or_null(result)
-        write_json(where / RESULT, result)
-    return result
+    own = {
+        "status": "complete" if finite else "diverged",
+        "signal": {
+            "x": [round(place, 9) for place in x.flatten().tolist()],
+            "value": value.tolist(),
+            "rms": rms(value),
+            "max": top,
+            "typical": float(sizes.median()) / top if top else 0.0,
+            "autocorrelation": correlation,
+            "lag1": correlation[0],
+        },
+        "notes": list(rule.notes),
+    }
+    name, group, seconds = where.name, _label(config), time.perf_counter() - started
+    return record(where, config, lambda: result_of("shattering", name, group, config.as_dict(), seconds, **own))
 
 
 def _lags(options: dict[str, Any]) -> int:

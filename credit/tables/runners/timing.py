@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from credit.core.config import check
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import RESULT, is_complete, locked, read_result, runs_root, write_config, write_json
+from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, group_name, run_name, short_digest
-from credit.runs.made_from import made_from, write_made_from
+from credit.runs.provenance import provenance
+from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
     from credit.training.state.run_state import Training
@@ -83,13 +84,8 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     other = _reference(options)
     ours = _begin(config, None)
     theirs = _begin(other, ours if _same_data(config, other) else None)
-    where = folder(config, options)
-    with locked(where), threads(ours.threads.count):
-        held = read_result(where) if is_complete(where) else None
-        if held is not None:  # measured by another process, since the first look
-            return held
-        write_config(where, config)
-        write_made_from(where, made_from(config))
+
+    def measure() -> dict[str, Any]:
         probe = torch.zeros((), device=ours.device)
         mine, yours = _steps(ours), _steps(theirs)
         for _ in range(WARM_UP):
@@ -97,9 +93,10 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
             yours(probe)
         a, b = _rounds(lambda: clocked(mine, probe), lambda: clocked(yours, probe), _seconds(options))
         result = _result(ours, theirs, a, b, time.perf_counter() - started)
-        result["memory_ratio"] = _peak(ours) / _peak(theirs)
-        write_json(where / RESULT, result)
-    return result
+        return result | {"memory_ratio": _peak(ours) / _peak(theirs)}
+
+    with threads(ours.threads.count):
+        return record(folder(config, options), config, measure)
 
 
 def _reference(options: dict[str, Any]) -> RunConfig:
@@ -181,18 +178,10 @@ def _rounds(ours: Callable[[], float], theirs: Callable[[], float], seconds: flo
 
 
 def _result(ours: "Training", theirs: "Training", a: list[float], b: list[float], seconds: float) -> dict[str, Any]:
-    from credit.runs.provenance import provenance
-
     ratios = [mine / yours for mine, yours in zip(a, b, strict=True)]
     low, ratio, high = statistics.quantiles(ratios, n=4)
     step, reference = statistics.median(a), statistics.median(b)
-    return {
-        "status": "complete",
-        "name": run_name(ours.cfg),
-        "group": group_name(ours.cfg),
-        "selected_by": "last",
-        "best": None,
-        "last": {},
+    own = {
         "seconds_per_epoch": step * ours.steps_per_epoch,
         "step_seconds": step,
         "time_ratio": ratio,
@@ -205,11 +194,10 @@ def _result(ours: "Training", theirs: "Training", a: list[float], b: list[float]
             "step_seconds": reference,
         },
         "steps_per_epoch": ours.steps_per_epoch,
-        "seconds": seconds,
         "parameters": sum(p.numel() for p in ours.model.parameters() if p.requires_grad),
         "notes": list(ours.rule.notes),
         "data_digest": ours.data.digest,
         "data": ours.data.summary(),
-        "config": ours.cfg.as_dict(),
         "provenance": provenance(str(ours.device), threads=ours.threads.why),
     }
+    return result_of("timing", run_name(ours.cfg), group_name(ours.cfg), ours.cfg.as_dict(), seconds, **own)

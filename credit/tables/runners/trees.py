@@ -18,9 +18,8 @@ from credit.core.config.schema import DataConfig, RunConfig
 from credit.core.errors import UserError, nearest
 from credit.runs import folder as records
 from credit.runs.identity import data_label, decisive, labels, short_digest
-from credit.runs.made_from import made_from, write_made_from
-from credit.runs.metrics import finite_or_null
 from credit.runs.provenance import provenance
+from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,51 +96,33 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     from credit.data import load
 
     place = folder(config, options)
-    if records.is_complete(place):
-        return _held(place)
+    held = records.read_result(place) if records.is_complete(place) else None
+    if held is not None:
+        return held
     model = _classifier(options, seed=config.seed)
     data = load(_whole_at_once(config), config.noise, seed=config.seed, device="cpu")
-    with records.locked(place):
-        if records.is_complete(place):  # by another process, since the first look
-            return _held(place)
-        names, shown = _names(config, options), _shown(config, options)
-        records.write_json(place / records.CONFIG, {**names, "config": shown, "decisive": _decisive(config, options)})
-        write_made_from(place, made_from(config))
+    names, shown = _names(config, options), _shown(config, options)
+
+    def fit() -> dict[str, Any]:
         started = time.perf_counter()
         predict = _fitted(model, data)
         seconds = time.perf_counter() - started
-        result = {
-            "status": "complete",
-            "name": names["name"],
-            "group": names["group"],
-            "runner": "trees",
+        own = {
             "model": options["model"],
             "params": options.get("params") or {},
-            "selected_by": "last",
-            "best": None,
             "last": {"epoch": model.n_estimators or 100, **_scores(predict, data)},
-            "seconds": seconds,
-            "seconds_per_epoch": None,
-            "notes": [],
             "data_digest": data.digest,
             "data": data.summary(),
-            "config": shown,
             "provenance": _provenance(str(options["model"])),
         }
-        result = finite_or_null(result)
-        records.write_json(place / records.RESULT, result)
-    return result
+        return result_of("trees", names["name"], names["group"], shown, seconds, **own)
+
+    return record(place, config, fit, {**names, "config": shown, "decisive": _decisive(config, options)})
 
 
 def _whole_at_once(config: RunConfig) -> DataConfig:
     """Return the options of data with batches of one example and no normalization, which trees do not have."""
     return dataclasses.replace(config.data, batch_size=1, normalize="none")
-
-
-def _held(place: Path) -> dict[str, Any]:
-    result = records.read_result(place)
-    assert result is not None
-    return result
 
 
 def _names(config: RunConfig, options: dict[str, Any]) -> dict[str, str]:

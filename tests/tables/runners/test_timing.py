@@ -6,6 +6,7 @@ import pytest
 
 from credit.core.config.compose import compose
 from credit.core.errors import UserError
+from credit.runs.folder import is_complete
 from credit.tables.runners import timing
 
 WORDS = ["data=digits", "arch=mlp", "rule=bp", "trainer.epochs=1", "data.batch_size=100"]
@@ -28,7 +29,7 @@ def test_a_wider_network_takes_longer_than_its_reference():
     assert result["step_seconds"] > result["reference"]["step_seconds"]
     where = timing.folder(config, beside)
     assert json.loads((where / "result.json").read_text()) == json.loads(json.dumps(result))
-    assert timing.is_complete(where) and result["status"] == "complete" and result["rounds"] >= timing.FEWEST
+    assert is_complete(where) and result["status"] == "complete" and result["rounds"] >= timing.FEWEST
 
 
 def test_a_run_beside_itself_is_one():
@@ -40,7 +41,7 @@ def test_another_reference_is_another_folder():
     config = compose(WORDS)
     assert timing.folder(config, options()) != timing.folder(config, options("optimizer=adamw"))
     assert timing.folder(config, options()) == timing.folder(config, {"reference": options()["reference"]})
-    assert not timing.is_complete(timing.folder(config, options()))
+    assert not is_complete(timing.folder(config, options()))
 
 
 def test_what_cannot_run_is_refused_first():
