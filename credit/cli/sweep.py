@@ -46,7 +46,7 @@ def launch(
     """
     every = _jobs(job_words, compose)
     of = {job.folder: index for index, job in reversed(every)}
-    jobs = list({job.folder: job for _, job in reversed(every)}.values())[::-1]  # two spellings of one run are one job
+    jobs = list({job.folder: job for _, job in reversed(every)}.values())[::-1]  # one job for each run
 
     def refused(job: Job, why: str) -> UserError:
         return _of_job(of[job.folder] + 1, len(job_words), job.title, why)

@@ -148,7 +148,7 @@ def _plane(rows: Tensor) -> tuple[Tensor, float]:
 
     left, values, _ = torch.linalg.svd(rows / size, full_matrices=False)
     kept = (left * values)[:, :COMPONENTS]
-    if kept.shape[1] == 1:  # t-SNE starts from two
+    if kept.shape[1] == 1:  # t-SNE is initialized from two components
         kept = torch.cat([kept, torch.zeros_like(kept)], dim=1)
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     method = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=0)

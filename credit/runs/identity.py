@@ -39,11 +39,11 @@ def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
     for group in (one for one in GROUPS if one != "logger"):
         found[group] = _deciding(group, _values(cfg, group), speed)
     _digest_weights(found["arch"])
-    if "classes" in found["data"]:  # folders are taken in the order of their names
+    if "classes" in found["data"]:  # the order of folders of classes does not matter
         found["data"]["classes"] = sorted(found["data"]["classes"])
     warm = found["trainer"].get("warm_rule")
     settings = rule_settings(warm) if warm else None
-    if settings is not None:  # the options that its name stands for decide, not the name
+    if settings is not None:  # its options decide the result, not its name
         options = {name: value for name, value in settings.items() if name not in ("kind", "name")}
         checked = option_set("rule", settings["kind"]).check(options, f"rule '{warm}'")
         found["trainer"]["warm_rule"] = _deciding("rule", {"kind": settings["kind"], **checked}, speed)
@@ -89,7 +89,7 @@ def _digest_weights(arch: dict[str, Any]) -> None:
     pretrained = arch.get("pretrained")
     if isinstance(pretrained, str):
         file = Path(pretrained).expanduser()
-        if file.is_file():  # a missing one is refused where the network is built
+        if file.is_file():  # a missing file is refused when the network is built
             arch["pretrained"] = f"sha256:{file_digest(file.resolve(), file.stat().st_ctime_ns)}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from credit.runs.screen import Screen
 
-PATIENCE = 20.0  # seconds the end of a run may wait for W&B, and one more for each other run that ends with it
+PATIENCE = 20.0  # seconds that the end of a run may wait for W&B, and one more for each further run
 LOG = "wandb_mirror.log"
 
 
@@ -59,7 +59,7 @@ class Mirror:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._warned = True
-        except BrokenPipeError:  # it died before; its exit status says how
+        except BrokenPipeError:  # it has ended already; its exit status is reported below
             self._process.wait()
         if self._process.returncode != 0:
             self.check()

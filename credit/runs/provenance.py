@@ -86,7 +86,7 @@ def provenance(
         ``command`` as it was typed, ``job_command``, ``commit``, ``code_sha256`` (of this package's sources that decide numbers),
         ``user_code`` (digests of the user's files, by name), ``versions`` and ``machine``.
     """
-    import torch  # here: this package is read by commands that must answer before torch has loaded
+    import torch  # deferred: commands that answer without torch import this module
 
     machine: dict[str, Any] = {
         "system": platform.platform(),

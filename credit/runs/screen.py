@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-_REFRESH = 0.1  # seconds between two drawings of the bar
+_REFRESH = 0.1  # seconds between redraws of the bar
 
 
 class Screen:
@@ -94,7 +94,7 @@ def _bar(total: int) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # only where a bar is drawn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps  {task.fields[left]} left"))
-    # No refresh thread: it would take turns with the training for the interpreter.
+    # No refresh thread, which would compete with the training for the interpreter lock.
     bar = Progress(*columns, auto_refresh=False)
     bar.add_task("train", total=total, left="?")
     return bar

@@ -30,7 +30,7 @@ _CHOOSABLE = (
 """Options of `data` that validation may choose; any other changes which examples a row is trained or evaluated on."""
 
 _NUMBER = "best.val_top1"
-_TOLERANCE = 1e-12  # of two means of the same accuracies in another order
+_TOLERANCE = 1e-12  # of means of the same accuracies, summed in another order
 
 
 @dataclass(frozen=True)

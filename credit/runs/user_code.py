@@ -80,7 +80,7 @@ def _follow(module: ModuleType, found: dict[Path, None]) -> None:
     file = _file(module)
     assert file is not None
     installed = _is_installed(file)
-    if installed:  # of an installed package all that belongs to it, of which it may import any part
+    if installed:  # all modules of an installed package, any of which it may import
         top = _file(sys.modules.get(module.__name__.partition(".")[0]))
         package = top.parent if top is not None and top.name == "__init__.py" else None
         found.update(dict.fromkeys(sorted(package.rglob("*.py")) if package else [file]))
@@ -115,7 +115,7 @@ def _named_in(path: Path, text: str) -> tuple[list[Path], list[str]]:
             files += [*_as_files(base), *(file for alias in node.names for file in _as_files(base / alias.name))]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 200:
             files += _beside(path.parent, node.value)
-            if node.value.replace(".", "").isidentifier():  # of a module, for `import_module`, or of another component
+            if node.value.replace(".", "").isidentifier():  # a module for `import_module`, or a component
                 files += _as_files(path.parent.joinpath(*node.value.split(".")))
                 names += [node.value] if node.value in sys.modules else []
     whole = [".".join(name.split(".")[:count]) for name in names for count in range(1, name.count(".") + 2)]
@@ -125,7 +125,7 @@ def _named_in(path: Path, text: str) -> tuple[list[Path], list[str]]:
 def _beside(folder: Path, text: str) -> list[Path]:
     try:
         return [folder / text] if "\0" not in text and (folder / text).is_file() else []
-    except OSError:  # no path at all
+    except OSError:  # the text is no valid path
         return []
 
 

@@ -21,7 +21,7 @@ from credit.core.config.schema import LoggerConfig
 from credit.runs.folder import read_config, read_result
 from credit.runs.metrics import METRICS
 
-_POLL = 0.5  # seconds between two looks at the file
+_POLL = 0.5  # seconds between polls of the files
 _STATE = "wandb_mirror.json"
 _BROKEN = 3
 
@@ -58,7 +58,7 @@ def _mirror(folders: list[Path]) -> None:
         if alive and select.select([sys.stdin.buffer], [], [], _POLL)[0]:
             heard = os.read(sys.stdin.fileno(), 4096)
             told += heard
-            if not heard:  # the training is gone: forward what is left, then end
+            if not heard:  # the training has died: forward the remaining lines, then end
                 told += b"done\n"
     for folder, (run, _) in zip(folders, mirrored, strict=True):
         result = read_result(folder) or {"status": "unfinished"}
@@ -74,7 +74,7 @@ def _begin(folder: Path) -> Any:
     logger = LoggerConfig(**held["config"]["logger"])
     return wandb.init(
         project=logger.project,
-        id=held["hash"] + (f"-{reruns}" if (reruns := held.get("reruns")) else ""),  # begun anew it is another one
+        id=held["hash"] + (f"-{reruns}" if (reruns := held.get("reruns")) else ""),  # anew, it is another
         name=held["name"],
         group=held["group"],
         tags=logger.tags,
@@ -110,7 +110,7 @@ class _Follower:
         self._state.write_text(json.dumps({"step": step}))
 
     def _read(self, file: BinaryIO) -> list[dict[str, Any]]:
-        if file.seek(0, os.SEEK_END) < self._offset:  # cut back
+        if file.seek(0, os.SEEK_END) < self._offset:  # the file was truncated
             self._offset = 0
         file.seek(self._offset)
         content = file.read()
@@ -161,4 +161,4 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 if __name__ == "__main__":
     status = main([Path(word) for word in sys.argv[1:]])
-    os._exit(status)  # not sys.exit: W&B's exit hooks would complain at length about a service that is gone
+    os._exit(status)  # not sys.exit: W&B's exit hooks would report the ended service at length

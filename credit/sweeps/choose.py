@@ -66,7 +66,7 @@ def choose(cfg: RunConfig, count: int) -> Choice:
         return Choice(False, "trainer.replicate=processes")
     if count < 2:
         return Choice(False, "there is one seed")
-    trainer = replace(cfg.trainer, compile=False)  # compiling would take longer than it could tell
+    trainer = replace(cfg.trainer, compile=False)  # compilation would take longer than the measurement
     started = time.perf_counter()
     prepared = prepare(replace(cfg, trainer=trainer))
     building = time.perf_counter() - started
@@ -148,7 +148,7 @@ def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: fl
 
     # Passes run beside each other as processes do, each on one core: times on one core are compared.
     with threads(1 if on_cpu else None):
-        clocked(together, xs)  # recorded at its first step
+        clocked(together, xs)  # the first step records the pass
         speedup = single * timed / min(clocked(together, xs) for _ in range(STEPS))
     why = f"a pass is {speedup:.2g} times as fast as processes, core for core (steps of {timed} replicas timed)"
     return Choice(speedup > 1, why, speedup, chunk if speedup > 1 else 1)

@@ -109,7 +109,7 @@ def plain(job: Job, device: str | None = None) -> dict[str, Any]:
 
 def command_of(words: Sequence[str], seed: int) -> str:
     """Return the shell command that trains one seed of a job alone; see `credit.runs.provenance.job_command`."""
-    from credit.core.config.overrides import plain as as_typed  # here: imports Hydra, which workers do without
+    from credit.core.config.overrides import plain as as_typed  # deferred: imports Hydra, which workers do not need
 
     alone = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "replicas")]
     return job_command([*map(as_typed, alone), f"seed={seed}"])

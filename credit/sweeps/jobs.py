@@ -190,7 +190,7 @@ def run_with(launcher: Any, made: Sequence[Unit]) -> dict[Path, Outcome]:
     ended: dict[Path, Outcome] = {}
     try:
         returns = launcher.launch([list(unit.words() or ()) for unit in sent], initial_job_idx=0)
-    except Exception as error:  # a launcher raises whatever its cluster's library does
+    except Exception as error:  # a launcher may raise any exception of its cluster's library
         gave_up = f"the launcher gave up ({type(error).__name__}: {error}); jobs it still has are not stopped"
         for unit in sent:
             ended |= _each(unit.jobs, Outcome(None, gave_up, 0.0))
@@ -239,6 +239,6 @@ def _raised(one: Any) -> str | None:
             _ = one.return_value
     except UserError as error:
         return str(error)
-    except Exception as error:  # whatever the job raised in its own process
+    except Exception as error:  # the job may have raised any exception
         return f"{type(error).__name__}: {error}"
     return "failed"

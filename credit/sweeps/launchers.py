@@ -112,7 +112,7 @@ def _check_name(words: Sequence[str]) -> None:
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # imports the plugins, which name their launchers
+    Plugins.instance()  # imports the plugins, which register their launchers
     names = sorted(name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher"))
     chosen = _launcher_word(words).partition("=")[2]
     if chosen not in names:

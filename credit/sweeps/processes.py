@@ -21,7 +21,7 @@ from typing import Any
 from credit.core.errors import UserError
 
 LOG_TAIL = 4000  # characters of a failed job's output that are kept
-TICK = 0.25  # seconds between two looks at the running jobs
+TICK = 0.25  # seconds between polls of the running jobs
 PATIENCE = 10.0  # seconds a stopped job gets before it is killed
 
 
@@ -123,7 +123,7 @@ def _serve(work: Callable[[Any], Any], payload: Any, sender: Connection, log: st
         message = (None, str(error))
     except KeyboardInterrupt:
         message = (None, "interrupted")
-    except Exception as error:  # whatever a job raises is reported by the sweep, with the traceback in its log
+    except Exception as error:  # the sweep reports any exception of a job, with the traceback in its log
         traceback.print_exc()
         message = (None, f"{type(error).__name__}: {error}")
     sender.send(message)
@@ -140,7 +140,7 @@ def _end_with_parent() -> None:
 
 def _listen(job: _Job) -> None:
     """Receive a job's message if it has been sent."""
-    with contextlib.suppress(EOFError):  # it died without one
+    with contextlib.suppress(EOFError):  # it died without a message
         if job.message is None and job.receiver.poll():
             job.message = job.receiver.recv()
 

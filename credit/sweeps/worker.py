@@ -69,7 +69,7 @@ def examine(payload: dict[str, Any]) -> dict[str, Any]:
     for indices in payload["groups"]:
         try:
             found["choices"].append(chosen.of(trained[indices[0]], len(indices)))
-        except UserError as error:  # one pass was asked for and cannot be
+        except UserError as error:  # the configuration demands one pass, which is impossible
             return found | {"refused": (indices[0], str(error))}
     if payload["measure"]:
         found |= _measured(trained, payload)

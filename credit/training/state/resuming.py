@@ -35,7 +35,7 @@ def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]
         states = _common(parts) if company else [state for _, state in parts]
         for (recorder, _), state in zip(parts, states, strict=True):
             recorder.go_on(state)
-    at_step: dict[tuple[int, bool], list[RunRecorder]] = {}  # given up before its result was written, one is over
+    at_step: dict[tuple[int, bool], list[RunRecorder]] = {}  # a run given up before its result was written has ended
     for recorder in recorders:
         at_step.setdefault((recorder.run.step, recorder.run.ended), []).append(recorder)
     return [group for _, group in sorted(at_step.items())]
