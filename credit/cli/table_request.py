@@ -91,20 +91,9 @@ def read_request(words: list[str], folders: list[str]) -> Request:
         key, _, value = word.partition("=")
         if key in own:
             own[key] = value
-    if own["budget"] not in BUDGETS:
-        raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
-    if own["seeds"] != "default" and not (own["seeds"].isdecimal() and int(own["seeds"])):
-        raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
-    if own["replicas"] not in ("auto", "1"):
-        raise UserError(
-            f"replicas={own['replicas']}: auto trains a cell's seeds in one pass where that is faster, 1 never does; "
-            f"how many seeds a cell has is seeds=N"
-        )
+    _check(own)
     rest = [word for word in settings if word.partition("=")[0] not in own]
     seeds = None if own["seeds"] == "default" else int(own["seeds"])
-    if own["rerun"] not in RERUN:
-        raise UserError(f"rerun={own['rerun']}: {nearest(own['rerun'], RERUN)}")
-    convert("resume", own["resume"], of_class(TopConfig)["resume"])
     return Request(
         names[0],
         own["budget"],
@@ -117,3 +106,23 @@ def read_request(words: list[str], folders: list[str]) -> Request:
         folders,
         "--dry-run" in flags,
     )
+
+
+def _check(own: dict[str, str]) -> None:
+    """Check the values of the command's options.
+
+    Raises:
+        UserError: a value is invalid.
+    """
+    if own["budget"] not in BUDGETS:
+        raise UserError(f"budget={own['budget']}: {nearest(own['budget'], BUDGETS)}")
+    if own["seeds"] != "default" and not (own["seeds"].isdecimal() and int(own["seeds"])):
+        raise UserError(f"seeds={own['seeds']}: how many runs a cell, from 1; their seeds are 0, 1, ...")
+    if own["replicas"] not in ("auto", "1"):
+        raise UserError(
+            f"replicas={own['replicas']}: auto trains a cell's seeds in one pass where that is faster, 1 never does; "
+            f"how many seeds a cell has is seeds=N"
+        )
+    if own["rerun"] not in RERUN:
+        raise UserError(f"rerun={own['rerun']}: {nearest(own['rerun'], RERUN)}")
+    convert("resume", own["resume"], of_class(TopConfig)["resume"])
