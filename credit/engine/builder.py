@@ -13,6 +13,7 @@ from credit.engine.ops.local import Arg, Local
 from credit.engine.ops.shapes import Shape
 
 Row = Callable[..., Any]
+"""Appends ops and returns the result's value; ``NotImplemented`` leaves a module in an uncommon form to local autograd."""
 
 
 @dataclass(frozen=True)

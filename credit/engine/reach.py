@@ -54,8 +54,8 @@ def unreached(plan: "Plan") -> list[Op]:
 
     These are, where the signal goes on to a value that depends on the network's input: matrix products with a value computed from
     parameters alone; elementwise products with one made of a parameter that has two or more dimensions larger than 1 (an outer
-    product or a matrix product written out); and ops of local autograd with parameters of two or more dimensions, their own (an
-    attention module) or among their operands (einsum). Scales and norms with one gain a channel are not among them.
+    product or a matrix product written out); and ops of local autograd with parameters of two or more dimensions, their own (a
+    recurrent module) or among their operands (einsum). Scales and norms with one gain a channel are not among them.
     """
     known = computed(plan)
     shapes = {name: tuple(parameter.shape) for name, parameter in plan.model.named_parameters()}
@@ -65,7 +65,7 @@ def unreached(plan: "Plan") -> list[Op]:
         return any(sum(size >= least for size in shapes[name]) >= 2 for name in names)
 
     def multiplies(op: Op) -> bool:
-        fixed = [known[slot] for slot in op.inputs if slot in known and slot not in op.args.get("adds", ())]
+        fixed = [known[slot] for slot in op.inputs if slot in known]
         operands = frozenset().union(*fixed)
         if isinstance(op, MatMul):
             return bool(operands)

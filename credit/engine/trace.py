@@ -318,7 +318,8 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
             f"'{builder.name}' ({what}) in {type(builder.model).__name__}: its row in credit/engine/rows/table.py does not take "
             f"these arguments ({error})"
         ) from error
-    return row(builder, *args, **kwargs)
+    made = row(builder, *args, **kwargs)
+    return _local_node(builder, node, target, args, kwargs) if made is NotImplemented else made
 
 
 def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Val:

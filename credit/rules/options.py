@@ -31,4 +31,4 @@ class RuleOptions:
         None, "limit on the Euclidean norm of all updates together, after the other three, as torch's clip_grad_norm_; null: off",
         gt=0,
     )  # fmt: skip
-    local_autograd: bool = opt(False, "let autograd differentiate ops without a row (attention), one op at a time")
+    local_autograd: bool = opt(False, "let autograd differentiate ops without a row (nn.LSTM), one op at a time")

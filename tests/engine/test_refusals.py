@@ -176,7 +176,6 @@ def test_forms_without_a_row(between: Any, words: list[str]) -> None:
     [
         nn.AlphaDropout(0.2),
         nn.RReLU(),
-        nn.Sequential(nn.Unflatten(1, (2, 2)), nn.TransformerEncoderLayer(2, 1, 4), nn.Flatten()),
         nn.Sequential(nn.Unflatten(1, (2, 2)), nn.LSTM(2, 2, num_layers=2, dropout=0.1)),
         lambda x: x + torch.rand_like(x),
         lambda x: x + torch.randn(4),

@@ -176,7 +176,7 @@ def test_what_cannot_be_mapped_is_named():
     class Choosy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.fc, self.attention = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+            self.fc, self.attention = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)
             self.head = nn.Linear(8, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:

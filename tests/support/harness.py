@@ -124,6 +124,10 @@ class Masks(TorchFunctionMode):
         kwargs = kwargs or {}
         if call is Tensor.bernoulli_:  # drop path
             return args[0].copy_(self.mask(args[0], 1 - args[1], args[0].dim()))
+        if call is F.scaled_dot_product_attention and kwargs.get("dropout_p"):
+            q, k, v = args
+            weights, p = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1), kwargs["dropout_p"]
+            return weights * self.mask(weights, p, weights.dim()) / (1 - p) @ v
         if call is torch.heaviside:  # has no derivative in torch; the plan's is zero
             return args[0].sign().clamp(min=0)
         if call in (F.dropout, F.dropout1d, F.dropout2d):

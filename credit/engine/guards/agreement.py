@@ -27,7 +27,13 @@ _DROPOUT = {
 
 class _NoDropout(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in _DROPOUT else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is nn.functional.scaled_dot_product_attention:
+            args, kwargs = (
+                (*args[:4], *(0.0, *args[5:])[: len(args[4:])]),
+                kwargs | ({} if args[4:] else {"dropout_p": 0.0}),
+            )
+        return args[0] if func in _DROPOUT else func(*args, **kwargs)
 
 
 def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> None:

@@ -34,7 +34,7 @@ class Local(Op):
     """Any deterministic function of tensors; ``args``: ``call`` (tensors by role, *args, **kwargs), ``extra``: (args, kwargs).
 
     The tensors by role are the parameters and, from ``args["buffers"]``, the buffers, which only the forward may move.
-    Scaled-dot-product attention takes this road, and any function or leaf module that the table lacks.
+    Any function or leaf module that the table lacks takes this road.
     """
 
     kind: ClassVar[str] = "local"

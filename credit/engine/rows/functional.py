@@ -41,7 +41,7 @@ def _sources(b: Builder, value: Val) -> frozenset[str]:
     return constants(b.ops, _names(b)).get(value.slot, frozenset())
 
 
-def _emit(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | None = None, **args: Any) -> Val:
+def weighted(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | None = None, **args: Any) -> Val:
     """Append a weighted op whose weight and bias are named parameters or inputs; its name begins with the weight's module."""
     inputs, params = [x], {}
     operands: dict[str, int] = {}
@@ -66,14 +66,14 @@ def linear(b: Builder, input: Val, weight: Val, bias: Val | None = None) -> Val:
     if bias is None and _of_dims(b, weight, 1):
         return _vector(b, input, weight)
     if bias is not None and _moves(b, bias):
-        return add(b, _emit(b, Linear, input, weight), bias)
-    return _emit(b, Linear, input, weight, bias)
+        return add(b, weighted(b, Linear, input, weight), bias)
+    return weighted(b, Linear, input, weight, bias)
 
 
 def _vector(b: Builder, x: Val, weight: Val) -> Val:
     """``x @ weight`` with a vector of parameters: a linear layer with one output, without its dimension."""
     row: Val = view(torch.unsqueeze)(b, weight, 0)
-    made: Val = view(torch.squeeze)(b, _emit(b, Linear, x, row), -1)
+    made: Val = view(torch.squeeze)(b, weighted(b, Linear, x, row), -1)
     return made
 
 
@@ -85,7 +85,7 @@ def conv(call: Callable[..., Any], dims: int) -> Row:
             return local_call(b, call, (input, weight, bias, stride, padding, dilation, groups), {})
         size = [0] * dims if name is None else list(b.model.get_parameter(name).shape[2:])
         x, args = convolved(b, input, size, stride, padding, dilation, groups)
-        return _emit(b, Conv, x, weight, bias, **args)
+        return weighted(b, Conv, x, weight, bias, **args)
 
     return row
 
@@ -95,9 +95,9 @@ def matmul(b: Builder, input: Val, other: Val) -> Val:
     if _moves(b, input) and _of_dims(b, other, 1):
         return _vector(b, input, other)
     if _moves(b, input) and (weight := _transposed(b, other)) is not None:
-        return _emit(b, Linear, input, weight)
+        return weighted(b, Linear, input, weight)
     if _moves(b, other) and _of_dims(b, input, 2):
-        return transpose(b, _emit(b, Linear, transpose(b, other, -2, -1), input), -2, -1)
+        return transpose(b, weighted(b, Linear, transpose(b, other, -2, -1), input), -2, -1)
     return b.emit(MatMul, input, other)
 
 
@@ -106,7 +106,7 @@ def addmm(b: Builder, input: Val, mat1: Val, mat2: Val, *, beta: float = 1, alph
         return local_call(b, torch.addmm, (input, mat1, mat2), {"beta": beta, "alpha": alpha})
     weight = _transposed(b, mat2) if _moves(b, mat1) and _of_dims(b, input, 1) else None
     if weight is not None:
-        return _emit(b, Linear, mat1, weight, input)
+        return weighted(b, Linear, mat1, weight, input)
     return add(b, matmul(b, mat1, mat2), input)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.pools import AdaptivePool
+from credit.engine.rows import attention as attend
 from credit.engine.rows import elementwise as pointwise
 from credit.engine.rows import functional as weighted
 from credit.engine.rows import layers as layer
@@ -122,7 +123,7 @@ FUNCTIONS: dict[Any, Row] = {
     F.adaptive_max_pool2d: layer.adaptive_pool("max", 2),
     F.adaptive_max_pool1d: layer.adaptive_pool("max", 1),
     F.pad: layer.pad,
-    F.scaled_dot_product_attention: value.attention,
+    F.scaled_dot_product_attention: attend.attention,
 }
 
 METHODS: dict[str, Row] = {
@@ -231,6 +232,9 @@ def _rows(with_timm: bool) -> dict[type[nn.Module], Row]:
         nn.Dropout2d: layer.dropout_module,
         nn.Flatten: value.flatten_module,
         nn.Unflatten: value.unflatten_module,
+        nn.MultiheadAttention: attend.multihead,
+        nn.TransformerEncoderLayer: attend.encoder_layer,
+        nn.TransformerEncoder: attend.encoder,
         nn.Softmax: value.softmax_module,
         nn.LogSoftmax: value.softmax_module,
         nn.PixelShuffle: lambda b, m, x: value.pixel_shuffle(b, x, m.upscale_factor),

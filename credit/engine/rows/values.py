@@ -1,4 +1,4 @@
-"""Rows for what has no parameters: sums and products, views, slices, attention."""
+"""Rows for what has no parameters: sums and products, views, slices."""
 
 import operator
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from credit.core.errors import UserError
-from credit.engine.builder import Builder, Row, Val, local_call, local_piece, vals
+from credit.engine.builder import Builder, Row, Val, local_call, local_piece
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Length, Mean, Mul, Softmax
 from credit.engine.ops.shapes import Expand, Move, Permute, Select, Split, Stack, View
 
@@ -265,15 +265,3 @@ def detach(b: Builder, x: Val) -> Val:
     out = b.emit(View, x, call=lambda t: t)
     b.stopped = before
     return out
-
-
-def attention(b: Builder, q: Val, k: Val, v: Val, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
-              scale: float | None = None) -> Any:  # fmt: skip
-    """Scaled-dot-product attention has no row of its own: it takes the road of local autograd, on request."""
-    if dropout_p:
-        _no_row(b, "attention with dropout inside (its mask cannot be drawn twice; set attn_drop=0)")
-    kwargs = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale}
-    made = local_call(b, F.scaled_dot_product_attention, (q, k, v), kwargs)
-    # The mask is added to the products of q and k: it multiplies no signal.
-    b.ops[-1].args["adds"] = tuple(value.slot for value in vals(attn_mask))
-    return made

@@ -244,8 +244,8 @@ class ReplacingOptions:
     """Options of feedback weights that take the place of the layers' own weights."""
 
     unreached: Literal["refuse", "backprop"] = opt(
-        "refuse", "what to do with ops that multiply the error signal by parameters and have no weight to replace (attention "
-        "modules, einsum, products with a reshaped parameter); backprop: their adjoints, named in the run's notes",
+        "refuse", "what to do with ops that multiply the error signal by parameters and have no weight to replace (nn.LSTM, "
+        "einsum, products with a reshaped parameter); backprop: their adjoints, named in the run's notes",
     )  # fmt: skip
     feedback_scale: Literal["matched", "xavier"] = opt(
         "matched", "size of the feedback weights: matched (error signals begin at the size of those they replace) or xavier "

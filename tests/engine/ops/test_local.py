@@ -13,32 +13,20 @@ from credit.engine.plan import Capabilities, Plan
 from tests.support.harness import WAYS, Around, assert_close, assert_equal, by_plan, case, draws
 
 
-def _attend(x: Tensor) -> Tensor:
-    q, k, v = x.unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3).transpose(1, 2).flatten(2)
-
-
-class OwnAttention(nn.Module):
-    """nn.MultiheadAttention returns a tuple and reads its input three times."""
+class Recurrent(nn.Module):
+    """nn.GRU returns a tuple."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.inner = nn.GRU(6, 6, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out, weights = self.inner(x, x, x)
-        return torch.cat([out + x, weights], -1)
+        out, last = self.inner(x)
+        return torch.cat([out + x, last.transpose(0, 1)], 1)
 
 
 CASES = {
-    "attention": case(_attend, 2, 5, 12, linear=True),
-    "attention, mask": case(
-        lambda x, y: F.scaled_dot_product_attention(x, y, x, attn_mask=torch.ones(3, 3).tril().bool()),
-        *(2, 3, 4),
-        linear=True,
-        two=True,
-    ),  # fmt: skip
-    "multihead": case(OwnAttention(), 2, 3, 6, linear=True),
+    "recurrent": case(Recurrent(), 2, 3, 6, linear=True),
     "function": case(lambda x: torch.logsumexp(x, 1, keepdim=True) * x, 3, 5),
     "view": case(lambda x: x.diagonal(0, 0, 1), 3, 5),
     "view, overwritten": case(lambda x: torch.relu(x.moveaxis(0, 1)), 3, 5),

@@ -6,12 +6,11 @@ The tests walk the table itself, so a row without a case fails.
 from typing import Any
 
 import pytest
-import torch.nn.functional as F
 from torch import nn
 
 from credit.engine import trace
 from credit.engine.rows import table
-from tests.support import elementwise_cases, layer_cases, value_cases, weighted_cases
+from tests.support import attention_cases, elementwise_cases, layer_cases, value_cases, weighted_cases
 from tests.support.harness import WAYS, assert_equal
 
 CASES: dict[Any, list[Any]] = {
@@ -19,6 +18,8 @@ CASES: dict[Any, list[Any]] = {
     **layer_cases.ACTIVATION_FUNCTIONS,
     **value_cases.FUNCTIONS,
     **value_cases.METHODS,
+    **attention_cases.MODULES,
+    **attention_cases.FUNCTIONS,
     **elementwise_cases.FUNCTIONS,
     **elementwise_cases.METHODS,
     **weighted_cases.FUNCTIONS,
@@ -26,8 +27,6 @@ CASES: dict[Any, list[Any]] = {
     "activation_kind": layer_cases.NAMED,
     "spiking_kind": layer_cases.SPIKING,
 }
-# Attention has no adjoint of its own: see test_local.
-ELSEWHERE = {F.scaled_dot_product_attention}
 ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, "activation_kind", "spiking_kind"]
 
 
@@ -48,7 +47,7 @@ def reached(model: nn.Module, row: Any) -> bool:
 
 @pytest.mark.parametrize("row", ROWS, ids=label)
 def test_row_has_a_case(row: Any) -> None:
-    assert row in CASES or row in ELSEWHERE, f"write a case for {label(row)}"
+    assert row in CASES, f"write a case for {label(row)}"
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's own convolution, not the plan's

@@ -144,17 +144,40 @@ def test_clipping_that_spares_the_output_layer_spares_what_its_weight_is_compute
 
 
 class Attention(nn.Module):
+    """Attention with keys and values of its own beside the input's, which has no row."""
+
+    own = True
+
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.inner, self.head = (
             nn.Linear(6, 6),
-            nn.MultiheadAttention(6, 2, batch_first=True),
+            nn.MultiheadAttention(6, 2, add_bias_kv=self.own, batch_first=True),
             nn.Linear(6, 4),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x).unsqueeze(1)
         return self.head(self.inner(x, x, x)[0].flatten(1))
+
+
+class Plain(Attention):
+    own = False
+
+
+@pytest.mark.parametrize("rule", [*FEEDBACK, "kolen_pollack", "lisp_margin"])
+def test_attentions_layers_are_reached(rule: str) -> None:
+    """Its four maps are layers of weights, so that every rule that changes what crosses weights changes what reaches them."""
+    options: dict[str, Any] = {"feedback_weights": rule} if rule == "kolen_pollack" else {}
+    torch.manual_seed(0)
+    model = Plain().double()
+    made = credit.rule("fa" if options else rule, model, precision="float64", example=batch()[0], **options)
+    found = made.updates(*batch()).updates
+    exact = credit.rule("bp", model, precision="float64").updates(*batch()).updates
+    assert {"inner.in_proj_weight", "inner.out_proj.weight"} <= {op.params.get("weight") for op in made.plan.back}
+    if rule != "lisp_margin":  # its signal alone differs
+        for name in ("embed.weight", "inner.in_proj_weight"):
+            assert F.cosine_similarity(found[name].flatten(), exact[name].flatten(), dim=0) < 0.99, name
 
 
 def between(call: Callable[[nn.Parameter, Tensor], Tensor], *shape: int) -> nn.Module:
