@@ -174,6 +174,6 @@ def refuse_random(builder: Builder, what: str, module: nn.Module | None = None) 
     if random:
         raise UserError(
             f"'{builder.name}' ({what}) in {type(builder.model).__name__} draws random numbers from the global generator, "
-            "which a step cannot repeat: use nn.Dropout, nn.Dropout1d, nn.Dropout2d or timm's DropPath, or set its "
-            "probability to 0"
+            "which a step cannot repeat: use nn.Dropout, nn.Dropout1d, nn.Dropout2d, timm's DropPath or torchvision's "
+            "StochasticDepth, or set its probability to 0"
         )

@@ -123,19 +123,20 @@ def _traced(model: nn.Module, opened: Collection[nn.Module]) -> fx.Graph:
         raise UserError(_untraceable(model, error)) from error
 
 
+_OPENED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
 def _opened(model: nn.Module) -> set[nn.Module]:
-    """Return the linear and convolutional modules with a forward of their own (standardised weights) that fx can trace.
+    """Return the layers of weights and norms with a forward of their own (standardised weights) that fx can trace.
 
     Others stay whole and take the road of local autograd: what cannot be traced (sizes read as numbers), what the user put in
     eval mode, which its forward may ask for, and a module whose forward was replaced.
     """
     found: set[nn.Module] = set()
     for module in model.modules():
-        weighted = (
-            isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and table.module_row(module) is None
-        )
+        own = isinstance(module, _OPENED) and table.module_row(module) is None
         frozen = model.training and not module.training
-        if module is model or not weighted or frozen or "forward" in vars(module):
+        if module is model or not own or frozen or "forward" in vars(module):
             continue
         try:
             with guarded(module):

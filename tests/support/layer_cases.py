@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vgg import ConvMlp
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from credit.models.activations import Sign, Step
 from credit.models.spiking.networks import LIF, SpikeCount
@@ -70,6 +71,14 @@ MODULES: dict[type[nn.Module], list[Any]] = {
         case(nn.GroupNorm(1, 6, eps=0.1), 3, 6),
         case(nn.GroupNorm(4, 4, affine=False), 2, 4, 7),
     ],
+    nn.RMSNorm: [
+        case(nn.RMSNorm(5), 4, 5),
+        case(nn.RMSNorm((3, 5), eps=0.1), 2, 4, 3, 5),
+        case(nn.RMSNorm(5, elementwise_affine=False), 2, 3, 5, linear=True),
+    ],
+    nn.InstanceNorm1d: [case(nn.InstanceNorm1d(3), 2, 3, 7)],
+    nn.InstanceNorm2d: [case(nn.InstanceNorm2d(3, affine=True, eps=0.1), 2, 3, 5, 4)],
+    nn.InstanceNorm3d: [case(nn.InstanceNorm3d(2, affine=True), 2, 2, 3, 2, 4)],
     nn.MaxPool1d: [
         case(nn.MaxPool1d(3, stride=2, padding=1), 2, 3, 9),
         case(nn.MaxPool1d(2, dilation=3, ceil_mode=True), 2, 3, 10),
@@ -112,6 +121,12 @@ MODULES: dict[type[nn.Module], list[Any]] = {
     ],
     nn.Dropout1d: [case(nn.Dropout1d(0.4), 3, 5, 4)],
     nn.Dropout2d: [case(nn.Dropout2d(0.4), 3, 5, 4, 2)],
+    StochasticDepth: [
+        case(StochasticDepth(0.4, "row"), 6, 3, 4),
+        case(StochasticDepth(0.4, "batch"), 6, 3),
+        case(StochasticDepth(1.0, "row"), 6, 3),
+        case(StochasticDepth(0.0, "row"), 6, 3),
+    ],
     nn.Flatten: [case(nn.Flatten(), 2, 3, 4, 5), case(nn.Flatten(2, -2), 2, 3, 4, 5, 2)],
     nn.Unflatten: [case(nn.Unflatten(1, (2, 3)), 4, 6), case(nn.Unflatten(-1, (2, -1)), 3, 5, 6)],
     nn.Softmax: [case(nn.Softmax(dim=1), 4, 5), case(nn.Softmax(dim=-1), 2, 3, 5)],

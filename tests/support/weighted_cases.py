@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 
 from tests.support.harness import case
 
@@ -87,6 +88,49 @@ FUNCTIONS: dict[Any, list[Any]] = {
     torch.addmm: [case(Called(lambda m, x: torch.addmm(m.shift, x, m.weight), 5, 4, bias=4), 3, 5)],
     torch.t: [case(Called(lambda m, x: x @ torch.t(m.weight), 4, 5), 3, 5)],
 }
+
+
+class Statistics(Called):
+    """A norm as a function, with running statistics of the module's."""
+
+    def __init__(self, call: Callable[[Any, Tensor], Tensor], *shape: int) -> None:
+        super().__init__(call, *shape)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("var", torch.ones(shape))
+
+
+NORMS: dict[Any, list[Any]] = {
+    F.layer_norm: [
+        case(Called(lambda m, x: F.layer_norm(x, (5,), m.weight, m.shift), 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.layer_norm(x, (3, 5), eps=0.1) * m.weight, 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.layer_norm(x, (5,), 1 + m.weight, torch.tanh(m.shift)), 5), 4, 5),
+        case(LayerNorm2d(3), 2, 3, 5, 4),
+    ],
+    F.rms_norm: [
+        case(Called(lambda m, x: F.rms_norm(x, (5,), m.weight, 1e-3), 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: F.rms_norm(x, (5,), 1 + m.weight), 5), 4, 5),
+    ],
+    F.group_norm: [
+        case(Called(lambda m, x: F.group_norm(x, 2, m.weight, m.shift), 4), 2, 4, 5, 3),
+        case(Called(lambda m, x: F.group_norm(x, 2, m.weight * 2, m.shift * 2), 4), 2, 4, 5),
+    ],
+    F.instance_norm: [
+        case(Called(lambda m, x: F.instance_norm(x, weight=m.weight, bias=m.shift, eps=0.1), 3), 2, 3, 5, 4),
+    ],
+    F.batch_norm: [
+        case(Statistics(lambda m, x: F.batch_norm(x, m.mean, m.var, m.weight, m.shift, True, 0.3), 5), 7, 5),
+        case(Statistics(lambda m, x: F.batch_norm(x, m.mean, m.var, m.weight * 2, m.shift), 5), 7, 5, 3),
+        case(Called(lambda m, x: F.batch_norm(x, None, None, training=True) * m.weight, 5), 7, 5),
+        case(Called(lambda m, x: F.linear(x, _standardised(m)), 4, 5), 3, 5),
+    ],
+}
+
+
+def _standardised(m: Any) -> Tensor:
+    """Return a weight standardised as in timm's StdConv2d."""
+    made = F.batch_norm(m.weight.reshape(1, 4, -1), None, None, m.shift, training=True, momentum=0.0)
+    return made.reshape_as(m.weight)
+
 
 METHODS: dict[str, list[Any]] = {
     "matmul": [

@@ -8,7 +8,8 @@ from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 
 class Dropout(Op):
-    """Inverted dropout; ``args``: ``p``, ``scale`` (divide by the kept share), ``per``: ``element``, ``channel`` or ``sample``."""
+    """Inverted dropout; ``args``: ``p``, ``scale`` (divide by the kept share), ``per``: what is kept or dropped as a
+    whole, ``element``, ``channel``, ``sample`` or ``batch``."""
 
     kind: ClassVar[str] = "dropout"
     fresh: ClassVar[bool] = False
@@ -21,7 +22,7 @@ class Dropout(Op):
             return x
         shape = tuple(x.shape)
         if self.args["per"] != "element":
-            kept = 1 if self.args["per"] == "sample" else 2
+            kept = ("batch", "sample", "channel").index(self.args["per"])
             shape = shape[:kept] + (1,) * (x.dim() - kept)
         mask = run.draws.get(f"dropout.{self.name}", "uniform", shape, x.dtype).ge(p).to(x.dtype)
         if self.args["scale"] and p < 1.0:
@@ -39,7 +40,7 @@ class Dropout(Op):
         return value if mask is None else value * mask
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        return leads(out, inputs[0])
+        return self.args["per"] != "batch" and leads(out, inputs[0])
 
     def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
         return rows.take(saved)

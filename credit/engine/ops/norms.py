@@ -1,4 +1,4 @@
-"""Normalisation layers: BatchNorm with its full batch Jacobian, LayerNorm, GroupNorm.
+"""Normalisation layers: BatchNorm with its full batch Jacobian, LayerNorm, GroupNorm (and InstanceNorm), RMSNorm.
 
 BatchNorm's adjoint is LISP's (D2), identical to backprop's; scale and shift get what backprop gives them.
 """
@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 class Norm(Op):
-    """Base class of the three norms: one fused adjoint returns the error signal and both parameters' updates."""
+    """Base class of the norms: one fused adjoint returns the error signal and both parameters' updates."""
 
     kind: ClassVar[str] = "norm"
 
@@ -165,15 +165,54 @@ class LayerNorm(Norm):
         return tuple(map(rows.take, saved))
 
 
+class RMSNorm(Norm):
+    """Division by the root mean square over the last dimensions; ``args``: ``shape``, ``eps`` (None: the type's resolution).
+
+    The adjoint of ``y = x r w`` with ``r = (mean(x^2) + eps)^(-1/2)`` is ``r (w s - x r^2 mean(w s x))``.
+    """
+
+    kind: ClassVar[str] = "rms_norm"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        x = x if run.dtype is None else x.float()
+        eps = torch.finfo(x.dtype).eps if self.args["eps"] is None else self.args["eps"]
+        inverse = (x.square().mean(self._dims(), keepdim=True) + eps).rsqrt()
+        self.save(run, (x, inverse))
+        weight = self.weight(run)
+        return x * inverse if weight is None else x * inverse * weight
+
+    def _dims(self) -> list[int]:
+        return list(range(-len(self.args["shape"]), 0))
+
+    def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        x, inverse = self.load(run)
+        signal, weight = signal.to(x.dtype), self.weight(run)
+        scaled = signal if weight is None else signal * weight
+        none = x.new_empty(0)
+        sent = (
+            inverse * (scaled - x * inverse.square() * (scaled * x).mean(self._dims(), keepdim=True))
+            if mask[0]
+            else none
+        )
+        gain = (signal * x * inverse).sum_to_size(self.args["shape"]) if mask[1] else none
+        return sent, gain, none
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return out.dim() > len(self.args["shape"]) and leads(out, inputs[0])
+
+    def pick(self, saved: tuple[Tensor, ...], carried: Carried, rows: Rows) -> Any:
+        return tuple(map(rows.take, saved))
+
+
 class GroupNorm(Norm):
-    """Group normalisation; ``args``: ``groups``, ``eps``."""
+    """Group normalisation; ``args``: ``groups`` (None: each channel by itself, as in InstanceNorm), ``eps``."""
 
     kind: ClassVar[str] = "group_norm"
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
         x = (x if run.dtype is None else x.float()).contiguous()
         batch, channels, rest = x.shape[0], x.shape[1], x[0, 0].numel()
-        sizes = (batch, channels, rest, self.args["groups"])
+        sizes = (batch, channels, rest, self.args["groups"] or channels)
         out, mean, std = torch.native_group_norm(x, self.weight(run), self.bias(run), *sizes, self.args["eps"])
         self.save(run, (x, mean, std, sizes))
         return out

@@ -18,7 +18,7 @@ from credit.engine.ops.chance import Dropout
 from credit.engine.ops.shapes import Permute, Split, Value, View
 from credit.engine.ops.weighted import Linear
 from credit.engine.reach import constants
-from credit.engine.rows import layers
+from credit.engine.rows import layers, norms
 from credit.engine.rows.functional import weighted
 from credit.engine.rows.values import add, mean, mul, transpose
 
@@ -194,9 +194,9 @@ def encoder_layer(b: Builder, m: nn.TransformerEncoderLayer, src: Val, src_mask:
     for part, norm in ((first, "norm1"), (second, "norm2")):
         module = getattr(m, norm)
         if m.norm_first:
-            src = add(b, src, part(b.inside(layers.layer_norm, module, src, norm)))
+            src = add(b, src, part(b.inside(norms.layer_norm, module, src, norm)))
         else:
-            src = b.inside(layers.layer_norm, module, add(b, src, part(src)), norm)
+            src = b.inside(norms.layer_norm, module, add(b, src, part(src)), norm)
     return src
 
 
@@ -218,5 +218,5 @@ def encoder(b: Builder, m: nn.TransformerEncoder, src: Val, mask: Any = None, sr
             return NotImplemented
         src = b.inside(lambda b, m, x: encoder_layer(b, m, x, mask, src_key_padding_mask), layer, src, f"layers.{at}")
     if m.norm is not None:
-        src = b.inside(layers.layer_norm, m.norm, src, "norm")
+        src = b.inside(norms.layer_norm, m.norm, src, "norm")
     return src

@@ -21,7 +21,7 @@ from credit.engine.rows.layers import convolved
 from credit.engine.rows.values import add, transpose, view
 
 
-def _maker(b: Builder, value: Val) -> Op | None:
+def maker(b: Builder, value: Val) -> Op | None:
     return next((op for op in b.ops if op.out == value.slot), None)
 
 
@@ -29,9 +29,9 @@ def _names(b: Builder) -> set[str]:
     return {name for name, _ in b.model.named_parameters(remove_duplicate=False)}
 
 
-def _parameter(b: Builder, value: Val) -> str | None:
+def parameter(b: Builder, value: Val) -> str | None:
     """Return the name of the parameter that a value is; None where it is none."""
-    op = _maker(b, value)
+    op = maker(b, value)
     name = op.args["tensor"] if isinstance(op, Value) else None
     return name if name in _names(b) else None
 
@@ -48,7 +48,7 @@ def weighted(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | 
     for role, value in (("weight", weight), ("bias", bias)):
         if value is None:
             continue
-        if (name := _parameter(b, value)) is not None:
+        if (name := parameter(b, value)) is not None:
             params[role] = name
         else:
             operands[role] = len(inputs)
@@ -80,7 +80,7 @@ def _vector(b: Builder, x: Val, weight: Val) -> Val:
 def conv(call: Callable[..., Any], dims: int) -> Row:
     def row(b: Builder, input: Val, weight: Val, bias: Val | None = None, stride: Any = 1, padding: Any = 0,
             dilation: Any = 1, groups: int = 1) -> Val:  # fmt: skip
-        name = _parameter(b, weight)
+        name = parameter(b, weight)
         if not _sources(b, weight) or (padding == "same" and name is None):  # whose kernel's size is not known yet
             return local_call(b, call, (input, weight, bias, stride, padding, dilation, groups), {})
         size = [0] * dims if name is None else list(b.model.get_parameter(name).shape[2:])
@@ -116,7 +116,7 @@ def _moves(b: Builder, value: Val) -> bool:
 
 def _of_dims(b: Builder, value: Val, dims: int) -> bool:
     """Return whether a value is a parameter with ``dims`` dimensions."""
-    name = _parameter(b, value)
+    name = parameter(b, value)
     return name is not None and b.model.get_parameter(name).dim() == dims
 
 
@@ -124,7 +124,7 @@ def _transposed(b: Builder, value: Val) -> Val | None:
     """Return the transpose of a value that is a matrix of parameters or its transpose; None where it is neither."""
     if _of_dims(b, value, 2):
         return transpose(b, value, 0, 1)
-    op = _maker(b, value)
+    op = maker(b, value)
     if not isinstance(op, Permute) or op.stops:
         return None
     below = Val(op.inputs[0], True)

@@ -1,4 +1,4 @@
-"""Rows for layers: weights, activations, norms, pools, dropout. A row's arguments mirror torch's, after the builder."""
+"""Rows for layers: weights, activations, pools, dropout. A row's arguments mirror torch's, after the builder."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,12 +9,11 @@ from credit.core.errors import UserError
 from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
-from credit.engine.ops.norms import BatchNorm, GroupNorm, LayerNorm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool, PowerPool
 from credit.engine.ops.weighted import Conv, Linear, Pad
 
 
-def _params(builder: Builder, module: nn.Module) -> dict[str, str]:
+def named_params(builder: Builder, module: nn.Module) -> dict[str, str]:
     params = {role: f"{builder.name}.{role}" for role, _ in module.named_parameters(recurse=False)}
     if unknown := set(params) - {"weight", "bias"} or hasattr(module, "parametrizations"):
         what = ", ".join(sorted(unknown)) if isinstance(unknown, set) else "parametrizations"
@@ -41,12 +40,12 @@ def _pair(value: Any, dims: int = 2) -> list[int]:
 
 
 def linear(b: Builder, m: nn.Linear, x: Val) -> Val:
-    return b.emit(Linear, x, params=_params(b, m))
+    return b.emit(Linear, x, params=named_params(b, m))
 
 
 def conv(b: Builder, m: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Val) -> Val:
     x, args = convolved(b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.groups, m.padding_mode)
-    return b.emit(Conv, x, params=_params(b, m), **args)
+    return b.emit(Conv, x, params=named_params(b, m), **args)
 
 
 def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int,
@@ -107,27 +106,6 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
 def identity(b: Builder, m: nn.Module, x: Val) -> Val:
     """nn.Identity stands where a layer was left out and leaves no op behind; as an activation see credit.models.activations."""
     return x
-
-
-# ---------------------------------------------------------------- norms
-
-
-def batch_norm(b: Builder, m: Any, x: Val) -> Val:
-    buffers = {role: f"{b.name}.{role}" for role, value in m.named_buffers(recurse=False) if value is not None}
-    args = {"eps": m.eps, "momentum": m.momentum, "buffers": buffers, "frozen": b.frozen(m)}
-    return b.emit(BatchNorm, x, params=_params(b, m), **args)
-
-
-def layer_norm(b: Builder, m: Any, x: Val) -> Val:
-    return b.emit(LayerNorm, x, params=_params(b, m), shape=list(m.normalized_shape), eps=m.eps, channels=False)
-
-
-def layer_norm_2d(b: Builder, m: Any, x: Val) -> Val:
-    return b.emit(LayerNorm, x, params=_params(b, m), shape=list(m.normalized_shape), eps=m.eps, channels=True)
-
-
-def group_norm(b: Builder, m: Any, x: Val) -> Val:
-    return b.emit(GroupNorm, x, params=_params(b, m), groups=m.num_groups, eps=m.eps)
 
 
 # ---------------------------------------------------------------- pools
@@ -223,6 +201,12 @@ def dropout_module(b: Builder, m: Any, x: Val) -> Val:
 def drop_path(b: Builder, m: Any, x: Val) -> Val:
     p = 0.0 if b.frozen(m) else float(m.drop_prob or 0.0)
     return b.emit(Dropout, x, p=p, per="sample", scale=bool(m.scale_by_keep)) if p > 0.0 else x
+
+
+def stochastic_depth(b: Builder, m: Any, x: Val) -> Val:
+    """torchvision's StochasticDepth."""
+    per = "sample" if m.mode == "row" else "batch"
+    return b.emit(Dropout, x, p=m.p, per=per, scale=True) if m.p > 0.0 and not b.frozen(m) else x
 
 
 def leaky_relu(b: Builder, x: Val, negative_slope: float = 0.01, inplace: bool = False) -> Val:

@@ -21,6 +21,7 @@ from credit.engine.rows import attention as attend
 from credit.engine.rows import elementwise as pointwise
 from credit.engine.rows import functional as weighted
 from credit.engine.rows import layers as layer
+from credit.engine.rows import norms as norm
 from credit.engine.rows import values as value
 from credit.engine.rows.spiking import SPIKING
 
@@ -109,6 +110,11 @@ FUNCTIONS: dict[Any, Row] = {
     torch.softmax: value.softmax("plain"),
     F.log_softmax: value.softmax_function("log"),
     torch.log_softmax: value.softmax("log"),
+    F.layer_norm: norm.layer_norm_function,
+    F.group_norm: norm.group_norm_function,
+    F.instance_norm: norm.instance_norm_function,
+    F.batch_norm: norm.batch_norm_function,
+    F.rms_norm: norm.rms_norm_function,
     F.dropout: layer.dropout("element"),
     F.dropout2d: layer.dropout("channel"),
     F.max_pool2d: layer.max_pool(2),
@@ -201,22 +207,24 @@ def _as_module(row: Row) -> Row:
 
 
 def _modules() -> dict[type[nn.Module], Row]:
-    # A model can hold timm's layers only where timm is imported already; importing it for others costs a second.
-    return _rows("timm.layers" in sys.modules)
+    # A model can have timm's layers only where timm is imported already; importing it for others costs a second.
+    return _rows("timm.layers" in sys.modules, "torchvision.ops" in sys.modules)
 
 
 @cache
-def _rows(with_timm: bool) -> dict[type[nn.Module], Row]:
+def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]:
     rows: dict[type[nn.Module], Row] = {
         nn.Linear: layer.linear,
         nn.Conv1d: layer.conv,
         nn.Conv2d: layer.conv,
         nn.Conv3d: layer.conv,
-        nn.BatchNorm1d: layer.batch_norm,
-        nn.BatchNorm2d: layer.batch_norm,
-        nn.BatchNorm3d: layer.batch_norm,
-        nn.LayerNorm: layer.layer_norm,
-        nn.GroupNorm: layer.group_norm,
+        nn.BatchNorm1d: norm.batch_norm,
+        nn.BatchNorm2d: norm.batch_norm,
+        nn.BatchNorm3d: norm.batch_norm,
+        nn.LayerNorm: norm.layer_norm,
+        nn.GroupNorm: norm.group_norm,
+        nn.RMSNorm: norm.rms_norm,
+        **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), norm.instance_norm),
         nn.MaxPool1d: layer.max_pool_module,
         nn.MaxPool2d: layer.max_pool_module,
         nn.AvgPool1d: layer.avg_pool_module,
@@ -241,6 +249,10 @@ def _rows(with_timm: bool) -> dict[type[nn.Module], Row]:
         nn.PixelUnshuffle: lambda b, m, x: value.pixel_unshuffle(b, x, m.downscale_factor),
     }
     rows |= dict.fromkeys(layer.ACTIVATION_MODULES, layer.activation_module) | {nn.Identity: layer.identity}
+    if with_torchvision:
+        from torchvision.ops import StochasticDepth
+
+        rows[StochasticDepth] = layer.stochastic_depth
     return rows | _timm_rows() if with_timm else rows
 
 
@@ -251,9 +263,9 @@ def _timm_rows() -> dict[type[nn.Module], Row]:
     return {
         timm_layers.DropPath: layer.drop_path,
         timm_layers.BatchNormAct2d: batch_norm_act,
-        timm_layers.LayerNorm: layer.layer_norm,
-        timm_layers.LayerNorm2d: layer.layer_norm_2d,
-        timm_layers.GroupNorm: layer.group_norm,
+        timm_layers.LayerNorm: norm.layer_norm,
+        timm_layers.LayerNorm2d: norm.layer_norm_2d,
+        timm_layers.GroupNorm: norm.group_norm,
         ConvMlp: vgg_head,
         timm_layers.GELU: _as_module(layer.gelu),
         timm_layers.GELUTanh: _as_module(lambda b, x: layer.gelu(b, x, "tanh")),
@@ -263,7 +275,7 @@ def _timm_rows() -> dict[type[nn.Module], Row]:
 
 def batch_norm_act(b: Builder, m: Any, x: Val) -> Val:
     """timm's BatchNormAct2d: norm, dropout, activation in one module."""
-    x = layer.batch_norm(b, m, x)
+    x = norm.batch_norm(b, m, x)
     for role in ("drop", "act"):
         x = b.inside(module_row(getattr(m, role)), getattr(m, role), x, role)
     return x

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.ao.quantization import DeQuantStub, FakeQuantize, QuantStub
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
+from torchvision.ops import StochasticDepth, stochastic_depth
 
 import credit
 from tests.support.compare import Net, X, equals_autograd, net, refusal
@@ -123,6 +123,7 @@ EQUAL: dict[str, Callable[[], nn.Module]] = {
     "F.linear": lambda: net(lambda m, x: F.linear(torch.relu(F.linear(x, m.a.weight, m.a.bias)), m.c.weight, m.c.bias)),
     "weights scaled in forward": lambda: net(lambda m, x: m.c(torch.relu(F.linear(x, m.a.weight * 0.5, m.a.bias)))),
     "timm's stochastic depth, off": lambda: layers(DropPath(0.0), nn.ReLU()),
+    "torchvision's stochastic depth, off": lambda: layers(StochasticDepth(0.0, "row"), nn.ReLU()),
     "quantization stubs": lambda: nn.Sequential(QuantStub(), layers(), DeQuantStub()),
     "average kept in a submodule": lambda: net(lambda m, x: m.c(torch.relu(m.a(x))), _average),
     "a buffer read": lambda: net(
@@ -309,7 +310,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "fake quantization": (lambda: net(lambda m, x: m.c(m.quantize(m.a(x))), _fake_quantized), ("FakeQuantize",)),
     "Python's random": (_drawn(lambda m: random.random()), ("Python's random module", "fix them for ever")),
     "NumPy's random": (_drawn(lambda m: float(np.random.rand())), ("numpy.random",)),
-    "torchvision's stochastic depth": (lambda: layers(StochasticDepth(0.5, "row")), ("stochastic_depth", "random numbers")),
+    "torchvision's stochastic depth as a function": (
+        lambda: net(lambda m, x: m.c(stochastic_depth(m.a(x), 0.5, "row"))), ("bernoulli", "torchvision's StochasticDepth"),
+    ),
     "a generator": (_drawn(lambda m: float(m.generator.random())), ("generator of its own",)),
     "torch's random": (_drawn(lambda m: float(torch.rand(()))), ("the global generator",)),
     "forward replaced on the model": (lambda: _replaced(layers()), ("Sequential.forward was replaced", "subclass")),

@@ -24,6 +24,7 @@ CASES: dict[Any, list[Any]] = {
     **elementwise_cases.METHODS,
     **weighted_cases.FUNCTIONS,
     **weighted_cases.METHODS,
+    **weighted_cases.NORMS,
     "activation_kind": layer_cases.NAMED,
     "spiking_kind": layer_cases.SPIKING,
 }
