@@ -121,6 +121,9 @@ class OptionSet:
     def _value(self, option: Option, given: Mapping[str, Any], label: str) -> Any:
         if option.name not in given:
             if option.default is dataclasses.MISSING:
+                known = {one.name for one in self.every()}
+                for name in (name for name in given if name not in known):  # such as this one, misspelt
+                    self._refuse(name, given[name], {}, label)
                 raise UserError(
                     f"{self._key(option.name)} is missing: {label} has no default for it; write {self._key(option.name)}=..."
                 )

@@ -158,6 +158,8 @@ def describe(hint: Any) -> str:
         words = {int: "whole numbers", float: "numbers", str: "words"}
         return f"a list of {words[get_args(hint)[0]]}"
     if origin in (dict, Mapping):
+        if get_args(hint)[1] is Any:
+            return "a mapping, {name:value}"
         alone = get_args(hint)[1] is str
         return f"names by name, such as {'{conv:zpm}' if alone else '{act1:output,act2:[act3,output]}'}"
     if origin is Literal:

@@ -5,7 +5,6 @@ from typing import Any
 
 from credit.core.config.compose import compose_each
 from credit.core.config.schema import RunConfig
-from credit.tables.spec.consistency import cells_in
 from credit.tables.spec.layers import cell_words
 from credit.tables.spec.load import load
 
@@ -17,5 +16,5 @@ def runs(table: str, budget: str = "paper", rows: tuple[str, ...] = ()) -> dict[
     """Return the run of seed 0 by (row, column) of the cells of a budget, of these rows alone where any are given."""
     spec = load(table)
     here = spec.budgets[budget]
-    cells = [cell for cell in cells_in(spec, here) if not rows or cell[0] in rows]
+    cells = [cell for cell in spec.cells_in(here) if not rows or cell[0] in rows]
     return {cell: compose_each(cell_words(spec, here, *cell).words, [{}], _CHOICES)[0] for cell in cells}

@@ -53,7 +53,7 @@ from credit.tables.claims.verdicts import (
 )
 from credit.tables.measures.collect import Collection
 from credit.tables.report.words import p_words
-from credit.tables.spec.consistency import claim_rows, claim_tree
+from credit.tables.spec.claims import claim_rows, claim_tree
 from credit.tables.spec.schema import Claim
 
 _NAMED = 4  # largest number of rows named in a line

@@ -8,7 +8,6 @@ from credit.core.config.schema import RunConfig
 from credit.core.config.validate import as_read
 from credit.runs.identity import decisive
 from credit.tables.expand.manifest import Cut
-from credit.tables.spec.consistency import cells_in
 from credit.tables.spec.schema import Budget, Spec
 
 Cell = tuple[str, str]
@@ -53,7 +52,7 @@ def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
     """Return how many seeds, rows and columns are run of how many."""
     paper = spec.budgets["paper"]
     cuts = [] if seeds == paper.seeds else [Cut("seeds", paper.seeds, seeds, "all cells")]
-    there, here = cells_in(spec, paper), cells_in(spec, budget)
+    there, here = spec.cells_in(paper), spec.cells_in(budget)
     for axis, name in enumerate(("rows", "columns")):
         all_names, kept = (dict.fromkeys(cell[axis] for cell in cells) for cells in (there, here))
         left_out = [key for key in all_names if key not in kept]
@@ -77,7 +76,7 @@ def _allowance(budget: Budget) -> str | None:
     if tune is None:
         return None
     trials = f", {' '.join(tune.trials.words)}" if tune.trials.words else ""
-    return f"{'; '.join(' '.join(words.words) for words in tune.candidates)}: {tune.seeds} run each{trials}"
+    return f"{'; '.join(' '.join(words.words) for words in tune.set)}: {tune.seeds} run each{trials}"
 
 
 def where(cells: list[Cell], run: list[Cell]) -> str:

@@ -15,7 +15,6 @@ from credit.sweeps.runners import runner
 from credit.tables.expand import cuts, tuning
 from credit.tables.expand.manifest import Choice, Cut, Job, Manifest
 from credit.tables.spec import layers
-from credit.tables.spec.consistency import cells_in
 from credit.tables.spec.schema import BUDGETS, NO_WORDS, Budget, Spec, Words
 
 Cell = tuple[str, str]
@@ -41,7 +40,7 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
         raise UserError(f"seeds={count}: give 1 or more; the seeds are then 0, 1, ...")
     layers.check_user_words(spec, words)
     runs = _Runs(spec, repeats(spec, count))
-    run_cells = cells_in(spec, here)
+    run_cells = spec.cells_in(here)
     trials, choices = _tuned(spec, here, run_cells, words)
     if words:
         plain = {cell: layers.cell_words(spec, here, *cell) for cell in run_cells}
@@ -111,7 +110,7 @@ def blamed(spec: Spec, manifest: Manifest, job: Job, error: UserError, fails: Ca
     budget = spec.budgets[manifest.budget]
     tuned = NO_WORDS
     if "candidate" in job.options and budget.tune is not None:
-        tuned = budget.tune.candidates[job.options["candidate"]] + budget.tune.trials
+        tuned = budget.tune.set[job.options["candidate"]] + budget.tune.trials
     elif job in manifest.jobs:
         choices = {(choice.row, choice.column): choice for choice in manifest.choices}
         choice = choices.get((job.row, job.column))
@@ -159,7 +158,7 @@ def _tuned(spec: Spec, budget: Budget, cells: Sequence[Cell], words: Sequence[st
             continue
         of = tuning.source(tune, cell)
         if of not in trials:
-            each = [runs.words(budget, of, words, candidate + tune.trials) for candidate in tune.candidates]
+            each = [runs.words(budget, of, words, candidate + tune.trials) for candidate in tune.set]
             tuning.check_candidates(spec, tune, of, [runs.of(held, of)[0] for held in each], words)
             trials[of] = [
                 _made(runs, of, held, "train", [{"candidate": index}] * tune.seeds) for index, held in enumerate(each)
@@ -170,7 +169,7 @@ def _tuned(spec: Spec, budget: Budget, cells: Sequence[Cell], words: Sequence[st
 
 def _candidate(budget: Budget, choice: Choice) -> Words:
     """Return the settings a cell takes by its choice; before the trials are over those of the first candidate."""
-    return budget.tune.candidates[max(choice.chosen, 0)] if budget.tune is not None else NO_WORDS
+    return budget.tune.set[max(choice.chosen, 0)] if budget.tune is not None else NO_WORDS
 
 
 def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[str], tuned: Words) -> list[Job]:

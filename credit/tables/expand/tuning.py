@@ -120,7 +120,7 @@ def at_edge(tune: Tuning, chosen: int) -> bool:
 
     Candidates are compared by their numbers, in whatever order they are listed; a value beyond the edge may be better.
     """
-    numbers = [_numbers(words.words) for words in tune.candidates]
+    numbers = [_numbers(words.words) for words in tune.set]
     return any(
         edge(key, [value], [candidate[key] for candidate in numbers if key in candidate])
         for key, value in numbers[chosen].items()
@@ -135,14 +135,14 @@ def _numbers(words: Sequence[str]) -> dict[str, float]:
 
 def words_of(tune: Tuning) -> list[str]:
     """Return each candidate in few words: without the keys where all set the same ones, in the same order."""
-    parted = [[word.lstrip("+").partition("=") for word in words.words] for words in tune.candidates]
+    parted = [[word.lstrip("+").partition("=") for word in words.words] for words in tune.set]
     keys = {tuple(key for key, _, _ in words) for words in parted}
     if len(keys) == 1:
         return [", ".join(value for _, _, value in words) for words in parted]
-    return [", ".join(words.words) or "as it stands" for words in tune.candidates]
+    return [", ".join(words.words) or "as it stands" for words in tune.set]
 
 
 def keys_of(tune: Tuning) -> str:
     """Return the settings that candidates vary, for a sentence."""
-    keys = dict.fromkeys(word.lstrip("+").partition("=")[0] for words in tune.candidates for word in words.words)
+    keys = dict.fromkeys(word.lstrip("+").partition("=")[0] for words in tune.set for word in words.words)
     return ", ".join(keys)

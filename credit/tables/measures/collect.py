@@ -219,7 +219,7 @@ class Collection:
 
     def stand_in(self, name: str) -> float | None:
         """Return the value that a diverged run counts as in a measure; None if it has no value."""
-        return self.spec.diverged.counts_as if self.spec.diverged and name == self.spec.measures[0] else None
+        return self.spec.diverged.as_ if self.spec.diverged and name == self.spec.measures[0] else None
 
     def honest(self, cell: Cell) -> Summary:
         """Return the summary of a cell's test accuracy at the best epoch on validation, else at the last."""

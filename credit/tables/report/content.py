@@ -268,7 +268,7 @@ def _settings(held: Collection) -> list[Block]:
         blocks.append(Table(head, rows, "lll"))
     if spec.diverged:
         label = measure(spec.measures[0]).label
-        told = f"A run that diverged counts as {spec.diverged.counts_as:g} in {label}: {spec.diverged.why}"
+        told = f"A run that diverged counts as {spec.diverged.as_:g} in {label}: {spec.diverged.why}"
         blocks.append(Text(told))
     if spec.contradictions:
         rows = tuple((found.says, found.but, found.reading) for found in spec.contradictions)

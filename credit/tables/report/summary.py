@@ -38,7 +38,7 @@ def _why_not(held: Collection, row: str, name: str) -> str:
     column = held.spec.columns[name]
     if column.rows and row not in column.rows:
         return column.why
-    return held.spec.budgets[held.manifest.budget].without.get((row, name), "")
+    return held.spec.budgets[held.manifest.budget].why_without((row, name))
 
 
 def rows_shown(held: Collection) -> list[str]:

@@ -2,7 +2,7 @@
 
 from credit.tables.measures.collect import Summary
 from credit.tables.measures.marks import CROSS
-from credit.tables.spec.schema import Published
+from credit.tables.spec.published import Published
 
 NOTHING = "–"
 """The text of a missing number."""

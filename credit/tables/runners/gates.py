@@ -12,6 +12,7 @@ from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, short_digest
+from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
@@ -19,9 +20,6 @@ if TYPE_CHECKING:  # a table is read without importing torch
 
 STEPS = 20
 """Number of values of z in an interval of length 1."""
-
-REACH = 10.0
-"""Default of the largest abs(z)."""
 
 _OPEN = {"kind": "sweep", "name": "untied_constant", "gate": "untied_constant"}
 _WEIGHT = 2.0**-20  # of the head: so small that the units do not interact through the loss
@@ -83,10 +81,8 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reach(options: dict[str, Any]) -> float:
-    reach = options.get("reach", REACH)
-    if not isinstance(reach, int | float) or isinstance(reach, bool) or not 0 < reach <= 1000:
-        raise UserError(f"options.reach={reach}: the largest |z| to show must be a number in (0, 1000]")
-    return float(reach)
+    reach: float = runner_options("gates", options).reach
+    return reach
 
 
 def _places(reach: float) -> list[float]:

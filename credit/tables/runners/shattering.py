@@ -12,13 +12,11 @@ from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, labels, short_digest
+from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
     from credit.rules.base import Rule
-
-LAGS = 10
-"""Default number of lags of the autocorrelation."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
@@ -104,9 +102,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lags(options: dict[str, Any]) -> int:
-    lags = options.get("lags", LAGS)
-    if not isinstance(lags, int) or isinstance(lags, bool) or lags < 1:
-        raise UserError(f"options.lags={lags}: how many lags of the autocorrelation, a whole number from 1")
+    lags: int = runner_options("shattering", options).lags
     return lags
 
 

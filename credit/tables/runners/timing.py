@@ -16,6 +16,7 @@ from credit.core.errors import UserError
 from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, group_name, run_name, short_digest
 from credit.runs.provenance import provenance
+from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:  # a table is read without importing torch
@@ -24,8 +25,8 @@ if TYPE_CHECKING:  # a table is read without importing torch
 WARM_UP = 3
 """Number of steps of each run before the measurement."""
 
-SECONDS, FEWEST, MOST = 10.0, 9, 400
-"""Default duration of the measurement in seconds, and smallest and largest number of rounds."""
+FEWEST, MOST = 9, 400
+"""Smallest and largest number of rounds."""
 
 
 def folder(config: RunConfig, options: dict[str, Any]) -> Path:
@@ -107,10 +108,9 @@ def _reference(options: dict[str, Any]) -> RunConfig:
 
 def _seconds(options: dict[str, Any]) -> float:
     """Return the duration of the measurement in seconds."""
-    seconds = options.get("seconds") or SECONDS
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise UserError(f"options: seconds={seconds}: how long rounds are measured, a number above 0")
-    return float(seconds)
+    own = {key: value for key, value in options.items() if key != "reference"}  # which the table adds
+    seconds: float = runner_options("timing", own).seconds
+    return seconds
 
 
 def _same_data(one: RunConfig, other: RunConfig) -> bool:

@@ -19,6 +19,7 @@ from credit.core.errors import UserError, nearest
 from credit.runs import folder as records
 from credit.runs.identity import data_label, decisive, labels, short_digest
 from credit.runs.provenance import provenance
+from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of
 
 if TYPE_CHECKING:
@@ -153,20 +154,11 @@ def _shown(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(options: dict[str, Any]) -> str:
-    for key in options:
-        if key not in ("model", "params", "threads"):
-            raise UserError(f"option '{key}' of trees: {nearest(key, ('model', 'params', 'threads'))}")
-    model = options.get("model")
-    if not isinstance(model, str) or model not in MODELS:
-        raise UserError(f"trees' option model={model}: {nearest(str(model), MODELS)}")
-    params = options.get("params") or {}
-    if not isinstance(params, dict):
-        raise UserError(
-            f"trees' option params={params}: give the classifier's parameters by name, {{n_estimators: 200}}"
-        )
-    for name, count in (("threads", options.get("threads", 1)), ("params.n_estimators", params.get("n_estimators", 1))):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise UserError(f"trees' option {name}={count}: must be a whole number in [1, inf)")
+    own = runner_options("trees", options)
+    count = own.params.get("n_estimators", 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise UserError(f"trees' option params.n_estimators={count}: must be a whole number in [1, inf)")
+    model: str = own.model
     return model
 
 

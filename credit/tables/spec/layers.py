@@ -27,14 +27,14 @@ def cell_words(
         spec.common,
         spec.rows[row].set,
         spec.columns[column].set,
-        spec.cells.get((row, column), Words()),
+        spec.cells.get((row, column), NO_WORDS),
         budget.set,
-        budget.row_set.get(row, Words()),
-        budget.column_set.get(column, Words()),
+        budget.settings("rows").get(row, NO_WORDS),
+        budget.settings("columns").get(column, NO_WORDS),
         tuned,
         Words(tuple(words), (0,) * len(words)),
     )
-    return settle(sum(layers, Words()))
+    return settle(sum(layers, NO_WORDS))
 
 
 def settle(words: Words) -> Words:

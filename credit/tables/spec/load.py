@@ -1,28 +1,21 @@
-"""Published tables by name: reads ``conf/paper/<paper>/<table>.yaml`` into a `Spec`; every complaint names file and line.
+"""Published tables by name: reads ``conf/paper/<paper>/<table>.yaml`` into a `Spec`; every error names file and line.
 
-Here keys are checked, in `credit.tables.spec.parts` and `credit.tables.spec.published` types and words, in
-`credit.tables.spec.consistency`
-what the parts say of each other. Settings are composed, and so checked, by `credit.tables.expand.jobs`: reading a table must cost
-no more than reading a file.
+`credit.tables.spec.sections` checks each section by its class, `credit.tables.spec.consistency` what sections say about each other.
+Settings are composed, and so checked, by `credit.tables.expand.jobs`: reading a table costs no more than reading a file.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from credit.core.config.folders import choices, search_folders
 from credit.core.errors import UserError, nearest
-from credit.tables.spec import nodes, parts
-from credit.tables.spec.consistency import check_measured, check_spec
-from credit.tables.spec.nodes import Defaults, Part
-from credit.tables.spec.published import also_of, grid_of, numbers_of, printing_of
-from credit.tables.spec.schema import ACCURACIES, BUDGETS, LINES, TESTS, Spec
+from credit.tables.spec import nodes
+from credit.tables.spec.consistency import check_spec
+from credit.tables.spec.schema import BUDGETS, Spec, Tuning
+from credit.tables.spec.sections import Reader
 
 FOLDER = "paper"
-_NEEDED = ("title", "measures", "accuracy", "split", "rows", "columns", "budgets")
-_KEYS = (
-    *_NEEDED, "source", "test", "settings", "contradictions", "common", "repeat", "cells", "printed", "published", "also_published",
-    "diverged", "claims", "figures", "tune", "costs", "lines",
-)  # fmt: skip
 
 
 def names() -> dict[str, str]:
@@ -59,44 +52,22 @@ def load(name: str) -> Spec:
         UserError: there is none of this name, or its file is wrong; the message names file, line and nearest valid name.
     """
     whole = nodes.read(file_of(name))
-    spec = _spec(name, whole)
-    check_spec(spec)
-    for part in whole.entries()["measures"].items():
-        check_measured(spec, part.text(), part.line)
-    return spec
-
-
-def _spec(name: str, whole: Part) -> Spec:
-    top = Defaults(whole, whole.fields(_KEYS, _NEEDED))
-    rows = {key: parts.row_of(key, part) for key, part in parts.named(top["rows"]).items()}
-    columns = {key: parts.column_of(key, part, rows) for key, part in parts.named(top["columns"]).items()}
-    budgets = top["budgets"].fields(BUDGETS, BUDGETS)
-    claims = tuple(parts.claim_of(part, rows) for part in top["claims"].items())
-    repeat = {key: parts.repeat_of(key, part) for key, part in top["repeat"].entries().items()}
-    printed = printing_of(top["printed"])
-    tune, claimed = parts.tuning_of(top["tune"], rows), [claim.name for claim in claims]
-    return Spec(
-        name=name,
-        file=whole.file,
-        title=top["title"].text(),
-        source=top["source"].text() if top.has("source") else "",
-        measures=tuple(parts.measure_of(part) for part in parts.filled(top["measures"])),
-        accuracy=top["accuracy"].among(ACCURACIES, "word"),
-        split=top["split"].text(),
-        test=top["test"].among(TESTS, "word") if top.has("test") else TESTS[0],
-        settings=tuple(parts.setting_of(part) for part in top["settings"].items()),
-        contradictions=tuple(parts.contradiction_of(part) for part in top["contradictions"].items()),
-        common=parts.words_of(top["common"]),
-        rows=rows,
-        columns=columns,
-        cells={key: parts.words_of(part) for key, part in grid_of(top["cells"], rows, columns).items()},
-        published=numbers_of(top["published"], printed, rows, columns),
-        also_published=also_of(top["also_published"], printed, rows, columns, top["measures"].texts()),
-        diverged=parts.diverged_of(top["diverged"]) if top.has("diverged") else None,
-        claims=claims,
-        figures=tuple(parts.figure_of(part, rows, columns) for part in top["figures"].items()),
-        budgets={key: parts.budget_of(key, budgets[key], rows, columns, claimed, tune) for key in BUDGETS},
-        repeat=repeat,
-        costs=parts.costs_of(top["costs"], rows, columns) if top.has("costs") else None,
-        lines=top["lines"].among(LINES, "word") if top.has("lines") else LINES[0],
+    top = whole.entries()
+    rows, columns = (top[axis].entries() if axis in top else () for axis in ("rows", "columns"))
+    claims = [claim.entries() for claim in top["claims"].items()] if "claims" in top else []
+    named = [claim["name"].text() for claim in claims if "name" in claim]
+    reader = Reader({"row": rows, "column": columns, "claim": named, "budget": BUDGETS})
+    if "tune" in top and top["tune"].kind != "empty":
+        reader.defaults[Tuning] = reader.section(Tuning, top["tune"])
+    spec = reader.section(Spec, whole, name=name, file=whole.file)
+    spec = replace(
+        spec,
+        published={cell: spec.printed.applied(entry) for cell, entry in spec.published.items()},
+        also_published={
+            measure: {cell: spec.printed.applied(entry) for cell, entry in found.items()}
+            for measure, found in spec.also_published.items()
+        },
+        budgets={key: replace(budget, tune=budget.tune or spec.tune) for key, budget in spec.budgets.items()},
     )
+    check_spec(spec, [part.line for part in top["measures"].items()])
+    return spec

@@ -1,95 +1,60 @@
-"""The published numbers of a table's file, as `Published`: numbers, spreads and marks as papers print them."""
+"""Published numbers: means, standard deviations and marks as papers print them."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, replace
 
-from credit.core.errors import nearest
+from credit.core.errors import UserError
+from credit.core.options import opt
 from credit.tables.measures.marks import CROSS, DAGGER
-from credit.tables.spec.nodes import Part, fields_of
-from credit.tables.spec.schema import Column, Published, Row
-
-Cell = tuple[str, str]
 
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
 _PRINTED = re.compile(rf"(?P<mean>{_NUMBER})\s*(?:(?:±|\+/?-)\s*(?P<std>{_NUMBER})|\((?P<inside>{_NUMBER})\))?")
-
 _MARKED = re.compile(rf"(?:{DAGGER}|dagger)\s*(?P<number>.+)|(?P<first>.+?)\s*(?:{DAGGER}|dagger)")
 
 
-def grid_of(part: Part, rows: dict[str, Row], columns: dict[str, Column]) -> dict[tuple[str, str], Part]:
-    """Return the parts of ``row: {column: ...}`` by cell, every one of the table's."""
-    found = {}
-    for row, inner in part.entries().items():
-        if row not in rows:
-            raise inner.error(f"{part.what}: unknown row '{row}': {nearest(row, rows)}")
-        for column, entry in inner.entries().items():
-            if column not in columns:
-                raise entry.error(f"{inner.what}: unknown column '{column}': {nearest(column, columns)}")
-            only = columns[column].rows
-            if only and row not in only:
-                raise entry.error(f"{inner.what}: no cell {row}/{column}: column '{column}' has only {', '.join(only)}")
-            found[row, column] = entry
-    return found
+@dataclass(frozen=True)
+class Published:
+    """A published number, in the measure's unit.
+
+    `mark` is one of `credit.tables.measures.marks`; with an X there is no number, and `mean` is None.
+    """
+
+    mean: float | None = opt(MISSING, "mean")
+    std: float | None = opt(None, "standard deviation; none where the paper gives none", ge=0)
+    n: int | None = opt(None, "number of runs; none where the paper gives none", ge=1)
+    line: int = 0
+    mark: str = ""
+
+    @classmethod
+    def parse(cls, text: str, line: int = 0) -> "Published":
+        """Return a number that is written as one text: ``94.0 ± 3.3``, ``94.0 (3.3)``, ``89.3 ± 0.17 †``, ``X``.
+
+        Raises:
+            UserError: the text is none of these.
+        """
+        if text.strip() == CROSS:
+            return cls(None, line=line, mark=CROSS)
+        marked = _MARKED.fullmatch(text.strip())
+        match = _PRINTED.fullmatch(marked["number"] or marked["first"] if marked else text.strip())
+        if match is None:
+            raise UserError(
+                f'\'{text}\': write a number, "94.0 ± 3.3", "94.0 (3.3)", or {{mean: 94.0, std: 3.3, n: 5}}; '
+                '"89.3 ± 0.17 †" where training diverged after it, X where no model was learnt'
+            )
+        std = match["std"] or match["inside"]
+        if std and float(std) < 0:
+            raise UserError(f"'{text}': a standard deviation is at least 0")
+        return cls(float(match["mean"]), float(std) if std else None, line=line, mark=DAGGER if marked else "")
 
 
 @dataclass(frozen=True)
-class Printing:
-    """What all published numbers have in common: a factor to the measure's unit, and how many runs each is of."""
+class Printed:
+    """What all published numbers have in common."""
 
-    times: float = 1.0
-    n: int | None = None
+    times: float = opt(1.0, "factor from the printed numbers to the measure's unit: 100 for shares", gt=0)
+    n: int | None = opt(None, "number of runs of each number that gives none itself", ge=1)
 
-    def number(self, value: float) -> float:
-        return round(self.times * value, 10)  # 100 x 0.9663 is 96.63, not 96.63000000000001
-
-
-def printing_of(part: Part) -> Printing:
-    """Return what all published numbers have in common."""
-    held = fields_of(part, ("times", "n"))
-    times = held["times"].number(above=0) if held.has("times") else 1.0
-    return Printing(times, held["n"].whole() if held.has("n") else None)
-
-
-def numbers_of(
-    part: Part, printed: Printing, rows: dict[str, Row], columns: dict[str, Column]
-) -> dict[Cell, Published]:
-    """Return the published numbers of the main measure by cell."""
-    return {key: _published(entry, printed) for key, entry in grid_of(part, rows, columns).items()}
-
-
-def also_of(
-    part: Part, printed: Printing, rows: dict[str, Row], columns: dict[str, Column], measures: Sequence[str]
-) -> dict[str, dict[Cell, Published]]:
-    """Return the published numbers of measures other than the main one, by measure."""
-    found = {}
-    for name, entry in part.entries().items():
-        if name not in measures[1:]:
-            told = "its numbers go into `published`" if name == measures[0] else nearest(name, measures[1:])
-            raise entry.error(f"{part.what}: '{name}' is none of the table's other measures: {told}")
-        found[name] = numbers_of(entry, printed, rows, columns)
-    return found
-
-
-def _published(part: Part, printed: Printing) -> Published:
-    if part.is_mapping():
-        held = fields_of(part, ("mean", "std", "n"), ("mean",))
-        std = printed.number(held["std"].number(low=0)) if held.has("std") else None
-        n = held["n"].whole() if held.has("n") else printed.n
-        return Published(printed.number(held["mean"].number()), std, n, part.line)
-    text = part.text().strip()
-    if text == CROSS:
-        return Published(None, None, printed.n, part.line, CROSS)
-    marked = _MARKED.fullmatch(text)
-    match = _PRINTED.fullmatch(marked["number"] or marked["first"] if marked else text)
-    if match is None:
-        raise part.error(
-            f'{part.what} is \'{part.text()}\': write a number, "94.0 ± 3.3", "94.0 (3.3)", '
-            'or {mean: 94.0, std: 3.3, n: 5}; "89.3 ± 0.17 †" where training diverged after it, X where no model was learnt'
-        )
-    behind = match["std"] or match["inside"]
-    if behind and float(behind) < 0:
-        raise part.error(f"{part.what} is '{part.text()}': a standard deviation is at least 0")
-    spread = printed.number(float(behind)) if behind else None
-    mean = printed.number(float(match["mean"]))
-    return Published(mean, spread, printed.n, part.line, DAGGER if marked else "")
+    def applied(self, found: Published) -> Published:
+        """Return a printed number in the measure's unit, with its number of runs."""
+        mean, std = (None if value is None else round(self.times * value, 10) for value in (found.mean, found.std))
+        return replace(found, mean=mean, std=std, n=found.n or self.n)  # 100 x 0.9663 is 96.63, not 96.63000000000001

@@ -161,7 +161,7 @@ BAD: list[tuple[str, str, str, str]] = [
     # what is written instead of what, the piece its line is found by, what is said
     ("set: [[optimizer.lr=0.1], [optimizer.lr=0.01], [optimizer.lr=1.0e-7]]", "set: [[optimizer.lr=0.1]]", "set: [[opt",
      "tune.set: give two candidates or more, as [[optimizer.lr=0.1], [optimizer.lr=0.01]]"),
-    ("like: {noisy: clean}", "like: {noizy: clean}", "like:", "tune.like: unknown row 'noizy': did you mean 'noisy'"),
+    ("like: {noisy: clean}", "like: {noizy: clean}", "like:", "unknown row 'noizy' in tune.like: did you mean 'noisy'"),
     ("like: {noisy: clean}", "like: {noisy: claen}", "like:", "unknown row 'claen' in tune.like.noisy: did you mean 'clean'"),
     ("like: {noisy: clean}", "like: {noisy: noisy}", "like:", "tune.like: row 'noisy' takes the choice of itself"),
     ("like: {noisy: clean}", "like: {clean: noisy}", "tune:", "tune.like: no cell noisy/dfa for clean/dfa to take the choice of"),
@@ -169,16 +169,17 @@ BAD: list[tuple[str, str, str, str]] = [
     ("accuracy: last", "accuracy: best_test", "tune:", "tune: a table with `accuracy: best_test` chooses on test"),
     ("split: the usual", "split: the usual\nrepeat: {data.fold: [0, 1]}", "tune:", "tune: with `repeat` over data.fold"),
     ("trials: [trainer.steps=3]", "trials: [seed=3]", "trials:", "'seed=3': seeds are counted"),
-    ("base: clean}", "base: clear}", "  noisy: {label", "rows.noisy.base: unknown row 'clear': did you mean 'clean'"),
+    ("base: clean}", "base: clear}", "  noisy: {label", "unknown row 'clear' in rows.noisy.base: did you mean 'clean'"),
     (", base: clean", "", "measures:", "noise_loss needs a row with a `base`"),
     ("against: bp", "against: pb", "costs:", "unknown column 'pb' in costs.against: did you mean 'bp'"),
-    ("rows: [clean], why", "why", "  dfa:", "columns.dfa.why says why rows lack the column, and all have it"),
+    ("rows: [clean], why", "why", "  dfa:", "columns.dfa: `why` says why rows lack the column, and all have it"),
     ("costs: {against: bp, rows: [clean], seconds: 0.1}\n", "", "  - {kind: trade",
      "time_ratio is measured by no run of the table: give it `costs`"),
     ("budgets:", "published:\n  clean: {bp: 90}\nbudgets:", "  clean: {bp: 90",
      "published numbers stand somewhere: name the table's `source`"),
-    ("seeds: 2, set", "seeds: 2, without: {fb: {rows: [clean], why: slow}}, set", "  quick:", "without: unknown column 'fb'"),
-    ("lines: columns", "lines: colums", "lines:", "unknown word 'colums' in lines: did you mean 'columns'"),
+    ("seeds: 2, set", "seeds: 2, without: {fb: {rows: [clean], why: slow}}, set", "  quick:",
+     "unknown column 'fb' in budgets.quick.without"),
+    ("lines: columns", "lines: colums", "lines:", "lines=colums: did you mean 'columns'"),
 ]  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def test_other_measures_have_published_numbers_too(own: Path) -> None:
             ALSO.replace("gap", "accuracy"),
             "'accuracy' is none of the table's other measures: its numbers go into `published`",
         ),
-        (ALSO.replace("bp: 3.0", "pb: 3.0"), "unknown column 'pb': did you mean 'bp'"),
+        (ALSO.replace("bp: 3.0", "pb: 3.0"), "unknown column 'pb' in also_published.gap.clean: did you mean 'bp'"),
     ],
 )
 def test_numbers_of_what_is_not_measured_are_refused(own: Path, text: str, said: str) -> None:

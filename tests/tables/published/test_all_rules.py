@@ -6,7 +6,6 @@ from credit.core.config.compose import compose
 from credit.core.config.folders import choices
 from credit.core.errors import UserError
 from credit.tables.expand.jobs import expand
-from credit.tables.spec.consistency import cells_in
 from credit.tables.spec.layers import cell_words
 from credit.tables.spec.load import load
 from credit.tables.spec.schema import BUDGETS, NO_WORDS
@@ -33,10 +32,10 @@ def test_every_rule_gets_the_same_settings(budget: str) -> None:
     spec = load("all/rules")
     here = spec.budgets[budget]
     tune = here.tune
-    tried = [NO_WORDS] if tune is None else [candidate + tune.trials for candidate in tune.candidates]
+    tried = [NO_WORDS] if tune is None else [candidate + tune.trials for candidate in tune.set]
     for number, tuned in enumerate([NO_WORDS, *tried]):
         by_row: dict[str, set[frozenset[str]]] = {}
-        for row, column in cells_in(spec, here):
+        for row, column in spec.cells_in(here):
             words = cell_words(spec, here, row, column, tuned=tuned).words
             by_row.setdefault(row, set()).add(frozenset(chosen(words)))
         assert by_row and all(len(found) == 1 for found in by_row.values()), number

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from credit.cli.main import main as credit
+from credit.core.options import of_class
 from credit.tables.claims.expression import cells
-from credit.tables.spec.consistency import claim_rows, claim_tree
-from credit.tables.spec.load import _KEYS, load
-from credit.tables.spec.schema import BUDGETS
+from credit.tables.spec.claims import claim_rows, claim_tree
+from credit.tables.spec.load import load
+from credit.tables.spec.schema import BUDGETS, Spec
 from credit.training.schedules import learning_rate
 from tests.support.published import runs
 
@@ -148,7 +149,7 @@ def test_the_page_on_tables_tells_every_key_and_the_papers_measures() -> None:
         "difference_share",
         "diverged",
     }
-    for name in (*used, *_KEYS):
+    for name in (*used, *(key for key, one in of_class(Spec).items() if one.meta.doc)):
         assert re.search(rf"\b{name}\b", page), name
 
 

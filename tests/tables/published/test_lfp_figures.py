@@ -13,7 +13,7 @@ from credit.tables.expand.jobs import expand
 from credit.tables.figures.shapes import five
 from credit.tables.measures.measures import measure
 from credit.tables.runners import shattering
-from credit.tables.spec.consistency import claim_rows, claim_tree
+from credit.tables.spec.claims import claim_rows, claim_tree
 from credit.tables.spec.load import load
 from credit.training.schedules import learning_rate
 from tests.support.published import runs
@@ -156,7 +156,7 @@ REFUSED = [
         {},
         "shattering is measured over a grid of 1-D inputs; write data=sign_line",
     ),
-    ([*SHATTERING, "rule=bp"], {"lags": 0}, "options.lags=0: how many lags"),
+    ([*SHATTERING, "rule=bp"], {"lags": 0}, "options.lags=0 is outside [1, inf): number of lags"),
     (
         [*SHATTERING, "rule=bp", "data.normalize=unit"],
         {},

@@ -8,7 +8,7 @@ import pytest
 
 from credit.cli.main import main as credit
 from credit.tables.claims.expression import cells
-from credit.tables.spec.consistency import claim_rows, claim_tree
+from credit.tables.spec.claims import claim_rows, claim_tree
 from credit.tables.spec.load import load
 from credit.tables.spec.schema import BUDGETS
 from tests.support.published import runs

@@ -14,7 +14,7 @@ from credit.tables.expand.jobs import expand
 from credit.tables.expand.manifest import read_manifest
 from credit.tables.measures.collect import collect
 from credit.tables.runners import gates
-from credit.tables.spec.consistency import claim_rows, claim_tree
+from credit.tables.spec.claims import claim_rows, claim_tree
 from credit.tables.spec.load import load, names
 from tests.support.published import runs
 
@@ -150,7 +150,7 @@ def test_jamming_is_drawn_in_its_interval_anew_for_each_seed(own: Path) -> None:
 
 
 REFUSED = [
-    ({"reach": 0}, ["rule=untied_rectangle"], "options.reach=0: the largest |z| to show"),
+    ({"reach": 0}, ["rule=untied_rectangle"], "options.reach=0 is outside (0, 1000]: the largest |z| to show"),
     ({}, ["rule=lisp_margin"], "rule.normalizer=rms is more than a gate: write rule.normalizer=none"),
     ({}, ["rule=bp", "arch.activation=step"], "rule.gate=derivative cannot take step"),
     ({}, ["rule=bp", "arch=timm"], "arch=timm has no arch.activation to measure a gate at: write arch=mlp"),

@@ -12,13 +12,8 @@ from credit.tables.runners import timing
 WORDS = ["data=digits", "arch=mlp", "rule=bp", "trainer.epochs=1", "data.batch_size=100"]
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS", 0.5)
-
-
 def options(*words: str) -> dict:
-    return {"against": "narrow", "reference": compose([*WORDS, *words]).as_dict()}
+    return {"against": "narrow", "seconds": 0.5, "reference": compose([*WORDS, *words]).as_dict()}
 
 
 def test_a_wider_network_takes_longer_than_its_reference():

@@ -146,8 +146,11 @@ def test_classes_missing_from_a_small_training_part_are_no_obstacle():
     ("options", "words"),
     [
         ({"model": "xgbost"}, "did you mean 'xgboost'?"),
-        ({}, "trees' option model=None: valid: lightgbm, xgboost"),
-        ({"model": "xgboost", "parms": {}}, "option 'parms' of trees: did you mean 'params'?"),
+        ({}, "options.model is missing: the runner trees has no default"),
+        (
+            {"model": "xgboost", "parms": {}},
+            "options.parms={}: the runner trees has no such option; did you mean 'params'?",
+        ),
         ({"model": "xgboost", "params": {"n_estimator": 3}}, "has no such parameter; did you mean 'n_estimators'?"),
     ],
 )

@@ -25,16 +25,16 @@ def test_every_part_is_read(own: Path) -> None:
     assert spec.published[("noisy", "margin")].std == 0.2
     assert spec.claims[1].grows == "margin - bp" and spec.claims[1].line == line_of(SMALL, "grows:")
     assert spec.figures[1].columns == ("bp", "margin")
-    assert spec.budgets["smoke"].columns == ("bp", "fa") and spec.budgets["smoke"].rows == ()
-    assert spec.budgets["quick"].column_set["margin"].words == ("optimizer.lr=0.001",)
+    assert spec.budgets["smoke"].listed("columns") == ("bp", "fa") and spec.budgets["smoke"].listed("rows") == ()
+    assert spec.budgets["quick"].settings("columns")["margin"].words == ("optimizer.lr=0.001",)
     assert spec.budgets["quick"].minutes == 1 and spec.budgets["paper"].minutes is None
 
 
 def test_a_budget_lists_rows_or_gives_them_settings(own: Path) -> None:
     both = SMALL.replace("only: {columns: [bp, fa]}", "rows: {clean: [trainer.epochs=2]}, columns: [bp]")
     budget = load(write(own, both)).budgets["smoke"]
-    assert budget.row_set["clean"].words == ("trainer.epochs=2",)
-    assert budget.columns == ("bp",) and budget.column_set == {}
+    assert budget.settings("rows")["clean"].words == ("trainer.epochs=2",)
+    assert budget.listed("columns") == ("bp",) and budget.settings("columns") == {}
 
 
 def test_a_budget_may_judge_some_claims_only(own: Path) -> None:
@@ -55,8 +55,8 @@ def test_a_name_with_a_star_stands_for_all_that_match(own: Path) -> None:
     spec = load(write(own, text.replace("only: {columns: [bp, fa]}", 'only: {columns: ["?p", fa]}')))
     assert spec.columns["fa"].rows == ("clean",)
     assert spec.claims[0].at == ("noisy", "clean")
-    assert spec.budgets["smoke"].columns == ("bp", "fa")
-    by_column = {name: words.words for name, words in spec.budgets["quick"].column_set.items()}
+    assert spec.budgets["smoke"].listed("columns") == ("bp", "fa")
+    by_column = {name: words.words for name, words in spec.budgets["quick"].settings("columns").items()}
     assert by_column == {
         "bp": ("optimizer.lr=1",),
         "margin": ("optimizer.lr=1", "optimizer.lr=2"),
@@ -79,7 +79,7 @@ def test_contradictions_and_what_a_diverged_run_counts_as_are_read(own: Path) ->
     more = "contradictions:\n  - {says: A, but: B, reading: C}\ndiverged: {as: 9.9, why: it answers one class}\ncells:"
     spec = load(write(own, SMALL.replace("cells:", more)))
     assert spec.contradictions[0].but == "B" and spec.contradictions[0].line == line_of(SMALL, "cells:") + 1
-    assert spec.diverged is not None and (spec.diverged.counts_as, spec.diverged.why) == (9.9, "it answers one class")
+    assert spec.diverged is not None and (spec.diverged.as_, spec.diverged.why) == (9.9, "it answers one class")
 
 
 def test_names_describes_every_table_and_the_users_own_goes_first(own: Path) -> None:
@@ -108,8 +108,8 @@ CELL = "claim 'better': no cell noisy/fa: column 'fa' has only clean"
 
 WRONG = [
     ('rows: ["x*"]', "rows: [clean]", 'rows: ["x*"]', "unknown row 'x*' in columns.fa.rows: none matches"),
-    ("of: spred\n    grows:", "grows:", "of: spred", "unknown word 'spred' in claims.of: did you mean 'spread'?"),
-    ("printed: {times: 0}\npublished:", "published:", "printed:", "printed.times is '0': it must be a number above 0"),
+    ("of: spred\n    grows:", "grows:", "of: spred", "claims.of=spred: did you mean 'spread'?"),
+    ("printed: {times: 0}\npublished:", "published:", "printed:", "printed.times=0 is outside (0, inf): factor"),
     ("diverged: {as: 9}\ncells:", "cells:", "diverged:", "'why' is missing in diverged: it needs as, why"),
     ("kind: gates,", "kind: bars,", "kind: gates,", "column 'bp' has no `runner: gates`, which measures one"),
     # what is written, instead of what, the line it is found by, what is said
@@ -122,13 +122,13 @@ WRONG = [
     ("measures: accuracy", "measures: [accuracy, gap]", "measures:", "measures is 'accuracy': it must be a list"),
     ("measures: []", "measures: [accuracy, gap]", "measures:", "measures is empty: name at least one"),
     ("measures: [acuracy]", "measures: [accuracy, gap]", "measures:", "did you mean 'accuracy'?"),
-    ("accuracy: lats", "accuracy: last", "accuracy:", "unknown word 'lats' in accuracy: did you mean 'last'?"),
+    ("accuracy: lats", "accuracy: last", "accuracy:", "accuracy=lats: did you mean 'last'?"),
     ("title: Twice\nsource:", "source:", "title: Twice", "'title' is given twice, first on line 2: keep one"),
     ("test: welsh\nsplit:", "split:", "test:", "did you mean 'welch'?"),
     ("  bp-2: {", "  bp: {", "  bp-2: {", "'bp-2' in columns is no name"),
     ("  12: {", "  bp: {", "  12: {", "'12' in columns is a number"),
-    ("x: much", "x: 40", "x: much", "rows.noisy.x is 'much': it must be a number"),
-    ("x: .nan", "x: 40", "x: .nan", "it must be a number"),
+    ("x: much", "x: 40", "x: much", "rows.noisy.x=much is a word: must be a number"),
+    ("x: .nan", "x: 40", "x: .nan", "rows.noisy.x=.nan is a word: must be a number"),
     ("set: noise=0.4", "set: [noise=0.4]", "set: noise=0.4", "rows.noisy.set is 'noise=0.4': it must be a list"),
     ("set: [noise: 0.4]", "set: [noise=0.4]", "set: [noise: ", "settings are written key=value"),
     ("set: [noise]", "set: [noise=0.4]", "set: [noise]", "cannot read 'noise': settings are written key=value"),
@@ -137,14 +137,14 @@ WRONG = [
     ("rows: [claen]", "rows: [clean]", "rows: [claen]", "unknown row 'claen' in columns.fa.rows: did you mean 'clean'?"),
     ("runner: timing, options: {against: pb}, rows: [clean]", "rows: [clean]", "against",
      "unknown column 'pb': did you mean 'bp'?"),
-    ("BP, runner: timing, options: {against: fa}", "BP", "against", "no cell noisy/fa to measure noisy/bp against"),
-    ("  niosy: {margin: [opt", "  noisy: {margin: [opt", "  niosy", "cells: unknown row 'niosy': did you mean 'noisy'?"),
+    ("BP, runner: timing, options: {against: fa}", "BP", "against", "columns.bp: no cell noisy/fa: column 'fa' has only clean"),
+    ("  niosy: {margin: [opt", "  noisy: {margin: [opt", "  niosy", "unknown row 'niosy' in cells: did you mean 'noisy'?"),
     ("  noisy: {fa: [opt", "  noisy: {margin: [opt", "  noisy: {fa", "cells.noisy: no cell noisy/fa"),
-    ("{bq: 81.9", "{bp: 81.9", "{bq: 81.9", "published.noisy: unknown column 'bq': did you mean 'bp'?"),
+    ("{bq: 81.9", "{bp: 81.9", "{bq: 81.9", "unknown column 'bq' in published.noisy: did you mean 'bp'?"),
     ("{fa: 81.9", "{bp: 81.9", "{fa: 81.9", "no cell noisy/fa: column 'fa' has only clean"),
     ("81.9 %", "81.9", "81.9 %", 'published.noisy.bp is \'81.9 %\': write a number, "94.0 ± 3.3"'),
-    ("std: -1", "std: 1", "std: -1", "it must be a number of at least 0"),
-    ("n: 0", "n: 5", "n: 0", "it must be a whole number of at least 1"),
+    ("std: -1", "std: 1", "std: -1", "published.clean.margin.std=-1 is outside [0, inf): standard deviation"),
+    ("n: 0", "n: 5", "n: 0", "published.clean.margin.n=0 is outside [1, inf): number of runs"),
     ("compare: margin > bq", "compare: margin > best(bp, 50)", "bq", "unknown column 'bq': did you mean 'bp'?"),
     ("compare: margin > clena/bp", "compare: margin > best(bp, 50)", "clena", "unknown row 'clena': did you mean 'clean'?"),
     ("compare: margin > noisy/fa", "compare: margin > best(bp, 50)", "noisy/fa", CELL),
@@ -162,30 +162,33 @@ WRONG = [
     ("{label: 40 %, set", "{label: 40 %, x: 40, set", "grows:", "row 'noisy' has no x (line 10)"),
     ("measure: gapp\n    compare:", "compare:", "gapp", "did you mean 'gap'?"),
     ("- name: better", "- name: steeper", "grows:", "two claims are named 'better'"),
-    ("kind: bar,", "kind: bars,", "kind: bar", "unknown kind of figure 'bar' in figures.kind: did you mean 'bars'?"),
+    ("kind: bar,", "kind: bars,", "kind: bar", "unknown figure 'bar' in figures.kind: did you mean 'bars'?"),
     ("columns: [bq, margin]}", "columns: [bp, margin]}", "bq", "unknown column 'bq' in figures.columns: did you mean"),
     ("rows: [noisy], columns: [fa]}", "columns: [bp, margin]}", "By noise", "no cell noisy/fa"),
     ("rows: [noisy]}", "columns: [bp, margin]}", "By noise", "lines need two rows or more with different x"),
-    ("  quik: {says: S", "  quick: {says: S", "quik", "unknown key 'quik' in budgets: did you mean 'quick'?"),
+    ("  quik: {says: S", "  quick: {says: S", "quik", "unknown budget 'quik' in budgets: did you mean 'quick'?"),
     ("", "  quick: {says: Small., seeds: 2, minutes: 1, set: [trainer.epochs=3], columns: {margin: [optimizer.lr=0.001]}}\n",
-     "budgets:", "'quick' is missing in budgets: it needs smoke, quick, paper"),
-    ("seeds: 1.5", "seeds: 1", "seeds: 1.5", "budgets.smoke.seeds is '1.5': it must be a whole number of at least 1"),
-    ("seeds: 0", "seeds: 1", "seeds: 0", "it must be a whole number of at least 1"),
+     "budgets:", "budgets: 'quick' is missing: a table needs smoke, quick, paper"),
+    ("seeds: 1.5", "seeds: 1", "seeds: 1.5", "budgets.smoke.seeds=1.5 is a number: must be a whole number in [1, inf)"),
+    ("seeds: 0", "seeds: 1", "seeds: 0", "budgets.smoke.seeds=0 is outside [1, inf): seeds of a cell"),
     ("minutes: 1, claims: [steper]", "minutes: 1", "claims: [steper]",
      "unknown claim 'steper' in budgets.quick.claims: did you mean 'steeper'?"),
-    ("minutes: 0", "minutes: 1", "minutes: 0", "budgets.quick.minutes is '0': it must be a number above 0"),
-    ("columns: {magrin:", "columns: {margin:", "magrin", "unknown column 'magrin' in budgets.quick.columns.magrin: did you mean"),
+    ("minutes: 0", "minutes: 1", "minutes: 0", "budgets.quick.minutes=0 is outside (0, inf): duration"),
+    ("columns: {magrin:", "columns: {margin:", "magrin", "unknown column 'magrin' in budgets.quick.columns: did you mean"),
     ("only: {columns: [pb]}", "only: {columns: [bp, fa]}", "pb", "unknown column 'pb' in budgets.smoke.only.columns"),
     ("only: {rows: [noisy], columns: [fa]}", "only: {columns: [bp, fa]}", "fa]}", "no cell is in these rows and columns"),
     ("columns: [bp], only: {columns: [bp]}", "only: {columns: [bp, fa]}", "columns: [bp]", "restricts its columns twice"),
     ("common: [data.augment=[flip]]", 'common: [data=digits, arch=mlp, "arch.widths=[8]"]', "data.augment",
      "Put a word with brackets in quotes"),
     ("options: {against: bp}, rows: [clean]", "rows: [clean]", "against",
-     "columns.fa.options: 'against' is no option of the runner train: it takes none; timing and trees do"),
+     "columns.fa: options.against=bp: the runner train has no such option; there are no choices"),
     ("runner: timing, options: {agianst: bp}, rows: [clean]", "rows: [clean]", "agianst",
-     "'agianst' is no option of the runner timing: did you mean 'against'?"),
+     "columns.fa: options.agianst=bp: the runner timing has no such option; did you mean 'against'?"),
+    ("runner: gates, options: {reach: far}, rows: [clean]", "rows: [clean]", "reach",
+     "columns.fa: options.reach=far of the runner gates is a word: must be a number in (0, 1000]"),
+    ("runner: trees, rows: [clean]", "rows: [clean]", "runner: trees", "options.model is missing"),
     ("runner: trees, options: {modle: xgboost}, rows: [clean]", "rows: [clean]", "modle",
-     "'modle' is no option of the runner trees: did you mean 'model'?"),
+     "columns.fa: options.modle=xgboost: the runner trees has no such option; did you mean 'model'?"),
     ("rows: []}", "rows: [clean]}", "rows: []", "columns.fa.rows is empty: name at least one row, or leave it out"),
     ("only: {columns: []}", "only: {columns: [bp, fa]}", "only: {columns: []}", "budgets.smoke.only.columns is empty"),
     ("columns: []}", "columns: [bp, margin]}", "columns: []}", "figures.columns is empty: name at least one column"),
@@ -229,7 +232,7 @@ WRONG = [
      "embedding always shows t-SNE's points: leave `measure` out"),
     ("kind: embedding,", "kind: bars,", "kind: embedding", 'add "trainer.measure=[embedding]" to its `common`'),
     ("kind: steps, measure: total_seconds,", "kind: bars,", "kind: steps", "has no course by epoch"),
-    ("kind: stairs,", "kind: bars,", "kind: stairs", "unknown kind of figure 'stairs'"),
+    ("kind: stairs,", "kind: bars,", "kind: stairs", "unknown figure 'stairs' in figures.kind"),
     ("repeat: {data.fold: []}\ncommon:", "common:", "repeat:", "repeat.data.fold is empty"),
     ("repeat: {data: [digits]}\ncommon:", "common:", "repeat:", "'data' is no option"),
     ("repeat: {seed: [1, 2]}\ncommon:", "common:", "repeat:", "seeds are counted by each budget's `seeds`"),
