@@ -306,7 +306,7 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
     elif node.op == "call_method":
         row, what = table.METHODS.get(target), f"Tensor.{target}"
     else:
-        row, what = table.FUNCTIONS.get(target), function_name(target)
+        row, what = table.function_row(target), function_name(target)
         if row is None and not any(v.tensor for v in vals((args, kwargs))):
             refuse_random(builder, what)
             return builder.shape(target, *args, **kwargs)

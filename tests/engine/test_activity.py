@@ -17,7 +17,8 @@ from tests.support.harness import assert_close, case, draws
 
 BATCH = 6
 # Rows whose cases in this folder all couple samples: by their nature, or because dim 0 is moved, or has time or a mask too.
-COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind", *COMPARISONS}
+COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind", *COMPARISONS,
+            "_get_relative_position_bias", "shifted_window_attention"}  # fmt: skip
 MOVING: dict[str, list[Any]] = {
     "matmul": [
         case(lambda x, y: torch.matmul(x, y.mT), 2, 3, 5, two=True, linear=True),
@@ -117,6 +118,8 @@ MIXING: dict[str, Callable[[Applied, Tensor], Tensor]] = {
     "flip": lambda m, x: x.flip(-2),
     "roll": lambda m, x: x.roll(1),
     "rows": lambda m, x: x[[1, 0, 2, 3, 4, 5]],
+    "dots before all": lambda m, x: x[..., [1, 0, 2, 3, 4, 5], :],
+    "dots of nothing": lambda m, x: x[..., ::1, :],
     "one row": lambda m, x: x + x[0],
     "unbind": lambda m, x: x + x.unbind(0)[2],
     "chunk": lambda m, x: torch.cat([x.chunk(2)[1], x.chunk(2)[0]]),

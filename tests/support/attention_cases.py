@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchvision.models.swin_transformer as swin
 from torch import Tensor, nn
 
 from tests.support.harness import case
@@ -111,5 +112,27 @@ FUNCTIONS: dict[Any, list[Any]] = {
         ),
         case(Learned(), 2, 3, 4, linear=True),
         case(lambda x: attend(x, x, x, dropout_p=0.4), 2, 3, 4, linear=True),
+    ],
+}
+
+# A window smaller than the image, with sizes that do not divide it; one as large as it; one without a shift.
+WINDOWS = [([2, 3], [1, 1]), ([6, 2], [3, 1]), ([2, 2], [0, 0])]
+
+
+def _swin(kind: type[swin.ShiftedWindowAttention], **options: float) -> list[Any]:
+    return [case(kind(4, size, shift, 2, **options), 2, 5, 4, 4, linear=True) for size, shift in WINDOWS]
+
+
+_NAMED = "torchvision.models.swin_transformer."
+BY_NAME: dict[str, list[Any]] = {
+    f"{_NAMED}_patch_merging_pad": [
+        case(swin.PatchMerging(4), 2, 5, 3, 4, linear=True),
+        case(swin.PatchMerging(4), 2, 4, 6, 4, linear=True),
+    ],
+    f"{_NAMED}_get_relative_position_bias": _swin(swin.ShiftedWindowAttention)[:1],
+    f"{_NAMED}shifted_window_attention": [
+        *_swin(swin.ShiftedWindowAttention, attention_dropout=0.3, dropout=0.2),
+        *_swin(swin.ShiftedWindowAttentionV2),
+        *_swin(swin.ShiftedWindowAttention, qkv_bias=False, proj_bias=False),
     ],
 }

@@ -14,6 +14,7 @@ from credit.models.spiking.networks import LIF, SpikeCount
 from tests.support.harness import case
 
 PADDINGS: list[Any] = ["zeros", "reflect", "replicate", "circular"]
+PADS = dict.fromkeys(("Zero", "Constant", "Reflection", "Replication", "Circular"), (1, 2, 0, 1, 2, 1))
 
 MODULES: dict[type[nn.Module], list[Any]] = {
     nn.Linear: [
@@ -98,6 +99,20 @@ MODULES: dict[type[nn.Module], list[Any]] = {
         case(nn.AvgPool2d(3, stride=2, padding=1, ceil_mode=True), 2, 3, 6, 8),
         case(nn.AvgPool2d(2, divisor_override=3), 2, 3, 5, 7),
     ],
+    nn.MaxPool3d: [case(nn.MaxPool3d((2, 3, 2), stride=2, padding=1), 2, 3, 4, 5, 6)],
+    nn.AvgPool3d: [
+        case(nn.AvgPool3d(2), 2, 3, 4, 5, 6),
+        case(nn.AvgPool3d((2, 3, 2), 2, padding=1, count_include_pad=False, divisor_override=3), 2, 3, 4, 5, 6),
+    ],
+    nn.LPPool3d: [case(nn.LPPool3d(2, 2), 2, 3, 4, 5, 6)],
+    nn.AdaptiveAvgPool3d: [case(nn.AdaptiveAvgPool3d((1, None, 2)), 2, 3, 4, 5, 6)],
+    nn.AdaptiveMaxPool3d: [case(nn.AdaptiveMaxPool3d(2), 2, 3, 4, 5, 6)],
+    **{
+        getattr(nn, f"{kind}Pad{dims}d"): [case(made, 2, 3, *(5, 4, 6)[:dims])]
+        for kind, sizes in PADS.items()
+        for dims in (1, 2, 3)
+        for made in [getattr(nn, f"{kind}Pad{dims}d")(sizes[: 2 * dims], *((0.7,) if kind == "Constant" else ()))]
+    },
     nn.LPPool1d: [case(nn.LPPool1d(2, 3, stride=2), 2, 3, 9), case(nn.LPPool1d(4, 2, ceil_mode=True), 2, 3, 9)],
     nn.LPPool2d: [
         case(nn.LPPool2d(2, 2), 2, 3, 5, 7),

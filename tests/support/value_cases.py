@@ -151,7 +151,13 @@ FUNCTIONS: dict[Any, list[Any]] = {
     F.adaptive_avg_pool1d: [case(lambda x: F.adaptive_avg_pool1d(x, 3), 2, 3, 8)],
     F.adaptive_max_pool2d: [case(lambda x: F.adaptive_max_pool2d(x, (3, 2)), 2, 3, 5, 8)],
     F.adaptive_max_pool1d: [case(lambda x: F.adaptive_max_pool1d(x, 3), 2, 3, 8)],
+    F.max_pool3d: [case(lambda x: F.max_pool3d(x, 2, stride=(1, 2, 2)), 2, 3, 4, 5, 6)],
+    F.avg_pool3d: [case(lambda x: F.avg_pool3d(x, (1, 2, 3)), 2, 3, 4, 5, 6)],
+    F.lp_pool3d: [case(lambda x: F.lp_pool3d(x, 2.0, (1, 2, 3), ceil_mode=True), 2, 3, 4, 5, 6)],
+    F.adaptive_avg_pool3d: [case(lambda x: F.adaptive_avg_pool3d(x, (3, 1, 2)), 2, 3, 4, 5, 6)],
+    F.adaptive_max_pool3d: [case(lambda x: F.adaptive_max_pool3d(x, (3, 1, 2)), 2, 3, 4, 5, 6)],
     F.pad: [
+        case(lambda x: F.pad(x, (0, -x.shape[-1] % 4, x.shape[1] - 1, 0)), 2, 3, 5, 6),
         case(lambda x: F.pad(x, (1, 2)), 2, 3, 5),
         case(lambda x: F.pad(x, (1, 0, 0, 2), value=1.5), 2, 3, 5, 4),
         case(lambda x: F.pad(x, (-1, 2, 1, -2)), 2, 3, 5, 4),

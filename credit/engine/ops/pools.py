@@ -1,8 +1,9 @@
 """Pooling: max (the maximum receives the error signal), average, power means, and adaptive forms.
 
-One-dimensional pools run as 2-d ones.
+``args["dims"]`` is 1, 2 or 3; one-dimensional pools run as 2-d ones.
 """
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -15,16 +16,24 @@ aten = torch.ops.aten
 
 
 class Pool(Op):
-    """Shared by all: each image is pooled by itself."""
+    """Shared by all: each image is pooled by itself; ``args["dims"]``: dimensions of an image."""
 
     kind: ClassVar[str] = "pool"
+
+    @property
+    def flat(self) -> bool:
+        return bool(self.args["dims"] == 1)
+
+    def torchs(self, name: str) -> Any:
+        """Return torch's kernel for images of 2 or 3 dimensions; its name is given for 2."""
+        return getattr(aten, name.replace("2d", "3d") if self.args["dims"] == 3 else name)
 
     def follow(self, run: Run, value: Tensor) -> Tensor:
         """Take another tensor, shaped like the input, the way this one went: to the winners' places, or averaged."""
         raise AssertionError(f"{self.kind} takes no other tensor its way")
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        return out.dim() == (3 if self.args["flat"] else 4) and leads(out, inputs[0])
+        return out.dim() == self.args["dims"] + 2 and leads(out, inputs[0])
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         # The input is kept for its shape alone, beside the winners where they are the maxima's.
@@ -39,7 +48,7 @@ def _quarters(run: Run, x: Tensor, geometry: tuple[Any, ...]) -> bool:
 
 
 class MaxPool(Pool):
-    """Max pooling; ``args``: ``size stride padding dilation ceil`` (pairs), ``flat`` for 1-d input.
+    """Max pooling; ``args``: ``size stride padding dilation ceil`` (one number a dimension).
 
     Windows of 2x2 side by side, the usual ones, are compared column by column, then row by row: on the CPU that takes a tenth
     of the time of torch's pooling forwards and a half of it both ways, with the same winners (the first of equal ones).
@@ -55,15 +64,15 @@ class MaxPool(Pool):
         return args["size"], args["stride"], args["padding"], args["dilation"], args["ceil"]
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        x = x.unsqueeze(-2) if self.args["flat"] else x
+        x = x.unsqueeze(-2) if self.flat else x
         if self._halves(run, x):
             half = torch.maximum(x[..., 0::2], x[..., 1::2])
             out = torch.maximum(half[..., 0::2, :], half[..., 1::2, :])
             self.save(run, (x, None, half))
         else:
-            out, winners = torch.ops.aten.max_pool2d_with_indices(x, *self._geometry())
+            out, winners = self.torchs("max_pool2d_with_indices")(x, *self._geometry())
             self.save(run, (x, winners, None))
-        return out.squeeze(-2) if self.args["flat"] else out
+        return out.squeeze(-2) if self.flat else out
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         x, winners, half = saved
@@ -75,7 +84,7 @@ class MaxPool(Pool):
     def follow(self, run: Run, value: Tensor) -> Tensor:
         x, winners, half = self.load(run)
         if half is None:
-            return _gathered(value, winners, self.args["flat"])
+            return _gathered(value, winners, self.args["dims"])
         value = torch.where(x[..., 0::2] >= x[..., 1::2], value[..., 0::2], value[..., 1::2])
         return torch.where(half[..., 0::2, :] >= half[..., 1::2, :], value[..., 0::2, :], value[..., 1::2, :])
 
@@ -86,14 +95,14 @@ class MaxPool(Pool):
             signal = _to_larger(signal, half, -2)
             del half
             return (_to_larger(signal, x, -1),)
-        flat = self.args["flat"]
+        flat = self.flat
         signal = signal.unsqueeze(-2) if flat else signal
-        back = aten.max_pool2d_with_indices_backward(signal, x, *self._geometry(), winners)
+        back = self.torchs("max_pool2d_with_indices_backward")(signal, x, *self._geometry(), winners)
         return (back.squeeze(-2) if flat else back,)
 
 
 class AvgPool(Pool):
-    """Average pooling; ``args``: ``size stride padding ceil include_pad divisor``, ``flat`` for 1-d input.
+    """Average pooling; ``args``: ``size stride padding ceil include_pad divisor``.
 
     Windows of 2x2 side by side are added row by row, then column by column: on the CPU a sixth of the time of torch's
     pooling forwards and a third of it backwards, equal to rounding.
@@ -106,17 +115,17 @@ class AvgPool(Pool):
         return args["size"], args["stride"], args["padding"], args["ceil"], args["include_pad"], args["divisor"]
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        x = x.unsqueeze(-2) if self.args["flat"] else x
+        x = x.unsqueeze(-2) if self.flat else x
         if self.args["divisor"] is None and _quarters(run, x, self._geometry()):
             self.save(run, x.shape)
             return _sums(x).mul_(0.25)
         self.save(run, x)
-        out = aten.avg_pool2d(x, *self._geometry())
-        return out.squeeze(-2) if self.args["flat"] else out
+        out = self.torchs("avg_pool2d")(x, *self._geometry())
+        return out.squeeze(-2) if self.flat else out
 
     def follow(self, run: Run, value: Tensor) -> Tensor:
-        out = aten.avg_pool2d(value.unsqueeze(-2) if self.args["flat"] else value, *self._geometry())
-        return out.squeeze(-2) if self.args["flat"] else out
+        out = self.torchs("avg_pool2d")(value.unsqueeze(-2) if self.flat else value, *self._geometry())
+        return out.squeeze(-2) if self.flat else out
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         return rows.stand_in(saved) if isinstance(saved, Tensor) else rows.shape(saved)
@@ -125,14 +134,14 @@ class AvgPool(Pool):
         saved = self.load(run)
         if not isinstance(saved, Tensor):
             return (_spread(signal * 0.25, saved),)
-        flat = self.args["flat"]
+        flat = self.flat
         signal = (signal.unsqueeze(-2) if flat else signal).contiguous()
-        back = aten.avg_pool2d_backward(signal, saved, *self._geometry())
+        back = self.torchs("avg_pool2d_backward")(signal, saved, *self._geometry())
         return (back.squeeze(-2) if flat else back,)
 
 
 class PowerPool(Pool):
-    """``(sum x^p)^(1/p)`` over windows, torch's LPPool; ``args``: ``power size stride ceil``, ``flat`` for 1-d input.
+    """``(sum x^p)^(1/p)`` over windows, torch's LPPool; ``args``: ``power size stride ceil``.
 
     Where the sum is zero there is no derivative, and the adjoint is 0 (as torch defines it).
     """
@@ -141,41 +150,44 @@ class PowerPool(Pool):
     fresh: ClassVar[bool] = False
 
     def _geometry(self) -> tuple[list[int], list[int], list[int], bool, bool, None]:
-        return self.args["size"], self.args["stride"], [0, 0], self.args["ceil"], True, None
+        size = self.args["size"]
+        return size, self.args["stride"], [0] * len(size), self.args["ceil"], True, None
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        x = x.unsqueeze(-2) if self.args["flat"] else x
-        power, (rows, columns) = self.args["power"], self.args["size"]
+        x = x.unsqueeze(-2) if self.flat else x
+        power, count = self.args["power"], math.prod(self.args["size"])
         raised = x * x if power == 2 else x.pow(power)
         if _quarters(run, raised, self._geometry()):
             total = _sums(raised)
         else:
-            total = aten.avg_pool2d(raised, *self._geometry()) * (rows * columns)
+            total = self.torchs("avg_pool2d")(raised, *self._geometry()) * count
         out = total.sqrt() if power == 2 else total.pow(1 / power)
         self.save(run, (x, out))
-        return out.squeeze(-2) if self.args["flat"] else out
+        return out.squeeze(-2) if self.flat else out
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         return tuple(rows.take(value) for value in saved)
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         x, out = self.load(run)
-        flat, power, (rows, columns) = self.args["flat"], self.args["power"], self.args["size"]
+        flat, power, count = self.flat, self.args["power"], math.prod(self.args["size"])
         signal = signal.unsqueeze(-2) if flat else signal
         share = signal / (out if power == 2 else out.pow(power - 1))
         share = torch.where(out == 0, 0.0, share).contiguous()
         if _quarters(run, x, self._geometry()):
             back = _spread(share, x.shape).mul_(x if power == 2 else x.pow(power - 1))
         else:
-            share = share * (rows * columns)
-            back = aten.avg_pool2d_backward(share, x, *self._geometry()) * (x if power == 2 else x.pow(power - 1))
+            share = share * count
+            back = self.torchs("avg_pool2d_backward")(share, x, *self._geometry()) * (
+                x if power == 2 else x.pow(power - 1)
+            )
         return (back.squeeze(-2) if flat else back,)
 
 
 class AdaptivePool(Pool):
-    """Adaptive pooling; ``args``: ``mode`` ``avg`` or ``max``, ``flat`` for 1-d, and the result's size.
+    """Adaptive pooling; ``args``: ``mode`` ``avg`` or ``max``, and the result's size.
 
-    ``size`` is a pair, None keeping a dimension; or, with ``least`` instead, dimensions smaller than that grow to it.
+    ``size`` has one number a dimension (None keeps it); or, with ``least`` instead, dimensions smaller than that grow to it.
     """
 
     kind: ClassVar[str] = "adaptive_pool"
@@ -183,41 +195,49 @@ class AdaptivePool(Pool):
     def _size(self, x: Tensor) -> list[int]:
         if "least" in self.args:
             return [max(self.args["least"], have) for have in x.shape[-2:]]
-        return [have if want is None else want for want, have in zip(self.args["size"], x.shape[-2:], strict=True)]
+        return [
+            have if want is None else want
+            for want, have in zip(self.args["size"], x.shape[-len(self.args["size"]) :], strict=True)
+        ]
+
+    def _average(self, x: Tensor, size: list[int]) -> Tensor:
+        call: Any = F.adaptive_avg_pool3d if self.args["dims"] == 3 else F.adaptive_avg_pool2d
+        out: Tensor = call(x, size)
+        return out
 
     def follow(self, run: Run, value: Tensor) -> Tensor:
         if self.args["mode"] == "max":
-            return _gathered(value, self.load(run)[1], self.args["flat"])
-        value = value.unsqueeze(-2) if self.args["flat"] else value
+            return _gathered(value, self.load(run)[1], self.args["dims"])
+        value = value.unsqueeze(-2) if self.flat else value
         size = self._size(value)
-        out = F.adaptive_avg_pool2d(value, (size[0], size[1]))
-        return out.squeeze(-2) if self.args["flat"] else out
+        out = self._average(value, size)
+        return out.squeeze(-2) if self.flat else out
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        x = x.unsqueeze(-2) if self.args["flat"] else x
+        x = x.unsqueeze(-2) if self.flat else x
         size = self._size(x)
         if self.args["mode"] == "avg":
             self.save(run, x)
-            out = F.adaptive_avg_pool2d(x, (size[0], size[1]))
+            out = self._average(x, size)
         else:
-            out, winners = aten.adaptive_max_pool2d(x, size)
+            out, winners = self.torchs("adaptive_max_pool2d")(x, size)
             self.save(run, (x, winners))
-        return out.squeeze(-2) if self.args["flat"] else out
+        return out.squeeze(-2) if self.flat else out
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        flat = self.args["flat"]
+        flat = self.flat
         signal = (signal.unsqueeze(-2) if flat else signal).contiguous()
         if self.args["mode"] == "avg":
-            back = aten._adaptive_avg_pool2d_backward(signal, self.load(run))
+            back = self.torchs("_adaptive_avg_pool2d_backward")(signal, self.load(run))
         else:
-            back = aten.adaptive_max_pool2d_backward(signal, *self.load(run))
+            back = self.torchs("adaptive_max_pool2d_backward")(signal, *self.load(run))
         return (back.squeeze(-2) if flat else back,)
 
 
-def _gathered(value: Tensor, winners: Tensor, flat: bool) -> Tensor:
+def _gathered(value: Tensor, winners: Tensor, dims: int) -> Tensor:
     """Return the elements of ``value`` at the places that the maxima came from."""
-    out = value.flatten(-1 if flat else -2).gather(-1, winners.flatten(-2)).view(winners.shape)
-    return out.squeeze(-2) if flat else out
+    out = value.flatten(-dims).gather(-1, winners.flatten(-max(dims, 2))).view(winners.shape)
+    return out.squeeze(-2) if dims == 1 else out
 
 
 def _sums(x: Tensor) -> Tensor:

@@ -130,7 +130,10 @@ class Select(Op):
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         index = inputs[1]
-        return isinstance(index, tuple) and bool(index) and index[0] == slice(None) and _plain(index)
+        if not isinstance(index, tuple) or not index or not _plain(index):
+            return False
+        taken = sum(isinstance(part, int | slice) for part in index)
+        return index[0] == slice(None) or (index[0] is Ellipsis and taken < inputs[0].dim())
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         shape, index = saved

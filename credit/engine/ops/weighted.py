@@ -185,25 +185,22 @@ class Conv(Weighted):
 class Pad(Op):
     """Padding by repeating entries of the input (reflect, replicate, circular) or with a constant.
 
-    Arguments: ``pads`` lists (dimension, before, after), ``mode``, ``value``. Each mode but the constant is an index map per
-    dimension, whose adjoint adds every padded entry's signal to the entry it was copied from.
+    Arguments: ``mode``, ``value``; ``extra``: one (dimension, before, after) each, numbers or computed from shapes. Each mode but
+    the constant is an index map per dimension, whose adjoint adds every padded entry's signal to the entry it was copied from.
     """
 
     kind: ClassVar[str] = "pad"
     aliases: ClassVar[bool] = True
 
-    def forward(self, run: Run, x: Tensor) -> Tensor:
-        self.save(run, x.shape)
-        for dim, before, after in self._places(x.dim()):
+    def forward(self, run: Run, x: Tensor, *pads: tuple[int, int, int]) -> Tensor:
+        self.save(run, (x.shape, pads))
+        for dim, before, after in _places(pads, x.dim()):
             if self.args["mode"] == "constant":
                 widths = [0, 0] * (x.dim() - 1 - dim) + [before, after]
                 x = F.pad(x, widths, value=self.args["value"])
             else:
                 x = x.index_select(dim, self._source(x.shape[dim], before, after, x.device))
         return x
-
-    def _places(self, dims: int) -> list[tuple[int, int, int]]:
-        return [(dim % dims, before, after) for dim, before, after in self.args["pads"]]
 
     def _source(self, size: int, before: int, after: int, device: torch.device) -> Tensor:
         at = torch.arange(-before, size + after, device=device)
@@ -215,8 +212,8 @@ class Pad(Op):
         return torch.where(at > size - 1, 2 * (size - 1) - at, at)
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
-        shape = self.load(run)
-        for dim, before, after in reversed(self._places(signal.dim())):
+        shape, pads = self.load(run)
+        for dim, before, after in reversed(_places(pads, signal.dim())):
             if self.args["mode"] == "constant":
                 # A negative width cuts entries off: their signal is zero.
                 widths = [0, 0] * (signal.dim() - 1 - dim)
@@ -231,7 +228,11 @@ class Pad(Op):
         return (signal,)
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        return all(dim > 0 for dim, _, _ in self._places(out.dim()))
+        return all(dim > 0 for dim, _, _ in _places(inputs[1:], out.dim()))
 
-    def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
-        return rows.shape(saved)
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return rows.shape(saved[0]), saved[1]
+
+
+def _places(pads: tuple[Any, ...], dims: int) -> list[tuple[int, int, int]]:
+    return [(dim % dims, before, after) for dim, before, after in pads]

@@ -66,15 +66,20 @@ def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, paddi
         kind = "constant" if mode == "zeros" else mode
         padding = [0] * dims
         places = [(at + 2, before, after) for at, (before, after) in enumerate(pads) if before or after]
-        x = b.emit(Pad, x, suffix=".pad", pads=places, mode=kind, value=0.0)
+        x = b.emit(Pad, x, suffix=".pad", extra=tuple(places), mode=kind, value=0.0)
     return x, {"stride": _pair(stride, dims), "padding": padding, "dilation": dilation, "groups": groups}
 
 
 def pad(b: Builder, x: Val, pad: Any, mode: str = "constant", value: float | None = None) -> Val:
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
     # Counted from the last dimension; negative places resolve in the op, which works on 3- and 4-d images alike.
-    places = [(-1 - at, before, after) for at, (before, after) in enumerate(pairs)]
-    return b.emit(Pad, x, pads=places, mode=mode, value=value or 0.0)
+    places = tuple((-1 - at, before, after) for at, (before, after) in enumerate(pairs))
+    return b.emit(Pad, x, extra=places, mode=mode, value=value or 0.0)
+
+
+def pad_module(mode: str) -> Row:
+    """Return the row of nn.ZeroPad2d and its like."""
+    return lambda b, m, x: pad(b, x, m.padding, mode, getattr(m, "value", 0.0))
 
 
 # ---------------------------------------------------------------- activations
@@ -118,7 +123,7 @@ def max_pool(dims: int) -> Row:
         size = _pair(kernel_size, dims)
         lead, one = [0] * (2 - dims), [1] * (2 - dims)
         return b.emit(
-            MaxPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), flat=dims == 1,
+            MaxPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), dims=dims,
             padding=lead + _pair(padding, dims), dilation=one + _pair(dilation, dims), ceil=ceil_mode,
         )  # fmt: skip
 
@@ -131,7 +136,7 @@ def avg_pool(dims: int) -> Row:
         size = _pair(kernel_size, dims)
         lead, one = [0] * (2 - dims), [1] * (2 - dims)
         return b.emit(
-            AvgPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), flat=dims == 1,
+            AvgPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), dims=dims,
             padding=lead + _pair(padding, dims), ceil=ceil_mode, include_pad=count_include_pad, divisor=divisor_override,
         )  # fmt: skip
 
@@ -139,15 +144,21 @@ def avg_pool(dims: int) -> Row:
 
 
 def max_pool_module(b: Builder, m: Any, x: Val) -> Val:
-    return max_pool(1 if isinstance(m, nn.MaxPool1d) else 2)(
-        b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
-    )
+    return max_pool(_dims(m))(b, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices)
+
+
+def _dims(m: nn.Module) -> int:
+    """Return the number of dimensions of a pool's images, by which torch's class is called."""
+    named = next(kind.__name__ for kind in type(m).__mro__ if kind.__module__ == nn.MaxPool2d.__module__)
+    return int(named[-2])
 
 
 def avg_pool_module(b: Builder, m: Any, x: Val) -> Val:
-    flat = isinstance(m, nn.AvgPool1d)
-    size, stride, padding = (v[0] if flat and isinstance(v, tuple) else v for v in (m.kernel_size, m.stride, m.padding))
-    return avg_pool(1 if flat else 2)(
+    dims = _dims(m)
+    size, stride, padding = (
+        v[0] if dims == 1 and isinstance(v, tuple) else v for v in (m.kernel_size, m.stride, m.padding)
+    )
+    return avg_pool(dims)(
         b, x, size, stride, padding, m.ceil_mode, m.count_include_pad, getattr(m, "divisor_override", None)
     )
 
@@ -158,29 +169,28 @@ def power_pool(dims: int) -> Row:
         one = [1] * (2 - dims)
         return b.emit(
             PowerPool, x, power=norm_type, size=one + size, stride=one + (_pair(stride, dims) if stride else size),
-            ceil=ceil_mode, flat=dims == 1,
+            ceil=ceil_mode, dims=dims,
         )  # fmt: skip
 
     return row
 
 
 def power_pool_module(b: Builder, m: Any, x: Val) -> Val:
-    return power_pool(1 if isinstance(m, nn.LPPool1d) else 2)(b, x, m.norm_type, m.kernel_size, m.stride, m.ceil_mode)
+    return power_pool(_dims(m))(b, x, m.norm_type, m.kernel_size, m.stride, m.ceil_mode)
 
 
 def adaptive_pool(mode: str, dims: int) -> Row:
     def row(b: Builder, x: Val, output_size: Any, return_indices: bool = False) -> Val:
         _no_indices(b, return_indices)
         size = [1] * (2 - dims) + _pair(output_size, dims)
-        return b.emit(AdaptivePool, x, size=size, mode=mode, flat=dims == 1)
+        return b.emit(AdaptivePool, x, size=size, mode=mode, dims=dims)
 
     return row
 
 
 def adaptive_module(b: Builder, m: Any, x: Val) -> Val:
-    mode = "max" if isinstance(m, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d) else "avg"
-    flat = isinstance(m, nn.AdaptiveAvgPool1d | nn.AdaptiveMaxPool1d)
-    return adaptive_pool(mode, 1 if flat else 2)(b, x, m.output_size, getattr(m, "return_indices", False))
+    mode = "max" if isinstance(m, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d | nn.AdaptiveMaxPool3d) else "avg"
+    return adaptive_pool(mode, _dims(m))(b, x, m.output_size, getattr(m, "return_indices", False))
 
 
 # ---------------------------------------------------------------- chance

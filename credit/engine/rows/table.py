@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from credit.engine.builder import Builder, Row, Val
+from credit.engine.builder import Builder, Row, Val, function_name
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.pools import AdaptivePool
 from credit.engine.rows import attention as attend
@@ -23,6 +23,7 @@ from credit.engine.rows import functional as weighted
 from credit.engine.rows import layers as layer
 from credit.engine.rows import norms as norm
 from credit.engine.rows import values as value
+from credit.engine.rows import windows
 from credit.engine.rows.spiking import SPIKING
 
 FUNCTIONS: dict[Any, Row] = {
@@ -117,20 +118,26 @@ FUNCTIONS: dict[Any, Row] = {
     F.rms_norm: norm.rms_norm_function,
     F.dropout: layer.dropout("element"),
     F.dropout2d: layer.dropout("channel"),
-    F.max_pool2d: layer.max_pool(2),
-    F.max_pool1d: layer.max_pool(1),
     torch.max_pool2d: layer.max_pool(2),
-    F.avg_pool2d: layer.avg_pool(2),
-    F.avg_pool1d: layer.avg_pool(1),
-    F.lp_pool2d: layer.power_pool(2),
-    F.lp_pool1d: layer.power_pool(1),
-    F.adaptive_avg_pool2d: layer.adaptive_pool("avg", 2),
-    F.adaptive_avg_pool1d: layer.adaptive_pool("avg", 1),
-    F.adaptive_max_pool2d: layer.adaptive_pool("max", 2),
-    F.adaptive_max_pool1d: layer.adaptive_pool("max", 1),
+    **{getattr(F, f"max_pool{dims}d"): layer.max_pool(dims) for dims in (1, 2, 3)},
+    **{getattr(F, f"avg_pool{dims}d"): layer.avg_pool(dims) for dims in (1, 2, 3)},
+    **{getattr(F, f"lp_pool{dims}d"): layer.power_pool(dims) for dims in (1, 2, 3)},
+    **{
+        getattr(F, f"adaptive_{mode}_pool{dims}d"): layer.adaptive_pool(mode, dims)
+        for mode in ("avg", "max")
+        for dims in (1, 2, 3)
+    },
     F.pad: layer.pad,
     F.scaled_dot_product_attention: attend.attention,
 }
+
+_SWIN = "torchvision.models.swin_transformer"
+BY_NAME: dict[str, Row] = {
+    f"{_SWIN}._patch_merging_pad": windows.merged,
+    f"{_SWIN}._get_relative_position_bias": windows.position_bias,
+    f"{_SWIN}.shifted_window_attention": windows.window_attention,
+}
+"""Rows of functions that packages keep out of tracing (``torch.fx.wrap``), by module and name, as importing them takes seconds."""
 
 METHODS: dict[str, Row] = {
     "add": value.add,
@@ -215,26 +222,22 @@ def _modules() -> dict[type[nn.Module], Row]:
 def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]:
     rows: dict[type[nn.Module], Row] = {
         nn.Linear: layer.linear,
-        nn.Conv1d: layer.conv,
-        nn.Conv2d: layer.conv,
-        nn.Conv3d: layer.conv,
-        nn.BatchNorm1d: norm.batch_norm,
-        nn.BatchNorm2d: norm.batch_norm,
-        nn.BatchNorm3d: norm.batch_norm,
+        **_sized("Conv", layer.conv),
+        **_sized("BatchNorm", norm.batch_norm),
         nn.LayerNorm: norm.layer_norm,
         nn.GroupNorm: norm.group_norm,
         nn.RMSNorm: norm.rms_norm,
-        **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), norm.instance_norm),
-        nn.MaxPool1d: layer.max_pool_module,
-        nn.MaxPool2d: layer.max_pool_module,
-        nn.AvgPool1d: layer.avg_pool_module,
-        nn.AvgPool2d: layer.avg_pool_module,
-        nn.LPPool1d: layer.power_pool_module,
-        nn.LPPool2d: layer.power_pool_module,
-        nn.AdaptiveAvgPool1d: layer.adaptive_module,
-        nn.AdaptiveAvgPool2d: layer.adaptive_module,
-        nn.AdaptiveMaxPool1d: layer.adaptive_module,
-        nn.AdaptiveMaxPool2d: layer.adaptive_module,
+        **_sized("InstanceNorm", norm.instance_norm),
+        **_sized("MaxPool", layer.max_pool_module),
+        **_sized("AvgPool", layer.avg_pool_module),
+        **_sized("LPPool", layer.power_pool_module),
+        **_sized("AdaptiveAvgPool", layer.adaptive_module),
+        **_sized("AdaptiveMaxPool", layer.adaptive_module),
+        **_sized("ZeroPad", layer.pad_module("constant")),
+        **_sized("ConstantPad", layer.pad_module("constant")),
+        **_sized("ReflectionPad", layer.pad_module("reflect")),
+        **_sized("ReplicationPad", layer.pad_module("replicate")),
+        **_sized("CircularPad", layer.pad_module("circular")),
         nn.Dropout: layer.dropout_module,
         nn.Dropout1d: layer.dropout_module,
         nn.Dropout2d: layer.dropout_module,
@@ -254,6 +257,11 @@ def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]
 
         rows[StochasticDepth] = layer.stochastic_depth
     return rows | _timm_rows() if with_timm else rows
+
+
+def _sized(name: str, row: Row) -> dict[type[nn.Module], Row]:
+    """Return the row by torch's three modules of one name, for 1 to 3 dimensions."""
+    return {getattr(nn, f"{name}{dims}d"): row for dims in (1, 2, 3)}
 
 
 def _timm_rows() -> dict[type[nn.Module], Row]:
@@ -283,10 +291,15 @@ def batch_norm_act(b: Builder, m: Any, x: Val) -> Val:
 
 def vgg_head(b: Builder, m: Any, x: Val) -> Val:
     """timm's VGG ConvMlp: its forward branches on the image's size, which the adaptive pool settles at run time."""
-    x = b.emit(AdaptivePool, x, suffix=".pool", least=m.input_kernel_size, mode="avg", flat=False)
+    x = b.emit(AdaptivePool, x, suffix=".pool", least=m.input_kernel_size, mode="avg", dims=2)
     for role in ("fc1", "act1", "drop", "fc2", "act2"):
         x = b.inside(module_row(getattr(m, role)), getattr(m, role), x, role)
     return x
+
+
+def function_row(function: Callable[..., Any]) -> Row | None:
+    """Return the row of a function; None where it has none."""
+    return FUNCTIONS.get(function) or BY_NAME.get(function_name(function))
 
 
 def module_row(module: nn.Module) -> Row | None:

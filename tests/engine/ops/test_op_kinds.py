@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from credit.engine import trace
+from credit.engine.builder import function_name
 from credit.engine.rows import table
 from tests.support import attention_cases, elementwise_cases, layer_cases, value_cases, weighted_cases
 from tests.support.harness import WAYS, assert_equal
@@ -20,6 +21,7 @@ CASES: dict[Any, list[Any]] = {
     **value_cases.METHODS,
     **attention_cases.MODULES,
     **attention_cases.FUNCTIONS,
+    **attention_cases.BY_NAME,
     **elementwise_cases.FUNCTIONS,
     **elementwise_cases.METHODS,
     **weighted_cases.FUNCTIONS,
@@ -28,7 +30,7 @@ CASES: dict[Any, list[Any]] = {
     "activation_kind": layer_cases.NAMED,
     "spiking_kind": layer_cases.SPIKING,
 }
-ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, "activation_kind", "spiking_kind"]
+ROWS = [*table.leaves(), *table.FUNCTIONS, *table.METHODS, *table.BY_NAME, "activation_kind", "spiking_kind"]
 
 
 def label(row: Any) -> str:
@@ -43,6 +45,8 @@ def reached(model: nn.Module, row: Any) -> bool:
     if isinstance(row, type):
         called = [model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"]
         return any(type(module) is row for module in called)
+    if row in table.BY_NAME:
+        return any(function_name(node.target) == row for node in graph.nodes)
     return any(node.target == row for node in graph.nodes if node.op.startswith("call_"))
 
 
