@@ -22,7 +22,8 @@ from torch import Tensor
 
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError, nearest
-from credit.data.noise import add_noise, check_noise
+from credit.data.noise.make import EACH, add_noise, check_noise, measured
+from credit.data.noise.part import Part
 from credit.data.normalize import Normalizer
 from credit.data.parts import absent, check_options, part_places, part_sizes
 from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
@@ -159,7 +160,7 @@ class Data:
             "noise": self.noise.kind,
             "noise_rate": self.noise.rate,
             "noise_seed": self.noise_seed,
-            "labels_chosen": round(self.noise.rate * len(self.train)),
+            "labels_chosen": wrong if self.noise.kind in EACH else round(self.noise.rate * len(self.train)),
             "labels_wrong": wrong,
             "labels_wrong_fraction": wrong / len(self.train),
             "val_labels": "clean",
@@ -181,7 +182,7 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
     whole = catalog.look(cfg)
     whole.storage.check(cfg, whole.shape)
     if noise is not None:
-        check_noise(noise, cfg.kind, whole.classes)
+        check_noise(noise, cfg, whole)
     sizes = part_sizes(cfg, whole)
     return Spec(whole.shape, whole.classes, sizes.train, sizes.test, sizes.val)
 
@@ -244,13 +245,17 @@ class _Read:
         assert cfg.split_seed is not None
         train, val, test = part_places(cfg, self.arrays)
         clean = self.y[train]
-        noisy = add_noise(clean, noise, len(self.arrays.names), seed)
         parts = [self._examples(part) for part in (train, val, test)]
+        noisy = self._noisy(cfg, noise, seed, parts[0], parts[0], train)
         normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
             fitted, normalizer = normalizer, Stored()
             parts = [self._preprocessed(part, fitted) for part in parts]
-        found = [absent(clean, self.arrays.names), note(cfg, len(train), tuple(parts[0].shape[1:]))]
+        found = [
+            absent(clean, self.arrays.names),
+            note(cfg, len(train), tuple(parts[0].shape[1:])),
+            measured(noise, noisy != clean),
+        ]
         return Data(
             kind=cfg.kind,
             train=Split(parts[0], noisy.to(self.device)),
@@ -269,6 +274,21 @@ class _Read:
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
             notes=[*self.arrays.notes, *(one for one in found if one is not None)],
         )
+
+    def _noisy(
+        self, cfg: DataConfig, noise: NoiseConfig, seed: int, x: Examples, fitted: Examples, places: Tensor
+    ) -> Tensor:
+        """Return the noisy labels of the examples x at these places; `fitted`: those of the training part."""
+        scaled = replace(cfg, normalize="standard", preprocess="none")
+        part = Part(
+            cfg,
+            x,
+            places,
+            self.arrays.y_train,
+            seed if noise.seed is None else noise.seed,
+            standardise=lambda: self.arrays.storage.fit(scaled, fitted),
+        )
+        return add_noise(self.y[places], noise, len(self.arrays.names), seed, part)
 
     def _examples(self, index: Tensor) -> Examples:
         """Return the examples at these places of both parts together, on the device; the same object for the same places."""

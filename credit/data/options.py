@@ -5,8 +5,12 @@ one's own a function ``(labels, rate, classes, generator)`` that returns the noi
 arguments of either are options beside those of `DataConfig` and `NoiseConfig`.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 from credit.core.config.schema import DataConfig, NoiseConfig
-from credit.core.registry import common, declare
+from credit.core.options import opt
+from credit.core.registry import common, component, declare
 
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 
@@ -28,10 +32,40 @@ declare(
 declare(
     "noise",
     {
-        "none": "credit.data.noise:unchanged",
-        "symmetric": "credit.data.noise:symmetric",
-        "uniform": "credit.data.noise:uniform",
-        "asymmetric": "credit.data.noise:asymmetric",
-        "pair_flip": "credit.data.noise:pair_flip",
+        "none": "credit.data.noise.drawn:unchanged",
+        "symmetric": "credit.data.noise.drawn:symmetric",
+        "uniform": "credit.data.noise.drawn:uniform",
+        "asymmetric": "credit.data.noise.drawn:asymmetric",
+        "pair_flip": "credit.data.noise.drawn:pair_flip",
     },
 )
+
+
+@component("noise", "matrix", "credit.data.noise.drawn:matrix")
+@dataclass(frozen=True)
+class MatrixNoise(NoiseConfig):
+    """Options of noise by a transition matrix."""
+
+    path: str | None = opt(None, "file of the matrix, .npy or .csv (no header): row c has what class c becomes")
+
+
+@component("noise", "instance", "credit.data.noise.instance:instance")
+@dataclass(frozen=True)
+class InstanceNoise(NoiseConfig):
+    """Options of noise that depends on the example."""
+
+    deviation: float = opt(0.1, "of the examples' flip rates around the rate", gt=0, source="algorithm 2")
+
+
+@component("noise", "human", "credit.data.noise.human:human")
+@dataclass(frozen=True)
+class HumanNoise(NoiseConfig):
+    """Options of labels that people gave."""
+
+    labels: Literal["aggre", "random1", "random2", "random3", "worse", "noisy"] = opt(
+        "worse",
+        "of CIFAR-10N: the majority of three people, each of the three, a wrong one where one was given; CIFAR-100N: noisy",
+    )
+    path: str | None = opt(
+        None, "file of the labels, .npz or .pt; null: cifar10n.npz or CIFAR-10_human.pt in the data folder"
+    )

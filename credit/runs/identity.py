@@ -12,8 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from credit.core.config.data_files import noise_file
 from credit.core.config.folders import rule_settings
-from credit.core.config.schema import GROUPS, OPEN_GROUPS, SECTIONS, RunConfig
+from credit.core.config.schema import GROUPS, OPEN_GROUPS, RATELESS, SECTIONS, RunConfig
 from credit.core.config.validate import option_set
 from credit.core.option_sets import OptionSet
 from credit.core.options import of_class
@@ -39,6 +40,8 @@ def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
     for group in (one for one in GROUPS if one != "logger"):
         found[group] = _deciding(group, _values(cfg, group), speed)
     _digest_weights(found["arch"])
+    if "path" in found["noise"] and (file := noise_file(cfg.noise, cfg.data)) is not None:
+        found["noise"]["path"] = _content(file)
     if "classes" in found["data"]:  # the order of folders of classes does not matter
         found["data"]["classes"] = sorted(found["data"]["classes"])
     warm = found["trainer"].get("warm_rule")
@@ -90,7 +93,12 @@ def _digest_weights(arch: dict[str, Any]) -> None:
     if isinstance(pretrained, str):
         file = Path(pretrained).expanduser()
         if file.is_file():  # a missing file is refused when the network is built
-            arch["pretrained"] = f"sha256:{file_digest(file.resolve(), file.stat().st_ctime_ns)}"
+            arch["pretrained"] = _content(file)
+
+
+def _content(file: Path) -> str:
+    """Return the digest of a file's content, in place of the file's path."""
+    return f"sha256:{file_digest(file.resolve(), file.stat().st_ctime_ns)}"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -106,8 +114,9 @@ def file_digest(file: Path, changed: int) -> str:
 
 
 def is_clean(config: dict[str, Any]) -> bool:
-    """Return whether a configuration (plain mapping) adds no label noise: its noise has kind ``none`` or rate 0."""
-    return config["noise"]["kind"] == "none" or not config["noise"].get("rate")
+    """Return whether a configuration (plain mapping) adds no label noise: of kind ``none``, or of a rate that is 0."""
+    noise = config["noise"]
+    return noise["kind"] == "none" or not (noise.get("rate") or noise["kind"] in RATELESS)
 
 
 def run_name(cfg: RunConfig, *, speed: bool = False) -> str:
@@ -142,8 +151,15 @@ def labels(config: dict[str, Any]) -> dict[str, str]:
         "rule": str(rule.get("name") or rule["kind"]),
         "arch": str(arch.get("name") or arch["kind"]),
         "data": f"{data['kind']}_{data['name']}" if data.get("name") else str(data["kind"]),
-        "noise": "clean" if is_clean(config) else f"{noise['kind']}{noise['rate']:g}",
+        "noise": "clean" if is_clean(config) else noise["kind"] + _amount(noise),
     }
+
+
+def _amount(noise: dict[str, Any]) -> str:
+    """Return what of a noise its label says behind the kind: ``0.4``, or of human labels which, ``_worse``."""
+    if noise["kind"] in RATELESS:
+        return f"_{noise['labels']}" if noise.get("labels") else ""
+    return f"{noise['rate']:g}"
 
 
 def data_label(cfg: RunConfig) -> str:

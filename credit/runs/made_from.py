@@ -21,7 +21,7 @@ from typing import Any
 
 from credit.core.config.data_files import data_files
 from credit.core.config.folders import rule_settings
-from credit.core.config.schema import DataConfig, RunConfig
+from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.runs.folder import EARLIER, read_json, write_json
 from credit.runs.identity import file_digest
@@ -67,7 +67,7 @@ def made_from(cfg: RunConfig) -> dict[str, Any]:
     settings = rule_settings(warm) if warm else None
     kinds = [section.kind for section in (cfg.data, cfg.noise, cfg.optimizer, cfg.schedule)]
     words = words_of([cfg.rule, cfg.arch, warm, settings, cfg.trainer.measure, kinds])
-    files = data_files(cfg.data)
+    files = data_files(cfg.data, cfg.noise)
     contents = _bytes(files) <= LARGEST
     data = {name: _group(group, contents) for name, group in files.items()}
     return {"code": user_code(words), "package": package_code(), "data": data}
@@ -97,9 +97,7 @@ def changes(folder: Path, cfg: RunConfig, seen: dict[str, Any] | None = None) ->
         raise UserError(f"{folder / MADE_FROM} is damaged (it has no {', '.join(missing)}); {remedy}")
     code = present_code(record["code"])
     found = compared(record, {"code": {key: {"sha256": now} for key, now in code.items()}, "package": package_code()})
-    return dataclasses.replace(
-        found, data=_data_changes(record["data"], *_seen(cfg.data, {} if seen is None else seen))
-    )
+    return dataclasses.replace(found, data=_data_changes(record["data"], *_seen(cfg, {} if seen is None else seen)))
 
 
 def compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
@@ -170,11 +168,11 @@ def _differing(then: Mapping[str, str | None], now: Mapping[str, str | None]) ->
     return told
 
 
-def _seen(cfg: DataConfig, seen: dict[str, Any]) -> tuple[dict[str, list[Path]], dict[str, Group]]:
+def _seen(cfg: RunConfig, seen: dict[str, Any]) -> tuple[dict[str, list[Path]], dict[str, Group]]:
     """Return a data set's files by name, and their records without digests of their contents."""
-    key = repr(cfg)
+    key = repr((cfg.data, cfg.noise))
     if key not in seen:
-        files = data_files(cfg)
+        files = data_files(cfg.data, cfg.noise)
         seen[key] = files, {name: _group(paths, contents=False) for name, paths in files.items()}
     found: tuple[dict[str, list[Path]], dict[str, Group]] = seen[key]
     return found

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from credit.core.config.schema import DataConfig
+from credit.core.config.schema import DataConfig, NoiseConfig
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """Suffixes of the image files that are read, in any case."""
@@ -24,6 +24,10 @@ _KNOWN = {
 """Folder of torchvision's files of each published set, below the data folder."""
 
 
+HUMAN_FILES = {"cifar10": ("cifar10n.npz", "CIFAR-10_human.pt"), "cifar100": ("cifar100n.npz", "CIFAR-100_human.pt")}
+"""By set, the files in the data folder that may hold the labels that people gave, in the order in which they are looked for."""
+
+
 def data_root(cfg: DataConfig) -> Path:
     """Return the folder data lies in: ``data.root``, else ``$CREDIT_DATA``, else ``data`` in the current folder."""
     return Path(cfg.root or os.environ.get("CREDIT_DATA") or "data")
@@ -31,12 +35,29 @@ def data_root(cfg: DataConfig) -> Path:
 
 def own_paths(cfg: DataConfig) -> list[Path]:
     """Return where the user's own file or folder may be, in order: as given, then inside the data folder."""
-    given = Path(cfg.path or "").expanduser()
+    return _places(cfg.path or "", cfg)
+
+
+def _places(path: str, cfg: DataConfig) -> list[Path]:
+    given = Path(path).expanduser()
     return [given] if given.is_absolute() else [given, data_root(cfg) / given]
 
 
-def data_files(cfg: DataConfig) -> dict[str, list[Path]]:
-    """Return the files a set is read from, sorted, by name; of many files those of one folder share a name.
+def noise_paths(noise: NoiseConfig, cfg: DataConfig) -> list[Path]:
+    """Return where the file of a label noise may be, in order; none for a noise that is read from no file."""
+    path = getattr(noise, "path", None)
+    if path:
+        return _places(path, cfg)
+    return [data_root(cfg) / name for name in HUMAN_FILES.get(cfg.kind, ())] if noise.kind == "human" else []
+
+
+def noise_file(noise: NoiseConfig, cfg: DataConfig) -> Path | None:
+    """Return the file that a label noise is read from, or None."""
+    return next((path for path in noise_paths(noise, cfg) if path.is_file()), None)
+
+
+def data_files(cfg: DataConfig, noise: NoiseConfig | None = None) -> dict[str, list[Path]]:
+    """Return the files a set and its noise are read from, sorted, by name; of many files those of one folder share a name.
 
     Names are relative to the data folder, or to the user's own, so that a set that moved has the same ones. A set that is
     drawn, or comes with scikit-learn, has no files; neither has one that is not there.
@@ -46,6 +67,8 @@ def data_files(cfg: DataConfig) -> dict[str, list[Path]]:
     for file in sorted(files):
         relative = file.relative_to(base)
         named.setdefault((relative if len(files) <= FEW else relative.parent).as_posix(), []).append(file)
+    if noise is not None and (labels := noise_file(noise, cfg)) is not None:
+        named.setdefault(labels.name, []).append(labels)
     return named
 
 

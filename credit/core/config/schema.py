@@ -21,6 +21,9 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.
 OPEN_GROUPS = ("rule", "arch")
 """Groups whose options are those of the chosen kind alone; a run has them as a mapping."""
 
+RATELESS = ("human", "matrix")
+"""Kinds of noise that have no rate to choose."""
+
 _IMAGES = "kind!=ones|sign_line|tabular"
 _FOLDER = "kind=image_folder"
 _TABLE = "kind=tabular"
@@ -95,8 +98,11 @@ class NoiseConfig:
     kind: str = opt(
         "none", "how a wrong label is drawn", renamed={"redraw": "this noise is named uniform now: noise=uniform"}
     )
-    rate: float = opt(0.0, "the rate is a fraction of the labels; 40 % is written noise=0.4, not noise=40", ge=0, lt=1)
-    seed: int | None = opt(None, "seed of the noise; null: the run's", ge=0, le=LARGEST_SEED)
+    rate: float = opt(
+        0.0, "the rate is a fraction of the labels; 40 % is written noise=0.4, not noise=40", ge=0, lt=1,
+        when=f"kind!={'|'.join(RATELESS)}",
+    )  # fmt: skip
+    seed: int | None = opt(None, "seed of the noise; null: the run's", ge=0, le=LARGEST_SEED, when="kind!=human")
 
     def __post_init__(self) -> None:
         if self.kind == "none" and self.rate > 0:

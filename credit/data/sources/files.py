@@ -227,6 +227,16 @@ def some(names: Sequence[str], one: str, several: str) -> str:
     return f"{len(names)} {several} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
 
 
+def npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an ``.npz``.
+
+    Raises:
+        UserError: not an npz.
+    """
+    with _open(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
 def npz_array(path: Path, key: str) -> np.ndarray:
     """Return one array of an ``.npz``; objects are never unpickled.
 

@@ -28,18 +28,20 @@ def read_pickle(path: Path, digest: str) -> dict[str, Any]:
     return unpickle_arrays(io.BytesIO(verified_bytes(path, digest)), path)
 
 
-def unpickle_arrays(stream: BinaryIO, path: Path) -> dict[str, Any]:
+def unpickle_arrays(stream: BinaryIO, path: Path, *, wrapped: bool = False) -> dict[str, Any]:
     """Return the dict of arrays, lists and numbers in a pickle of Python 2 or 3; nothing in it can run.
 
     Args:
         stream: its bytes.
         path: where they come from, for messages.
+        wrapped: the dict is the one entry of an array of objects, as ``np.save`` writes it.
 
     Raises:
         UserError: a pickle that holds more than arrays, is damaged, or holds no dict.
     """
     try:
         content = _ArraysOnly(stream, encoding="latin1").load()
+        content = content.item() if wrapped else content
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     # What unpickling says of a damaged file; the last four are what NumPy makes of nonsense.

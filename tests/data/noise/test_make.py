@@ -6,7 +6,9 @@ import torch
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import load
-from credit.data.noise import CIFAR10_PAIRS, add_noise, check_noise
+from credit.data.noise.drawn import CIFAR10_PAIRS
+from credit.data.noise.make import add_noise, check_noise
+from credit.data.sources.files import Whole
 
 CLEAN = torch.arange(10).repeat(137)
 
@@ -81,7 +83,7 @@ def test_only_training_labels_are_touched_and_the_mask_is_true():
 )
 def test_impossible_noise_is_refused_in_words(noise, kind, words):
     with pytest.raises(UserError) as error:
-        check_noise(noise, kind, 10)
+        check_noise(noise, DataConfig(kind=kind), Whole((3, 32, 32), 10, 100, 100))
     assert words in str(error.value)
 
 
