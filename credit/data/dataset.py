@@ -8,7 +8,8 @@ In this order, each with its own random stream; `split_seed` is an option, and n
 3. ``val_fraction`` of what is left of the training set, or exactly ``val_size`` of it, becomes the validation split (seed
    `split_seed`: as an option it is the same for all seeds, so that their runs are selected on the same examples); with
    ``val_split=last`` the last ones as stored;
-4. label noise touches the training part only (seed `noise.seed`, else the run's);
+4. label noise touches the training part (seed `noise.seed`, else the run's), and with ``val_noise`` the validation part by draws
+   of its own: the training labels are the same with it and without;
 5. preprocessing and normalisation are fitted on the training part. Preprocessed images are held as they come out where they fit
    (`KEPT`), before any augmentation; else every batch is preprocessed anew.
 """
@@ -85,10 +86,11 @@ class Data:
     """A set, ready to train on.
 
     Attributes:
-        train, val, test: the parts. `train.y` carries the label noise; `val.y` and `test.y` are clean. `val` is empty
-            where nothing is held out.
+        train, val, test: the parts. `train.y` carries the label noise, with ``data.val_noise`` `val.y` too; `test.y` is clean.
+            `val` is empty where nothing is held out.
         clean_y: int64 (N_train,), the training labels before noise.
         corrupted: bool (N_train,), where `train.y` differs from `clean_y`.
+        val_wrong: wrong labels of the validation part; None: its labels are clean.
         names: one a class.
         digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it, and where
             the set is drawn (ones), so is the split seed.
@@ -115,6 +117,7 @@ class Data:
     split_seed: int
     preprocess: str = "none"
     zca_epsilon: float | None = None
+    val_wrong: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -163,7 +166,8 @@ class Data:
             "labels_chosen": wrong if self.noise.kind in EACH else round(self.noise.rate * len(self.train)),
             "labels_wrong": wrong,
             "labels_wrong_fraction": wrong / len(self.train),
-            "val_labels": "clean",
+            "val_labels": "clean" if self.val_wrong is None else "noisy",
+            **({} if self.val_wrong is None else {"val_labels_wrong": self.val_wrong}),
         }
 
 
@@ -184,6 +188,10 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
     if noise is not None:
         check_noise(noise, cfg, whole)
     sizes = part_sizes(cfg, whole)
+    if cfg.val_noise and not sizes.val:
+        raise UserError(
+            "data.val_noise=true would change nothing: there is no validation part; write data.val_fraction=0.1"
+        )
     return Spec(whole.shape, whole.classes, sizes.train, sizes.test, sizes.val)
 
 
@@ -247,6 +255,9 @@ class _Read:
         clean = self.y[train]
         parts = [self._examples(part) for part in (train, val, test)]
         noisy = self._noisy(cfg, noise, seed, parts[0], parts[0], train)
+        val_y = self.y[val]
+        if cfg.val_noise:
+            val_y = self._noisy(cfg, noise, seed, parts[1], parts[0], val, "noise_val")
         normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
             fitted, normalizer = normalizer, Stored()
@@ -259,7 +270,7 @@ class _Read:
         return Data(
             kind=cfg.kind,
             train=Split(parts[0], noisy.to(self.device)),
-            val=Split(parts[1], self.y[val].to(self.device)),
+            val=Split(parts[1], val_y.to(self.device)),
             test=Split(parts[2], self.y[test].to(self.device)),
             clean_y=clean.to(self.device),
             corrupted=(noisy != clean).to(self.device),
@@ -272,12 +283,14 @@ class _Read:
             split_seed=cfg.split_seed,
             preprocess=cfg.preprocess,
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
+            val_wrong=int((val_y != self.y[val]).sum()) if cfg.val_noise else None,
             notes=[*self.arrays.notes, *(one for one in found if one is not None)],
         )
 
     def _noisy(
-        self, cfg: DataConfig, noise: NoiseConfig, seed: int, x: Examples, fitted: Examples, places: Tensor
-    ) -> Tensor:
+        self, cfg: DataConfig, noise: NoiseConfig, seed: int, x: Examples, fitted: Examples, places: Tensor,
+        stream: str = "noise",
+    ) -> Tensor:  # fmt: skip
         """Return the noisy labels of the examples x at these places; `fitted`: those of the training part."""
         scaled = replace(cfg, normalize="standard", preprocess="none")
         part = Part(
@@ -288,7 +301,7 @@ class _Read:
             seed if noise.seed is None else noise.seed,
             standardise=lambda: self.arrays.storage.fit(scaled, fitted),
         )
-        return add_noise(self.y[places], noise, len(self.arrays.names), seed, part)
+        return add_noise(self.y[places], noise, len(self.arrays.names), seed, part, stream)
 
     def _examples(self, index: Tensor) -> Examples:
         """Return the examples at these places of both parts together, on the device; the same object for the same places."""

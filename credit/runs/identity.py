@@ -52,6 +52,7 @@ def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
         found["trainer"]["warm_rule"] = _deciding("rule", {"kind": settings["kind"], **checked}, speed)
     if is_clean(found):
         found["noise"] = {"kind": "none"}
+        found["data"].pop("val_noise", None)
     settled: dict[str, Any] = _plain_numbers(found)
     return settled
 

@@ -42,6 +42,7 @@ class DataConfig:
     val_split: Literal["stratified", "last"] = opt(
         "stratified", "drawn, every class in proportion, or the last training images as stored"
     )
+    val_noise: bool = opt(False, "the validation labels are noisy too, by the noise of the training labels")
     test_fraction: float | None = opt(
         None, "pool the set's own parts and draw this part of them as the test part; null: the set's own", gt=0, lt=1,
         when="kind!=sign_line|tabular",

@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+from credit.core.config.compose import compose
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
-from credit.data import load
+from credit.data import describe, load
 from credit.data.noise.drawn import CIFAR10_PAIRS
 from credit.data.noise.make import add_noise, check_noise
+from credit.data.options import InstanceNoise
 from credit.data.sources.files import Whole
+from credit.runs.identity import run_name
 
 CLEAN = torch.arange(10).repeat(137)
 
@@ -67,6 +70,25 @@ def test_only_training_labels_are_touched_and_the_mask_is_true():
     summary = noisy.summary()
     assert summary["labels_chosen"] == round(0.4 * len(noisy.train)) > summary["labels_wrong"] > 0
     assert summary["val_labels"] == "clean"
+
+
+@pytest.mark.parametrize(
+    "noise", [NoiseConfig("symmetric", 0.4), InstanceNoise("instance", 0.4)], ids=lambda one: one.kind
+)
+def test_validation_labels_are_noisy_where_asked_and_the_training_labels_the_same(noise):
+    clean, noisy = (load(DataConfig(val_noise=told), noise, seed=0, device="cpu") for told in (False, True))
+    assert torch.equal(clean.train.y, noisy.train.y) and torch.equal(clean.test.y, noisy.test.y)
+    wrong = int((noisy.val.y != clean.val.y).sum())
+    assert 0.25 < wrong / len(clean.val) < 0.55 and (noise.kind != "symmetric" or wrong == round(0.4 * len(clean.val)))
+    assert {"val_labels": "noisy", "val_labels_wrong": wrong}.items() <= noisy.summary().items()
+    assert clean.summary()["val_labels"] == "clean" and clean.val_wrong is None
+
+
+def test_noisy_validation_labels_need_a_validation_part_and_noise():
+    with pytest.raises(UserError, match="data.val_noise=true would change nothing: there is no validation part"):
+        describe(DataConfig(val_noise=True, val_fraction=0.0))
+    assert run_name(compose(["noise=none", "data.val_noise=true"])) == run_name(compose(["noise=none"]))
+    assert run_name(compose(["noise=0.4", "data.val_noise=true"])) != run_name(compose(["noise=0.4"]))
 
 
 @pytest.mark.parametrize(
