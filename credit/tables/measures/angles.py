@@ -1,13 +1,9 @@
 """Measures of a rule's updates relative to backprop's, from the rows of the diagnostic ``alignment``. Imports no torch."""
 
 import math
-from collections.abc import Callable
 from statistics import fmean
-from typing import Any
 
-from credit.tables.measures.quantities import Measure, Result, Rows, of_last_row
-
-Row = dict[str, Any]
+from credit.tables.measures.quantities import Measure, Result, Row, Rows, of_last_row, of_row
 
 KEYS = {
     "angle": "angle to backprop's update, degrees",
@@ -75,41 +71,24 @@ def _angles(row: Row) -> list[float]:
     return [layer["angle"] for layer in (row.get("alignment") or {}).values() if "angle" in layer]
 
 
-def _of(label: str, unit: str, decimals: int, number: Callable[[Row], float | None], note: str = "") -> Measure:
-    return Measure(label, unit, decimals, of_last_row(number), number, False, note=note, diagnostic="alignment")
-
-
 _FIRST = "over the first steps, which `trainer.measure_first` measures one by one"
 
+_TO_BACKPROP = "angle to backprop's update"
+
 MEASURES = {
-    "angle": _of("angle to backprop's update, mean over layers", "°", 2, mean_angle),
-    "largest_angle": _of("angle to backprop's update, largest of the layers", "°", 2, largest_angle),
-    "difference_share": _of(
-        "norm of the difference from backprop's update over that of backprop's",
-        "%",
-        1,
-        difference_share,
-        "all layers together",
+    "angle": of_row(f"{_TO_BACKPROP}, mean over layers", "°", 2, mean_angle, False, "", "alignment"),
+    "largest_angle": of_row(f"{_TO_BACKPROP}, largest of the layers", "°", 2, largest_angle, False, "", "alignment"),
+    "difference_share": of_row(
+        "norm of the difference from backprop's update over that of backprop's", "%", 1, difference_share, False,
+        "all layers together", "alignment",
     ),
     "early_angle": Measure(
-        "angle to backprop's update, mean over layers and the first steps",
-        "°",
-        2,
-        early_angle,
-        None,
-        False,
-        note=_FIRST,
+        f"{_TO_BACKPROP}, mean over layers and the first steps", "°", 2, early_angle, None, False, note=_FIRST,
         diagnostic="alignment",
     ),
     "angle_fall": Measure(
-        "fall of the angle to backprop's update",
-        "°",
-        2,
-        angle_fall,
-        None,
-        None,
+        f"fall of the {_TO_BACKPROP}", "°", 2, angle_fall, None, None, diagnostic="alignment",
         note=f"mean over layers: mean {_FIRST} less that of the last measured step",
-        diagnostic="alignment",
     ),
-}
+}  # fmt: skip
 """Measures by name, which are included in `credit.tables.measures.measures.MEASURES`."""

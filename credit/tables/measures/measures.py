@@ -94,154 +94,74 @@ _FED = (
 
 _MACRO = "of each class by itself on the test part, averaged over classes, at the same epoch as the accuracy"
 
+_PERIOD = "or the period that trainer.measure_every asks for"
+
 MEASURES = {
-    "accuracy": Measure(
-        "test accuracy", "%", 1, q.accuracy_on_test, lambda row: q.percent(row.get("test_top1")), runs="found"
-    ),
-    "top5": Measure(
-        "top-5 test accuracy",
-        "%",
-        1,
-        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, accuracy, "test_top5"),
-        lambda row: q.percent(row.get("test_top5")),
-        note="of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
-        runs="found",
+    "accuracy": q.on_test("test accuracy"),
+    "top5": q.on_test(
+        "top-5 test accuracy", "test_top5",
+        "of more than five classes; at the same epoch as the accuracy, but for the best on test, which is its own",
     ),
     "precision": q.on_test("precision", "test_precision", f"{_MACRO}; a class that is never answered counts as 0"),
     "recall": q.on_test("recall", "test_recall", f"{_MACRO}; the accuracy, where classes have equally many examples"),
     "f1": q.on_test("F1", "test_f1", f"{_MACRO}: of each class the harmonic mean of its precision and recall"),
-    "best_val_accuracy": Measure(
-        "test accuracy, best epoch on validation",
-        "%",
-        1,
-        lambda result, rows, accuracy: q.honest(result),
-        lambda row: q.percent(row.get("test_top1")),
-        note="the last epoch where nothing was held out",
-        runs="found",
+    "best_val_accuracy": q.on_test(
+        "test accuracy, best epoch on validation", note="the last epoch where nothing was held out", epoch="best_val"
     ),
-    "best_test_accuracy": Measure(
-        "test accuracy, best epoch on test (chosen on test: not an estimate)",
-        "%",
-        1,
-        lambda result, rows, accuracy: q.accuracy_on_test(result, rows, "best_test"),
+    "best_test_accuracy": replace(
+        q.on_test("test accuracy, best epoch on test (chosen on test: not an estimate)", epoch="best_test"), by_epoch=None,
         note="what a paper reports that selects on test; of the epochs that were evaluated",
-        runs="found",
     ),
     "accuracy_lost": Measure(
-        "test accuracy lost since the best evaluation",
-        "points",
-        1,
-        q.accuracy_lost,
-        higher_is_better=False,
-        note="best minus last",
+        "test accuracy lost since the best evaluation", "points", 1, q.accuracy_lost, None, False, note="best minus last"
     ),
     "last_accuracy": q.share_of_row("test accuracy, last epoch", "test_top1", True),
     "train_accuracy": q.share_of_row("training accuracy (on the labels trained on)", "train_top1", None, _FED),
     "gap": Measure(
-        "generalisation gap (training on the labels trained on − test accuracy)",
-        "points",
-        1,
-        lambda result, rows, accuracy: q.gap(result.get("last") or {}),
-        q.gap,
-        None,
-        note=_FED,
+        "generalisation gap (training on the labels trained on − test accuracy)", "points", 1,
+        lambda result, rows, accuracy: q.gap(result.get("last") or {}), q.gap, None, note=_FED,
     ),
     "memorized": q.share_of_row("wrong labels memorized", "memorized", False),
     "recovered": q.share_of_row("true classes answered in spite of a wrong label", "recovered", True),
-    "alignment": Measure(
-        "cosine with backprop's update, mean over layers",
-        "%",
-        1,
-        q.of_last_row(q.alignment),
-        q.alignment,
-        None,
-        diagnostic="alignment",
+    "alignment": q.of_row(
+        "cosine with backprop's update, mean over layers", "%", 1, q.alignment, None, "", "alignment"
     ),
-    "lowest_alignment": Measure(
-        "cosine with backprop's update, lowest layer",
-        "%",
-        1,
-        q.of_last_row(q.lowest_alignment),
-        q.lowest_alignment,
-        None,
-        diagnostic="alignment",
+    "lowest_alignment": q.of_row(
+        "cosine with backprop's update, lowest layer", "%", 1, q.lowest_alignment, None, "", "alignment"
     ),
     **angles.MEASURES,
     "lipschitz": q.in_unit("Lipschitz estimate", "lipschitz.estimate", 1, "", 2, False, ""),
-    "log_lipschitz": Measure(
-        "Lipschitz estimate, logarithm",
-        "",
-        3,
-        q.of_last_row(q.log_lipschitz),
-        q.log_lipschitz,
-        False,
-        note="to base 10: a difference of 0.3 is a factor of two",
-        diagnostic="lipschitz",
+    "log_lipschitz": q.of_row(
+        "Lipschitz estimate, logarithm", "", 3, q.log_lipschitz, False,
+        "to base 10: a difference of 0.3 is a factor of two", "lipschitz",
     ),
     "sign_changes": q.in_unit(
-        "parameters that changed sign (over the last epoch)",
-        "signs.share",
-        100,
-        "%",
-        2,
-        None,
-        "or the period that trainer.measure_every asks for",
+        "parameters that changed sign (over the last epoch)", "signs.share", 100, "%", 2, None, _PERIOD
     ),
     "parameter_mse": q.in_unit(
-        "mean squared change of the parameters over the last epoch, times 10^9",
-        "drift.mse",
-        1e9,
-        "",
-        1,
-        None,
-        "or the period that trainer.measure_every asks for",
+        "mean squared change of the parameters over the last epoch, times 10^9", "drift.mse", 1e9, "", 1, None, _PERIOD
     ),
     "parameter_ratio": q.in_unit(
         "median over 75th percentile (of the parameters' absolute values)", "magnitudes.ratio", 1, "", 3, None, ""
     ),
-    "parameter_ratio_moved": Measure(
-        "median over 75th percentile: distance from its start",
-        "",
-        3,
-        q.of_last_row(q.ratio_moved),
-        q.ratio_moved,
-        None,
-        note="how far the ratio of the parameters' absolute values is from that before the first step",
-        diagnostic="magnitudes",
+    "parameter_ratio_moved": q.of_row(
+        "median over 75th percentile: distance from its start", "", 3, q.ratio_moved, None,
+        "how far the ratio of the parameters' absolute values is from that before the first step", "magnitudes",
     ),
     "prunable": q.in_unit(
-        "weights prunable at 0.9 of the accuracy",
-        "pruning.prunable",
-        100,
-        "%",
-        1,
-        True,
+        "weights prunable at 0.9 of the accuracy", "pruning.prunable", 100, "%", 1, True,
         f"{_PRUNED} above 0.9 of the unpruned",
     ),
     "prunable_within_1": q.in_unit(
-        "weights prunable at a loss of one point",
-        "pruning.prunable_within_1",
-        100,
-        "%",
-        1,
-        True,
+        "weights prunable at a loss of one point", "pruning.prunable_within_1", 100, "%", 1, True,
         f"{_PRUNED} within a point of the unpruned",
     ),
     "prunable_by_layer": q.in_unit(
-        "weights prunable at 0.9 of the accuracy, an equal share of every layer",
-        "pruning_by_layer.prunable",
-        100,
-        "%",
-        1,
-        True,
+        "weights prunable at 0.9 of the accuracy, an equal share of every layer", "pruning_by_layer.prunable", 100, "%", 1, True,
         "as without `by_layer`, but every layer loses the same share of its weights",
     ),
-    "pruned_accuracy_70": q.of_pruning(
-        "test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True, "%"
-    ),
-    "pruned_accuracy_90": q.of_pruning(
-        "test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True, "%"
-    ),
+    "pruned_accuracy_70": q.of_pruning("test accuracy with 70 % of the weights pruned", lambda p: p["p70"], _SMALLEST, True, "%"),
+    "pruned_accuracy_90": q.of_pruning("test accuracy with 90 % of the weights pruned", lambda p: p["p90"], _SMALLEST, True, "%"),
     "pruning_loss_40": q.of_pruning(
         "test accuracy lost with 40 % of the weights pruned", lambda p: p["p0"] - p["p40"], _SMALLEST, False
     ),
@@ -250,52 +170,37 @@ MEASURES = {
     ),
     "pruning_span": q.of_pruning(
         "weights pruned between a loss of one point and one of a tenth of the accuracy",
-        lambda p: p["prunable"] - p["prunable_within_1"],
-        f"{_SMALLEST}; the wider, the slower accuracy falls once it does",
-        None,
+        lambda p: p["prunable"] - p["prunable_within_1"], f"{_SMALLEST}; the wider, the slower accuracy falls once it does", None,
     ),
-    "signal_correlation": q.signal_number("autocorrelation at lag 1 of the signal at the input", "lag1", 3),
-    "signal_rms": q.signal_number("RMS of the signal at the input", "rms", 4),
-    "signal_typical": q.signal_number("median of the signal's absolute values over the largest", "typical", 4),
-    "gate_from": q.gate_number("least z at which the gate passes", "from"),
-    "gate_to": q.gate_number("largest z at which the gate passes", "to"),
-    "gate_peak": q.gate_number("gate's largest factor", "peak"),
-    "gate_mean": q.gate_number("gate's mean factor over the z shown", "mean"),
+    "signal_correlation": q.of_result("autocorrelation at lag 1 of the signal at the input", "signal.lag1", 3),
+    "signal_rms": q.of_result("RMS of the signal at the input", "signal.rms", 4),
+    "signal_typical": q.of_result("median of the signal's absolute values over the largest", "signal.typical", 4),
+    "gate_from": q.of_result("least z at which the gate passes", "gate.from", 3),
+    "gate_to": q.of_result("largest z at which the gate passes", "gate.to", 3),
+    "gate_peak": q.of_result("gate's largest factor", "gate.peak", 3),
+    "gate_mean": q.of_result("gate's mean factor over the z shown", "gate.mean", 3),
     "diverged": Measure(
-        "runs that diverged or collapsed",
-        "%",
-        0,
-        lambda result, rows, accuracy: 100.0 * ended_badly(result) if "status" in result else None,
-        higher_is_better=False,
-        note="of the runs that are over; collapsed: given up by `trainer.stop_when=collapsed`",
-        runs="over",
+        "runs that diverged or collapsed", "%", 0,
+        lambda result, rows, accuracy: 100.0 * ended_badly(result) if "status" in result else None, higher_is_better=False,
+        note="of the runs that are over; collapsed: given up by `trainer.stop_when=collapsed`", runs="over",
     ),
-    "seconds_per_epoch": replace(
-        q.time_number("seconds an epoch", "s", 2, "seconds_per_epoch"),
-        function=lambda result, rows, accuracy: seconds_per_epoch(result),
+    "seconds_per_epoch": Measure(
+        "seconds an epoch", "s", 2, lambda result, rows, accuracy: seconds_per_epoch(result), None, False, is_time=True,
         note=f"only of runs that trained for {SHORTEST_PACE:g} s or longer",
     ),
-    "time_ratio": q.time_number("time over the reference's", "x", 2, "time_ratio"),
-    "memory_ratio": Measure(
-        "peak memory of a step, without parameters and optimizer, over the reference's",
-        "x",
-        2,
-        lambda result, rows, accuracy: result.get("memory_ratio"),
-        higher_is_better=False,
-        note="gradients are counted, parameters, the rule's own too, and the optimizer's state are not",
-        timed=True,
+    "time_ratio": q.of_result(
+        "time over the reference's", "time_ratio", 2, unit="x", better=False, is_time=True, timed=True
+    ),
+    "memory_ratio": q.of_result(
+        "peak memory of a step, without parameters and optimizer, over the reference's", "memory_ratio", 2, unit="x", better=False,
+        note="gradients are counted, parameters, the rule's own too, and the optimizer's state are not", timed=True,
     ),
     "noise_loss": Measure(
-        "test accuracy lost to noise",
-        "points",
-        1,
-        lambda result, rows, accuracy: None,
-        higher_is_better=False,
+        "test accuracy lost to noise", "points", 1, lambda result, rows, accuracy: None, None, False, of="accuracy",
         note="the accuracy of the same seed in the row's `base` less its own",
-        of="accuracy",
     ),
-    "total_seconds": q.time_number("seconds a run", "s", 1, "seconds"),
-}
+    "total_seconds": q.of_result("seconds a run", "seconds", 1, unit="s", better=False, is_time=True),
+}  # fmt: skip
 """Measures by name; `measure` also accepts paths."""
 
 registry.provide("measure", MEASURES)

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
 Result = dict[str, Any]
 """The content of result.json."""
 
-Rows = Callable[[], list[dict[str, Any]]]
+Row = dict[str, Any]
+"""A row of metrics.jsonl."""
+
+Rows = Callable[[], list[Row]]
 """A function that returns the rows of metrics.jsonl, oldest first, and reads the file at its first call."""
 
 
@@ -39,7 +42,7 @@ class Measure:
     unit: str
     decimals: int
     function: Callable[[Result, Rows, str], float | None]
-    by_epoch: Callable[[dict[str, Any]], float | None] | None = None
+    by_epoch: Callable[[Row], float | None] | None = None
     higher_is_better: bool | None = True
     is_time: bool = False
     note: str = ""
@@ -49,13 +52,8 @@ class Measure:
     of: str = ""
 
 
-def honest(result: Result) -> float | None:
-    """Return the test accuracy, in per cent, at the best epoch on validation; at the last epoch without a validation part."""
-    return accuracy_on_test(result, list, "best_val")
-
-
 def honest_words(result: Result) -> str:
-    """Return the epoch of `honest` as a text."""
+    """Return the epoch of the measure ``best_val_accuracy`` as a text."""
     return "last epoch" if result.get("selected_by") in (None, "last") else "best on validation"
 
 
@@ -84,31 +82,31 @@ def accuracy_lost(result: Result, rows: Rows, accuracy: str) -> float | None:
     return None if best is None or last is None else best - last
 
 
-def gap(row: dict[str, Any]) -> float | None:
+def gap(row: Row) -> float | None:
     """Return the training accuracy minus the test accuracy in a row of metrics, in percentage points; None without them."""
     train, test = row.get("train_top1"), row.get("test_top1")
     return None if train is None or test is None else 100 * (train - test)
 
 
-def alignment(row: dict[str, Any]) -> float | None:
+def alignment(row: Row) -> float | None:
     """Return the mean over layers of the cosine with backprop's update in a row of metrics, in per cent; None without one."""
     found = cosines(row)
     return 100 * fmean(found) if found else None
 
 
-def lowest_alignment(row: dict[str, Any]) -> float | None:
+def lowest_alignment(row: Row) -> float | None:
     """Return the smallest cosine of a layer with backprop's update in a row of metrics, in per cent; None without one."""
     found = cosines(row)
     return 100 * min(found) if found else None
 
 
-def cosines(row: dict[str, Any]) -> list[float]:
+def cosines(row: Row) -> list[float]:
     """Return the cosines with backprop's update of all layers in a row of metrics, in [-1, 1]."""
     layers = (row.get("alignment") or {}).values()
     return [layer["cosine"] for layer in layers if layer.get("cosine") is not None]
 
 
-def of_last_row(number: Callable[[dict[str, Any]], float | None]) -> Callable[[Result, Rows, str], float | None]:
+def of_last_row(number: Callable[[Row], float | None]) -> Callable[[Result, Rows, str], float | None]:
     """Return a `Measure.function` that returns `number` of the last row of metrics for which it is not None."""
 
     def function(result: Result, rows: Rows, accuracy: str) -> float | None:
@@ -118,60 +116,93 @@ def of_last_row(number: Callable[[dict[str, Any]], float | None]) -> Callable[[R
     return function
 
 
-def share_of_row(label: str, key: str, higher_is_better: bool | None, note: str = "") -> Measure:
-    """Return the measure of a fraction in a row of metrics, at the last epoch, in per cent.
+def of_row(
+    label: str, unit: str, decimals: int, number: Callable[[Row], float | None], better: bool | None, note: str = "",
+    diagnostic: str = "",
+) -> Measure:  # fmt: skip
+    """Return the measure of a number in the last row of metrics that has it.
 
     Args:
-        label, higher_is_better, note: as of `Measure`.
-        key: the fraction's key in a row.
+        label, unit, decimals, note, diagnostic: as of `Measure`.
+        number: `Measure.by_epoch`.
+        better: `Measure.higher_is_better`.
     """
-    return Measure(
-        label,
-        "%",
-        1,
-        lambda result, rows, accuracy: percent(of_last_epoch(result, key)),
-        lambda row: percent(row.get(key)),
-        higher_is_better,
-        note=note,
-    )
+    return Measure(label, unit, decimals, of_last_row(number), number, better, note=note, diagnostic=diagnostic)
 
 
-def on_test(label: str, key: str, note: str) -> Measure:
-    """Return the measure of a fraction in a row of metrics, at the epoch of the accuracy, in per cent.
+def of_result(
+    label: str, path: str, decimals: int, *, unit: str = "", better: bool | None = None, **more: Any
+) -> Measure:
+    """Return the measure of a number in a run's result.
+
+    Args:
+        label, decimals, unit: as of `Measure`.
+        path: dotted path of the number in result.json.
+        better: `Measure.higher_is_better`.
+        more: other fields of `Measure`.
+    """
+    return Measure(label, unit, decimals, lambda result, rows, accuracy: value_at(result, path), None, better, **more)
+
+
+def share_of_row(label: str, key: str, better: bool | None, note: str = "") -> Measure:
+    """Return the measure of a fraction in a row of metrics, at the last epoch, in per cent.
 
     Args:
         label, note: as of `Measure`.
         key: the fraction's key in a row.
+        better: `Measure.higher_is_better`.
+    """
+    return replace(
+        on_test(label, key, note),
+        function=lambda result, rows, accuracy: percent(of_last_epoch(result, key)),
+        higher_is_better=better,
+        runs="complete",
+    )
+
+
+def on_test(label: str, key: str = "test_top1", note: str = "", epoch: str = "") -> Measure:
+    """Return the measure of a fraction in a row of metrics, in per cent.
+
+    Args:
+        label, note: as of `Measure`.
+        key: the fraction's key in a row.
+        epoch: one of `credit.tables.spec.schema.ACCURACIES`; empty for that of the table's accuracy.
     """
     return Measure(
         label,
         "%",
         1,
-        lambda result, rows, accuracy: accuracy_on_test(result, rows, accuracy, key),
+        lambda result, rows, accuracy: accuracy_on_test(result, rows, epoch or accuracy, key),
         lambda row: percent(row.get(key)),
         note=note,
         runs="found",
     )
 
 
-def number_at(name: str, diagnostic: str) -> Measure:
+def number_at(path: str, diagnostic: str) -> Measure:
     """Return the measure of a number in the last row of metrics that has it.
 
     Args:
-        name: dotted path of the number in a row.
+        path: dotted path of the number in a row.
         diagnostic: as of `Measure`.
     """
-    keys = name.split(".")
+    label = path.replace("_", " ").replace(".", ": ")
+    return of_row(label, "", 3, _at(path), None, f"`{path}` of the last row of metrics that has it", diagnostic)
 
-    def number(row: dict[str, Any]) -> float | None:
-        value: Any = row
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if isinstance(value, int | float) else None
 
-    label = ": ".join(key.replace("_", " ") for key in keys)
-    note = f"`{name}` of the last row of metrics that has it"
-    return Measure(label, "", 3, of_last_row(number), number, None, note=note, diagnostic=diagnostic)
+def value_at(held: Any, path: str) -> Any:
+    """Return the value at a dotted path in nested mappings; None without one."""
+    for key in path.split("."):
+        held = held.get(key) if isinstance(held, dict) else None
+    return held
+
+
+def _at(path: str, times: float = 1.0) -> Callable[[Row], float | None]:
+    def number(row: Row) -> float | None:
+        value = value_at(row, path)
+        return times * value if isinstance(value, int | float) else None
+
+    return number
 
 
 def of_last_epoch(result: Result, key: str) -> float | None:
@@ -184,29 +215,6 @@ def percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def time_number(label: str, unit: str, decimals: int, key: str) -> Measure:
-    """Return the measure of a time, or a ratio of times, in a result.
-
-    Args:
-        label, unit, decimals: as of `Measure`.
-        key: the number's key in a result.
-    """
-    return Measure(
-        label,
-        unit,
-        decimals,
-        lambda result, rows, accuracy: result.get(key),
-        higher_is_better=False,
-        is_time=True,
-        timed=key == "time_ratio",
-    )
-
-
-def gate_number(label: str, key: str) -> Measure:
-    """Return the measure of a number of a gate's shape, by its key in ``gate``; see `credit.tables.runners.gates`."""
-    return Measure(label, "", 3, lambda result, rows, accuracy: (result.get("gate") or {}).get(key), None, None)
-
-
 def in_unit(label: str, path: str, times: float, unit: str, decimals: int, better: bool | None, note: str) -> Measure:
     """Return the measure of a diagnostic's number, in another unit, in the last row of metrics that has it.
 
@@ -216,15 +224,7 @@ def in_unit(label: str, path: str, times: float, unit: str, decimals: int, bette
         times: factor of the unit.
         better: `Measure.higher_is_better`.
     """
-    diagnostic = path.partition(".")[0]
-    plain = number_at(path, diagnostic).by_epoch
-    assert plain is not None
-
-    def number(row: dict[str, Any]) -> float | None:
-        value = plain(row)
-        return None if value is None else times * value
-
-    return Measure(label, unit, decimals, of_last_row(number), number, better, note=note, diagnostic=diagnostic)
+    return of_row(label, unit, decimals, _at(path, times), better, note, path.partition(".")[0])
 
 
 def of_pruning(
@@ -239,27 +239,20 @@ def of_pruning(
         better: `Measure.higher_is_better`.
     """
 
-    def found(row: dict[str, Any]) -> float | None:
+    def found(row: Row) -> float | None:
         held = row.get("pruning")
         return None if held is None else 100 * number({**held, **held["accuracy"]})
 
-    return Measure(label, unit, 1, of_last_row(found), found, better, note=note, diagnostic="pruning")
+    return of_row(label, unit, 1, found, better, note, "pruning")
 
 
-def log_lipschitz(row: dict[str, Any]) -> float | None:
+def log_lipschitz(row: Row) -> float | None:
     """Return the decimal logarithm of the Lipschitz estimate in a row of metrics; None without a positive one."""
     held = row.get("lipschitz")
     return None if held is None or not held["estimate"] > 0 else math.log10(held["estimate"])
 
 
-def ratio_moved(row: dict[str, Any]) -> float | None:
+def ratio_moved(row: Row) -> float | None:
     """Return the distance of the parameters' ratio (`credit.diagnostics.magnitudes`) in a row of metrics from its initial value."""
     held = row.get("magnitudes")
     return None if held is None else abs(held["ratio"] - held["start"])
-
-
-def signal_number(label: str, key: str, decimals: int) -> Measure:
-    """Return the measure of a number of the error signal at the input, by its key; see `credit.tables.runners.shattering`."""
-    return Measure(
-        label, "", decimals, lambda result, rows, accuracy: (result.get("signal") or {}).get(key), None, None
-    )
