@@ -99,12 +99,8 @@ def finish(
 
 def shown_in(figure: Figure, held: Collection) -> tuple[list[str], list[str]]:
     """Return the rows and columns of a figure for which this budget has runs, in the spec's order."""
-    present = [cell for cell, runs in held.runs.items() if runs]
-    rows = [r for r in held.spec.rows if (not figure.rows or r in figure.rows) and any(r == c[0] for c in present)]
-    columns = [
-        k for k in held.spec.columns if (not figure.columns or k in figure.columns) and any(k == c[1] for c in present)
-    ]
-    return rows, columns
+    rows = [row for row in held.rows_run() if not figure.rows or row in figure.rows]
+    return rows, [column for column in held.columns_run() if not figure.columns or column in figure.columns]
 
 
 def color_of(held: Collection, column: str) -> str:

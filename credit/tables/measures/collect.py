@@ -231,6 +231,34 @@ class Collection:
         words = {honest_words(run.result) for run in self.all() if run.result and run.status == "complete"}
         return " or ".join(sorted(words)) or "best on validation"
 
+    def best(self, row: str, name: str) -> set[Cell]:
+        """Return the cells with the best mean of a row, with ties in print.
+
+        Empty if neither larger nor smaller values of the measure are better, or if all means of the row are equal.
+        """
+        kind = measure(name)
+        means = {cell: self.summary(cell, name).mean for cell in self.runs if cell[0] == row}
+        known = {cell: round(mean, kind.decimals) for cell, mean in means.items() if mean is not None}
+        if kind.higher_is_better is None or len(set(known.values())) < 2:
+            return set()
+        top = (max if kind.higher_is_better else min)(known.values())
+        return {cell for cell, mean in known.items() if mean == top}
+
+    def difference(self, cell: Cell, name: str) -> float | None:
+        """Return the measured mean minus the published one; None without both."""
+        published, mean = self.spec.published_in(name).get(cell), self.summary(cell, name).mean
+        return None if published is None or published.mean is None or mean is None else mean - published.mean
+
+    def rows_run(self) -> list[str]:
+        """Return the rows for which this budget has runs, in the spec's order."""
+        run = {cell[0] for cell, runs in self.runs.items() if runs}
+        return [row for row in self.spec.rows if row in run]
+
+    def columns_run(self) -> list[str]:
+        """Return the columns for which this budget has runs, in the spec's order."""
+        run = {cell[1] for cell, runs in self.runs.items() if runs}
+        return [column for column in self.spec.columns if column in run]
+
     def has(self, name: str) -> bool:
         """Return whether any run has a measure."""
         return any(self.values(cell, name) for cell in self.runs)

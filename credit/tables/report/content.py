@@ -7,11 +7,11 @@ from credit.tables.measures.collect import Cell, Collection
 from credit.tables.measures.marks import LEGEND as LEGEND_OF_MARKS
 from credit.tables.measures.measures import measure
 from credit.tables.measures.quantities import Measure
-from credit.tables.measures.twins import identical_lines, label
+from credit.tables.measures.twins import identical_lines
 from credit.tables.report.blocks import Block, Box, Fold, Heading, Picture, Table, Text, Verdict, Verdicts
 from credit.tables.report.origins import changed_words, provenance, runs_words, times
-from credit.tables.report.summary import rows_shown, shown, summary, tuned
-from credit.tables.report.words import NOTHING, measured, number, plural, printed, signed, unit_of_difference
+from credit.tables.report.summary import measured_in, summary, tuned
+from credit.tables.report.words import NOTHING, capital, measured, number, plural, printed, signed, unit_of_difference
 
 _MOST_COLUMNS = 7  # largest number of columns of a grid
 _MOST_CELLS = 30  # largest number of cells of a list that is not folded
@@ -173,46 +173,26 @@ def _epoch(held: Collection) -> str:
 
 def _grid(held: Collection, entry: Callable[[Cell], str]) -> Table:
     """Return a table of rows by columns as in the paper, or of columns by rows; `entry` returns the text of a cell."""
-    spec = held.spec
-    lines = []
-    if spec.lines == "columns":
-        for name in shown(held):
-            told = (entry((row, name)) if spec.has(row, name) else "" for row in rows_shown(held))
-            lines.append((spec.columns[name].label, *told))
-        head = ("", *(spec.rows[row].label for row in rows_shown(held)))
-        return Table(head, tuple(lines), "l" + "r" * (len(head) - 1))
-    for row in spec.rows:
-        told = (entry((row, column)) if spec.has(row, column) else "" for column in spec.columns)
-        lines.append((spec.rows[row].label, *told))
-    head = ("", *(column.label for column in spec.columns.values()))
-    return Table(head, tuple(lines), "l" + "r" * len(spec.columns))
+    spec, turned = held.spec, held.spec.lines == "columns"
+    rows, columns = (held.rows_run(), held.columns_run()) if turned else (list(spec.rows), list(spec.columns))
+    lines = [["", *(spec.columns[column].label for column in columns)]]
+    for row in rows:
+        told = (entry((row, column)) if spec.has(row, column) else "" for column in columns)
+        lines.append([spec.rows[row].label, *told])
+    head, *body = map(tuple, zip(*lines, strict=True) if turned else lines)
+    return Table(head, tuple(body), "l" + "r" * (len(head) - 1))
 
 
 def _compared(held: Collection, name: str) -> Table:
     """Return the grid of a measure with entries ``83.1 ± 0.4 [81.9]``, and the best of each row (with ties in print) in bold."""
-    kind, best = measure(name), _best(held, name)
+    best = {cell for row in held.spec.rows for cell in held.best(row, name)}
 
     def entry(cell: Cell) -> str:
-        text = measured(held.summary(cell, name), kind.decimals) if held.runs.get(cell) else NOTHING
-        text = f"**{text}**" if cell in best else text
-        twin = held.twin(cell, name)
-        text += f"\n= {label(held, twin, cell)}" if twin else ""
+        text = measured_in(held, cell, name, cell in best)
         published = held.spec.published_in(name).get(cell)
         return f"{text}\n[{printed(published)}]" if published else text
 
     return _grid(held, entry)
-
-
-def _best(held: Collection, name: str) -> set[Cell]:
-    """Return the cells with the best mean of their row, if larger or smaller values are better and the row's means differ."""
-    kind, found = measure(name), set()
-    for row in held.spec.rows:
-        entries = {cell: held.summary(cell, name).mean for cell in held.runs if cell[0] == row}
-        means = {cell: round(mean, kind.decimals) for cell, mean in entries.items() if mean is not None}
-        if kind.higher_is_better is not None and len(set(means.values())) > 1:
-            top = (max if kind.higher_is_better else min)(means.values())
-            found |= {cell for cell, mean in means.items() if mean == top}
-    return found
 
 
 def _every_cell(held: Collection, name: str) -> Table:
@@ -227,9 +207,7 @@ def _every_cell(held: Collection, name: str) -> Table:
         theirs = printed(published) if published else NOTHING
         theirs += f" (n = {published.n})" if published and published.n else ""
         ours = measured(summary, kind.decimals) if runs else "not in this budget"
-        away = None
-        if published is not None and published.mean is not None and summary.mean is not None:
-            away = summary.mean - published.mean
+        away = held.difference(cell, name)
         difference = NOTHING if away is None else signed(away, kind.decimals)
         line = [row, column, theirs, ours, number(summary.n, 0) if runs else NOTHING, difference]
         lines.append((*line, *([measured(held.honest(cell), kind.decimals)] if honest else [])))
@@ -240,8 +218,8 @@ def _every_cell(held: Collection, name: str) -> Table:
 def _other_table(held: Collection, name: str) -> list[Block]:
     """Return the blocks of a measure other than the main one; with differences if the paper prints numbers of it."""
     kind = measure(name)
-    across = len(rows_shown(held) if held.spec.lines == "columns" else held.spec.columns)
-    note: list[Block] = [Text(kind.note[0].upper() + kind.note[1:] + ".", small=True)] if kind.note else []
+    across = len(held.rows_run() if held.spec.lines == "columns" else held.spec.columns)
+    note: list[Block] = [Text(f"{capital(kind.note)}.", small=True)] if kind.note else []
     if across <= _MOST_COLUMNS:
         return [_compared(held, name), *note]
     if held.spec.published_in(name):
@@ -278,7 +256,7 @@ def _settings(held: Collection) -> list[Block]:
 
 
 def _heading(kind: Measure) -> str:
-    text = kind.label[0].upper() + kind.label[1:]
+    text = capital(kind.label)
     return f"{text}, {kind.unit}" if kind.unit in ("%", "points") else text
 
 

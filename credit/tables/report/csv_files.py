@@ -43,9 +43,6 @@ def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dic
         return {}
     summary = held.summary(cell, name)
     honest = held.honest(cell) if name == "accuracy" else None
-    away = None
-    if published is not None and published.mean is not None and summary.mean is not None:
-        away = summary.mean - published.mean
     ended = Counter(run.status for run in held.runs[cell])
     line = {
         "row": cell[0],
@@ -58,7 +55,7 @@ def _cell_line(held: Collection, cell: Cell, name: str, timed: list[str]) -> dic
         "measured_mean": summary.mean,
         "measured_std": summary.std,
         "measured_n": summary.n,
-        "difference": away,
+        "difference": held.difference(cell, name),
         "honest_mean": honest.mean if honest else None,
         "honest_std": honest.std if honest else None,
         **{status: ended[status] for status in STATUSES},

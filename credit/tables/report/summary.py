@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from credit.tables.expand.tuning import at_edge, keys_of, words_of
-from credit.tables.measures.collect import Collection
+from credit.tables.measures.collect import Cell, Collection
 from credit.tables.measures.marks import DAGGER
 from credit.tables.measures.measures import measure
 from credit.tables.measures.twins import label
 from credit.tables.report.blocks import Block, Fold, Heading, Table, Text
-from credit.tables.report.words import NOTHING, measured, number
+from credit.tables.report.words import NOTHING, capital, measured, number
 
 EDGE = "°"
 """The mark of a chosen candidate at the edge of those tried."""
@@ -19,12 +19,12 @@ def summary(held: Collection) -> list[Block]:
     spec = held.spec
     main, *others = spec.measures
     others = [name for name in others if held.has(name)]
-    rows = rows_shown(held)
-    best = {row: _best(held, row, main) for row in rows}
+    rows = held.rows_run()
+    best = {row: held.best(row, main) for row in rows}
     families = any(column.family for column in spec.columns.values())
     lines = []
-    for column in shown(held):
-        entries = [_main_entry(held, row, column, best[row]) for row in rows]
+    for column in held.columns_run():
+        entries = [measured_in(held, (row, column), main, (row, column) in best[row]) for row in rows]
         line = [spec.columns[column].label, *([spec.columns[column].family] if families else []), *entries]
         lines.append((*line, *(_each_row(held, column, name, rows) for name in others)))
     labels = [spec.rows[row].label for row in rows]
@@ -41,36 +41,12 @@ def _why_not(held: Collection, row: str, name: str) -> str:
     return held.spec.budgets[held.manifest.budget].why_without((row, name))
 
 
-def rows_shown(held: Collection) -> list[str]:
-    """Return the rows for which this budget has runs, in the spec's order."""
-    run = {cell[0] for cell, runs in held.runs.items() if runs}
-    return [row for row in held.spec.rows if row in run]
-
-
-def shown(held: Collection) -> list[str]:
-    """Return the columns for which this budget has runs, in the spec's order."""
-    run = {cell[1] for cell, runs in held.runs.items() if runs}
-    return [column for column in held.spec.columns if column in run]
-
-
-def _main_entry(held: Collection, row: str, column: str, best: float | None) -> str:
-    if not held.runs.get((row, column)):
+def measured_in(held: Collection, cell: Cell, name: str, best: bool) -> str:
+    """Return a measure of a cell as a text: bold if it is the best, with the cell that has the same runs, if any."""
+    if not held.runs.get(cell):
         return NOTHING
-    name = held.spec.measures[0]
-    found = held.summary((row, column), name)
-    text = measured(found, measure(name).decimals)
-    top = found.mean is not None and round(found.mean, measure(name).decimals) == best
-    twin = held.twin((row, column), name)
-    return (f"**{text}**" if top else text) + (f"\n= {label(held, twin, (row, column))}" if twin else "")
-
-
-def _best(held: Collection, row: str, name: str) -> float | None:
-    kind = measure(name)
-    means = [held.summary(cell, name).mean for cell in held.runs if cell[0] == row]
-    known = [round(mean, kind.decimals) for mean in means if mean is not None]
-    if kind.higher_is_better is None or len(set(known)) < 2:
-        return None
-    return max(known) if kind.higher_is_better else min(known)
+    text, twin = measured(held.summary(cell, name), measure(name).decimals), held.twin(cell, name)
+    return (f"**{text}**" if best else text) + (f"\n= {label(held, twin, cell)}" if twin else "")
 
 
 def _rows_with(held: Collection, name: str, rows: Iterable[str]) -> list[str]:
@@ -105,7 +81,7 @@ def _head(held: Collection, name: str) -> str:
 def _says(held: Collection, main: str, others: list[str], rows: list[str]) -> str:
     spec = held.spec
     label = _head(held, main)
-    text = f"{label[0].upper() + label[1:]}: mean ± sample standard deviation over repeats, the best of each condition in bold."
+    text = f"{capital(label)}: mean ± sample standard deviation over repeats, the best of each condition in bold."
     found: dict[str, list[str]] = {}
     for name in others:
         told = [spec.rows[row].label for row in _rows_with(held, name, rows)]
@@ -120,9 +96,9 @@ def _notes(held: Collection, others: list[str]) -> list[Block]:
     if noted := [f"{_head(held, name).split(',')[0]}: {measure(name).note}" for name in others if measure(name).note]:
         notes.append(Text("; ".join(noted) + ".", small=True))
     lacking: dict[tuple[str, str], list[str]] = {}
-    for name in shown(held):
+    for name in held.columns_run():
         told: dict[str, list[str]] = {}
-        for row in rows_shown(held):
+        for row in held.rows_run():
             if why := _why_not(held, row, name):
                 told.setdefault(why, []).append(held.spec.rows[row].label)
         for why, labels in told.items():
@@ -141,7 +117,7 @@ def tuned(held: Collection) -> list[Block]:
     if tune is None or not held.manifest.choices:
         return []
     names = words_of(tune)
-    run = rows_shown(held)
+    run = held.rows_run()
     like = "".join(
         f" {spec.rows[row].label} takes the choice of {spec.rows[of].label}."
         for row, of in tune.like.items()

@@ -58,3 +58,8 @@ def p_words(p: float) -> str:
 def plural(count: int, word: str) -> str:
     """Return a count with its noun: ``1 run``, ``3 runs``."""
     return f"{count} {word}" + ("" if count == 1 else "s")
+
+
+def capital(text: str) -> str:
+    """Return a text with a capital first letter."""
+    return text[0].upper() + text[1:]

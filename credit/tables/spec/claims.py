@@ -1,4 +1,4 @@
-"""Claims of a table: what they compare, at which rows, and what is wrong with them."""
+"""Claims of a table: parse and check them."""
 
 from credit.core.errors import UserError
 from credit.tables.claims import expression
@@ -6,10 +6,10 @@ from credit.tables.spec.schema import Claim, Spec
 
 
 def claim_tree(spec: Spec, claim: Claim) -> expression.Comparison | expression.Side:
-    """Return what a claim compares, or what it says grows or falls, as a tree.
+    """Return the expression of a claim as a tree: a comparison, or a side that grows or falls.
 
     Raises:
-        UserError: it cannot be read, or names what the table does not have.
+        UserError: the expression cannot be parsed, or names a row or column that the table does not have.
     """
     if claim.compare is not None:
         return expression.parse_comparison(claim.compare, spec.columns, spec.rows)
@@ -17,7 +17,7 @@ def claim_tree(spec: Spec, claim: Claim) -> expression.Comparison | expression.S
 
 
 def claim_rows(spec: Spec, claim: Claim) -> tuple[str, ...]:
-    """Return the rows a claim is judged at: `at`, else all that have its columns; none where it names every cell whole."""
+    """Return the rows at which a claim is judged: `at`, else all with its columns; empty if it names cells as ``row/column``."""
     free = [cell.column for cell in expression.cells(claim_tree(spec, claim)) if cell.row is None]
     if not free:
         return ()
@@ -25,10 +25,10 @@ def claim_rows(spec: Spec, claim: Claim) -> tuple[str, ...]:
 
 
 def check_claim(spec: Spec, claim: Claim) -> None:
-    """Refuse a claim about cells that the table lacks, one that any numbers satisfy, and one that none could.
+    """Refuse a claim about cells that the table does not have, one that is always true, and one that is never true.
 
     Raises:
-        UserError: what to write instead.
+        UserError: what is wrong, and what to write instead.
     """
     tree = claim_tree(spec, claim)
     cells = expression.cells(tree)
@@ -60,9 +60,9 @@ def check_claim(spec: Spec, claim: Claim) -> None:
 
 
 def _check_sums(tree: expression.Comparison | expression.Side, rows: tuple[str, ...]) -> None:
-    """Refuse what says the same of any numbers: ``a > a``, ``a - a >= 0``, ``best(a, b) >= a``, which may be a itself.
+    """Refuse a comparison that does not depend on the numbers: ``a > a``, ``a - a >= 0``, ``best(a, b) >= a`` (which may be a).
 
-    What grows or falls may well cancel at some rows, as ``a - first/a`` does, but not at all of them.
+    A side that grows or falls may cancel at some rows, as ``a - first/a`` does, but not at all of them.
     """
     compared = isinstance(tree, expression.Comparison)
     side = expression.Minus(tree.left, tree.right) if isinstance(tree, expression.Comparison) else tree

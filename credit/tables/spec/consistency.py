@@ -1,4 +1,4 @@
-"""What the sections of a table say about each other: every name, cell and measure that one uses, another has."""
+"""Check the sections of a table against each other: names, cells, measures and options that one takes from another."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,14 +17,14 @@ OWN_KEYS = {"seed": "seeds are counted: a budget's `seeds`, or seeds=3 on the co
 
 
 def check_spec(spec: Spec, measure_lines: Sequence[int]) -> None:
-    """Refuse a table whose sections do not fit together.
+    """Refuse a table whose sections contradict each other.
 
     Args:
         spec: the table.
-        measure_lines: the line of each of its measures.
+        measure_lines: the line in the file of each of its measures.
 
     Raises:
-        UserError: naming file, line and, for a wrong name, the nearest.
+        UserError: file, line, and for an unknown name the nearest.
     """
     for words in spec.every_words():
         for word, line in zip(words.words, words.lines, strict=True):

@@ -1,4 +1,4 @@
-"""Whose word counts: a cell's settings from the table's layers, and which word of which line made a run impossible."""
+"""Settings of a cell, merged from the table's layers, and the setting that makes a run impossible."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +19,12 @@ _LENGTHS = {"trainer.epochs": "trainer.steps", "trainer.steps": "trainer.epochs"
 def cell_words(
     spec: Spec, budget: Budget, row: str, column: str, words: Sequence[str] = (), tuned: Words = NO_WORDS
 ) -> Words:
-    """Return a cell's settings, the stronger of two about the same thing kept; the command line's `words` have line 0.
+    """Return the settings of a cell, each option once.
 
-    What is `tuned` goes before all of the table's.
+    Args:
+        spec, budget, row, column: the table, its budget and the cell.
+        words: settings of the command line, stronger than all others; their line is 0.
+        tuned: settings of a candidate, stronger than the table's.
     """
     layers = (
         spec.common,
@@ -38,7 +41,7 @@ def cell_words(
 
 
 def settle(words: Words) -> Words:
-    """Return the words without those that a later one replaces: the same key, or a key inside it.
+    """Return settings without those that a later one replaces: one of the same key, or of a key inside it.
 
     A choice such as ``optimizer=adam`` keeps ``optimizer.lr=0.1``. A run has one length, so of ``trainer.epochs`` and
     ``trainer.steps`` the later counts; ``noise=0.4`` is a rate too.
@@ -56,16 +59,16 @@ def settle(words: Words) -> Words:
 
 
 def split(word: str) -> tuple[str, str]:
-    """Return a word's key, without the plus signs that Hydra's users write, and its value."""
+    """Return the key of a setting, without Hydra's plus signs, and its value."""
     key, _, value = word.partition("=")
     return key.lstrip("+"), value
 
 
 def check_user_words(spec: Spec, words: Sequence[str]) -> None:
-    """Refuse words of the command line that no table takes.
+    """Refuse settings of the command line that a table does not accept.
 
     Raises:
-        UserError: one is no ``key=value``, is given twice, or is what the table's repeats run through.
+        UserError: a setting is no ``key=value``, is given twice, or is repeated over by the table.
     """
     for word in words:
         if not re.fullmatch(r"\+{0,2}[A-Za-z_][\w./@-]*=.*", word, re.DOTALL):
@@ -80,15 +83,15 @@ def check_user_words(spec: Spec, words: Sequence[str]) -> None:
 
 
 def check_choices(spec: Spec, cells: dict[tuple[str, str], Words], words: Sequence[str]) -> None:
-    """Refuse words that take from the cells the choice in which they differ, as ``noise=0.2`` where the rows are rates.
+    """Refuse settings that make cells equal which differ in a choice, such as ``noise=0.2`` for a table of noise rates.
 
     Args:
         spec: the table.
-        cells: each cell's settings without `words`.
-        words: the command line's.
+        cells: settings of each cell without `words`.
+        words: settings of the command line.
 
     Raises:
-        UserError: naming the rows, columns or cells and what each of them sets.
+        UserError: the choice of each row, column or cell.
     """
     for word in words:
         key = split(word)[0]
@@ -105,7 +108,7 @@ def check_choices(spec: Spec, cells: dict[tuple[str, str], Words], words: Sequen
 
 
 def _by_axis(made: dict[tuple[str, str], str]) -> str:
-    """Return what each row sets, or each column where rows agree, or each cell."""
+    """Return a choice as a text by row if columns agree, by column if rows agree, else by cell."""
     for axis, name in ((0, "row"), (1, "column")):
         values: dict[str, set[str]] = {}
         for cell, value in made.items():
@@ -123,17 +126,17 @@ def blame(
     error: UserError,
     fails: Callable[[RunConfig], None] = lambda config: None,
 ) -> UserError:
-    """Return an error about a cell's run that names the word, and with it the line of the file, which spoils it.
+    """Return an error about a cell's run that names the setting that causes it, with file and line.
 
-    Words are added one by one; the first with which the run fails as it does with all of them is the one. (A shorter list may
-    fail for a reason of its own: a choice whose option comes later.)
+    Settings are added one by one until the run fails with the same error as with all of them. (A shorter list may fail for another
+    reason: a choice whose option comes later.)
 
     Args:
         spec: the table.
         cell: ``row/column``, for the message.
         words: the cell's settings.
-        error: the complaint about the run with all of them.
-        fails: raises `UserError` for a run that composes but cannot be made, such as `credit.training.prepare`.
+        error: the error of the run with all of them.
+        fails: a function that raises `UserError` for a run that composes but cannot be made, such as `credit.training.prepare`.
     """
     for count, (word, line) in enumerate(zip(words.words, words.lines, strict=True), start=1):
         if _complaint(words.words[:count], fails) != str(error):

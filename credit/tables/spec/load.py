@@ -1,6 +1,6 @@
-"""Published tables by name: reads ``conf/paper/<paper>/<table>.yaml`` into a `Spec`; every error names file and line.
+"""Load published tables by name, from ``conf/paper/<paper>/<table>.yaml``; every error names file and line.
 
-`credit.tables.spec.sections` checks each section by its class, `credit.tables.spec.consistency` what sections say about each other.
+`credit.tables.spec.sections` reads each section by its class, `credit.tables.spec.consistency` checks sections against each other.
 Settings are composed, and so checked, by `credit.tables.expand.jobs`: reading a table costs no more than reading a file.
 """
 
@@ -19,7 +19,7 @@ FOLDER = "paper"
 
 
 def names() -> dict[str, str]:
-    """Return every table's name, sorted, with one line of description: its file's first comment, else its title."""
+    """Return the names of all tables, sorted, each with the first comment of its file, or its title, as a description."""
     found = choices(FOLDER)
     for name in [name for name, line in found.items() if not line]:
         title = re.search(r"^title:(.*)$", file_of(name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -28,10 +28,10 @@ def names() -> dict[str, str]:
 
 
 def file_of(name: str) -> Path:
-    """Return a table's file; a user's folder goes before the package's.
+    """Return the file of a table; a user's folder takes precedence over the package's.
 
     Raises:
-        UserError: there is no such table; the nearest is named.
+        UserError: there is no such table; the message has the nearest name.
     """
     known = choices(FOLDER)
     if name in known:
@@ -49,7 +49,7 @@ def load(name: str) -> Spec:
         name: ``<paper>/<table>``, as ``lisp/fig3``; see `names`.
 
     Raises:
-        UserError: there is none of this name, or its file is wrong; the message names file, line and nearest valid name.
+        UserError: there is no such table, or an error in its file; the message has file, line and nearest valid name.
     """
     whole = nodes.read(file_of(name))
     top = whole.entries()

@@ -1,4 +1,4 @@
-"""A YAML file as parts that know their lines, so that every error can name one."""
+"""Parts of a YAML file with their lines, for error messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,10 +39,10 @@ class Part:
         return refusal(self.file, self.line, text)
 
     def entries(self) -> dict[str, "Part"]:
-        """Return a mapping's values by key, in order; an empty value is an empty mapping.
+        """Return the values of a mapping by key, in the order of the file; empty for an empty value.
 
         Raises:
-            UserError: it is something else, or a key is given twice.
+            UserError: the value is no mapping, or a key is given twice.
         """
         found: dict[str, Part] = {}
         for key, value in self._inside("a mapping", "a mapping, written {key: value}"):
@@ -55,27 +55,27 @@ class Part:
         return found
 
     def items(self) -> list["Part"]:
-        """Return a list's values; an empty value is an empty list.
+        """Return the values of a list; empty for an empty value.
 
         Raises:
-            UserError: it is something else.
+            UserError: the value is no list.
         """
         return [
             Part(self.file, node, self.what, _line(node)) for node in self._inside("a list", "a list, written [a, b]")
         ]
 
     def text(self) -> str:
-        """Return a single value as it is written.
+        """Return a single value as a text.
 
         Raises:
-            UserError: it is something else, or empty.
+            UserError: the value is a mapping, a list, or empty.
         """
         if self.kind != "a single value" or not self.node.value.strip():
             raise self._wrong("text")
         return str(self.node.value)
 
     def plain(self, hint: Any) -> Any:
-        """Return what `credit.core.options.convert` takes for a type: text as it is written, else a number where it is one."""
+        """Return the value for `credit.core.options.convert`: a text for `hint` str, else a number if it can be read as one."""
         if hint is str or self.kind != "a single value":
             return self.text() if hint is str else self.value()
         try:
@@ -84,7 +84,7 @@ class Part:
             return self.node.value
 
     def value(self) -> Any:
-        """Return it as plain Python values."""
+        """Return the value as plain Python objects."""
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_document(self.node)
@@ -108,10 +108,10 @@ def _line(node: yaml.Node) -> int:
 
 
 def read(file: Path) -> Part:
-    """Return a YAML file's whole content.
+    """Return the content of a YAML file.
 
     Raises:
-        UserError: it cannot be read as YAML.
+        UserError: the file is no valid YAML.
     """
     try:
         node = _composed(file.read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def _composed(text: str) -> yaml.Node | None:
 
 @contextmanager
 def at(file: Path, line: int, what: str = "") -> Iterator[None]:
-    """Return a context whose errors name a line of a file, and what they are about."""
+    """Return a context in which errors get a file, a line and a prefix."""
     try:
         yield
     except UserError as error:
@@ -147,7 +147,7 @@ def at(file: Path, line: int, what: str = "") -> Iterator[None]:
 
 
 def refusal(file: Path, line: int, text: str) -> UserError:
-    """Return an error about a line of a file, the file named from the current folder where it lies below it."""
+    """Return an error about a line of a file; the file's path is relative to the current folder if it is inside."""
     cwd = Path.cwd()
     shown = file.relative_to(cwd) if file.is_relative_to(cwd) else file
     return UserError(f"{shown}:{line}: {text}")

@@ -1,7 +1,7 @@
-"""Reads the sections of a table's file by their classes of options; every error names file and line.
+"""Read the sections of a table's file by their classes of options; every error names file and line.
 
-A key is an option of the section's class, and its value is checked by the option's definition: type, range, choices, and
-with `family` the names that there are.
+The keys of a section are the options of its class. A value is checked by the option's type, range and choices, and as a name by
+its `family`.
 """
 
 import re
@@ -24,14 +24,14 @@ _WORD = re.compile(r"\+{0,2}[A-Za-z_][\w./@-]*=.*", re.DOTALL)
 
 
 class Reader:
-    """Reads the sections of one file.
+    """Reader of the sections of one file.
 
     Args:
-        names: the table's own names by family: ``row``, ``column``, ``claim``. Names of other families are those of
+        names: the table's names by family: ``row``, ``column``, ``claim``, ``budget``. Names of other families are those of
             `credit.core.registry`.
 
     Attributes:
-        defaults: by class, a section whose values stand for those that another section leaves out.
+        defaults: by class, a section with the defaults of all other sections of the class.
     """
 
     def __init__(self, names: Mapping[str, Collection[str]]) -> None:
@@ -44,7 +44,7 @@ class Reader:
         Args:
             cls: its class, a frozen dataclass of `credit.core.options.opt`.
             part: the mapping.
-            given: values of fields that are no options, such as its name.
+            given: values of fields that are no options, such as the name.
 
         Raises:
             UserError: an unknown, missing, or wrong key; the message names file and line. An error of the class itself that
@@ -80,7 +80,7 @@ class Reader:
         return found
 
     def value(self, part: Part, hint: Any, option: Option) -> Any:
-        """Return a value as `hint` asks, which is the type of an option or of what it contains."""
+        """Return a value of the type `hint`, which is that of an option or of the option's entries."""
         if get_origin(hint) in (Union, types.UnionType):
             hint = next((one for one in get_args(hint) if _fits(one, part)), get_args(hint)[0])
         if hint is Words:
@@ -113,7 +113,7 @@ class Reader:
         return {(row, column): value for row, line in grid.items() for column, value in line.items()}
 
     def _by_name(self, part: Part, family: str, read: Callable[[Part], Any], patterns: bool = False) -> dict[str, Any]:
-        """Return a mapping's values; its keys are names of a family. Settings under several patterns are added up."""
+        """Return the values of a mapping by name of a family. Settings of a name that several patterns match are concatenated."""
         found: dict[str, Any] = {}
         for key, entry in part.entries().items():
             for name in self._names(entry, key, family, patterns) if family else [key]:
@@ -121,7 +121,7 @@ class Reader:
         return found
 
     def _list(self, part: Part, hint: Any, option: Option) -> tuple[Any, ...]:
-        """Return a list; of names and plain values none may be given twice, and none at all only where that has a meaning."""
+        """Return a list. Names and plain values must be unique, and may be empty only if that differs from the default."""
         if hint not in (str, Any):
             return tuple(self.value(item, hint, option) for item in part.items())
         family = option.meta.family
