@@ -32,18 +32,32 @@ if TYPE_CHECKING:
     from credit.rules.backward.rule import SweepRule
     from credit.rules.base import Rule, Step
     from credit.rules.options import RuleOptions
+    from credit.rules.traits import Traits
 
     def rules() -> list[str]:
         """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
 
 
-__all__ = ["Rule", "RuleOptions", "Step", "SweepRule", "opt", "register", "register_rule", "rule", "rules", "use"]
+__all__ = [
+    "Rule",
+    "RuleOptions",
+    "Step",
+    "SweepRule",
+    "Traits",
+    "opt",
+    "register",
+    "register_rule",
+    "rule",
+    "rules",
+    "use",
+]
 
 _HOMES = {
     "Rule": "credit.rules.base",
     "RuleOptions": "credit.rules.options",
     "Step": "credit.rules.base",
     "SweepRule": "credit.rules.backward.rule",
+    "Traits": "credit.rules.traits",
     "opt": "credit.core.options",
 }
 

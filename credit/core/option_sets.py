@@ -133,6 +133,8 @@ class OptionSet:
     def _refuse(self, name: str, value: Any, chosen: Mapping[str, Component], label: str) -> None:
         """Refuse an option that nothing chosen has, unless it is another component's and at its default."""
         key = f"{self._key(name)}={written(value)}"
+        if instead := getattr(self.options, "MOVED", {}).get(name):
+            raise UserError(f"{key}: {instead.format(value=written(value))}")
         every = list(self.every())
         owners = [one for one in every if one.name == name and one.owner]
         read = [*self.own.values(), *(one for part in chosen.values() for one in of_class(part.options).values())]

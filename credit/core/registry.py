@@ -121,8 +121,14 @@ class NoOptions:
 
 _REGISTERED: dict[str, dict[str, Component]] = {family: {} for family in HOMES}
 _COMMON: dict[str, type] = {}
+_EARLIER: dict[str, dict[str, str]] = {}
 _OF_TORCH = ("params", "fused", "foreach", "capturable", "differentiable", "maximize")
 """Arguments of torch's optimizers that are no options."""
+
+
+def rename(family: str, names: Mapping[str, str]) -> None:
+    """Declare what to write instead of earlier names of a family."""
+    _EARLIER.setdefault(family, {}).update(names)
 
 
 def common(family: str, options: type) -> None:
@@ -260,6 +266,8 @@ def find(family: str, name: object, *, key: str = "", also: Iterable[str] = ()) 
 def renamed(family: str, name: object) -> str:
     """Return what to write instead of an earlier name of a family; empty: it was none."""
     _home(family)
+    if str(name) in _EARLIER.get(family, {}):
+        return _EARLIER[family][str(name)]
     kind = of_class(_COMMON.get(family, NoOptions)).get("kind")
     return kind.meta.renamed.get(str(name), "") if kind else ""
 

@@ -66,4 +66,6 @@ def read(name: str) -> dict[str, Any]:
         return settings
     if registry.known("rule", name) is not None:
         return {"kind": name, "name": name}
+    if instead := registry.renamed("rule", name):
+        raise UserError(f"rule={name}: {instead}")
     raise UserError(f"rule={name}: there is no rule of this name; {nearest(name, names())}")

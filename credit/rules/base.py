@@ -17,10 +17,12 @@ from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
 from credit.engine.plan import Capabilities, Plan
-from credit.rules import batch_checks
+from credit.rules import batch_checks, stages
+from credit.rules import traits as declared
 from credit.rules.options import RuleOptions
 from credit.rules.outcome import GROWN, Computed, Step
 from credit.rules.state import Buffers, Learnt, RuleRun, copies, places
+from credit.rules.traits import Traits
 from credit.rules.transforms import Transform, limiting, refuse_accumulation
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
@@ -62,6 +64,8 @@ class Rule:
     options: RuleOptions
     # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
+    # What it takes of networks and allows of steps; may be a property, where that depends on its options.
+    traits: Traits = Traits()
     # The ``inference.growth`` that a step may return; beyond it the rule has diverged (see ``tell_divergence``).
     growth_limit: ClassVar[float] = GROWN
     name: str = "rule"
@@ -96,6 +100,7 @@ class Rule:
         model = self.model
         self.plan = Plan(model, Capabilities(self.options.local_autograd, to_input))
         self._agreed = self._ready = False
+        declared.refuse(self)
         unit_share = self.options.clip_unit
         limits = limiting(self.options, self.plan, self.usual_clip_unit() if unit_share == "auto" else unit_share)
         self.transforms[: self._limits], self._limits = limits, len(limits)
@@ -117,7 +122,7 @@ class Rule:
         """
         if not self._traced.changed():
             return
-        if self._compiled is not None:
+        if self.compiled:
             raise UserError(
                 f"{type(self.model).__name__} changed (a layer, a parameter, requires_grad, train or eval mode, a hook) after rule "
                 f"'{self.name}' was compiled for it; make the rule anew"
@@ -196,21 +201,30 @@ class Rule:
     # ------------------------------------------------------------ what everybody calls
 
     @property
+    def compiled(self) -> bool:
+        """Whether steps are compiled."""
+        return self._compiled is not None
+
+    def refuse_compiled(self, what: str) -> None:
+        """Refuse what a compiled step does not do, such as ``return its states``, where the rule is compiled."""
+        if self.compiled:
+            raise UserError(
+                f"rule '{self.name}' is compiled, and a compiled step does not {what}; make it without compile=True"
+            )
+
+    @property
     def keep_input_signal(self) -> bool:
         """Whether steps go on to the network's input and return the error signal there (``Step.input_signal``); settable."""
         return self.plan.to_input
 
     @keep_input_signal.setter
     def keep_input_signal(self, wanted: bool) -> None:
-        if self._compiled is not None:
-            raise UserError(
-                f"rule '{self.name}' is compiled, and a compiled step does not go on to the input; make it without compile=True"
-            )
+        self.refuse_compiled("go on to the input")
         if wanted != self.plan.to_input:
             # Anew: what a rule makes for the layers that a signal crosses it now needs for the first one too.
             self._trace(wanted)
 
-    def step(self, x: Tensor, y: Tensor, *, accumulate: bool = False) -> Step:
+    def step(self, x: Tensor, y: Tensor, *, accumulate: bool = False, transform: bool = True) -> Step:
         """Run one step: fill ``.grad`` of every trainable parameter with the batch-mean descent direction.
 
         Args:
@@ -218,34 +232,28 @@ class Rule:
             y: labels (B,), int64 in [0, classes).
             accumulate: add to ``.grad`` instead of overwriting it, as ``loss.backward()`` does. After n batches ``.grad`` is the
                 sum of n batch means: divide it by n, or the learning rate. ``optimizer.zero_grad()`` starts the next sum.
+            transform: apply the transforms, limits among them, to this batch's update; without, `transform` does so to ``.grad``.
 
         Raises:
-            UserError: a batch or model that the step cannot take, or ``accumulate`` with limits on updates, which would limit
-                each batch's update instead of the sum.
+            UserError: a batch or model that the step cannot take, or ``accumulate`` with limits on each batch's update.
         """
-        if accumulate and self._limits:
+        if accumulate and transform and self._limits:
             refuse_accumulation()
         computed = self.updates(x, y, _OWN)
         owned = self._all_parameters()
         with torch.no_grad():
-            # Computed in bfloat16 under precision="bf16".
-            updates = {name: update.to(owned[name].dtype) for name, update in computed.updates.items()}
-            if self.transforms and not self._makes_updates():
-                updates = {name: update.clone() for name, update in updates.items()}
-            for transform in self.transforms:
-                updates = transform(owned, updates)
-            for name, update in updates.items():
-                before = owned[name].grad
-                owned[name].grad = before + update if accumulate and before is not None else update
-            # Of what was frozen since, an optimizer would apply the last update again.
-            for name in owned.keys() - updates.keys():
-                if not accumulate or not owned[name].requires_grad:
-                    owned[name].grad = None
+            chosen = self.transforms if transform else []
+            updates = stages.transformed(chosen, owned, computed.updates, fresh=self._makes_updates())
+            stages.write(owned, updates, accumulate=accumulate)
         self.position += 1
-        return Step(
-            computed.logits, computed.loss, computed.sizes, computed.signals, computed.input_signal, computed.states,
-            computed.errors, computed.targets,
-        )  # fmt: skip
+        return Step.of(computed)
+
+    def transform(self) -> None:
+        """Apply the transforms to what ``.grad`` has: once, after steps with ``accumulate=True, transform=False``."""
+        owned = self._all_parameters()
+        with torch.no_grad():
+            summed = {name: p.grad for name, p in owned.items() if p.grad is not None}
+            stages.write(owned, stages.transformed(self.transforms, owned, summed, fresh=False))
 
     def _makes_updates(self) -> bool:
         """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""
@@ -308,14 +316,16 @@ class Rule:
 
     def _functional(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, tensors: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, dict[str, Tensor]]:
+    ) -> tuple[Any, ...]:
         done = self.compute(params, buffers, x, y, Drawn(tensors))
-        return done.logits, done.loss, done.updates, done.sizes, done.signals
+        reached = () if done.input_signal is None else (done.input_signal,)
+        return done.logits, done.loss, done.updates, done.sizes, done.signals, *reached
 
     def functional(self, x: Tensor, y: Tensor) -> tuple[Any, tuple[Any, ...]]:
         """Return the step as a pure function and its arguments, for mapping over seeds: (function, (params, buffers, x, y, draws)).
 
-        The function returns (logits, loss, updates, sizes, signals), the fields of ``Computed``; buffers are copies that it moves.
+        The function returns (logits, loss, updates, sizes, signals), fields of ``Computed``, and ``input_signal`` where it is asked
+        for; buffers are copies that it moves.
         """
         self.follow_model()
         if not self._ready:

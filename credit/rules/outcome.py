@@ -56,6 +56,13 @@ class Step:
     errors: dict[str, Tensor] | None = None
     targets: dict[str, Tensor] | None = None
 
+    @classmethod
+    def of(cls, done: Computed) -> "Step":
+        """Return the outcome of a computed step, without its updates."""
+        return cls(
+            done.logits, done.loss, done.sizes, done.signals, done.input_signal, done.states, done.errors, done.targets
+        )
+
     def part(self, places: int | list[int]) -> "Step":
         """Return some replicas' share of a mapped step's outcome: of one without, of several with their dimension."""
         sizes = None if self._sizes is None else self._sizes[places]
@@ -64,6 +71,7 @@ class Step:
             self.loss[places],
             sizes,
             {name: value[places] for name, value in self._signals.items()},
+            None if self.input_signal is None else self.input_signal[places],
         )
 
     @property

@@ -22,8 +22,10 @@ from torch.utils._pytree import tree_map
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
-from credit.rules import batch_checks
-from credit.rules.base import Rule, Step
+from credit.rules import batch_checks, stages
+from credit.rules.base import Computed, Rule, Step
+from credit.rules.state import copies
+from credit.rules.transforms import Transform
 
 UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError, UserWarning)
 """What a step raises that torch cannot map; a warning says that it would loop over the replicas instead."""
@@ -109,33 +111,43 @@ class Mapped:
             for at, each in enumerate(self.rules):
                 each.prepare(x[at])
             self._fixed = self._stacked_feedback()
+        done = self.computed(x, y)
         owned: dict[str, nn.Parameter] = self.weights | self.own
-        params = {name: value.detach() for name, value in owned.items()}
-        buffers = self._buffers | self._fixed
+        transforms = [_joint(one) for one in zip(*(each.transforms for each in self.rules), strict=True)]
         with torch.no_grad():
-            try:
-                done = self._outcome(params, buffers, x, y)
-            except (RuntimeError, IndexError, ValueError) as error:
-                if not isinstance(error, UserError):
-                    for at, each in enumerate(self.rules):
-                        batch_checks.explain(each.model, x[at], y[at])
-                raise
-            logits, loss, updates, sizes, signals = done
-            updates = self._transformed(params, {name: u.to(owned[name].dtype) for name, u in updates.items()})
-            for name, update in updates.items():
-                owned[name].grad = update
+            params = {name: value.detach() for name, value in owned.items()}
+            updates = stages.transformed(transforms, params, done.updates, fresh=rule._makes_updates())
+            stages.write(owned, updates)
         self.position += 1
         for each in self.rules:
             each.position = self.position
-        return Step(logits, loss, sizes, signals)
+        return Step.of(done)
 
-    def _outcome(self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
-        """Draw what the step needs and return what the rule's pure function gives, for all replicas."""
+    def computed(self, x: Tensor, y: Tensor, rules: Sequence[Rule] | None = None) -> Computed:
+        """Return what a step computes, with the replicas along the first dimension of everything.
+
+        Args:
+            x, y: as for `step`.
+            rules: other rules without buffers or parameters of their own, on the same models; buffers of the models then stay.
+        """
+        stepping = self.rules if rules is None else list(rules)
+        params = {name: value.detach() for name, value in (self.weights | self.own).items()}
+        buffers = self._buffers | self._fixed if rules is None else copies(self._buffers)
         one, moved = ({name: value[0] for name, value in part.items()} for part in (params, buffers))
-        requests = self.rules[0]._requested(one, moved, x[0], y[0])
-        draws = [Draws(each.seed, self.position, x.device) for each in self.rules]
-        drawn = {name: torch.stack([draw.get(name, *request) for draw in draws]) for name, request in requests.items()}
-        return self._function(x, y, requests)(params, buffers, x, y, drawn)
+        try:
+            with torch.no_grad():
+                requests = stepping[0]._requested(one, moved, x[0], y[0])
+                draws = [Draws(each.seed, self.position, x.device) for each in stepping]
+                drawn = {
+                    name: torch.stack([draw.get(name, *request) for draw in draws])
+                    for name, request in requests.items()
+                }
+                return Computed(*self._function(stepping[0], x)(params, buffers, x, y, drawn))
+        except (RuntimeError, IndexError, ValueError) as error:
+            if not isinstance(error, UserError):
+                for at, each in enumerate(self.rules):
+                    batch_checks.explain(each.model, x[at], y[at])
+            raise
 
     def show_updates(self, at: int) -> None:
         """Let one replica's own parameters have their share of the updates as ``.grad``, as after a step of its own."""
@@ -152,33 +164,29 @@ class Mapped:
             grad = grads[name]
             stacked.grad = None if grad is None else grad[list(places)]
 
-    def _function(self, x: Tensor, y: Tensor, requests: Mapping[str, Any]) -> Callable[..., Any]:
-        """Return the mapped step for batches of this shape: recorded once, replayed without vmap's own cost a call."""
-        key = (tuple(x.shape), x.dtype, self.rules[0].watch)
+    def _function(self, rule: Rule, x: Tensor) -> Callable[..., Any]:
+        """Return a rule's mapped step for batches of this shape: recorded once, replayed without vmap's own cost a call."""
+        key = (id(rule), tuple(x.shape), x.dtype, rule.watch)
         if key not in self._recorded:
-            mapped = torch.func.vmap(self.rules[0]._functional)
-            if self._compile is not None:
-                self._recorded[key] = self._compile(mapped)
-            else:
-                self._recorded[key] = _recording(mapped)
+            mapped = torch.func.vmap(rule._functional)
+            self._recorded[key] = _recording(mapped) if self._compile is None else self._compile(mapped)
         return self._recorded[key]
 
-    def _transformed(self, params: dict[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Apply the rules' transforms, to all replicas at once where they can be."""
-        lists = [rule.transforms for rule in self.rules]
-        if not lists[0]:
-            return updates
-        if not self.rules[0]._makes_updates():
-            updates = {name: update.clone() for name, update in updates.items()}
-        for transforms in zip(*lists, strict=True):
-            if hasattr(transforms[0], "together"):
-                updates = transforms[0].together(params, updates)
-                continue
-            for at, transform in enumerate(transforms):
-                share = {name: update[at] for name, update in updates.items()}
-                for name, update in transform({name: p[at] for name, p in params.items()}, share).items():
-                    updates[name][at] = update
+
+def _joint(transforms: Sequence[Transform]) -> Transform:
+    """Return the same transform of each of several rules as one of stacks (replicas, ...)."""
+    if hasattr(transforms[0], "together"):
+        together: Transform = transforms[0].together
+        return together
+
+    def each(parameters: Mapping[str, Tensor], updates: dict[str, Tensor]) -> dict[str, Tensor]:
+        for at, transform in enumerate(transforms):
+            share = {name: update[at] for name, update in updates.items()}
+            for name, update in transform({name: p[at] for name, p in parameters.items()}, share).items():
+                updates[name][at] = update
         return updates
+
+    return each
 
 
 def _refuse_unlike(rules: Sequence[Rule]) -> None:
@@ -188,11 +196,6 @@ def _refuse_unlike(rules: Sequence[Rule]) -> None:
     first = _traits(rules[0])
     weights: dict[int, int] = {}
     for at, rule in enumerate(rules):
-        if rule.keep_input_signal:
-            raise UserError(
-                f"Mapped(rules): rule {at} keeps the signal at the input, which a mapped step does not tell; set "
-                "rule.keep_input_signal = False, or step each rule by itself"
-            )
         if getattr(rule, "keep_errors", False):
             raise UserError(
                 f"Mapped(rules): rule {at} keeps its errors, which a mapped step does not tell; set rule.keep_errors = False, "
@@ -220,7 +223,12 @@ def _traits(rule: Rule) -> dict[str, Any]:
         (op.kind, op.name, op.inputs, op.params, {k: str(v) for k, v in op.args.items() if isinstance(v, plain)})
         for op in rule.plan.ops
     ]
-    own = {"name": rule.name, "options": rule.given, "precision": rule.precision}
+    own = {
+        "name": rule.name,
+        "options": rule.given,
+        "precision": rule.precision,
+        "keep_input_signal": rule.keep_input_signal,
+    }
     return own | {"weights' names, shapes or types": weights, "networks": ops}
 
 

@@ -222,5 +222,6 @@ def refuse_accumulation() -> NoReturn:
     """Refuse to add limited updates to each other: the limits are meant for what the optimizer gets."""
     raise UserError(
         "step(x, y, accumulate=True): clip, reproject, clip_unit and clip_norm would limit the update of each batch, not the sum "
-        "that the optimizer gets; make the rule without them and limit the sum, for example by torch.nn.utils.clip_grad_norm_"
+        "that the optimizer gets; write step(x, y, accumulate=True, transform=False) for each batch, and then rule.transform(), "
+        "which limits the sum"
     )

@@ -13,6 +13,7 @@ from credit.core.config.schema import RunConfig
 from credit.data import Spec
 from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
+from credit.training.adversarial import attack
 from credit.training.optimization import build_optimizer
 from credit.training.prepare import Prepared, prepare
 from credit.training.threads import threads
@@ -84,6 +85,7 @@ def _measured(prepared: Prepared) -> Pace:
         prepared = prepare(replace(cfg, trainer=replace(cfg.trainer, compile=False)))
     model, rule, device, spec = prepared.model, prepared.rule, prepared.device, prepared.spec
     optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.own_settings)
+    moving = attack(rule, cfg.trainer)
     source = torch.Generator().manual_seed(0)
     size = min(cfg.data.batch_size, spec.train_size)
     x = torch.randn(size, *spec.shape, generator=source).to(device, float_dtype(model))
@@ -92,7 +94,8 @@ def _measured(prepared: Prepared) -> Pace:
     def step(x: Tensor) -> None:
         rule.position = 0
         with contextlib.suppress(InferenceDiverged):  # possible on random inputs; the step took about as long
-            rule.step(x, y[: len(x)])
+            labels = y[: len(x)]
+            rule.step(x if moving is None else moving(x, labels), labels)
         optimizer.step()
 
     def forward(x: Tensor) -> None:

@@ -25,9 +25,9 @@ from credit.training.backends.single import Single
 from credit.training.monitors.clock import Clock
 from credit.training.monitors.interrupts import StopRequest, stop_requests
 from credit.training.prepare import Prepared, prepare
-from credit.training.result import write_result
 from credit.training.run_recorder import RunRecorder
 from credit.training.schedules import learning_rate
+from credit.training.state.result import write_result
 from credit.training.state.resuming import resume_together
 from credit.training.state.run_state import Training, begin
 from credit.training.threads import threads

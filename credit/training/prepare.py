@@ -16,6 +16,7 @@ from credit.rules.api import build as build_rule
 from credit.rules.base import Rule
 from credit.runs.folder import check_same_config, run_folder
 from credit.runs.outcome import check_resumable
+from credit.training.adversarial import attack
 from credit.training.schedules import warmup_steps
 from credit.training.threads import Threads, choose_threads
 from credit.training.warm import warm_rule
@@ -78,6 +79,8 @@ def prepare(cfg: RunConfig) -> Prepared:
     example = _example(model, spec)
     warm = warm_rule(cfg, model, example, total)
     rule = _rule(cfg, model, example)
+    for one in filter(None, (rule, warm)):
+        attack(one, cfg.trainer)
     for name in cfg.trainer.measure:
         find(name).check(rule)
     return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)

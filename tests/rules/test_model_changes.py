@@ -209,6 +209,28 @@ def test_accumulated_batches_sum_up(name: str) -> None:
         torch.testing.assert_close(p.grad, other.get_parameter(key).grad, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["bp", "lfp_epsilon", "kolen_pollack"])
+def test_limits_are_of_the_sum_that_the_optimizer_gets(name: str) -> None:
+    """Updates are limited once, after the last batch, and feedback weights that learn then get the limited sum."""
+    options: dict[str, Any] = {"feedback_weights": name} if name == "kolen_pollack" else {}
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4)).double()
+    rule = credit.rule("fa" if options else name, net, precision="float64", clip=0.01, clip_norm=0.05, **options)
+    parts = [rule.updates(X[:4], Y[:4]).updates, rule.updates(X[4:], Y[4:]).updates]
+    raw = {key: parts[0][key] + parts[1][key] for key in parts[0]}
+    owned = dict(rule.model.named_parameters()) | dict(rule.named_parameters())
+    for part in (X[:4], Y[:4]), (X[4:], Y[4:]):
+        rule.step(*part, accumulate=True, transform=False)
+    torch.testing.assert_close({key: owned[key].grad for key in raw}, raw)
+    rule.transform()
+    expected = {key: value.clone() for key, value in raw.items()}
+    for transform in rule.transforms:
+        expected = transform(owned, expected)
+    assert expected.keys() == owned.keys()
+    torch.testing.assert_close({key: p.grad for key, p in owned.items()}, expected)
+    assert float(torch.stack([p.grad.norm() for p in rule.model.parameters() if p.grad is not None]).norm()) <= 0.051
+
+
 def test_the_mean_of_accumulated_batches_is_the_whole_batches_gradient() -> None:
     net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4)).double()
     rule = credit.rule("bp", net, precision="float64")
@@ -222,7 +244,7 @@ def test_the_mean_of_accumulated_batches_is_the_whole_batches_gradient() -> None
 
 def test_accumulating_limited_updates_is_refused() -> None:
     rule = credit.rule("bp", model(), precision="float64", clip_norm=1.0)
-    with pytest.raises(UserError, match="limit the update of each batch, not the sum.*clip_grad_norm_"):
+    with pytest.raises(UserError, match="limit the update of each batch, not the sum.*transform=False.*rule.transform"):
         rule.step(X, Y, accumulate=True)
 
 

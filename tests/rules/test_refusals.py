@@ -18,7 +18,7 @@ def small(dtype: torch.dtype = torch.float32) -> nn.Module:
 REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     # names and choices
     ("lisp_margn", {}, ("rule=lisp_margn", "did you mean 'lisp_margin'?", "usf")),
-    ("", {}, ("rule=: there is no rule of this name", "valid: bp, bp_fgsm, bp_hinge")),
+    ("", {}, ("rule=: there is no rule of this name", "valid: bp, bp_hinge")),
     ("lisp_margin", {"margn": 1}, ("rule.margn", "'lisp_margin' has no such option", "did you mean 'margin'?")),
     ("bp", {"gate": "responsiv"}, ("rule.gate=responsiv", "did you mean 'responsive'?")),
     ("bp", {"loss": "crossentropy"}, ("rule.loss=crossentropy", "ce, ce_rate, half_sse, mse, violations, worst_violation")),
@@ -64,6 +64,8 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("eqprop", {"begin": "forward"}, ("the option is named rule.initial_state now",)),
     ("eqprop", {"clamped": True}, ("rule.clamped=true: the option is named rule.clamp_output now",)),
     ("rec_lra", {"wiring": {"1": "output"}}, ("the option is named rule.error_connectivity now",)),
+    ("bp", {"fgsm_epsilon": 0.05}, ("rule.fgsm_epsilon=0.05: examples are moved by", "trainer.adversarial_epsilon=0.05")),
+    ("bp_fgsm", {}, ("rule=bp_fgsm: examples are moved by the trainer", "rule=bp trainer.adversarial_epsilon=0.01")),
     ("bp", {"precision": "fp16"}, ("precision=fp16", "did you mean 'bf16'?")),
 ]  # fmt: skip
 

@@ -245,7 +245,11 @@ def test_own_parts_are_dense_until_they_say_otherwise() -> None:
             return super().arrive(op, run, signal) - signal.mean(0)
 
     class MyRms(normalizers.RootMeanSquare):
-        """Inherits what its parent says of itself, which need not hold for it."""
+        def __call__(self, op: Any, run: Any, signal: Tensor) -> Tensor:
+            return super().__call__(op, run, signal - signal.mean(0))
+
+    class Renamed(normalizers.RootMeanSquare):
+        """Changes nothing, so that its parent's traits are its own."""
 
     model = nets.mlp("relu")
     options = {"loss": "worst_violation"}
@@ -254,8 +258,10 @@ def test_own_parts_are_dense_until_they_say_otherwise() -> None:
         Mine(model, options | {"sparse": True})
     credit.register("normalizer", "my_rms")(MyRms)
     assert not looks(credit.rule("lisp_margin", model, normalizer="my_rms"))
-    with pytest.raises(UserError, match="rule.normalizer=my_rms does not say 'skips = True'"):
+    with pytest.raises(UserError, match="rule.normalizer=my_rms does not declare traits = credit.Traits"):
         credit.rule("lisp_margin", model, normalizer="my_rms", sparse=True)
+    credit.register("normalizer", "renamed")(Renamed)
+    assert looks(credit.rule("lisp_margin", model, normalizer="renamed"))
 
 
 def test_compiled_and_mapped_steps_are_dense() -> None:

@@ -170,7 +170,8 @@ def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_pat
     assert "warm_rule" not in decisive(plain)["trainer"] and run_name(plain) != run_name(warm)
     assert decisive(warm)["trainer"]["warm_rule"] == {"kind": "sweep"}  # every option at its default
     assert (
-        decisive(config("fa", trainer={**WARM, "warm_rule": "bp_fgsm"}))["trainer"]["warm_rule"]["fgsm_epsilon"] == 0.01
+        decisive(config("fa", trainer={**WARM, "warm_rule": "bp_hinge"}))["trainer"]["warm_rule"]["loss"]
+        == "worst_violation"
     )
     assert check(warm.as_dict()) == warm
     longer = config("fa", trainer=WARM | {"warm_steps": 7})

@@ -153,6 +153,14 @@ class TrainerConfig:
     device: str = opt("auto", "auto, cpu, cuda, or cuda:0 (the number of the GPU)", speed=True)
     warm_rule: str | None = opt(None, "name of the rule that makes the first warm_steps steps; null: the run's own")
     warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
+    adversarial_epsilon: float | None = opt(
+        None, "size of the adversarial step of training examples, epsilon times the sign of the gradient of the rule's loss, in "
+        "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon",
+        source="Goodfellow et al. 2015",
+    )  # fmt: skip
+    adversarial_share: float = opt(
+        1.0, "share of a batch's samples that are moved", gt=0, le=1, when="adversarial_epsilon"
+    )
     compile: bool = opt(False, "compile steps by torch.compile", speed=True)
     precision: Literal["float32", "float64", "bf16"] = opt("float32", "of networks; bf16: of the products with weights")
     eval_every: float = opt(1.0, "epochs between evaluations; 0.5: twice in each", gt=0)

@@ -24,6 +24,7 @@ from credit.engine.backward import refuse_renamed
 from credit.engine.ops.weighted import Conv, Weighted
 from credit.rules.backward.options import DirectOptions, ReplacingOptions
 from credit.rules.state import RuleRun
+from credit.rules.traits import Traits
 
 
 def xavier(shape: torch.Size | tuple[int, ...], like: Tensor, seed: int, name: str) -> Tensor:
@@ -113,7 +114,7 @@ class Transpose(Transport):
     """``W^T s``: the weights themselves, as in backprop."""
 
     replaces = False
-    skips = True
+    traits = Traits(per_sample=True)
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         return op.back(run, signal, op.weight(run))
@@ -122,7 +123,7 @@ class Transpose(Transport):
 class FixedRandom(Replacing):
     """``B^T s`` with B fixed, random and shaped like W: feedback alignment (Lillicrap et al. 2016)."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -140,7 +141,7 @@ class KolenPollack(FixedRandom):
     With weight decay on both, B - W decays; without it stays, and this is feedback alignment with moving matrices.
     """
 
-    skips = True
+    traits = Traits(per_sample=True)
     learns = True
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ class KolenPollack(FixedRandom):
 class UniformSign(Replacing):
     """``sign(W)^T s`` times a constant: uniform sign-concordant feedback, uSF (Liao et al. 2016)."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -165,7 +166,7 @@ class UniformSign(Replacing):
 class FixedSign(FixedRandom):
     """``(sign(W) |B|)^T s`` with B fixed: frSF (Moskovitz et al. 2018)."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)
@@ -175,7 +176,7 @@ class FixedSign(FixedRandom):
 class FreshSign(Replacing):
     """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018). ``matched`` is in expectation."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def feedback(
         self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
@@ -199,7 +200,10 @@ class Direct(DirectOptions, Replacing):
     """
 
     direct = True
-    skips = True
+    traits = Traits(
+        per_sample=True,
+        refuses={"time_steps": "sends the output error, one row an image, straight to every layer"},
+    )
 
     def refusal(self, ops: Sequence[Weighted], word: str) -> str | None:
         """Return also the words for ``channels`` in a network without convolutions."""

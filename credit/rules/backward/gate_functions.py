@@ -9,6 +9,7 @@ in ``DIR/rule/soft.py`` with ``--config-dir DIR``; then ``rule=bp rule.gate=soft
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -20,11 +21,18 @@ from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.backward.untied import Untied
+from credit.rules.traits import Traits
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
 CHECKED = 3
 """First steps of a run whose factors are checked, on the step's own z and on z stretched to reach 100."""
+
+
+EAGER = (
+    "draws from a generator, which a step that is compiled or mapped over seeds cannot: write the gate as (pre, post) without a "
+    "generator, or leave out trainer.compile and use trainer.replicate=processes"
+)
 
 
 class FunctionGate(Untied):
@@ -37,20 +45,14 @@ class FunctionGate(Untied):
     def keeps(self, op: Activate) -> set[str]:
         return {"input", "output"}
 
-    def eager_only(self, op: Activate) -> str | None:
-        """Why a step with this gate can be neither compiled nor mapped; None where it can."""
-        if not self.random:
-            return None
-        return (
-            f"rule.gate={self.name} draws from a generator at {op.describe()}, which a step that is compiled or mapped over "
-            "seeds cannot: write the gate as (pre, post) without a generator, or leave out trainer.compile and use "
-            "trainer.replicate=processes"
-        )
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        return replace(Untied.traits, not_compiled=EAGER if self.random else "")
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         pre, post = op.pre(run), op.post(run)
         if self.random and type(run.draws) is not Draws:
-            raise UserError(str(self.eager_only(op)))
+            raise UserError(f"rule.gate={self.name} {EAGER} (at {op.describe()})")
         factor = self._factor(op, run, pre, post, "")
         if isinstance(run.draws, Draws) and run.draws.position < CHECKED:
             self._check(op, pre, factor)

@@ -1,7 +1,7 @@
 """Gates: what happens to a signal at an activation. z: pre-activation; h = f(z); s: the signal at h.
 
-Each has ``keeps`` (what of the activation it reads), ``refusal`` (why it cannot take one, or None), ``skips`` (whether it
-gives the same result on the samples with a signal alone; see normalizers) and is called with (op, run, signal).
+Each has ``keeps`` (what of the activation it reads), ``refusal`` (why it cannot take one, or None), ``traits`` (see
+`credit.rules.traits`) and is called with (op, run, signal).
 """
 
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.rules.backward.options import InverseOptions, ResponsiveOptions, StraightThroughOptions
+from credit.rules.traits import ACTS, GATE, Traits
 
 
 def _backprop(op: Activate, run: Run, signal: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def _unsound(op: Activate) -> str | None:
 class Derivative:
     """``s f'(z)``: the chain rule."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps}
@@ -53,7 +54,7 @@ class Responsive(ResponsiveOptions):
     somewhere, which leaves Pi undefined: refused.
     """
 
-    skips = True
+    traits = Traits(per_sample=True, refuses=GATE)
 
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps} if callable(op.function.rises) else set()
@@ -86,7 +87,7 @@ class Inverse(InverseOptions):
     open. Were h not kept there too, a unit beyond the clamp would be sent back to it whatever its signal asks for.
     """
 
-    skips = True
+    traits = Traits(per_sample=True, refuses=GATE)
 
     def keeps(self, op: Activate) -> set[str]:
         return {"output", op.function.keeps} if callable(op.function.rises) else {"output"}
@@ -114,8 +115,7 @@ class StraightThrough(StraightThroughOptions):
     ``ste_window``: ``none``, or ``clipped`` to pass only where ``|z| <= 1`` (Hubara et al. 2016).
     """
 
-    skips = True
-    needs_activations = True
+    traits = Traits(per_sample=True, refuses=GATE, needs=ACTS)
 
     def keeps(self, op: Activate) -> set[str]:
         if op.function.vjp is None:

@@ -1,8 +1,6 @@
 """Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after.
 
-One that gives the same result on the samples with a signal alone says so in its own class, ``skips = True`` (as do gates and
-transports): a sweep may then leave the satisfied samples out, and ``run.present`` counts those it was given. One with
-``not_over_time = True`` is refused where surrogate derivatives send a layer one signal at each time step.
+Where ``traits`` declare ``per_sample``, a backward pass may leave satisfied samples out, and ``run.present`` counts those it has.
 """
 
 import torch
@@ -11,12 +9,13 @@ from torch import Tensor
 from credit.core.errors import UserError
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
+from credit.rules.traits import NORMALIZER, Traits
 
 
 class Unchanged:
     """The signal as it is."""
 
-    skips = True
+    traits = Traits(per_sample=True)
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         return signal
@@ -29,10 +28,14 @@ class Unchanged:
 class RootMeanSquare:
     """``d_i / rms(d_i)`` per sample (LISP D1): the mean square over all of a sample's elements becomes 1; zero stays zero."""
 
-    skips = True
-    # Of a single number only the sign is left.
-    needs_several = True
-    not_over_time = True
+    traits = Traits(
+        per_sample=True,
+        refuses={
+            **NORMALIZER,
+            "probability": "brings every sample's error signal to one size, which leaves nothing of one number but its sign, the "
+            "label's whatever the answer",
+        },
+    )
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         if signal.shape[0] != run.present:
@@ -56,8 +59,7 @@ class MaxAbs:
     its recursion, where a step's future has been added: see `credit.rules.lfp.passage.fired`.
     """
 
-    skips = True
-    not_over_time = True
+    traits = Traits(per_sample=True, refuses=NORMALIZER)
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         if op.steps > 1:

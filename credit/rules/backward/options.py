@@ -5,11 +5,11 @@ Legend: z pre-activation, f activation, h = f(z), W weight, B feedback weight, o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from credit.core.errors import UserError
 from credit.core.options import opt
-from credit.core.registry import component, declare
+from credit.core.registry import component, declare, rename
 from credit.rules.options import RuleOptions
 
 _SIGNALS = "credit.rules.backward.signals"
@@ -23,6 +23,11 @@ _NORMALIZERS = "credit.rules.backward.normalizers"
 @dataclass(frozen=True)
 class SweepOptions(RuleOptions):
     """One forward pass, one backward pass: four components, and what belongs to the backward pass itself."""
+
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "fgsm_epsilon": "examples are moved by the trainer, for any rule; write trainer.adversarial_epsilon={value}",
+        "adversarial_share": "examples are moved by the trainer, for any rule; write trainer.adversarial_share={value}",
+    }
 
     loss: str = opt("ce", "the loss whose gradient at the output is the error signal", family="loss", was="signal")
     gate: str = opt("derivative", "what happens to the error signal at an activation", family="gate")
@@ -40,13 +45,12 @@ class SweepOptions(RuleOptions):
         "auto", "leave samples without an error signal out of the backward pass, which is exact up to the order of summation; "
         "auto: where it pays (on the CPU) and the network does not couple samples; true: everywhere, or refused", speed=True,
     )  # fmt: skip
-    fgsm_epsilon: float | None = opt(
-        None, "size of the adversarial step of training examples, epsilon times the sign of the loss's gradient, in units of the "
-        "network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon",
-        source="Goodfellow et al. 2015",
-    )  # fmt: skip
-    adversarial_share: float = opt(1.0, "share of a batch's samples that are moved", gt=0, le=1, when="fgsm_epsilon")
 
+
+rename(
+    "rule",
+    {"bp_fgsm": "examples are moved by the trainer, for any rule; write rule=bp trainer.adversarial_epsilon=0.01"},
+)
 
 # ------------------------------------------------------------ losses
 

@@ -1,26 +1,23 @@
 """The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from credit.core import registry
 from credit.core.errors import UserError
-from credit.core.options import of_class
 from credit.engine.activity import Separation, batch_norm, separation
 from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Rows, Signals
-from credit.engine.ops.spiking import Lif, Readout
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward import adversarial, feedback_weights, gains, reach
+from credit.rules.backward import feedback_weights, gains, reach
 from credit.rules.backward.options import SweepOptions
 from credit.rules.base import Computed, Rule
 from credit.rules.state import RuleRun, copies
+from credit.rules.traits import of_component, summed_output, units_over_time
 
 _COMPONENTS = ("loss", "gate", "feedback_weights", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
@@ -42,111 +39,14 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         self.signal, self.gating, self.transport, self.normalizer = (self.components[name] for name in _COMPONENTS)
         self.keeps_output = self.transport.direct
         self.plan = self.plan.adapted(self)
-        self._refuse_output()
-        self._refuse_spiking()
-        self.readout = self._summed_output()
-        self._refuse_activations()
+        stepwise = "summed_steps" in of_component(self.signal, "loss").needs
+        self.readout = summed_output(self.plan) if stepwise else None
         reach.check(self, self.transport)
-        self.attack = adversarial.make(self.plan, self.options.fgsm_epsilon, self.options.adversarial_share)
         self._separations: dict[torch.Size, Separation] = {}
         self.sparse = self._may_skip()
         self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
         if not (self.transport.direct or self.transport.learns):
             self._make_feedback([op for op in self._crossed() if not op.operands])
-
-    def _refuse_output(self) -> None:
-        """Refuse a signal that cannot score what the model returns."""
-        if self.output_kind == "logits":
-            return
-        word, model = self.options.loss, type(self.model).__name__
-        losses = {one.name: one.load() for one in registry.registered("loss")}
-        able = {name: cls for name, cls in losses.items() if hasattr(cls, "of_probability")}
-        if word not in able:
-            raise UserError(
-                f"rule '{self.name}' compares the logits of classes (rule.loss={word}), but {model} gives one number, the "
-                f"probability of class 1. Signals that take it: {', '.join(able)}. Write rule=bp, which has rule.loss=ce"
-            )
-        makes = next(op for op in self.plan.ops if op.out == self.plan.exit)
-        if why := self.signal.unfit(makes):
-            others = ", ".join(f"rule.loss={name}" for name, cls in able.items() if cls().unfit(makes) is None)
-            raise UserError(f"rule.loss={word} cannot score the output of {model}: {why}. Write {others}")
-        if getattr(self.normalizer, "needs_several", False):
-            raise UserError(
-                f"rule.normalizer={self.options.normalizer} brings every sample's signal to one size, but the output of {model} is "
-                "one number: only its sign would be left, which is the label's whatever the answer. Write rule.normalizer=none"
-            )
-
-    def _refuse_spiking(self) -> None:
-        """Refuse what has no meaning for units over time, whose values are (steps * batch, ...) and whose gate is their own."""
-        units = next((op for op in self.plan.ops if isinstance(op, Lif)), None)
-        if units is None:
-            return
-        told = f"{units.describe()} in {type(self.model).__name__}"
-        if self.options.gate != "derivative":
-            raise UserError(
-                f"rule.gate={self.options.gate} says what multiplies a signal at an activation, but {told} is a unit over time, "
-                "whose signal passes the surrogate derivative of every step and the membrane's past. Write rule.gate=derivative "
-                "(rule=bp, fa, usf, frsf, brsf), or an LFP rule"
-            )
-        if self.transport.direct:
-            raise UserError(
-                f"rule.feedback_weights={self.options.feedback_weights} sends the output error, one row an image, straight to "
-                f"every layer, but from {told} on there are {units.args['steps']} rows an image, one a time step. Write "
-                "rule.feedback_weights=transpose (rule=bp) or fixed_random (rule=fa)"
-            )
-        if getattr(self.normalizer, "not_over_time", False):
-            raise UserError(
-                f"rule.normalizer={self.options.normalizer} acts on a signal that arrives at a layer once, but from {told} on a "
-                f"layer gets one at each of {units.args['steps']} time steps, its own future part of it, and surrogate "
-                "derivatives pass on what was not normalised. Write rule.normalizer=none, or use an LFP rule, whose max_abs "
-                "divides inside the units' recursion"
-            )
-
-    def _summed_output(self) -> Readout | None:
-        """Return the readout whose steps the signal scores, where it scores steps; refuse a network without one."""
-        if not getattr(self.signal, "over_time", False):
-            return None
-        readout = next((op for op in self.plan.ops if isinstance(op, Readout) and op.out == self.plan.exit), None)
-        model, word = type(self.model).__name__, self.options.loss
-        if readout is None:
-            raise UserError(
-                f"rule.loss={word} scores the output at each time step, but the logits of {model} are not a sum over time steps: "
-                "end the network with SpikeCount (arch=spiking_lenet, spiking_mlp), or write rule.loss=ce"
-            )
-        if self.options.fgsm_epsilon is not None:
-            raise UserError(
-                f"rule.fgsm_epsilon={self.options.fgsm_epsilon:g} follows the gradient of one score an image, but "
-                f"rule.loss={word} scores every time step: write rule.loss=ce, or rule.fgsm_epsilon=null"
-            )
-        return readout
-
-    def _refuse_activations(self) -> None:
-        gated = [op for op in self.plan.ops if isinstance(op, Activate) and any(op.wants)]
-        if not gated and getattr(self.gating, "needs_activations", False):
-            raise UserError(
-                f"rule.gate={self.options.gate} would change nothing: no signal meets an activation in "
-                f"{type(self.model).__name__}. Use a network that has one (a linear one with arch.activation=identity), or "
-                "rule=bp"
-            )
-        for op in gated:
-            if (
-                self._compiled is not None
-                and (bound := getattr(self.gating, "eager_only", None))
-                and (why := bound(op))
-            ):
-                raise UserError(why)
-            if why := self.gating.refusal(op):
-                able = [
-                    one.name
-                    for one in registry.registered("gate")
-                    if all(option.default is not MISSING for option in of_class(one.options).values())
-                    and one.load()().refusal(op) is None
-                ]
-                raise UserError(
-                    f"rule.gate={self.options.gate} cannot take {op.args['name']} at '{op.name}' in "
-                    f"{type(self.model).__name__}: {why}. "
-                    f"Gates that take it: {', '.join(able)}"
-                )
 
     def _makes_updates(self) -> bool:
         return type(self).compute is SweepRule.compute
@@ -159,7 +59,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         if wanted is False:
             return False
         if (why := self._never_skips()) is None:
-            return wanted is True or _skips(self.signal)
+            return wanted is True or of_component(self.signal, "loss").sparse
         if wanted is True:
             raise UserError(
                 f"rule.sparse=true leaves satisfied samples out of the sweep, but {why}; write rule.sparse=auto, which "
@@ -170,16 +70,16 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
     def _never_skips(self) -> str | None:
         if self.plan.to_input:
             return "every sample's signal is asked for at the input"
-        if (units := next((op for op in self.plan.ops if isinstance(op, Lif)), None)) is not None:
+        if (units := units_over_time(self.plan)) is not None:
             return f"from {_where(units, self.model)} on a sample has a row for every time step"
         if (norm := batch_norm(self.plan)) is not None:
             return f"{_where(norm, self.model)} normalises by the batch's statistics, through which every sample acts on all"
-        if self._compiled is not None:
+        if self.compiled:
             return "a compiled step has one shape for every batch"
         for family in _COMPONENTS[1:]:
-            if not _skips(self.components[family]):
+            if not of_component(self.components[family], family).per_sample:
                 word = getattr(self.options, family)
-                return f"rule.{family}={word} does not say 'skips = True' in its class, or not with these options"
+                return f"rule.{family}={word} does not declare traits = credit.Traits(per_sample=True), or not with these options"
         for method in ("arrive", "gate", "backproject"):
             if getattr(type(self), method) is not getattr(SweepRule, method):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
@@ -252,9 +152,6 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
     def compute(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
     ) -> Computed:
-        if self.attack is not None:
-            attacked = self._run(params, buffers, draws, self.attack.plan)
-            x = self.attack(attacked, x, lambda run, logits: self._output(run, logits, y))
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
         # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
@@ -312,11 +209,6 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         sent: Tensor = self.transport.backproject(op, run, signal)
         return sent
-
-
-def _skips(component: Any) -> bool:
-    # Asked of its own class: what a parent says need not hold for it.
-    return "skips" in vars(type(component)) and bool(component.skips)
 
 
 def _where(op: Op, model: nn.Module) -> str:

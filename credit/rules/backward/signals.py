@@ -1,10 +1,11 @@
 """Output signals: what a rule sends back from the output. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
 
-Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. One that leaves
-satisfied samples without any signal says so, ``skips = True``: where it pays, the sweep looks for them and leaves them out.
-One that also scores a network whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with (p, y)
-in its place, and ``unfit``, which says why the probabilities that an op makes cannot be scored. One with ``over_time = True``
-scores a spiking network's output at every time step: it is given (steps * batch, classes), and the labels as often.
+Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. Traits (see
+`credit.rules.traits`): ``sparse`` where satisfied samples have no signal at all, which the backward pass then leaves out where it
+pays; ``refuses=LOSS`` without ``of_probability``, which scores a network whose output is the probability p (B, 1) of class 1 and is
+called with (p, y), with ``refusal``, which returns why the probabilities that an op makes cannot be scored; ``needs`` of
+``summed_steps``: a loss of a spiking network's output at every time step, called with (steps * batch, classes) and the labels
+as often.
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op
 from credit.rules.backward.options import CrossEntropyOptions, MarginOptions
+from credit.rules.traits import LOSS, Traits
 
 _PROBABILITIES = ("sigmoid", "hardsigmoid")  # activations whose values cross-entropy is defined for
 
@@ -37,6 +39,8 @@ class CrossEntropy(CrossEntropyOptions):
     ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
     """
 
+    traits = Traits()
+
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logs = F.log_softmax(z, 1)
         loss = F.nll_loss(logs, y)
@@ -56,7 +60,7 @@ class CrossEntropy(CrossEntropyOptions):
         signal = (p - target) / (p * (1 - p)).clamp(min=1e-12)
         return signal.mul_(1.0 / y.shape[0]), F.binary_cross_entropy(p, target)
 
-    def unfit(self, op: Op) -> str | None:
+    def refusal(self, op: Op) -> str | None:
         name = op.args["name"] if isinstance(op, Activate) else op.kind
         if name == "step":
             return "a step answers 0 or 1, of which the cross-entropy is infinite where it is wrong"
@@ -69,7 +73,7 @@ class CrossEntropyRate:
     The gradient of ``1/T sum_t CE(o[t], y)``: snnTorch's ``ce_rate_loss``; ``ce`` of the counts is its ``ce_count_loss``.
     """
 
-    over_time = True
+    traits = Traits(refuses=LOSS, needs={"summed_steps": "scores the output at each time step"})
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return CrossEntropy()(z, y)
@@ -81,6 +85,8 @@ class SquaredError:
     The gradient of ``1/B sum_i 1/C sum_j (z_ij - t_ij)^2``, the mean over outputs and samples (torch's MSELoss).
     """
 
+    traits = Traits()
+
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
         return error * (2.0 / (z.shape[1] * y.shape[0])), error.square().mean()
@@ -89,7 +95,7 @@ class SquaredError:
         error = p - _at(y)
         return error * (2.0 / y.shape[0]), error.square().mean()
 
-    def unfit(self, op: Op) -> str | None:
+    def refusal(self, op: Op) -> str | None:
         return None
 
 
@@ -115,7 +121,7 @@ class Violations(MarginOptions):
     The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
     """
 
-    skips = True
+    traits = Traits(sparse=True, refuses=LOSS)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
@@ -129,7 +135,7 @@ class WorstViolation(MarginOptions):
     The gradient of 1/(2B) sum_i max_j v_ij^2.
     """
 
-    skips = True
+    traits = Traits(sparse=True, refuses=LOSS)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v, at = violations(z, y, self.margin).max(1, keepdim=True)

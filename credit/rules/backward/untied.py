@@ -5,6 +5,7 @@ Any activation is taken, also one without a derivative. Source: untied activatio
 Figures 6 and 8; the sizes that its figures do not show are the authors' package's, or inferred (see each gate).
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from credit.rules.backward.options import (
     RectangleOptions,
     TriangleOptions,
 )
+from credit.rules.traits import ACTS, GATE, Traits
 
 aten = torch.ops.aten
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -29,7 +31,7 @@ _BELOW_ZERO = {d: -float(torch.nextafter(torch.zeros((), dtype=d), torch.ones(()
 class Untied:
     """What these gates share: they take every activation, and a network without any is refused."""
 
-    needs_activations = True
+    traits = Traits(refuses=GATE, needs=ACTS)
 
     def keeps(self, op: Activate) -> set[str]:
         return {"input"}
@@ -74,7 +76,7 @@ def _scaled(signal: Tensor, factor: float, own: bool) -> Tensor:
 class Constant(ConstantOptions, Untied):
     """``g = height`` (default 1): the activation's derivative is left out altogether (Log/1, ReLU/1, Step/1)."""
 
-    skips = True
+    traits = replace(Untied.traits, per_sample=True)
 
     @property
     def _height(self) -> float:
@@ -93,7 +95,7 @@ class Rectangle(RectangleOptions, Untied):
     ``width`` stands for the ends -width/2 and width/2. ``height`` 1 and ``width`` 1 by default, those of the authors' package.
     """
 
-    skips = True
+    traits = replace(Untied.traits, per_sample=True)
 
     _size: tuple[float, _Interval]
 
@@ -116,7 +118,7 @@ class Triangle(TriangleOptions, Untied):
     the paper's accuracies with this gate follow; ``freegrad``: height 1, width 2, those of the authors' package.
     """
 
-    skips = True
+    traits = replace(Untied.traits, per_sample=True)
 
     _size: tuple[float, float]
 
@@ -142,7 +144,7 @@ class Triangle(TriangleOptions, Untied):
 class Logistic(Untied):
     """``g = s (1 - s)``, s = sigmoid(z), whatever the activation (ReLU/d(Log), Step/d(Log)). On a sigmoid: backprop's."""
 
-    skips = True
+    traits = replace(Untied.traits, per_sample=True)
 
     def keeps(self, op: Activate) -> set[str]:
         return {"output" if op.args["name"] == "sigmoid" else "input"}
@@ -170,9 +172,8 @@ class Jam(JamOptions, Untied):
     name: ClassVar[str]
 
     @property
-    def separate(self) -> bool:
-        """Whether samples do not act on one another: with ``match_mean`` the whole batch's mean does."""
-        return not self.match_mean
+    def traits(self) -> Traits:  # type: ignore[override]  # with match_mean the whole batch's mean acts on each sample
+        return replace(Untied.traits, per_sample=not self.match_mean)
 
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps} if self.match_mean else set()
@@ -220,14 +221,14 @@ class Jam(JamOptions, Untied):
 class FullJam(Jam):
     """``g = U`` everywhere (Full-Jamming, Figure 8a)."""
 
-    skips = Jam.separate
+    traits = Jam.traits
     name = "jam_full"
 
 
 class PositiveJam(Jam):
     """``g = U`` where ``z >= 0``, else 0 (Positive-Jamming, Figure 8b, whose x is z: the authors' package masks on it)."""
 
-    skips = Jam.separate
+    traits = Jam.traits
     name = "jam_positive"
 
     def keeps(self, op: Activate) -> set[str]:
@@ -245,7 +246,7 @@ class PositiveJam(Jam):
 class RectangleJam(RectangleJamOptions, Jam):
     """``g = U`` where ``|z| <= width/2``, both ends included, else 0 (Rectangular-Jamming, Figure 8c: width 10)."""
 
-    skips = Jam.separate
+    traits = Jam.traits
     name = "jam_rectangle"
 
     _interval: _Interval

@@ -7,6 +7,7 @@ learn from the product of the two. What can be chosen is in `credit.rules.energy
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from credit.rules.energy.options import DualOptions
 from credit.rules.energy.schedules import order
 from credit.rules.outcome import InferenceDiverged
 from credit.rules.state import copies
+from credit.rules.traits import Traits
 
 PROJECTIONS = ("relu", "relu6", "hardtanh", "identity")
 
@@ -44,10 +46,7 @@ class DualRule(Rule):
 
     def setup(self) -> None:
         self._keep_states = getattr(self, "_keep_states", False)
-        states.refuse_probability(self)
-        states.refuse_stopped(self)
         states.refuse_local(self)
-        self._refuse_compiled()
         self.plan = self.plan.adapted(
             to_input=self.plan.to_input or self.options.input_robustness,
             frozen_norms=self.options.batchnorm == "frozen",
@@ -63,6 +62,15 @@ class DualRule(Rule):
         self._signal = registry.find("loss", self.options.loss).load()()
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """As of all rules with states; a schedule drawn anew at each step is not compiled."""
+        random = (
+            "draws another order at every step (rule.schedule=random), which a compiled step cannot: leave out trainer.compile, or "
+            "write rule.schedule=fwbw"
+        )
+        return replace(states.TRAITS, not_compiled=random if self.options.schedule == "random" else "")
 
     @property
     def freezes_norms(self) -> bool:
@@ -81,10 +89,8 @@ class DualRule(Rule):
 
     @keep_states.setter
     def keep_states(self, wanted: bool) -> None:
-        if wanted and self._compiled is not None:
-            raise UserError(
-                f"rule '{self.name}' is compiled, and a compiled step does not tell its states; make it without compile=True"
-            )
+        if wanted:
+            self.refuse_compiled("return its states")
         self._keep_states = wanted
 
     @property
@@ -107,13 +113,6 @@ class DualRule(Rule):
         return self.options.switches == "plus"
 
     # ------------------------------------------------------------ schedules
-
-    def _refuse_compiled(self) -> None:
-        if self.options.schedule == "random" and self._compiled is not None:
-            raise UserError(
-                "rule.schedule=random draws another order at every step, which a compiled step cannot; leave out trainer.compile, "
-                "or write rule.schedule=fwbw"
-            )
 
     def _refuse_schedule(self) -> None:
         if self.options.schedule == "random":

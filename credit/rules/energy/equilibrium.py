@@ -54,10 +54,9 @@ class EquilibriumRule(Rule):
     Options = EquilibriumOptions
     options: EquilibriumOptions
     name = "equilibrium"
+    traits = states.TRAITS
 
     def setup(self) -> None:
-        states.refuse_probability(self)
-        states.refuse_stopped(self)
         states.refuse_local(self)
         self.plan = self.plan.adapted(
             frozen_norms=self.options.batchnorm == "frozen", pool_first=self.options.pool_first

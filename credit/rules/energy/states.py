@@ -11,6 +11,7 @@ from credit.engine.ops.weighted import Weighted
 from credit.rules.backward import feedback as transports
 from credit.rules.backward import feedback_weights, reach
 from credit.rules.base import Rule
+from credit.rules.traits import Traits
 
 
 def before(work: Work, state: State) -> Tensor:
@@ -33,23 +34,12 @@ def reference(loss: str) -> dict[str, Any]:
     return {} if loss == "ce" else {"loss": loss}
 
 
-def refuse_probability(rule: Rule) -> None:
-    """Refuse a network whose output is one probability."""
-    if rule.output_kind != "logits":
-        raise UserError(
-            f"rule '{rule.name}' nudges logits, one a class, but {type(rule.model).__name__} returns one number, the probability "
-            "of class 1: use a network that returns logits, or rule=bp"
-        )
-
-
-def refuse_stopped(rule: Rule) -> None:
-    """Refuse a network that stops gradients inside, where an energy or a target would still act."""
-    if rule.plan.stopped:
-        raise UserError(
-            f"rule '{rule.name}' relates every layer to those above it, but {type(rule.model).__name__} stops gradients at "
-            f"{rule.plan.stopped[0].describe()} (torch.no_grad() or detach in forward()); freeze what is below instead "
-            "(requires_grad_(False)), or use rule=bp"
-        )
+TRAITS = Traits(
+    refuses={
+        "probability": "nudges logits, one a class",
+        "stopped": "relates every layer to those above it",
+    }
+)
 
 
 def refuse_local(rule: Rule) -> None:

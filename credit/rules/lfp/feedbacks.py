@@ -22,6 +22,7 @@ from credit.core.errors import UserError
 from credit.core.outputs import answers
 from credit.core.registry import register
 from credit.rules.lfp.options import BoundedSoftmaxOptions, RewardOptions
+from credit.rules.traits import Traits
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -108,6 +109,7 @@ class Spiking:
     """
 
     needs_steps: ClassVar[bool] = True
+    traits = Traits(needs={"spike_counts": "compares the spikes of each class with the number of steps"})
 
     def __call__(self, counts: Tensor, y: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         half = steps // 2

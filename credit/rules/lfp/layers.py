@@ -73,19 +73,6 @@ def silent_at_zero(plan: Plan, logits: bool) -> set[int]:
     return sure
 
 
-def counts_spikes(plan: Plan) -> bool:
-    """Whether the logits are counts of spikes: a readout's, of values that a spiking neuron made."""
-    makers = {op.out: op for op in plan.ops}
-
-    def made(slot: int) -> Op | None:
-        while isinstance(op := makers.get(slot), View | MaxPool):
-            slot = op.inputs[0]
-        return op
-
-    last = made(plan.exit)
-    return isinstance(last, Readout) and isinstance(made(last.inputs[0]), Lif)
-
-
 def above(plan: Plan, op: Op) -> list[Op]:
     """Return what stands between a spiking neuron or a BatchNorm and the layer of weights it is one with, that layer last.
 

@@ -16,17 +16,18 @@ from credit.core.options import of_class, written
 from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Signals
-from credit.engine.ops.spiking import Lif, Readout
+from credit.engine.ops.spiking import Readout
 from credit.engine.ops.surrogates import SLOPES
 from credit.engine.ops.weighted import Weighted
 from credit.rules.base import Computed, Rule
 from credit.rules.lfp import passage
 from credit.rules.lfp.composite import assign
 from credit.rules.lfp.crossing import Layer
-from credit.rules.lfp.layers import counts_spikes, find_settled, nonnegative, rectified, silent_at_zero
+from credit.rules.lfp.layers import find_settled, nonnegative, rectified, silent_at_zero
 from credit.rules.lfp.options import LfpOptions
 from credit.rules.lfp.relevance import Relevance
 from credit.rules.state import RuleRun
+from credit.rules.traits import Traits, counts_spikes, units_over_time
 
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
@@ -47,6 +48,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     Options = LfpOptions
     options: LfpOptions
     name = "lfp"
+    traits = Traits(refuses={"probability": "gives a feedback to each class's output"})
 
     def usual_clip_unit(self) -> float | None:
         """0.06 (the paper's) on spiking networks, and where LFP-epsilon meets an activation that is not near 0 where z is.
@@ -55,11 +57,10 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         """
         words = set(assign(self.plan, self.options.relevance, self.options.composite or {}).values())
         jumps = any(isinstance(op, Activate) and op.args["name"] in NOT_ZERO_AT_ZERO for op in self.plan.back)
-        spikes = any(isinstance(op, Lif) for op in self.plan.back)
-        return 0.06 if spikes or (jumps and not words.isdisjoint(("zero", "epsilon"))) else None
+        return 0.06 if units_over_time(self.plan) or (jumps and not words.isdisjoint(("zero", "epsilon"))) else None
 
     def setup(self) -> None:
-        self.spiking = any(isinstance(op, Lif) for op in self.plan.back)
+        self.spiking = units_over_time(self.plan) is not None
         self._choose()
         fold = self.options.batchnorm == "folded"
         self.settled = find_settled(self.plan, fold)
@@ -86,7 +87,6 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         usual = "spiking" if counts_spikes(self.plan) else "sigmoid"
         chosen = self.components.get("feedback")
         self.feedback = registry.find("feedback", usual).load()() if chosen is None else chosen
-        self._refuse_output()
         normalizer = self.options.normalizer
         usual = "max_abs" if self.spiking else "none"
         self.normalizer = registry.find("normalizer", usual if normalizer == "auto" else normalizer).load()()
@@ -104,21 +104,6 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
                         f"{type(self.model).__name__} takes rule.relevance={word}"
                     )
 
-    def _refuse_output(self) -> None:
-        model = type(self.model).__name__
-        if self.output_kind != "logits":
-            raise UserError(
-                f"rule '{self.name}' gives a feedback to each class's output, but {model} has one output, a probability; use a "
-                "network with a logit for each class, or rule=bp"
-            )
-        if getattr(self.feedback, "needs_steps", False) and not counts_spikes(self.plan):
-            some = any(isinstance(op, Readout) for op in self.plan.back)
-            raise UserError(
-                f"rule.feedback={self.options.feedback} compares the spikes of each class with the number of steps, but "
-                f"{'the logits of ' * some}{model} {'are no counts of spikes' if some else 'counts no spikes'}; write "
-                "rule.feedback=sigmoid, or use arch=spiking_lenet"
-            )
-
     def _refuse_unread_epsilon(self) -> None:
         given, usual = self.options.epsilon, LfpOptions.epsilon
         read = any(hasattr(rule, "epsilon") for rule in self.shares.values())
@@ -132,7 +117,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     def _note_surrogate(self) -> None:
         """Note a surrogate derivative that was chosen for the network and that feedback does not read."""
         usual = ("fast_sigmoid", SLOPES["fast_sigmoid"])
-        units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
+        units = units_over_time(self.plan)
         if units is None or (units.args["surrogate"], units.args["slope"]) == usual:
             return
         note = (

@@ -13,6 +13,7 @@ targets."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from credit.rules.targets.aligning import Aligning
 from credit.rules.targets.connectivity import wire
 from credit.rules.targets.options import LraOptions
 from credit.rules.targets.targeted import OUTPUT, TargetedRule
+from credit.rules.traits import Traits
 
 EXPLODED = 100.0
 """Times their first size: error synapses that have grown out of proportion."""
@@ -56,7 +58,6 @@ class LraRule(TargetedRule):
 
     def setup(self) -> None:
         chosen = self.options
-        self._refuse_threads()
         self._begin()
         depth = 1 if chosen.inner == "backprop" else chosen.depth
         self.wiring = wire(self.plan, chosen.skip_gap, chosen.error_connectivity, depth, self.name)
@@ -74,13 +75,6 @@ class LraRule(TargetedRule):
             for at, part in enumerate(self.blocks.parts)
         }
 
-    def _refuse_threads(self) -> None:
-        if self.options.workers > 1 and self._compiled is not None:
-            raise UserError(
-                f"rule.workers={self.options.workers}: a compiled step is one program, whose blocks are not shared among threads; "
-                "leave out trainer.compile, or write rule.workers=1"
-            )
-
     def _refuse_flat(self) -> None:
         """Refuse activations whose derivative is zero everywhere where errors would have to pass it."""
         flat = next((op for op in self.plan.back if isinstance(op, Activate) and op.function.vjp is None), None)
@@ -90,6 +84,15 @@ class LraRule(TargetedRule):
                 f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of "
                 "its own: rule.inner=local, with rule.depth=null and every node in the wiring"
             )
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """As of all rules with targets; blocks shared among threads are not compiled."""
+        threads = (
+            f"shares its blocks among threads (rule.workers={self.options.workers}), and a compiled step is one program: leave out "
+            "trainer.compile, or write rule.workers=1"
+        )
+        return replace(TargetedRule.traits, not_compiled=threads if self.options.workers > 1 else "")
 
     @property
     def own_settings(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What rules that give layers targets have in common: representation alignment and target propagation."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.inference.blocks import Blocks, hidden
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.spiking import Lif
 from credit.engine.ops.weighted import Weighted
 from credit.rules.base import Rule
 from credit.rules.energy import states
@@ -32,19 +32,15 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
     """
 
     awaits_shapes = True
+    traits = replace(
+        states.TRAITS,
+        refuses={**states.TRAITS.refuses, "time_steps": "gives activations targets"},
+    )
     options: LraOptions | TargetOptions
     nodes: list[Activate]
 
     def _begin(self) -> None:
-        """Refuse networks without nodes or logits."""
-        states.refuse_probability(self)
-        states.refuse_stopped(self)
-        units = next((op for op in self.plan.back if isinstance(op, Lif)), None)
-        if units is not None:
-            raise UserError(
-                f"rule '{self.name}' gives activations targets, but {units.describe()} in {type(self.model).__name__} is a "
-                "unit over time, whose output is a spike a step; write rule=bp or an LFP rule, or use a network without time"
-            )
+        """Refuse a network that has an activation of the output's name; make the loss."""
         if any(op.name == OUTPUT for op in hidden(self.plan)):
             raise UserError(
                 f"rule '{self.name}' calls the network's output '{OUTPUT}', which is an activation's name in "
@@ -65,10 +61,8 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
 
     @keep_errors.setter
     def keep_errors(self, wanted: bool) -> None:
-        if wanted and self._compiled is not None:
-            raise UserError(
-                f"rule '{self.name}' is compiled, and a compiled step does not tell its errors; make it without compile=True"
-            )
+        if wanted:
+            self.refuse_compiled("return its errors")
         self._keep_errors = wanted
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:

@@ -10,17 +10,18 @@ from torch.optim import Optimizer
 
 from credit.data import Batches
 from credit.diagnostics.networks import float_dtype
-from credit.rules.base import Step
+from credit.rules.base import Rule, Step
 from credit.rules.outcome import InferenceDiverged
 from credit.runs.folder import RESULT, write_json
 from credit.runs.outcome import headline
 from credit.runs.screen import Screen
+from credit.training.adversarial import Attack, attack
 from credit.training.evaluate import Running
 from credit.training.monitors.finite import DivergedError, FiniteWatch, Lost
 from credit.training.optimization import set_learning_rate
-from credit.training.result import result_of, write_result
 from credit.training.run_recorder import RunRecorder
 from credit.training.state import checkpoint
+from credit.training.state.result import result_of, write_result
 from credit.training.state.run_state import Training
 
 Ends = dict[int, DivergedError | None]
@@ -68,6 +69,7 @@ class Backend(abc.ABC):
     ) -> None:
         self.recorders, self._screen, self._results = list(recorders), screen, results
         self._unwritten: list[RunRecorder] = []
+        self._attacks: dict[Rule, Attack] = {}
         run = self.first
         self.rate, self._dtype = run.cfg.optimizer.lr, float_dtype(run.model)
         self.watch = FiniteWatch(run.device, run.rule.growth_limit, runs)
@@ -82,6 +84,20 @@ class Backend(abc.ABC):
         self.place()
         batch = self.batches.at(self.first.step)
         self.x, self.y = batch.x.to(self._dtype), batch.y
+        if self.first.cfg.trainer.adversarial_epsilon is not None:
+            self.x = self.adversarial([self._attack(recorder.run.acting) for recorder in self.recorders])
+
+    def _attack(self, rule: Rule) -> Attack:
+        """Return the attack on a rule, made at its first step."""
+        if rule not in self._attacks:
+            made = attack(rule, self.first.cfg.trainer)
+            assert made is not None
+            self._attacks[rule] = made
+        return self._attacks[rule]
+
+    @abc.abstractmethod
+    def adversarial(self, attacks: Sequence[Attack]) -> Tensor:
+        """Return the batch moved by the runs' attacks."""
 
     def place(self) -> None:
         """Let every rule stand at the runs' step."""

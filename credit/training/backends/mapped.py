@@ -10,6 +10,7 @@ from credit.data import Batches
 from credit.rules.base import Step
 from credit.rules.replicas import Mapped
 from credit.runs.screen import Screen
+from credit.training.adversarial import Attack
 from credit.training.backends.base import Backend, Ends, Results
 from credit.training.evaluate import Running
 from credit.training.optimization import build_optimizer, set_learning_rate
@@ -71,6 +72,9 @@ class ReplicaBatch(Backend):
     def place(self) -> None:
         super().place()
         self.mapped.position = self.first.step
+
+    def adversarial(self, attacks: Sequence[Attack]) -> Tensor:
+        return Attack.together(attacks, self.mapped, self.x, self.y)
 
     def step(self) -> Ends:
         self.outcome = self.mapped.step(self.x, self.y)

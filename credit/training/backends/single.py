@@ -7,6 +7,7 @@ from torch import Tensor
 from credit.rules.base import Step
 from credit.rules.outcome import InferenceDiverged
 from credit.runs.screen import Screen
+from credit.training.adversarial import Attack
 from credit.training.backends.base import Backend, Ends, Results
 from credit.training.monitors.finite import DivergedError
 from credit.training.run_recorder import RunRecorder
@@ -20,6 +21,9 @@ class Single(Backend):
         (recorder,) = recorders
         run = recorder.run
         self.optimizer, self.batches, self.running = run.optimizer, run.batches, run.running
+
+    def adversarial(self, attacks: Sequence[Attack]) -> Tensor:
+        return attacks[0](self.x, self.y)
 
     def step(self) -> Ends:
         run = self.first

@@ -20,7 +20,9 @@ def test_torchs_identity_is_a_place_holder_and_ours_an_activation() -> None:
     ours = nn.Sequential(nn.Linear(3, 4), activation("identity"), nn.Linear(4, 2))
     torchs = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2))
     credit.rule("jam_full", ours)
-    with pytest.raises(UserError, match="rule.gate=jam_full would change nothing: no signal meets an activation"):
+    with pytest.raises(
+        UserError, match="rule.gate=jam_full would change nothing: it acts at activations, but no error signal"
+    ):
         credit.rule("jam_full", torchs)
     torchs.load_state_dict(ours.state_dict())
     x, y = torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 1])

@@ -156,7 +156,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[str, ...]]] = [
     (acting(lambda: Called(lambda x: x * (x > 0))), ("'gt' in Sequential compares values", "nn.ReLU", "rule=bp")),
     (acting(lambda: nn.LayerNorm(6)), ("layer_norm '1'", "in Sequential", "normalises each sample by its own statistics")),
     (Gated, ("mul", "in Gated", "is not linear")),
-    (single, ("SingleUnit returns one number, the probability of class 1", "rule=bp")),
+    (single, ("SingleUnit gives one number, the probability of class 1", "rule=bp")),
 ]  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def test_a_skip_shortens_the_way() -> None:
 def test_random_orders_are_neither_compiled_nor_mapped() -> None:
     told: dict[str, Any] = {"schedule": "random", "passes": 3}
     with pytest.raises(
-        UserError, match="rule.schedule=random draws another order at every step, which a compiled step cannot"
+        UserError, match=r"draws another order at every step \(rule.schedule=random\), which a compiled step cannot"
     ):
         credit.rule("dp", mlp(), compile="eager", **told)
     model = mlp()
@@ -248,5 +248,5 @@ def test_random_orders_are_neither_compiled_nor_mapped() -> None:
 
 def test_a_compiled_step_does_not_tell_its_states() -> None:
     rule: Any = credit.rule("dp", mlp(), compile="eager")
-    with pytest.raises(UserError, match="a compiled step does not tell its states; make it without compile=True"):
+    with pytest.raises(UserError, match="a compiled step does not return its states; make it without compile=True"):
         rule.keep_states = True

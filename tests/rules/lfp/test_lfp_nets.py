@@ -162,8 +162,15 @@ def test_epsilon_is_refused_where_nothing_reads_it(name: str) -> None:
     credit.rule(name, Awkward(), epsilon=0.5)  # its sums do
 
 
-def test_replicas_do_not_tell_the_signal_at_the_input() -> None:
-    rules = [credit.rule("lfp_epsilon", nets.mlp("relu"), seed=seed) for seed in (0, 1)]
+def test_replicas_return_the_signal_at_the_input() -> None:
+    models = [nets.mlp("relu", seed=seed) for seed in (0, 1)]
+    rules = [credit.rule("lfp_epsilon", model, seed=seed) for seed, model in enumerate(models)]
     rules[1].keep_input_signal = True
-    with pytest.raises(UserError, match="rule 1 keeps the signal at the input, which a mapped step does not tell"):
+    with pytest.raises(UserError, match="rules 0 and 1 differ in their keep_input_signal"):
         Mapped(rules)
+    rules[0].keep_input_signal = True
+    x, y = nets.batch(models[0], (7,))
+    alone = [rule.updates(x, y).input_signal for rule in rules]
+    found = Mapped(rules).step(torch.stack([x, x]), torch.stack([y, y])).input_signal
+    assert found is not None and alone[0] is not None and alone[1] is not None
+    torch.testing.assert_close(found, torch.stack([alone[0], alone[1]]))

@@ -59,7 +59,7 @@ def norm_first() -> nn.Module:
         # words
         (mlp, "lfp_epsilon", {"relevance": "epsilo"}, ("rule.relevance=epsilo: there is no relevance of this name", "'epsilon'")),
         (mlp, "lfp_epsilon", {"feedback": "sigmod"}, ("rule.feedback=sigmod: there is no feedback of this name", "'sigmoid'")),
-        (mlp, "lfp_epsilon", {"feedback": "spiking"}, ("but Sequential counts no spikes; write rule.feedback=sigmoid",)),
+        (mlp, "lfp_epsilon", {"feedback": "spiking"}, ("but there are no counts of spikes at the output of Sequential. Write",)),
         (mlp, "lfp_epsilon", {"reduction": "max"}, ("rule.reduction=max", "did you mean 'mean'")),
         (mlp, "lfp_epsilon", {"normalizer": "rms"}, ("rule.normalizer=rms", "auto, max_abs, none")),
         (mlp, "lfp_epsilon", {"dropout": "none"}, ("rule.dropout=none", "gradient, pass")),
@@ -79,7 +79,7 @@ def norm_first() -> nn.Module:
         (normed, "lfp_epsilon", {"batchnorm": "fold"}, ("rule.batchnorm=fold", "did you mean 'folded'")),
         (norm_first, "lfp_zpm", {"batchnorm": "folded"}, ("batch_norm '0' in Sequential does not", "rule.batchnorm=epsilon")),
         (layer_normed, "lfp_epsilon", {}, ("cannot send feedback through layer_norm '1' in Sequential", "rule=bp, fa")),
-        (single, "lfp_epsilon", {}, ("but SingleUnit has one output, a probability; use",)),
+        (single, "lfp_epsilon", {}, ("but SingleUnit gives one number, the probability of class 1. Use",)),
     ],
 )  # fmt: skip
 def test_it_is_refused(

@@ -195,7 +195,7 @@ def test_the_spiking_feedback_is_for_counts_of_spikes(after: bool) -> None:
     last = [SpikeCount(STEPS), nn.Linear(6, 3)] if after else [nn.Linear(6, 3), SpikeCount(STEPS)]
     net = nn.Sequential(nn.Linear(5, 6), LIF(STEPS, 0.9, constant=True), *last).double()
     with pytest.raises(
-        UserError, match="but the logits of Sequential are no counts of spikes; write rule.feedback=sigmoid"
+        UserError, match="but there are no counts of spikes at the output of Sequential. Write rule.feedback=sigmoid"
     ):
         credit.rule("lfp_epsilon", net, feedback="spiking")
     x, y = 3 * torch.randn(8, 5).double(), torch.arange(8) % 3

@@ -126,7 +126,7 @@ POOLED: list[tuple[Callable[[], nn.Module], dict[str, Any], tuple[str, ...]]] = 
     (lambda: cifar_resnet((3, 8, 8), 5, depth=8, width=3), {"error_connectivity": {"act": "stage1_block1.norm2"}},
      ("'stage1_block1.norm2' is no activation but batch_norm", "errors are at activations")),
     (lambda: nn.Sequential(nn.Linear(4, 3)), {}, ("Sequential has no activation between its layers", "arch=mlp", "rule=bp")),
-    (lambda: suc((4,), 2), {}, ("SingleUnit returns one number, the probability of class 1", "rule=bp")),
+    (lambda: suc((4,), 2), {}, ("SingleUnit gives one number, the probability of class 1", "rule=bp")),
 ]  # fmt: skip
 
 
@@ -246,5 +246,5 @@ def test_maps_from_vectors_to_maps_and_back() -> None:
 
 def test_a_compiled_step_does_not_tell_its_errors() -> None:
     rule: Any = credit.rule("rec_lra", stacked(), compile="eager")
-    with pytest.raises(UserError, match="a compiled step does not tell its errors; make it without compile=True"):
+    with pytest.raises(UserError, match="a compiled step does not return its errors; make it without compile=True"):
         rule.keep_errors = True

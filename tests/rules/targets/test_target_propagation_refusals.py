@@ -88,7 +88,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], dict[str, Any], tuple[str, ...]]] 
                                              "rule.first_target=logits", "rule=bp")),
     (lambda: nn.Sequential(nn.Linear(6, 5)), {}, ("Sequential has none", "no hidden activation", "rule=bp")),
     (Beside, {}, ("Beside has none", "act1, act2", "stand on branches that others lead past", "arch=mlp, lenet5, cifar_resnet")),
-    (lambda: suc((6,), 2), {}, ("SingleUnit returns one number, the probability of class 1", "rule=bp")),
+    (lambda: suc((6,), 2), {}, ("SingleUnit gives one number, the probability of class 1", "rule=bp")),
 ]  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_the_loss_s_gradient_does_not_pass_a_step_but_targets_do() -> None:
 @pytest.mark.parametrize("wanted", ["keep_errors"])
 def test_a_compiled_step_does_not_tell_its_targets(wanted: str) -> None:
     rule: Any = credit.rule("dtp", stacked(), compile="eager")
-    with pytest.raises(UserError, match="a compiled step does not tell its .*; make it without compile=True"):
+    with pytest.raises(UserError, match="a compiled step does not return its .*; make it without compile=True"):
         setattr(rule, wanted, True)
 
 
