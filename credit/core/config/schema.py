@@ -155,7 +155,7 @@ class TrainerConfig:
     warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
     adversarial_epsilon: float | None = opt(
         None, "size of the adversarial step of training examples, epsilon times the sign of the gradient of the rule's loss, in "
-        "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon",
+        "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon", short="fgsm",
         source="Goodfellow et al. 2015",
     )  # fmt: skip
     adversarial_share: float = opt(
