@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Traits:
     """Properties of a rule, or of one of its components, as the class attribute ``traits``.
 
-    A subclass has its parent's traits. Where it defines a method of its own, ``per_sample`` has to be declared again: whether a
-    method mixes samples cannot be known from its parent's.
+    A subclass has its parent's traits. Where it defines a method of its own, what its parent allows has to be declared again: it is
+    not ``per_sample``, and refuses what components that declare nothing refuse.
 
     Attributes:
         per_sample: what becomes of a sample's error signal depends on that sample alone, and an error signal of 0 stays 0, so that
@@ -160,12 +160,14 @@ PROPERTIES: Mapping[str, Property] = {
 
 def of_component(component: Any, family: str = "") -> Traits:
     """Return the traits of a component: its own, its parent's, or those of components that declare none."""
-    cls = type(component)
+    cls, careful = type(component), UNDECLARED.get(family, Traits())
     for parent in cls.__mro__:
         if "traits" in vars(parent):
             declared: Traits = component.traits
-            return replace(declared, per_sample=False) if _overridden(cls, parent) else declared
-    return UNDECLARED.get(family, Traits())
+            if not _overridden(cls, parent):
+                return declared
+            return replace(declared, per_sample=False, refuses={**careful.refuses, **declared.refuses})
+    return careful
 
 
 def _overridden(cls: type, declaring: type) -> bool:

@@ -155,8 +155,8 @@ class TrainerConfig:
     warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
     adversarial_epsilon: float | None = opt(
         None, "size of the adversarial step of training examples, epsilon times the sign of the gradient of the rule's loss, in "
-        "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon", short="fgsm",
-        source="Goodfellow et al. 2015",
+        "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon",
+        short="fgsm", source="Goodfellow et al. 2015",
     )  # fmt: skip
     adversarial_share: float = opt(
         1.0, "share of a batch's samples that are moved", gt=0, le=1, when="adversarial_epsilon"

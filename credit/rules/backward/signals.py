@@ -106,6 +106,8 @@ class HalfSquaredError(SquaredError):
     squares of dual propagation (paper 3), C/2 times ``mse``.
     """
 
+    traits = Traits()
+
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
         return error * (1.0 / y.shape[0]), 0.5 * error.square().sum() / y.shape[0]

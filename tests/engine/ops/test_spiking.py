@@ -16,6 +16,7 @@ from credit.engine.ops.spiking import Lif
 from credit.engine.plan import Plan
 from credit.models import build
 from credit.models.spiking.networks import LIF, SpikeCount
+from credit.rules.backward.gates import Derivative
 from tests.support.harness import assert_equal
 
 RESETS: list[Any] = [*itertools.product(("subtract", "zero"), (True, False)), ("none", True)]
@@ -258,6 +259,22 @@ def test_rules_without_a_meaning_over_time_are_refused(name: str, options: dict[
     with pytest.raises(UserError) as caught:
         credit.rule(name, network("spiking_mlp"), precision="float64", **options)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.usefixtures("registry_as_it_was")
+def test_a_gate_of_ones_own_over_time_is_refused_unless_it_declares_otherwise() -> None:
+    class Leaky(Derivative):
+        def __call__(self, op: Any, run: Any, signal: Tensor) -> Tensor:
+            return super().__call__(op, run, signal)
+
+    class Declared(Leaky):
+        traits = credit.Traits()
+
+    credit.register("gate", "leaky")(Leaky)
+    credit.register("gate", "declared")(Declared)
+    with pytest.raises(UserError, match="rule.gate=leaky multiplies an error signal at an activation, but lif 'lif1'"):
+        credit.rule("bp", network("spiking_mlp"), precision="float64", gate="leaky")
+    credit.rule("bp", network("spiking_mlp"), precision="float64", gate="declared")
 
 
 @pytest.mark.parametrize("surrogate", ["sigmoid", "atan", "straight_through"])
