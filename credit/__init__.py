@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from credit.rules.base import Rule, Step
     from credit.rules.options import RuleOptions
     from credit.rules.traits import Traits
+    from credit.rules.wrap import wrap
 
     def rules() -> list[str]:
         """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
@@ -50,6 +51,7 @@ __all__ = [
     "rule",
     "rules",
     "use",
+    "wrap",
 ]
 
 _HOMES = {
@@ -59,6 +61,7 @@ _HOMES = {
     "SweepRule": "credit.rules.backward.rule",
     "Traits": "credit.rules.traits",
     "opt": "credit.core.options",
+    "wrap": "credit.rules.wrap",
 }
 
 

@@ -38,8 +38,25 @@ def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, examp
     options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     cls = find(str(settings["kind"]))
     label = str(settings.get("name", settings["kind"]))
-    named = type(cls.__name__, (cls,), {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    body = {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    named = type(cls.__name__, (cls,), body | {"__reduce__": lambda made: _pickled(dict(settings), compile, made)})
     made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision)
+    return made
+
+
+def _pickled(settings: dict[str, Any], compile: bool | str, rule: Rule) -> tuple[Any, ...]:
+    """Return how a pickled or copied rule is made again: by its settings, on its model, with its state."""
+    more = {"seed": rule.seed, "compile": compile, "precision": rule.precision}
+    return _unpickled, (settings, rule.model, more, rule.state_dict(), rule.keep_input_signal)
+
+
+def _unpickled(
+    settings: dict[str, Any], model: nn.Module, more: dict[str, Any], state: dict[str, Any], to_input: bool
+) -> Rule:
+    made = build(settings, model, **more)
+    made.load_state_dict(state)
+    if to_input:
+        made.keep_input_signal = True
     return made
 
 

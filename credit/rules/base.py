@@ -17,17 +17,17 @@ from credit.engine.draws import Drawn, Draws, Noted, Request
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
 from credit.engine.plan import Capabilities, Plan
-from credit.rules import batch_checks, stages
+from credit.rules import batch_checks
 from credit.rules import traits as declared
 from credit.rules.options import RuleOptions
 from credit.rules.outcome import GROWN, Computed, Step
 from credit.rules.state import Buffers, Learnt, RuleRun, copies, places
 from credit.rules.traits import Traits
-from credit.rules.transforms import Transform, limiting, refuse_accumulation
+from credit.rules.transforms import Transform, limiting, refuse_accumulation, transformed, write
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
-_OWN: dict[str, Tensor] = {}
+OWN: dict[str, Tensor] = {}
 """Stands for the model's own buffers, which a step moves."""
 
 
@@ -45,7 +45,7 @@ class Rule:
 
     Attributes:
         given: the options as they were given.
-        options: all options, an instance of ``Options``.
+        options: all options, an instance of ``Options``, the class's frozen dataclass.
         components: by option, an instance of each component that the options name (loss, gate, ...).
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
@@ -59,12 +59,11 @@ class Rule:
         UserError: unknown or impossible options, or a model the rule cannot take.
     """
 
-    # The frozen dataclass of its options, which derives from RuleOptions.
     Options: ClassVar[type[RuleOptions]] = RuleOptions
     options: RuleOptions
     # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
-    # What it takes of networks and allows of steps; may be a property, where that depends on its options.
+    # What it takes of networks and allows of steps; a property where that depends on its options.
     traits: Traits = Traits()
     # The ``inference.growth`` that a step may return; beyond it the rule has diverged (see ``tell_divergence``).
     growth_limit: ClassVar[float] = GROWN
@@ -239,12 +238,12 @@ class Rule:
         """
         if accumulate and transform and self._limits:
             refuse_accumulation()
-        computed = self.updates(x, y, _OWN)
+        computed = self.updates(x, y, OWN)
         owned = self._all_parameters()
         with torch.no_grad():
             chosen = self.transforms if transform else []
-            updates = stages.transformed(chosen, owned, computed.updates, fresh=self._makes_updates())
-            stages.write(owned, updates, accumulate=accumulate)
+            updates = transformed(chosen, owned, computed.updates, fresh=self._makes_updates())
+            write(owned, updates, accumulate=accumulate)
         self.position += 1
         return Step.of(computed)
 
@@ -253,7 +252,7 @@ class Rule:
         owned = self._all_parameters()
         with torch.no_grad():
             summed = {name: p.grad for name, p in owned.items() if p.grad is not None}
-            stages.write(owned, stages.transformed(self.transforms, owned, summed, fresh=False))
+            write(owned, transformed(self.transforms, owned, summed, fresh=False))
 
     def _makes_updates(self) -> bool:
         """Whether every update is a new tensor of its own, which transforms may change; else they get copies."""
@@ -271,9 +270,9 @@ class Rule:
             InferenceDiverged: what the rule infers has left for infinity (on a GPU the trainer looks, from time to time).
         """
         self.follow_model()
-        if buffers is None or buffers is _OWN:
+        if buffers is None or buffers is OWN:
             own = self._model_buffers()
-            buffers = own if buffers is _OWN else copies(own)
+            buffers = own if buffers is OWN else copies(own)
         computed = self._computed(x, y, buffers)
         if self.has_grown(computed, x):
             self.tell_divergence(x, y)
@@ -296,9 +295,8 @@ class Rule:
                     return self.compute(params, buffers, x, y, draws)
                 tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
                 return Computed(*self._compiled(params, buffers, x, y, tensors))
-        except (RuntimeError, IndexError, ValueError) as error:
-            if not isinstance(error, UserError):
-                batch_checks.explain(self.model, x, y)
+        except batch_checks.BROKEN as error:
+            batch_checks.explain(error, self.model, x, y)
             raise
 
     def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any,

@@ -36,7 +36,7 @@ def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: 
         )
     # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
     if output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
-        explain(model, x, y)
+        explain(ValueError(), model, x, y)
     if precision == "float64" and weight.dtype != torch.float64:
         raise UserError(
             f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
@@ -47,12 +47,18 @@ def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: 
         )
 
 
-def explain(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Return what is wrong with a batch that a step broke on, where it is the output or the labels.
+BROKEN = (RuntimeError, IndexError, ValueError)
+"""What a step raises on a batch whose labels or outputs it cannot take."""
+
+
+def explain(error: Exception, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Check whether a step broke on its outputs or labels.
 
     Raises:
-        UserError: it is.
+        UserError: it did, and ``error`` is not in words yet.
     """
+    if isinstance(error, UserError):
+        return
     with torch.no_grad():
         out = model(x)
     if why := outputs.problem(model, out, y):

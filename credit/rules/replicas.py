@@ -22,10 +22,10 @@ from torch.utils._pytree import tree_map
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
-from credit.rules import batch_checks, stages
+from credit.rules import batch_checks
 from credit.rules.base import Computed, Rule, Step
 from credit.rules.state import copies
-from credit.rules.transforms import Transform
+from credit.rules.transforms import Transform, transformed, write
 
 UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError, UserWarning)
 """What a step raises that torch cannot map; a warning says that it would loop over the replicas instead."""
@@ -116,8 +116,8 @@ class Mapped:
         transforms = [_joint(one) for one in zip(*(each.transforms for each in self.rules), strict=True)]
         with torch.no_grad():
             params = {name: value.detach() for name, value in owned.items()}
-            updates = stages.transformed(transforms, params, done.updates, fresh=rule._makes_updates())
-            stages.write(owned, updates)
+            updates = transformed(transforms, params, done.updates, fresh=rule._makes_updates())
+            write(owned, updates)
         self.position += 1
         for each in self.rules:
             each.position = self.position
@@ -143,10 +143,9 @@ class Mapped:
                     for name, request in requests.items()
                 }
                 return Computed(*self._function(stepping[0], x)(params, buffers, x, y, drawn))
-        except (RuntimeError, IndexError, ValueError) as error:
-            if not isinstance(error, UserError):
-                for at, each in enumerate(self.rules):
-                    batch_checks.explain(each.model, x[at], y[at])
+        except batch_checks.BROKEN as error:
+            for at, each in enumerate(self.rules):
+                batch_checks.explain(error, each.model, x[at], y[at])
             raise
 
     def show_updates(self, at: int) -> None:

@@ -3,11 +3,14 @@
 A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
 ``rule.transforms`` is the list, open to users. One that also has ``together``, the same function of stacks (replicas, ...), is
 called once for all replicas of a mapped step; any other once for each.
+
+A step computes updates (pure: parameters, buffers, batch, draws), transforms what the optimizer will get (`transformed`) and
+writes it to ``.grad`` (`write`). One rule's step and a step of several replicas share the last two.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -225,3 +228,38 @@ def refuse_accumulation() -> NoReturn:
         "that the optimizer gets; write step(x, y, accumulate=True, transform=False) for each batch, and then rule.transform(), "
         "which limits the sum"
     )
+
+
+# ------------------------------------------------------------ the last stages of a step
+
+
+def transformed(transforms: Sequence[Transform], parameters: Mapping[str, Tensor], updates: Mapping[str, Tensor], *,
+                fresh: bool) -> dict[str, Tensor]:  # fmt: skip
+    """Return updates, by name, in their parameters' type and after all transforms.
+
+    Args:
+        transforms: in order.
+        parameters: by name.
+        updates: by name; computed in bfloat16 under ``precision="bf16"``.
+        fresh: every update is a tensor of its own, which transforms may change; else they get copies.
+    """
+    done = {name: update.to(parameters[name].dtype) for name, update in updates.items()}
+    if transforms and not fresh:
+        done = {name: update.clone() for name, update in done.items()}
+    for transform in transforms:
+        done = transform(parameters, done)
+    return done
+
+
+def write(parameters: Mapping[str, Any], updates: Mapping[str, Tensor], *, accumulate: bool = False) -> None:
+    """Set ``.grad`` of parameters, by name, to their updates, or add the updates to it.
+
+    Of a parameter without an update the last one is dropped, which an optimizer would apply again; when accumulating, only of one
+    that was frozen since.
+    """
+    for name, update in updates.items():
+        before = parameters[name].grad
+        parameters[name].grad = before + update if accumulate and before is not None else update
+    for name in parameters.keys() - updates.keys():
+        if not accumulate or not parameters[name].requires_grad:
+            parameters[name].grad = None
