@@ -239,7 +239,7 @@ def _instead(family: str, fits: Callable[[Any], bool], remedy: str = "") -> str:
     able = []
     for one in registry.registered(family) if family else ():
         if all(option.default is not MISSING for option in of_class(one.options).values()) and fits(one.load()()):
-            able.append(f"rule.{family}={one.name}")
-    ways = ["write " + ", ".join(able)] if able else []
+            able.append(one.name)
+    ways = [f"write rule.{family}=" + " or ".join(filter(None, (", ".join(able[:-1]), able[-1])))] if able else []
     text = ", or ".join([*ways, *([remedy] if remedy else []), *([] if family else ["write rule=bp"])])
     return text[:1].upper() + text[1:]

@@ -97,7 +97,7 @@ def test_what_falls_somewhere_is_refused_with_a_way_out(name: str) -> None:
     with pytest.raises(UserError) as refusal:
         credit.rule("lisp_margin", model)
     for words in (f"rule.gate=responsive cannot take {name} at '1' in Sequential", "not monotone", "non-decreasing",
-                  "relu, elu, softplus", "rule.gate=derivative", "Gates that take it: derivative, straight_through"):  # fmt: skip
+                  "relu, elu, softplus", "rule.gate=derivative", "Write rule.gate=derivative, straight_through"):  # fmt: skip
         assert words in str(refusal.value)
 
 
@@ -121,7 +121,7 @@ def test_the_derivative_of_a_step_is_refused(rule: str, name: str) -> None:
     with pytest.raises(UserError) as refusal:
         credit.rule(rule, nets.mlp(name))
     for words in (f"rule.gate=derivative cannot take {name} at '1'", "its derivative is zero everywhere",
-                  "rule.gate=straight_through (rule=ste)", "Gates that take it: responsive, straight_through"):  # fmt: skip
+                  "rule.gate=straight_through (rule=ste)", "Write rule.gate=responsive, straight_through"):  # fmt: skip
         assert words in str(refusal.value)
 
 

@@ -73,7 +73,7 @@ def test_a_run_splits_digits_anew_for_its_seed(capsys):
     ("words", "told"),
     [
         (["rule=bp", "arch=suc", "data=digits"], "arch=suc has one output, the probability of class 1 of two"),
-        (["rule=lisp_margin", "arch=suc", "data=ones"], "Write rule.loss=ce, rule.loss=mse"),
+        (["rule=lisp_margin", "arch=suc", "data=ones"], "Write rule.loss=ce, mse or half_sse"),
         (["rule=ste", "arch=suc", "arch.activation=step", "data=ones"], "Write rule.loss=mse"),
         (["rule=bp", "arch=suc", "data=ones", "data.threshold=1"], "data.threshold=1 is outside (0, 1)"),
         (
