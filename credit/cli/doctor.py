@@ -159,7 +159,7 @@ def _tables(root: Path) -> Line:
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
-    from credit.data.sources.tabular import TABLES
+    from credit.data.sources.tables.tabular import TABLES
 
     missing = []
     for name in TABLES:

@@ -122,12 +122,13 @@ def fit(name: str, x: Examples, top: int) -> Normalizer:
     return Pixelwise(torch.zeros(channels, device=x.device), torch.full((channels,), scale, device=x.device))
 
 
-def fit_columns(name: str, x: Tensor) -> Columnwise:
+def fit_columns(name: str, x: Tensor, scaled: int | None = None) -> Columnwise:
     """Fit a normalisation on training rows, in float64 and on the CPU: the same numbers whatever the data's device.
 
     Args:
         name: one of `COLUMNWISE` (checked by the caller).
         x: float32 (N, F) on any device.
+        scaled: how many columns, the first, are normalised; the others stay as they are. None: all.
     """
     rows = x.double().cpu()
     low, high = rows.amin(0), rows.amax(0)
@@ -139,6 +140,8 @@ def fit_columns(name: str, x: Tensor) -> Columnwise:
         shift, spread = torch.zeros_like(low), torch.ones_like(low)
     varies = (high > low) | torch.tensor(name == "none")
     scale = torch.where(varies, spread.reciprocal(), 0.0)
+    if scaled is not None:
+        shift[scaled:], scale[scaled:] = 0.0, 1.0
     return Columnwise(shift.float().to(x.device), scale.float().to(x.device))
 
 

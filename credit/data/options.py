@@ -41,6 +41,29 @@ declare(
 )
 
 
+@component("data", "csv", "credit.data.sources.catalog:CSV")
+@dataclass(frozen=True)
+class CsvData(DataConfig):
+    """Options of a CSV file."""
+
+    path: str | None = opt(None, "the file, with a header line")
+    test_path: str | None = opt(None, "a file of the same columns that is the test part; null: a fifth of the rows is")
+    target: str | None = opt(None, "the column that says the class")
+    separator: Literal["comma", "semicolon", "tab"] = opt("comma", "between the columns")
+    drop: list[str] = opt([], "columns that are not used")
+    categorical: list[str] = opt([], "columns of numbers that are names of categories")
+    missing: Literal["refuse", "median", "most_frequent"] = opt(
+        "refuse", "what stands for missing values, of the training part; of categories always the most frequent"
+    )
+    missing_as: list[str] = opt(
+        ["NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"],
+        "texts that stand for a missing value beside the empty cell",
+    )
+    unseen: Literal["refuse", "zero"] = opt(
+        "refuse", "a category that the training part has not; zero: 0 for all of the column's categories"
+    )
+
+
 @component("noise", "matrix", "credit.data.noise.drawn:matrix")
 @dataclass(frozen=True)
 class MatrixNoise(NoiseConfig):

@@ -57,8 +57,9 @@ class Images:
 
 @dataclass(frozen=True)
 class Rows:
-    """float32 (N, F): one row an example, one column a feature."""
+    """float32 (N, F): one row an example, one column a feature. `scaled`: how many, the first, are normalised; None: all."""
 
+    scaled: int | None = None
     dtype = torch.float32
 
     def check(self, cfg: DataConfig, shape: tuple[int, ...]) -> None:
@@ -82,7 +83,7 @@ class Rows:
     def fit(self, cfg: DataConfig, x: Examples) -> Columnwise:
         """Return the normalisation fitted on training rows (N, F)."""
         assert isinstance(x, Tensor)  # rows are in memory
-        return normalize.fit_columns(cfg.normalize, x)
+        return normalize.fit_columns(cfg.normalize, x, self.scaled)
 
 
 Storage = Images | Rows

@@ -14,7 +14,7 @@ from credit.core.config.data_files import data_files
 from credit.core.config.schema import DataConfig
 from credit.core.config.validate import check
 from credit.data.sources.catalog import KNOWN
-from credit.data.sources.tabular import TABLES
+from credit.data.sources.tables.tabular import TABLES
 from credit.runs import made_from, user_code
 
 SMALL = ["rule=bp", "arch.widths=[8]", "data.limit_train=200", "data.limit_test=50", "data.batch_size=20"]

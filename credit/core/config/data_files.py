@@ -38,6 +38,12 @@ def own_paths(cfg: DataConfig) -> list[Path]:
     return _places(cfg.path or "", cfg)
 
 
+def csv_paths(cfg: DataConfig) -> list[Path]:
+    """Return where the test file of ``data=csv`` may be, in order; none where there is none."""
+    path = getattr(cfg, "test_path", None)
+    return _places(path, cfg) if path else []
+
+
 def _places(path: str, cfg: DataConfig) -> list[Path]:
     given = Path(path).expanduser()
     return [given] if given.is_absolute() else [given, data_root(cfg) / given]
@@ -80,6 +86,10 @@ def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
         if own is None:
             return root, []
         return (own.parent, [own]) if cfg.kind == "npz" else (own, _images(own, cfg.classes))
+    if cfg.kind == "csv":
+        found = [next(filter(Path.is_file, places), None) for places in (own_paths(cfg), csv_paths(cfg))]
+        there = [file.resolve() for file in found if file is not None]
+        return Path(os.path.commonpath([table.parent for table in there] or [root])), there
     if cfg.kind in _KNOWN:
         raw = [file for file in _inside(root / _KNOWN[cfg.kind]) if file.suffix != ".gz"]
         return root, raw or [file for file in [root / f"{cfg.kind}.npz"] if file.is_file()]

@@ -24,7 +24,7 @@ OPEN_GROUPS = ("rule", "arch")
 RATELESS = ("human", "matrix")
 """Kinds of noise that have no rate to choose."""
 
-_IMAGES = "kind!=ones|sign_line|tabular"
+_IMAGES = "kind!=csv|ones|sign_line|tabular"
 _FOLDER = "kind=image_folder"
 _TABLE = "kind=tabular"
 
@@ -65,7 +65,9 @@ class DataConfig:
         0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca"
     )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
-    download: bool = opt(False, "fetch a published set that is not there", result=False, when="kind!=npz|image_folder")
+    download: bool = opt(
+        False, "fetch a published set that is not there", result=False, when="kind!=csv|npz|image_folder"
+    )
     root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
     path: str | None = opt(None, "the file or folder of one's own set", when="kind=npz|image_folder")
     image_size: int | None = opt(None, "pixels of the side of the square that is cut out", ge=1, when=_FOLDER)

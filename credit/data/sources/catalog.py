@@ -17,12 +17,13 @@ from credit.core import registry
 from credit.core.config.data_files import data_root, own_paths
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
-from credit.data.sources import imagenet32, ones, own, sign_line, tabular
+from credit.data.sources import imagenet32, ones, own, sign_line
 from credit.data.sources.digests import verified_bytes
 from credit.data.sources.download import fetch
 from credit.data.sources.files import Arrays, Source, Whole, npz_head, parse_idx, read_npz
 from credit.data.sources.folder import LAYOUT, list_folder, read_folder
 from credit.data.sources.pickles import read_pickle
+from credit.data.sources.tables import csv_file, tabular
 from credit.data.splits import stratified
 from credit.data.storage import Images
 
@@ -284,5 +285,6 @@ IMAGENET32 = Source(imagenet32.look, imagenet32.read)
 NPZ = Source(_look_npz, lambda cfg: read_npz(_own_path(cfg)))
 ONES = Source(ones.look, ones.read, drawn=True)
 SIGN_LINE = Source(sign_line.look, sign_line.read, drawn=True)
+CSV = Source(csv_file.look, csv_file.read, drawn=True)
 TABULAR = Source(tabular.look, tabular.read)
 PUBLISHED = Source(_look_known, _read_known)

@@ -15,8 +15,8 @@ from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Batches, describe, evaluation, kinds, load
 from credit.data.normalize import fit_columns
-from credit.data.sources import tabular
-from credit.data.sources.tabular import TABLES, read_table, table_digest
+from credit.data.sources.tables import tabular
+from credit.data.sources.tables.tabular import TABLES, read_table, table_digest
 from tests.support.fakes import flip_byte
 
 README = {  # rows, features, classes as shared/data says them

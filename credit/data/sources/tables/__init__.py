@@ -1,0 +1,1 @@
+"""Tables: the published ones in folds, and CSV files of one's own."""
