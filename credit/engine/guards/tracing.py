@@ -24,7 +24,7 @@ from torch import nn
 from credit.core.errors import UserError
 from credit.engine.guards.contents import PLAIN, containers
 
-_FUNCTION = type(torch.autograd.Function)
+_BACKWARD = "_backward_cls"  # what torch.autograd.Function.apply asks its class for before anything else
 _OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # torch's and the engine's files
 # Names under which fx itself leaves tensors on the model.
 _MADE_BY_FX = re.compile(r"_tensor_constant\d+|_torchbind_obj\d+")
@@ -39,13 +39,10 @@ def guarded(model: nn.Module) -> Iterator[None]:
     """
     before = _Snapshot(model)
     draws = _Generators(model)
-    outer = sys.getprofile()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
-            sys.setprofile(_refuse_custom_functions)
+        with torch.inference_mode(False), torch.enable_grad(), _custom_functions_refused():
             yield
     finally:
-        sys.setprofile(outer)
         drawn, changed = draws.restore(), before.restore()
     name = type(model).__name__
     if drawn:
@@ -85,21 +82,41 @@ def gradient_stopped(model: nn.Module) -> bool:
     return not torch.is_grad_enabled()
 
 
-def _refuse_custom_functions(frame: FrameType, event: str, called: Any) -> None:
-    """A profile function: refuse calls of ``torch.autograd.Function.apply``, under whatever name the method is kept."""
-    if event != "c_call" or not isinstance(function := getattr(called, "__self__", None), _FUNCTION):
-        return
-    if function.__module__ == torch.utils.checkpoint.__name__:
-        if function is torch.utils.checkpoint.CheckpointFunction:
-            raise UserError(
-                f"torch.utils.checkpoint with use_reentrant=True ({where(frame)}) cannot be traced; write use_reentrant=False"
-            )
-        return  # the other form calls the function as it is
-    raise UserError(
-        f"forward calls {function.__qualname__}.apply, a custom autograd function ({where(frame)}), whose backward the plan "
-        "would not use. Mark the function that calls it with torch.fx.wrap and write local_autograd=true "
-        "(rule.local_autograd=true), which differentiates it by autograd, or write it with ordinary ops"
-    )
+@contextlib.contextmanager
+def _custom_functions_refused() -> Iterator[None]:
+    """Refuse calls of ``torch.autograd.Function.apply``, under whatever name the method is kept.
+
+    The method is torch's own C code, whose first step reads the class's ``_backward_cls``. A property of the metaclass comes
+    before it; classes that are defined meanwhile are given theirs afterwards.
+    """
+    meta, made = type(torch.autograd.Function), []
+    outer = vars(meta).get(_BACKWARD)
+    setattr(meta, _BACKWARD, property(_checked, lambda function, backward: made.append((function, backward))))
+    try:
+        yield
+    finally:
+        if outer is None:
+            delattr(meta, _BACKWARD)
+        else:
+            setattr(meta, _BACKWARD, outer)
+        for function, backward in made:
+            setattr(function, _BACKWARD, backward)
+
+
+def _checked(function: Any) -> Any:
+    """Return the class of a custom function's backward, which the caller is about to apply; refuse what cannot be traced."""
+    caller = sys._getframe(1)
+    if function.__module__ != torch.utils.checkpoint.__name__:
+        raise UserError(
+            f"forward calls {function.__qualname__}.apply, a custom autograd function ({where(caller)}), whose backward the plan "
+            "would not use. Mark the function that calls it with torch.fx.wrap and write local_autograd=true "
+            "(rule.local_autograd=true), which differentiates it by autograd, or write it with ordinary ops"
+        )
+    if function is torch.utils.checkpoint.CheckpointFunction:
+        raise UserError(
+            f"torch.utils.checkpoint with use_reentrant=True ({where(caller)}) cannot be traced; write use_reentrant=False"
+        )
+    return vars(function)[_BACKWARD]  # the other form of checkpoint calls the model's function as it is
 
 
 def where(frame: FrameType | None = None) -> str:

@@ -1,5 +1,7 @@
 """Calls in forward() whose effect is not in their result: buffers moved, weights changed, parameters read under no_grad."""
 
+import cProfile
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -83,3 +85,32 @@ def test_a_counter_in_a_configuration_is_refused_and_put_back() -> None:
     config = SimpleNamespace(calls=0)
     said = refusal(net(count, lambda m: setattr(m, "config", config)))
     assert "assigns or changes 'config'" in said and config.calls == 0
+
+
+def test_a_custom_function_defined_while_a_model_is_traced_can_be_applied_afterwards() -> None:
+    made = []
+
+    def define(model: Any, x: Tensor) -> Tensor:
+        class Reverse(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Any) -> Any:
+                return -grads[0]
+
+        made.append(Reverse)
+        return _plain(model, x)
+
+    equals_autograd(net(define))
+    x = torch.ones(3, requires_grad=True)
+    made[0].apply(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [-1, -1, -1]
+
+
+def test_a_model_is_traced_under_a_profiler() -> None:
+    with cProfile.Profile() as profile:
+        equals_autograd(net(_plain))
+        after: Any = sys.getprofile()
+    assert after is profile
