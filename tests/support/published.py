@@ -1,14 +1,11 @@
 """The runs of published tables, composed once in a process."""
 
 from functools import cache
-from typing import Any
 
-from credit.core.config.compose import compose_each
+from credit.core.config.compose import compose
 from credit.core.config.schema import RunConfig
 from credit.tables.spec.layers import cell_words
 from credit.tables.spec.load import load
-
-_CHOICES: dict[tuple[str, ...], Any] = {}
 
 
 @cache
@@ -17,4 +14,4 @@ def runs(table: str, budget: str = "paper", rows: tuple[str, ...] = ()) -> dict[
     spec = load(table)
     here = spec.budgets[budget]
     cells = [cell for cell in spec.cells_in(here) if not rows or cell[0] in rows]
-    return {cell: compose_each(cell_words(spec, here, *cell).words, [{}], _CHOICES)[0] for cell in cells}
+    return {cell: compose(cell_words(spec, here, *cell).words) for cell in cells}

@@ -19,6 +19,11 @@ from credit.core.config.schema import RunConfig, text_options
 from credit.core.config.validate import check
 from credit.core.errors import UserError
 
+MOST_KEPT = 512
+"""How many combinations of choices are kept in memory, of about 50 kB each."""
+
+_Kept = tuple[dict[str, sources.FileState], Any]  # the files looked for, and what they compose to
+_kept: dict[tuple[str, ...], _Kept] = {}
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:.*\}", re.DOTALL)
 
 
@@ -33,9 +38,7 @@ def compose(words: Sequence[str] = ()) -> RunConfig:
     return compose_each(words, [{}])[0]
 
 
-def compose_each(
-    words: Sequence[str], changes: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Any] | None = None
-) -> list[RunConfig]:
+def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
     """Return the run of `words` once for each of `changes`, such as ``{"seed": 1, "data.fold": 3}``, reading files once.
 
     Each is the run that its changes as further words give: values that refer to a changed one follow it.
@@ -43,14 +46,13 @@ def compose_each(
     Args:
         words: as of `compose`.
         changes: values by dotted key.
-        known: filled with what choices of files compose to; the next call with the same mapping reads none of them again.
 
     Raises:
         UserError: the words, or one of the changes, do not describe a run.
     """
     rewritten = rewrite(words)
     try:
-        composed = _from_files(rewritten) if known is None else _from_known(rewritten, known)
+        composed = _composed(rewritten)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
     return variants(composed, changes)
@@ -85,18 +87,35 @@ def _from_files(rewritten: list[str]) -> Any:
         return hydra.compose("config", overrides=rewritten)
 
 
-def _from_known(rewritten: list[str], known: dict[tuple[str, ...], Any]) -> Any:
-    """Return what `_from_files` does, setting single values (Hydra does it last) in what is known of the choices."""
-    choices = tuple(word for word in rewritten if not word.startswith("++"))
+def _composed(rewritten: list[str]) -> Any:
+    """Return what `_from_files` does, of choices that are kept where there are such, in which single values are set.
+
+    Hydra sets single values last too.
+    """
+    choices = [word for word in rewritten if not word.startswith("++")]
     values = [_override(word) for word in rewritten if word.startswith("++")]
-    if any(value.is_sweep_override() or value.package is not None for value in values):
-        return _from_files(rewritten)  # which Hydra refuses, in its own way
-    if choices not in known:
-        known[choices] = _without_hydra(_from_files(list(choices)))
-    composed = copy.deepcopy(known[choices])
+    plain = not any("${" in word or word.startswith("hydra") for word in choices)
+    if not plain or any(value.is_sweep_override() or value.package is not None for value in values):
+        return _from_files(rewritten)  # of the environment as it is now; or what Hydra refuses, in its own way
+    composed = copy.deepcopy(_of_choices(choices))
     OmegaConf.set_struct(composed, False)
     for value in values:
         OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
+    return composed
+
+
+def _of_choices(choices: list[str]) -> Any:
+    """Return what choices of files compose to, from memory where every file that Hydra looked for is as it was then."""
+    key = tuple(sorted(choices))
+    if key in _kept:
+        files, composed = _kept[key]
+        if sources.states(files) == files:
+            return composed
+    elif len(_kept) >= MOST_KEPT:
+        _kept.clear()
+    with sources.recorded() as files:
+        composed = _without_hydra(_from_files(choices))
+    _kept[key] = files, composed
     return composed
 
 

@@ -15,9 +15,14 @@ Any other file may bring the default of another group (``defaults: [override /ar
 set's file): what an experiment or the command line chooses wins over it.
 """
 
+import contextlib
 import copy
 import functools
 import io
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,16 @@ from credit.core.registry import HOMES
 
 SCHEME = "credit"
 
+FileState = tuple[str, int, int, int] | None
+"""Path, time of change in ns, size in bytes and number of a file; None where there is none."""
+
+UNSETTLED = ("", -1, -1, -1)
+"""State of a file that is never the same again; see `recorded`."""
+
+_COARSEST_CLOCK = 2.0  # seconds: two changes within that time may have the same time of change
+
+_records: list[dict[str, FileState]] = []
+
 
 class CreditConfigSource(FileConfigSource):
     """YAML files of one folder, with choices made of numbers and scalars read as choices."""
@@ -48,6 +63,7 @@ class CreditConfigSource(FileConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         """Return whether there is such a file, or a choice that stands for one."""
+        _record(self._normalize_file_name(config_path))
         return super().is_config(config_path) or self._stands_for(config_path) is not None
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -56,6 +72,7 @@ class CreditConfigSource(FileConfigSource):
         if stands_for is None:
             result = self._load_file(config_path)
         elif stands_for == "component":
+            _record(self._normalize_file_name(config_path), unsettled=True)
             group, _, name = config_path.removesuffix(".yaml").partition("/")
             cfg = OmegaConf.create({"kind": name, **({"name": name} if group == "rule" else {})})
             result = ConfigResult(provider=self.provider, path=self.full_path(), config=cfg, header={"package": None})
@@ -77,6 +94,8 @@ class CreditConfigSource(FileConfigSource):
         if not super().is_config(config_path):
             return super().load_config(config_path)  # which raises Hydra's error of a missing file
         text = Path(name).read_text(encoding="utf-8")
+        if "${" in text or "searchpath" in text:
+            _record(self._normalize_file_name(config_path), unsettled=True)
         try:
             config = copy.deepcopy(_parsed(text))
         except (YAMLError, OmegaConfBaseException) as error:
@@ -99,6 +118,45 @@ class CreditConfigSource(FileConfigSource):
 @functools.lru_cache(maxsize=256)
 def _parsed(text: str) -> Any:
     return OmegaConf.load(io.StringIO(text))
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[dict[str, FileState]]:
+    """Give a mapping that is filled with each file that Hydra looks for, as ``rule/bp.yaml``, and its state.
+
+    As long as `states` returns the same, Hydra composes the same of the same words. A file has the state `UNSETTLED` where
+    that does not follow: it was changed a moment ago, has an interpolation, which may name a choice by the environment, names
+    further folders, or a component stands for it.
+    """
+    _records.append({})
+    try:
+        yield _records[-1]
+    finally:
+        _records.pop()
+
+
+def states(files: Iterable[str]) -> dict[str, FileState]:
+    """Return the state of each file in the first of the folders that has it; None also for a link to nothing."""
+    folders = search_folders()
+    return {file: _state(file, folders) for file in files}
+
+
+def _state(file: str, folders: Iterable[Path]) -> FileState:
+    for folder in folders:
+        path = f"{folder}/{file}"
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            if stat.S_ISREG(found.st_mode):
+                return path, found.st_mtime_ns, found.st_size, found.st_ino
+    return None
+
+
+def _record(file: str, unsettled: bool = False) -> None:
+    if not _records or (file in _records[-1] and not unsettled):
+        return
+    found = _state(file, search_folders())
+    changed = found is not None and time.time() - found[1] / 1e9 < _COARSEST_CLOCK
+    _records[-1][file] = UNSETTLED if unsettled or changed else found
 
 
 def _keep_one_length(trainer: Any) -> None:

@@ -125,7 +125,6 @@ class _Runs:
     def __init__(self, spec: Spec, all_repeats: list[dict[str, Any]]) -> None:
         self.spec, self.repeats = spec, all_repeats
         self._composed: dict[tuple[str, ...], list[RunConfig]] = {}
-        self._choices: dict[tuple[str, ...], Any] = {}
 
     def words(self, budget: Budget, cell: Cell, words: Sequence[str], tuned: Words = NO_WORDS) -> Words:
         return layers.cell_words(self.spec, budget, *cell, words, tuned)
@@ -138,7 +137,7 @@ class _Runs:
             # The first repeat's words come along, so that what a word implies (one length a run) is as credit-train does it.
             first = [as_word(key, value) for key, value in self.repeats[0].items()]
             try:
-                held = compose_each([*words.words, *first], wanted, self._choices)
+                held = compose_each([*words.words, *first], wanted)
             except UserError as error:
                 raise layers.blame(self.spec, "/".join(cell), words, error) from error
             self._composed[words.words] = held

@@ -1,5 +1,7 @@
 """From command-line words and files to a run: shorthand, precedence, the user's own folder."""
 
+import os
+
 import pytest
 
 from credit.core.config.compose import compose
@@ -104,6 +106,57 @@ def test_files_are_written_as_the_command_line_is(folder):
     assert noise_of("experiment=mine", "noise=none") == ("none", 0)
     assert noise_of("experiment=mine", "noise=0.1") == ("symmetric", 0.1)
     assert compose(["experiment=mine", "rule=lisp"]).rule["name"] == "lisp"
+
+
+def test_a_file_that_changes_counts_at_once(folder, tmp_path):
+    """What files compose to is kept in memory, as long as every file that Hydra looked for stays as it is."""
+    text = "# @package _global_\ntrainer: {{epochs: {}}}\n"
+
+    def written(epochs, name="experiment/mine.yaml"):
+        folder(name, text.format(epochs))
+        os.utime(tmp_path / name, (epochs, epochs))  # long ago, so that it may be kept
+
+    def composed(*words):
+        return compose(["experiment=mine", *words]).trainer.epochs
+
+    written(2)
+    assert [composed(), composed("trainer.epochs=4"), composed()] == [2, 4, 2]
+    written(3)
+    assert composed() == 3
+    folder("experiment/mine.yaml", text.format(5))
+    assert composed() == 5
+    folder("experiment/mine.yaml", text.format(6))  # as long as before, and perhaps in the same tick of the clock
+    assert composed() == 6
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "experiment/mine.yaml").rename(elsewhere / "mine.yaml")
+    with pytest.raises(UserError, match="mine"):
+        composed()
+    (tmp_path / "experiment/mine.yaml").symlink_to(elsewhere / "mine.yaml")
+    assert composed() == 6
+    (elsewhere / "mine.yaml").write_text(text.format(7))
+    assert composed() == 7
+    use_folders([])
+    with pytest.raises(UserError, match="mine"):
+        composed()
+
+
+def test_a_choice_stays_where_a_file_comes_before_it(folder, tmp_path):
+    """A file that was not there is looked for each time; a link to nothing is no file."""
+    assert compose(["optimizer=sgd"]).optimizer.lr == 0.05
+    folder("optimizer/other.yaml", "")
+    (tmp_path / "optimizer/sgd.yaml").symlink_to(tmp_path / "nothing")
+    assert compose(["optimizer=sgd"]).optimizer.lr == 0.05
+    (tmp_path / "nothing").write_text("kind: sgd\nlr: 0.25\n")
+    assert compose(["optimizer=sgd"]).optimizer.lr == 0.25
+
+
+def test_files_that_name_choices_by_the_environment_follow_it(folder, tmp_path, monkeypatch):
+    folder("experiment/mine.yaml", "# @package _global_\noptimizer: ${oc.env:WHICH}\n")
+    os.utime(tmp_path / "experiment/mine.yaml", (1, 1))
+    for which in ("adam", "sgd", "adam"):
+        monkeypatch.setenv("WHICH", which)
+        assert compose(["experiment=mine"]).optimizer.kind == which
 
 
 def test_files_may_use_hydras_own_form(folder):
