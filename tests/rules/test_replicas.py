@@ -11,6 +11,7 @@ from credit.core.errors import UserError
 from credit.rules import Mapped
 from credit.rules.replicas import why_not
 from credit.rules.transforms import clip, clip_norm, reproject
+from tests.support.covering import covering
 
 REPLICAS = 3
 
@@ -35,9 +36,10 @@ def halve_where_positive(parameters, updates):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"clip": 0.01}, {"clip_norm": 0.05}, {"clip_unit": 0.05}, {"reproject": 0.02, "clip": 0.05}]
-)
-@pytest.mark.parametrize("own", [False, True])
+    ("options", "own"),
+    covering(1, ({}, {"clip": 0.01}, {"clip_norm": 0.05}, {"clip_unit": 0.05}, {"reproject": 0.02, "clip": 0.05}),
+             (False, True), slow=2),
+)  # fmt: skip
 def test_models_move_as_by_their_own_steps(options, own):
     alone = nets()
     together = copy.deepcopy(alone)

@@ -84,7 +84,10 @@ def test_evaluation_is_the_plans_forward_to_the_bit(arch: str, reset: str, delay
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns about itself
-@pytest.mark.parametrize(("reset", "delay"), RESETS)
+@pytest.mark.parametrize(
+    ("reset", "delay"),
+    [pytest.param(*way, marks=[pytest.mark.slow] if way not in RESETS[::4] else []) for way in RESETS],
+)
 def test_compiled_is_eager(reset: str, delay: bool) -> None:
     model, (x, y) = network("spiking_lenet", reset, delay), batch("spiking_lenet")
     twin = copy.deepcopy(model)

@@ -153,7 +153,16 @@ def test_a_run_trains_them_and_resumes_with_them(monkeypatch: pytest.MonkeyPatch
         assert torch.equal(value, kept[name]) and value.std() > 0
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("trial", TRIALS)
+SLOW = [("compiled", "conv+bn"), ("learns", "conv+bn")]
+
+
+@pytest.mark.parametrize(
+    ("trial", "net"),
+    [
+        pytest.param(trial, net, marks=[pytest.mark.slow] if (trial, net) in SLOW else [])
+        for trial in TRIALS
+        for net in NETS
+    ],
+)
 def test_the_battery(trial: str, net: str) -> None:
     assert attempt(trial, Case("fa", net, {"feedback_weights": "kolen_pollack"})) == ("pass", "")

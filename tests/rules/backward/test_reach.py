@@ -314,7 +314,7 @@ def test_the_attention_of_a_vision_transformer_is_reached() -> None:
 
 
 def test_standardised_convolutions_of_timm_are_reached() -> None:
-    model = timm.create_model("nf_resnet26", num_classes=4)
+    model = timm.create_model("nf_resnet26", num_classes=4, channels=(16, 32, 64, 128), stem_chs=8)
     x, y = torch.randn(2, 3, 32, 32), torch.tensor([0, 3])
     rule = credit.rule("dfa", model, local_autograd=True, example=x)
     assert len(rule.buffers) == 29  # 28 of 29 convolutions, and the head; nothing crosses the first

@@ -13,6 +13,7 @@ from credit.rules import Mapped
 from tests.rules.energy.test_dual_twins import made
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import dual_nets, nets
+from tests.support.covering import covering
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "dp": ("dp", {"passes": 3, "beta": 0.1}),
@@ -28,8 +29,17 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "eqprop": ("eqprop", {"phases": 3, "loss": "ce", "free_steps": 5, "nudged_steps": 4}),
     "chl": ("chl", {"free_steps": 5, "nudged_steps": 5, "gamma": 0.3}),
 }
-MAPPED = [word for word in RULES if word not in ("dp", "dp random", "adjoint")]
-"""Without random orders, which are refused, and without what the battery compiles and maps too."""
+COMPILED = ("dp fw prox", "dp random weights", "dp pools last", "damped", "eqprop")
+MAPPED = ("dp fw prox", "dp input", "dp random weights", "dp pools last", "adjoint frozen")
+"""What is compiled and mapped in `make test`: what the battery does not map, and a rule of each kind that it compiles."""
+
+
+def others_slow(fast: tuple[str, ...]) -> list[Any]:
+    """The rules, without random orders, which are refused, and without those that the battery compiles and maps too."""
+    words = [word for word in RULES if word not in ("dp", "dp random", "adjoint")]
+    return [word if word in fast else pytest.param(word, marks=pytest.mark.slow) for word in words]
+
+
 FEW = {"passes": 2, "free_steps": 2, "nudged_steps": 2}
 """Enough for each kind of visit; all passes are unrolled where a step is compiled or recorded."""
 
@@ -55,15 +65,15 @@ def usable(word: str, net: str) -> bool:
     return not (word == "chl" and net == "residual")
 
 
+PLACES = covering(1, tuple(RULES), ("mlp", "later", "residual"), where=usable, slow=2)
+
+
 def grads(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("word", RULES)
-@pytest.mark.parametrize("net", ["mlp", "later", "residual"])
+@pytest.mark.parametrize(("word", "net"), PLACES)
 def test_equal_seeds_take_equal_steps_and_a_saved_rule_goes_on(word: str, net: str) -> None:
-    if not usable(word, net):
-        return
     model, _, x, y = made(net, bend(word), spread=0.5)
     one, other, third = (copy.deepcopy(model) for _ in range(3))
     a, b = (take(word, each, seed=3, precision="float64") for each in (one, other))
@@ -94,11 +104,10 @@ def test_random_orders_come_of_the_seed_and_the_step() -> None:
     assert len({float(value.sum()) for value in drawn}) > 8
 
 
-@pytest.mark.parametrize("word", [word for word in RULES if word != "damped"])
-@pytest.mark.parametrize("net", ["mlp", "later", "residual"])
+@pytest.mark.parametrize(("word", "net"), PLACES)
 def test_no_sample_is_treated_by_its_place(word: str, net: str) -> None:
     """Not of damped steps: their power iterations may start from vectors of each sample's own (see the battery)."""
-    if not usable(word, net) or word == "lpom":
+    if word in ("damped", "lpom"):
         return
     model, _, x, y = made(net, bend(word), spread=0.5)
     turn = torch.tensor([2, 0, 1])
@@ -113,11 +122,8 @@ def test_no_sample_is_treated_by_its_place(word: str, net: str) -> None:
             close(t, s[turn], "states")
 
 
-@pytest.mark.parametrize("word", RULES)
-@pytest.mark.parametrize("net", ["mlp", "later", "residual"])
+@pytest.mark.parametrize(("word", "net"), PLACES)
 def test_extremes_stay_finite(word: str, net: str) -> None:
-    if not usable(word, net):
-        return
     model, _, x, y = made(net, spread=0.3)
     for inputs, labels in ((torch.zeros_like(x), y), (x.sign() * 1e4, y), (x[:1], y[:1]), (x * 1e-12, y)):
         take(word, model, precision="float64").step(inputs, labels)
@@ -132,27 +138,22 @@ def likeness(word: str, model: nn.Module, x: Tensor, y: Tensor, precision: str) 
     return float(nn.functional.cosine_similarity(a, b, dim=0))
 
 
-@pytest.mark.parametrize("word", RULES)
-@pytest.mark.parametrize("net", ["mlp", "later", "residual"])
+@pytest.mark.parametrize(("word", "net"), PLACES)
 def test_single_precision_is_near_double(word: str, net: str) -> None:
     """Differences of states keep fewer digits than states: single precision still does. Damped, it starts elsewhere (draws)."""
-    if usable(word, net):
-        model, _, x, y = made(net, bend(word), spread=0.5)
-        assert likeness(word, model, x, y, "float32") > (0.99 if word in ("damped", "lpom") else 0.999)
+    model, _, x, y = made(net, bend(word), spread=0.5)
+    assert likeness(word, model, x, y, "float32") > (0.99 if word in ("damped", "lpom") else 0.999)
 
 
-@pytest.mark.parametrize("word", RULES)
-@pytest.mark.parametrize("net", ["mlp", "later", "residual"])
+@pytest.mark.parametrize(("word", "net"), PLACES)
 def test_bfloat16_is_near_double(word: str, net: str) -> None:
-    if not usable(word, net):
-        net = "later"
     model, _, x, y = made(net, bend(word), spread=0.5)
     assert likeness(word, model, x, y, "bf16") > 0.9
 
 
-@pytest.mark.parametrize("word", MAPPED)
+@pytest.mark.parametrize("word", others_slow(COMPILED))
 def test_compiled_is_eager(word: str) -> None:
-    model, _, x, y = made("later", bend(word), spread=0.5)
+    model, _, x, y = made("later" if word == "dp pools last" else "mlp", bend(word), spread=0.5)
     eager = take(word, model, precision="float64", **few(word)).updates(x, y)
     try:
         compiled = take(word, model, precision="float64", compile="eager", **few(word)).updates(x, y)
@@ -163,7 +164,7 @@ def test_compiled_is_eager(word: str) -> None:
         close(compiled.updates[key], update, key)
 
 
-@pytest.mark.parametrize("word", MAPPED)
+@pytest.mark.parametrize("word", others_slow(MAPPED))
 def test_mapped_over_seeds_is_a_loop(word: str) -> None:
     alone, together = ([dual_nets.conv("later", bend(word), seed, 0.5) for seed in range(3)] for _ in range(2))
     batches = [nets.batch(one, dual_nets.IMAGE, 4) for one in alone]

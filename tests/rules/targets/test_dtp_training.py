@@ -51,7 +51,7 @@ def digits(name: str, steps: int, activation: str = "relu", **sections: Any) -> 
     return float(train(cfg, console=False)["last"]["test_top1"])
 
 
-@pytest.mark.parametrize(("name", "least"), [("dtp", 0.92), ("tp", 0.9)])
+@pytest.mark.parametrize(("name", "least"), [("dtp", 0.92), pytest.param("tp", 0.9, marks=pytest.mark.slow)])
 def test_the_defaults_learn_digits(name: str, least: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path))
     assert digits(name, 500) > least

@@ -11,6 +11,7 @@ import credit
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import lra_objectives, nets
 from tests.support.architectures import cifar_resnet, lenet5, mlp, perturbative_resnet
+from tests.support.covering import covering
 from tests.support.twins_lra import Settings
 
 
@@ -67,15 +68,18 @@ def resnet(norm: Any = "batch", activation: str = "tanh") -> tuple[nn.Module, Te
     return model, *nets.batch(model, (3, 8, 8), 5)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("norm", ["batch", "none", "frozen"])
+WAYS: list[tuple[dict[str, Any], str, int | None]] = [
+    ({}, "local", None), ({}, "local", 1), ({}, "local", 2), ({}, "backprop", None), ({"skip_gap": 0}, "local", None),
+    ({"skip_gap": 3}, "local", None), ({"synapses": "dense"}, "local", None),
+    ({"error_connectivity": {"act": ["stage1_block1.act2", "output"], "stage2_block1.act1": None}}, "local", None),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("told", "inner", "depth"),
-    [({}, "local", None), ({}, "local", 1), ({}, "local", 2), ({}, "backprop", None), ({"skip_gap": 0}, "local", None),
-     ({"skip_gap": 3}, "local", None), ({"synapses": "dense"}, "local", None),
-     ({"error_connectivity": {"act": ["stage1_block1.act2", "output"], "stage2_block1.act1": None}}, "local", None)],
-)  # fmt: skip
-def test_residual_networks(told: dict[str, Any], inner: str, depth: int | None, norm: str, activation: str) -> None:
+    ("way", "norm", "activation"), covering(1, WAYS, ("batch", "none", "frozen"), ("tanh", "relu"), slow=3)
+)
+def test_residual_networks(way: tuple[dict[str, Any], str, int | None], norm: str, activation: str) -> None:
+    told, inner, depth = way
     check(*resnet(norm, activation), Settings(0.5, 0.7, inner=inner, depth=depth), **told)
 
 
@@ -89,9 +93,11 @@ def test_a_residual_network_s_blocks_hear_the_output() -> None:
     }
 
 
-@pytest.mark.parametrize("told", [{}, {"skip_gap": 0}, {"skip_gap": 3}, {"synapses": "conv"}, {"synapses": "dense"}])
-@pytest.mark.parametrize("pool", ["max", "average", "quadratic"])
-@pytest.mark.parametrize("variant", ["lfp", "untied"])
+@pytest.mark.parametrize(
+    ("variant", "pool", "told"),
+    covering(2, ("lfp", "untied"), ("max", "average", "quadratic"),
+             ({}, {"skip_gap": 0}, {"skip_gap": 3}, {"synapses": "conv"}, {"synapses": "dense"}), slow=3),
+)  # fmt: skip
 def test_lenet(variant: Any, pool: Any, told: dict[str, Any]) -> None:
     torch.manual_seed(1)
     model = lenet5((1, 16, 16), 5, variant=variant, pool=pool, activation="tanh").double()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tests.rules.energy.test_dual_objectives import apart
 from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.support import dual_nets, lra_objectives, nets, twins_lra
+from tests.support.covering import covering
 from tests.support.dual_nets import backprop, network_of
 from tests.support.lra_nets import Stacked
 from tests.support.twins_lra import Dense, Maps, Settings, Synapse
@@ -62,10 +63,9 @@ def check(model: nn.Module, net: Network, names: dict[int, str], x: Tensor, y: T
             close(found.error_updates[names[pair[0]], names[pair[1]]], update, f"E of {pair}")
 
 
-@pytest.mark.parametrize("loss", ["ce", "half_sse"])
-@pytest.mark.parametrize("activation", ACTS)
-@pytest.mark.parametrize("residual", [0, 2, 3])
-@pytest.mark.parametrize("gap", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("gap", "residual", "activation", "loss"), covering(2, (0, 1, 2, 3), (0, 2, 3), ACTS, ("ce", "half_sse"), slow=4)
+)
 def test_dense_networks(gap: int, residual: int, activation: str, loss: str) -> None:
     model = Stacked(activation, WIDTHS, residual)
     x, y = nets.batch(model, (6,), 4)
@@ -73,9 +73,9 @@ def test_dense_networks(gap: int, residual: int, activation: str, loss: str) -> 
     check(model, model.network(), names, x, y, Settings(beta=0.7, gamma=0.8, gap=gap, loss=loss))
 
 
-@pytest.mark.parametrize("q", [1, 1.5, 2, 3])
-@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
-@pytest.mark.parametrize("activation", ["tanh", "sign"])
+@pytest.mark.parametrize(
+    ("activation", "p", "q"), covering(2, ("tanh", "sign"), (1, 1.5, 2, 3), (1, 1.5, 2, 3), slow=3)
+)
 def test_norms(activation: str, p: float, q: float) -> None:
     model = Stacked(activation, WIDTHS, 2)
     x, y = nets.batch(model, (6,), 4)
@@ -84,12 +84,11 @@ def test_norms(activation: str, p: float, q: float) -> None:
     check(model, model.network(), names, x, y, s)
 
 
-@pytest.mark.parametrize("inner", ["local", "backprop"])
-@pytest.mark.parametrize("depth", [None, 1, 2])
 @pytest.mark.parametrize(
-    "wiring", [{}, {1: [5, 3], 2: [4]}, {1: [2, 4, 5]}, {3: [1], 1: [5], 2: [3, 1]}, {2: [], 1: [5]}]
-)
-@pytest.mark.parametrize("residual", [0, 2])
+    ("residual", "wiring", "depth", "inner"),
+    covering(2, (0, 2), ({}, {1: [5, 3], 2: [4]}, {1: [2, 4, 5]}, {3: [1], 1: [5], 2: [3, 1]}, {2: [], 1: [5]}),
+             (None, 1, 2), ("local", "backprop"), slow=4),
+)  # fmt: skip
 def test_wirings(residual: int, wiring: dict[int, list[int]], depth: int | None, inner: str) -> None:
     model = Stacked("tanh", WIDTHS, residual)
     x, y = nets.batch(model, (6,), 4)

@@ -7,6 +7,7 @@ import torch
 
 import credit
 from tests.support.architectures import mlp
+from tests.support.covering import covering
 
 DEPTH = 8
 
@@ -27,8 +28,11 @@ def updates(activation: str, precision: str, name: str, **options: Any) -> dict[
     return {key: update.double() for key, update in rule.updates(x, y).updates.items()}
 
 
-@pytest.mark.parametrize("told", [{}, {"p": 1.5, "q": 2.0}, {"error_update": "paper_alg1"}, {"beta": 1e-2}])
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu", "leaky_relu", "elu"])
+@pytest.mark.parametrize(
+    ("activation", "told"),
+    covering(1, ("tanh", "sigmoid", "relu", "leaky_relu", "elu"),
+             ({}, {"p": 1.5, "q": 2.0}, {"error_update": "paper_alg1"}, {"beta": 1e-2}), slow=2),
+)  # fmt: skip
 def test_single_precision_keeps_the_errors_of_the_lowest_of_eight_layers(activation: str, told: dict[str, Any]) -> None:
     """Each is beta times f' as large as the one above: subtracting targets from activities left nothing of those of logistic
     units, and noise that Adam made full steps of for others."""

@@ -52,7 +52,7 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"reproject": 0.0}, ("rule.reproject=0 is outside (0, inf)", "radius of the Frobenius ball", "null: off")),
     ({"reproject": -1.0}, ("rule.reproject=-1 is outside (0, inf)",)),
     ({"workers": 0}, ("rule.workers=0 is outside [1, inf)", "threads")),
-    ({"workers": 2, "compile": True}, ("rule.workers=2", "a compiled step is one program", "rule.workers=1")),
+    ({"workers": 2, "compile": "eager"}, ("rule.workers=2", "a compiled step is one program", "rule.workers=1")),
     ({"loss": "hinge"}, ("rule.loss=hinge", "ce, half_sse")),
     ({"inner": "back"}, ("rule.inner=back", "did you mean 'backprop'")),
     ({"synapses": "convolution"}, ("rule.synapses=convolution", "auto, conv, dense")),

@@ -122,10 +122,9 @@ def test_gaps_sums_and_activations(gap: int, residual: int, activation: str, los
     check(stacked(activation, residual), Settings(FAR.get(activation, 0.7), 0.6, gap, loss=loss))
 
 
-@pytest.mark.parametrize("update", UPDATES[1:])
-@pytest.mark.parametrize("activation", ["tanh", "sign"])
-@pytest.mark.parametrize("residual", [0, 2])
-@pytest.mark.parametrize("gap", [0, 2, 3])
+@pytest.mark.parametrize(
+    ("gap", "residual", "activation", "update"), covering(2, (0, 2, 3), (0, 2), ("tanh", "sign"), UPDATES[1:], slow=4)
+)
 def test_other_updates_of_synapses(gap: int, residual: int, activation: str, update: str) -> None:
     check(stacked(activation, residual), Settings(FAR.get(activation, 0.7), 0.6, gap, error_update=update))
 
@@ -202,8 +201,8 @@ def test_wirings(word: str, residual: int, update: str) -> None:
 
 @pytest.mark.parametrize(
     ("gap", "residual", "depth", "inner", "activation", "wiring"),
-    covering(3, (1, 2, 3), (0, 2), (1, 2, 3, 9), ("local", "backprop"), ("tanh", "elu"), ({}, {1: [5], 2: [4, 3]}),
-             where=lambda gap, _, depth, inner, __, wiring: depth == 1 if inner == "backprop" else gap > 1 or not wiring),
+    covering(2, (1, 2, 3), (0, 2), (1, 2, 3, 9), ("local", "backprop"), ("tanh", "elu"), ({}, {1: [5], 2: [4, 3]}),
+             where=lambda gap, _, depth, inner, __, wiring: depth == 1 if inner == "backprop" else gap > 1 or not wiring, slow=3),
 )  # fmt: skip
 def test_depths(gap: int, residual: int, depth: int, inner: str, activation: str, wiring: dict[int, list[int]]) -> None:
     check(stacked(activation, residual), Settings(0.7, gap=gap, wiring=wiring, depth=depth, inner=inner))

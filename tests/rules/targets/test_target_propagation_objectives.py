@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.rules.lfp.test_lfp_twins import close
 from tests.support import dual_nets, nets, target_objectives, twins_lra, twins_target
+from tests.support.covering import covering
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.target_objectives import Map
@@ -83,11 +84,12 @@ def check(model: nn.Module, net: Network, names: dict[int, str], x: Tensor, y: T
 ACTS = ("tanh", "leaky_relu", "elu", "sigmoid", "relu")
 
 
-@pytest.mark.parametrize("feedback", ["reconstruction", "l_drl"])
-@pytest.mark.parametrize("difference", [True, False])
-@pytest.mark.parametrize("first", ["penultimate", "logits"])
-@pytest.mark.parametrize("loss", ["ce", "half_sse"])
-@pytest.mark.parametrize("activation", ACTS)
+@pytest.mark.parametrize(
+    ("activation", "loss", "first", "difference", "feedback"),
+    covering(
+        2, ACTS, ("ce", "half_sse"), ("penultimate", "logits"), (True, False), ("reconstruction", "l_drl"), slow=5
+    ),
+)
 def test_dense_networks(activation: str, loss: str, first: str, difference: bool, feedback: str) -> None:
     model = Stacked(activation, (6, 8, 7, 9, 5))
     x, y = nets.batch(model, (6,), 4)

@@ -14,6 +14,7 @@ from tests.rules.lfp.test_lfp_twins import close, image, numbers
 from tests.rules.targets.test_lra_networks import synapse
 from tests.support import dual_nets, nets, target_objectives, twins_lra, twins_target
 from tests.support.architectures import cifar_resnet, lenet5
+from tests.support.covering import covering
 from tests.support.dual_nets import network_of
 from tests.support.lra_nets import Stacked
 from tests.support.target_objectives import Map
@@ -98,17 +99,20 @@ def dense(activation: str, widths: tuple[int, ...] = (6, 8, 7, 9, 5)) -> tuple[n
     return model, model.network(), *nets.batch(model, widths[:1], 4)
 
 
+def taken(activation: str, first: str, difference: bool, feedback: str) -> bool:
+    """Whether a rule takes these options; the others are refused."""
+    return difference or feedback != "l_drl"
+
+
 ACTS = ("tanh", "leaky_relu", "elu", "sigmoid", "relu")
 THREE = {1: "act1", 2: "act2", 3: "act3"}
 
 
-@pytest.mark.parametrize("feedback", ["reconstruction", "l_drl"])
-@pytest.mark.parametrize("difference", [True, False])
-@pytest.mark.parametrize("first", ["penultimate", "logits"])
-@pytest.mark.parametrize("activation", ACTS)
+@pytest.mark.parametrize(
+    ("activation", "first", "difference", "feedback"),
+    covering(2, ACTS, ("penultimate", "logits"), (True, False), ("reconstruction", "l_drl"), where=taken, slow=4),
+)
 def test_dense_networks(activation: str, first: str, difference: bool, feedback: str) -> None:
-    if feedback == "l_drl" and not difference:
-        return  # refused
     for loss in ("ce", "half_sse"):
         for steps in (1, 3):
             check(dense(activation), THREE, Settings(difference, first, 0.7, feedback, steps, 0.02, loss))
@@ -126,9 +130,11 @@ def test_tp_is_dtp_without_difference() -> None:
     assert not torch.equal(tp["fc1.weight"], dtp["fc1.weight"])
 
 
-@pytest.mark.parametrize("synapses", ["auto", "dense"])
-@pytest.mark.parametrize("first", ["penultimate", "logits"])
-@pytest.mark.parametrize("order", ["act-max", "max-act", "both", "later", "average", "linear", "quarters"])
+@pytest.mark.parametrize(
+    ("order", "first", "synapses"),
+    covering(2, ("act-max", "max-act", "both", "later", "average", "linear", "quarters"), ("penultimate", "logits"),
+             ("auto", "dense"), slow=3),
+)  # fmt: skip
 def test_convolutions_and_pools(order: str, first: str, synapses: str) -> None:
     model = dual_nets.conv(order, "tanh")
     case = model, network_of(model, dual_nets.IMAGE), *nets.batch(model, dual_nets.IMAGE, 3)
