@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from credit.core.errors import UserError
-from credit.data.sources.sign_line import line
+from credit.data.sources.made.sign_line import line
 from credit.diagnostics.shattering import autocorrelation, input_signal, rms
 from credit.models import build
 from credit.rules import api

@@ -21,7 +21,8 @@ from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data.noise.part import Part
 from credit.data.options import HumanNoise
-from credit.data.sources.files import Whole, npz_array, npz_names
+from credit.data.sources.files import Whole
+from credit.data.sources.npz import npz_array, npz_names
 from credit.data.sources.pickles import unpickle_arrays
 
 KEYS: dict[str, dict[str, tuple[str, ...]]] = {

@@ -17,11 +17,13 @@ from credit.core import registry
 from credit.core.config.data_files import data_root, own_paths
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
-from credit.data.sources import imagenet32, ones, own, sign_line
+from credit.data.sources import imagenet32, own
 from credit.data.sources.digests import verified_bytes
 from credit.data.sources.download import fetch
-from credit.data.sources.files import Arrays, Source, Whole, npz_head, parse_idx, read_npz
+from credit.data.sources.files import Arrays, Source, Whole, parse_idx
 from credit.data.sources.folder import LAYOUT, list_folder, read_folder
+from credit.data.sources.made import ones, sign_line
+from credit.data.sources.npz import npz_head, read_npz
 from credit.data.sources.pickles import read_pickle
 from credit.data.sources.tables import csv_file, tabular
 from credit.data.splits import stratified

@@ -1,30 +1,21 @@
-"""Reading data files into arrays: IDX and ``.npz``. Digest first, then a parser that cannot run code."""
+"""A whole set before any split, and what its labels must be; the parser of IDX files."""
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
-from credit.data.sources.digests import arrays_digest, check_sidecar, corrupt, member_crcs
+from credit.data.sources.digests import arrays_digest
 from credit.data.sources.on_disk import Files
 from credit.data.storage import Images, Storage
 
-PARTS = ("train", "val", "test")
-"""Parts of an ``.npz`` set, its arrays named ``x_<part>`` and ``y_<part>``; `val` may be left out."""
 CHANNELS = (1, 3, 4)
 """Numbers of channels that stored images may have."""
-LAYOUTS = ("NHWC", "NCHW")
-"""Orders of the dimensions of stored images with channels: channels last or first."""
 
 
 @dataclass(frozen=True)
@@ -111,81 +102,6 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
-@dataclass
-class NpzHead:
-    """Header of an ``.npz`` set, read without its images: stored shapes and labels by part, class names, layout of the images."""
-
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    labels: dict[str, Tensor] = field(default_factory=dict)
-    names: list[str] | None = None
-    layout: str | None = None
-
-    @property
-    def whole(self) -> Whole:
-        """The set before limits and splits."""
-        counts = {part: len(labels) for part, labels in self.labels.items()}
-        shape, val = self.shapes["train"][1:], counts.get("val", 0)
-        chw = (1, *shape) if len(shape) == 2 else shape if self.layout == "NCHW" else (shape[2], *shape[:2])
-        largest = int(max(labels.max() for labels in self.labels.values()))
-        classes = largest + 1 if self.names is None else len(self.names)
-        return Whole(chw, classes, counts["train"] + val, counts["test"], val=val)
-
-
-def read_npz(path: Path) -> Arrays:
-    """Return the set in an ``.npz`` with ``x_train y_train x_test y_test`` and, optionally, ``x_val y_val names layout``.
-
-    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); labels are integers from 0. Objects are never unpickled.
-
-    Raises:
-        UserError: not an npz, missing or unfit members, or a member whose bytes do not match their checksum.
-    """
-    check_sidecar(path)
-    head = npz_head(path)
-    whole, images = head.whole, {}
-    with _open(path) as archive:
-        for part in head.labels:
-            stored = torch.from_numpy(_member(path, archive, f"x_{part}"))
-            stored = stored.permute(0, 3, 1, 2) if head.layout == "NHWC" and stored.dim() == 4 else stored
-            images[part] = stored.reshape(-1, *whole.shape).contiguous()
-    names = head.names or [str(c) for c in range(whole.classes)]
-    x_train, y_train = (
-        torch.cat([held["train"], held["val"]]) if whole.val else held["train"] for held in (images, head.labels)
-    )
-    notes = [f"{path}: x_val, y_val are the validation part"] if whole.val else []
-    return Arrays(x_train, y_train, images["test"], head.labels["test"], names, val=whole.val, notes=notes)
-
-
-def npz_head(path: Path) -> NpzHead:
-    """Check an ``.npz`` set by its headers and labels, without reading its images (milliseconds).
-
-    Raises:
-        UserError: as `read_npz`, but for the images' checksums.
-    """
-    head = NpzHead()
-    with _open(path) as archive:
-        found = [name.removesuffix(".npy") for name in archive.namelist()]
-        parts = _npz_parts(path, found)
-        for part in parts:
-            head.shapes[part] = _image_shape(path, archive, f"x_{part}")
-            head.labels[part] = _labels(path, f"y_{part}", _member(path, archive, f"y_{part}"))
-        if "names" in found:
-            head.names = [str(name) for name in np.atleast_1d(_member(path, archive, "names")).tolist()]
-        given = str(_member(path, archive, "layout")) if "layout" in found else None
-    for part in parts:
-        count, labelled, shape = head.shapes[part][0], len(head.labels[part]), head.shapes[part][1:]
-        if count != labelled:
-            raise UserError(f"{path}: {count} images in x_{part}, {labelled} in y_{part}")
-        if not count:
-            raise UserError(f"{path}: x_{part} is empty; every part needs at least one image")
-        if shape != head.shapes["train"][1:]:
-            raise UserError(
-                f"{path}: images of x_train are {head.shapes['train'][1:]}, those of x_{part} {shape}; all must have one size"
-            )
-    head.layout = _layout(path, head.shapes["train"], given)
-    check_classes(path, torch.cat(list(head.labels.values())), head.names)
-    return head
-
-
 def check_classes(path: Path | str, labels: Tensor, names: Sequence[str] | None) -> None:
     """Refuse labels of a whole set that make no classification, or count classes of which there is no example.
 
@@ -225,152 +141,3 @@ def some(names: Sequence[str], one: str, several: str) -> str:
     if len(names) == 1:
         return f"{one} {names[0]}"
     return f"{len(names)} {several} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-
-
-def npz_names(path: Path) -> list[str]:
-    """Return the names of the arrays of an ``.npz``.
-
-    Raises:
-        UserError: not an npz.
-    """
-    with _open(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
-def npz_array(path: Path, key: str) -> np.ndarray:
-    """Return one array of an ``.npz``; objects are never unpickled.
-
-    Raises:
-        UserError: not an npz, no such member, or bytes that do not match their checksum.
-    """
-    with _open(path) as archive:
-        _refuse_without(path, archive, key)
-        return _member(path, archive, key)
-
-
-def npz_header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and type of one array of an ``.npz``, without reading it.
-
-    Raises:
-        UserError: not an npz, no such member, or a damaged header.
-    """
-    with _open(path) as archive:
-        _refuse_without(path, archive, key)
-        return _header(path, archive, key)
-
-
-def _refuse_without(path: Path, archive: zipfile.ZipFile, key: str) -> None:
-    found = [name.removesuffix(".npy") for name in archive.namelist()]
-    if key not in found:
-        raise UserError(f"{path}: has no {key} (it holds {', '.join(found) or 'nothing'})")
-
-
-def _header(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with _reporting(path, archive, key), archive.open(key + ".npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        return shape, dtype
-
-
-def _image_shape(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
-    shape, dtype = _header(path, archive, key)
-    if dtype != np.uint8:
-        raise UserError(
-            f"{path}: {key} is {dtype}; images are held as whole numbers 0..255 in one byte. "
-            f"If they lie in 0..1, save ({key} * 255).round().astype('uint8')"
-        )
-    if len(shape) == 3 or (len(shape) == 4 and (shape[3] in CHANNELS or shape[1] in CHANNELS)):
-        return tuple(shape)
-    raise UserError(
-        f"{path}: {key} has shape {tuple(shape)}; write (N, H, W), (N, H, W, C) or (N, C, H, W), C of 1, 3, 4"
-    )
-
-
-def _npz_parts(path: Path, found: Sequence[str]) -> list[str]:
-    """Return the parts that a set's members give."""
-    parts = [part for part in PARTS if part != "val" or {"x_val", "y_val"} & set(found)]
-    keys = [f"{axis}_{part}" for part in parts for axis in "xy"]
-    missing = [key for key in keys if key not in found]
-    if missing:
-        raise UserError(
-            f"{path}: has no {', '.join(missing)} (it holds {', '.join(found) or 'nothing'}). "
-            "Save it as np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...), and x_val=... y_val=... where the set "
-            "has a validation part of its own"
-        )
-    unread = [name for name in found if name[:2].lower() in ("x_", "y_") and name not in keys]
-    if unread:
-        raise UserError(
-            f"{path}: {', '.join(unread)} would not be read; the parts of a set are x_train y_train, x_val y_val (the validation "
-            "part) and x_test y_test. Rename it, or leave it out"
-        )
-    return parts
-
-
-def _layout(path: Path, shape: tuple[int, ...], given: str | None) -> str | None:
-    """Return the layout of images (N, ., ., .): as given, else the one in which the number of channels is one of `CHANNELS`."""
-    if given is not None and given not in LAYOUTS:
-        raise UserError(
-            f"{path}: layout is {given!r}; write layout='NHWC' (channels last) or layout='NCHW' (channels first)"
-        )
-    if len(shape) == 3:
-        return None
-    fitting = [name for name in LAYOUTS if shape[name.index("C")] in CHANNELS]
-    if given is None and len(fitting) > 1:
-        last, first = (
-            f"{'x'.join(str(shape[name.index(axis)]) for axis in 'HW')} of {shape[name.index('C')]}" for name in LAYOUTS
-        )
-        raise UserError(
-            f"{path}: images of shape {shape} are {last} channels if channels are last, {first} if they are first. Say which: "
-            f"save layout='NHWC' (last) or layout='NCHW' (first) in the file; grey images may be saved as (N, H, W)"
-        )
-    if given is not None and given not in fitting:
-        raise UserError(
-            f"{path}: layout={given} of images of shape {shape} has {shape[given.index('C')]} channels; write C of 1, 3, 4"
-        )
-    return given or fitting[0]
-
-
-def _labels(path: Path, key: str, labels: np.ndarray) -> Tensor:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise UserError(
-            f"{path}: {key} is {labels.dtype} of shape {labels.shape}; write one whole number an image, from 0"
-        )
-    counted = labels.astype(np.int64)
-    if counted.size and counted.min() < 0:
-        raise UserError(f"{path}: {key} holds label {counted.min()}; classes are counted from 0")
-    return torch.from_numpy(counted)
-
-
-def _open(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(
-            f"corrupt data: {path} ({path.stat().st_size} bytes) is not a whole .npz: {error}. "
-            "It is truncated or another format; delete it and make or copy it again."
-        ) from error
-
-
-@contextmanager
-def _reporting(path: Path, archive: zipfile.ZipFile, key: str) -> Iterator[None]:
-    """Turn what zipfile and NumPy say of a damaged member into an error that names file, member and both checksums."""
-    try:
-        yield
-    except UserError:
-        raise
-    # NotImplementedError is zipfile's word for a compression method that a flipped bit made up.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
-        expected, found = member_crcs(path, archive.getinfo(key + ".npy"))
-        if expected != found:
-            raise corrupt(path, "crc32", expected, found, f"member {key}.npy") from error
-        raise UserError(f"{path}: {key} cannot be read: {error}. Save it as a plain NumPy array") from error
-
-
-def _member(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    with _reporting(path, archive, key), archive.open(key + ".npy") as stream:
-        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read(1)  # the checksum is compared at the member's end
-        return array

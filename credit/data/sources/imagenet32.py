@@ -20,7 +20,8 @@ from credit.core.config.data_files import data_root
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
 from credit.data.sources.digests import check_sidecar
-from credit.data.sources.files import Arrays, Whole, npz_array, npz_header
+from credit.data.sources.files import Arrays, Whole
+from credit.data.sources.npz import npz_array, npz_header
 from credit.data.sources.pickles import unpickle_arrays
 
 TRAIN = tuple(f"train_data_batch_{number}" for number in range(1, 11))

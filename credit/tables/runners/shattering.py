@@ -71,7 +71,7 @@ def run(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    from credit.data.sources.sign_line import line
+    from credit.data.sources.made.sign_line import line
     from credit.diagnostics.shattering import autocorrelation, input_signal, rms
 
     refuse(config, options)

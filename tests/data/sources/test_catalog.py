@@ -109,6 +109,31 @@ def test_the_same_images_have_one_digest_in_every_layout(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def rows(**changes):
+    rng = np.random.default_rng(0)
+    return {"x_train": rng.normal(5, 3, (40, 7)), "x_test": rng.normal(5, 3, (20, 7)).astype(np.float16), **changes}
+
+
+def test_npz_sets_of_rows_of_numbers(tmp_path):
+    more = {"x_val": rows()["x_test"][:8], "y_val": np.arange(8) % 4}
+    path = write_npz(tmp_path / "mine.npz", **rows(), **more)
+    cfg = DataConfig(kind="npz", path=str(path), batch_size=4)
+    spec, data = describe(cfg), load(cfg, NoiseConfig("symmetric", 0.5), seed=0, device="cpu")
+    assert spec.shape == data.shape == (7,) and (spec.train_size, spec.val_size, spec.test_size) == (40, 8, 20)
+    assert data.train.x.dtype == data.test.x.dtype == torch.float32
+    np.testing.assert_array_equal(data.train.x, rows()["x_train"].astype(np.float32))
+    torch.testing.assert_close(data.prepare(data.train.x).mean(0), torch.zeros(7), atol=1e-5, rtol=0)
+    assert "data.augment=['flip'] with data=npz: is for images" in refusal(describe, replace(cfg, augment=["flip"]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_rows_with_a_number_that_is_not_finite_are_refused(tmp_path, value):
+    members = rows()
+    members["x_train"][3, 2] = value
+    path = write_npz(tmp_path / "mine.npz", **members)
+    assert "row 3 of x_train has a number that is not finite" in refusal(read, "npz", path=str(path))
+
+
 @pytest.mark.parametrize("kind", ["mnist", "cifar10", "cifar100"])
 def test_missing_sets_say_which_files_where_and_how_to_download(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("CREDIT_DATA", str(tmp_path))
@@ -153,7 +178,11 @@ def test_options_that_do_not_belong_are_refused(options, words):
         ({"y_train": None}, "has no y_train"),
         ({"x_train": np.zeros((40, 6, 6, 3), np.float32)}, "x_train is float32"),
         ({"x_train": np.zeros((40, 108), np.uint8)}, "x_train has shape (40, 108)"),
-        ({"y_train": np.zeros(39, int)}, "40 images in x_train, 39 in y_train"),
+        (
+            {"x_train": np.zeros((40, 108), np.float32)},
+            "x_train are (108,), those of x_test (6, 6, 3); all must have one size",
+        ),
+        ({"y_train": np.zeros(39, int)}, "40 examples in x_train, 39 in y_train"),
         ({"y_train": np.zeros(40)}, "y_train is float64"),
         ({"y_train": -np.ones(40, int)}, "label -1; classes are counted from 0"),
         ({"x_test": np.zeros((20, 5, 6, 3), np.uint8)}, "all must have one size"),

@@ -6,7 +6,7 @@ import torch
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Data, describe, load
-from credit.data.sources.sign_line import line
+from credit.data.sources.made.sign_line import line
 
 
 def sign_line(seed: int = 0, **options: object) -> Data:

@@ -1,0 +1,1 @@
+"""Sets that are made, not read: binary vectors, and points on a line."""
