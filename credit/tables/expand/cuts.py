@@ -1,4 +1,4 @@
-"""In what a smaller budget, or the command line, differs from the published run: compared run by run, never claimed."""
+"""Differences of a budget's runs, or of the command line's, from the published runs, found by comparing their configurations."""
 
 import json
 from collections.abc import Mapping
@@ -8,9 +8,7 @@ from credit.core.config.schema import RunConfig
 from credit.core.config.validate import as_read
 from credit.runs.identity import decisive
 from credit.tables.expand.manifest import Cut
-from credit.tables.spec.schema import Budget, Spec
-
-Cell = tuple[str, str]
+from credit.tables.spec.schema import Budget, Cell, Spec
 
 
 def flat(whole: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -22,9 +20,9 @@ def flat(whole: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(paper: RunConfig, here: RunConfig, without: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two runs differ: key to both values, None where a run has no such setting.
+    """Return the settings in which two runs differ, as (value in `paper`, value in `here`) by key; None for a missing setting.
 
-    Compared is what decides a run's result; a setting that is at its default there is shown with its default.
+    Only settings that decide the result are compared; a default value is included as such.
     """
     theirs, ours = flat(decisive(paper)), flat(decisive(here))
     wholes = flat(as_read(paper)), flat(as_read(here))
@@ -33,11 +31,11 @@ def differences(paper: RunConfig, here: RunConfig, without: tuple[str, ...]) -> 
 
 
 def settings_cuts(pairs: dict[Cell, tuple[RunConfig, RunConfig]], without: tuple[str, ...]) -> list[Cut]:
-    """Return the settings that differ, cells with the same difference taken together.
+    """Return the settings that differ, with cells of the same difference in one entry.
 
     Args:
-        pairs: by cell, the run as published and the one made.
-        without: keys not looked at: the seed and what else the repeats run through.
+        pairs: by cell, the published run and this budget's.
+        without: keys that are not compared: those of the repeats.
     """
     found: dict[str, tuple[str, Any, Any, list[Cell]]] = {}
     for cell, (paper, here) in pairs.items():
@@ -49,7 +47,7 @@ def settings_cuts(pairs: dict[Cell, tuple[RunConfig, RunConfig]], without: tuple
 
 
 def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
-    """Return how many seeds, rows and columns are run of how many."""
+    """Return the differences in the numbers of seeds, rows, columns and cells."""
     paper = spec.budgets["paper"]
     cuts = [] if seeds == paper.seeds else [Cut("seeds", paper.seeds, seeds, "all cells")]
     there, here = spec.cells_in(paper), spec.cells_in(budget)
@@ -66,7 +64,7 @@ def size_cuts(spec: Spec, budget: Budget, seeds: int) -> list[Cut]:
 
 
 def tuning_cuts(spec: Spec, budget: Budget) -> list[Cut]:
-    """Return in what the tuning allowance differs."""
+    """Return the difference in the candidates of the tuning and their runs."""
     paper, here = _allowance(spec.budgets["paper"]), _allowance(budget)
     return [Cut("tune", paper, here, "all cells")] if paper != here else []
 
@@ -80,7 +78,7 @@ def _allowance(budget: Budget) -> str | None:
 
 
 def where(cells: list[Cell], run: list[Cell]) -> str:
-    """Return some of the cells that are run in the fewest words: all, rows, columns, or one by one."""
+    """Return a short text for some of the cells `run`: all cells, whole columns, whole rows, or each cell."""
     chosen = set(cells)
     if chosen == set(run):
         return "all cells"

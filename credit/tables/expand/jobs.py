@@ -1,4 +1,4 @@
-"""From a table to its jobs: every cell's run, once a repeat, and in what it all differs from the published runs."""
+"""Expand a table into jobs: a run for each cell and repeat, and the differences from the published runs."""
 
 import itertools
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from credit.core.config.compose import compose_each
+from credit.core.config.overrides import quoted
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError, nearest
 from credit.runs.folder import runs_root
@@ -15,22 +16,23 @@ from credit.sweeps.runners import runner
 from credit.tables.expand import cuts, tuning
 from credit.tables.expand.manifest import Choice, Cut, Job, Manifest
 from credit.tables.spec import layers
-from credit.tables.spec.schema import BUDGETS, NO_WORDS, Budget, Spec, Words
+from credit.tables.spec.schema import BUDGETS, NO_WORDS, Budget, Cell, Spec, Words
 
-Cell = tuple[str, str]
+_SPECIAL = ("null", "true", "false", "nan", "inf")
+"""Words that Hydra reads as values of other types unless they are quoted."""
 
 
 def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: Sequence[str] = ()) -> Manifest:
-    """Return a table's jobs at a budget, row by row, a cell's repeats together; nothing is run or written.
+    """Return the jobs of a table at a budget, cell by cell, without running or writing anything.
 
     Args:
         spec: the table.
         budget: one of `credit.tables.spec.schema.BUDGETS`.
-        seeds: how many seeds a cell; None: as many as the budget says.
-        words: settings for every cell as on the command line, stronger than all of the table's.
+        seeds: number of seeds of a cell; None for the budget's.
+        words: settings of the command line for all cells, stronger than the table's.
 
     Raises:
-        UserError: a setting does not work, with the file and line it stands on; or `words` take away what cells differ in.
+        UserError: an invalid setting, with its file and line; or `words` that make different cells the same run.
     """
     if budget not in spec.budgets:
         raise UserError(f"budget={budget}: {nearest(budget, BUDGETS)}")
@@ -65,13 +67,13 @@ def expand(spec: Spec, budget: str = "quick", seeds: int | None = None, words: S
 
 
 def repeats(spec: Spec, seeds: int) -> list[dict[str, Any]]:
-    """Return the settings in which a cell's runs differ: every seed below `seeds` with every value of the table's `repeat`."""
+    """Return the settings in which a cell's runs differ: the product of the seeds and the values of the table's `repeat`."""
     axes = {"seed": tuple(range(seeds)), **spec.repeat}
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def as_word(key: str, value: Any) -> str:
-    """Return a setting as a word of the command line.
+    """Return a setting as on the command line.
 
     >>> as_word("data.classes", ["cat", None, "1"])
     "data.classes=[cat,null,'1']"
@@ -86,26 +88,17 @@ def _written(value: Any) -> str:
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_written(inner)}" for key, inner in value.items()) + "}"
-    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value)) and str(value).lower() not in (
-        "null",
-        "true",
-        "false",
-        "nan",
-        "inf",
-    )
-    if isinstance(value, str) and not plain:
-        escaped = value.replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)
+    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value)) and str(value).lower() not in _SPECIAL
+    return quoted(value) if isinstance(value, str) and not plain else str(value)
 
 
 def blamed(spec: Spec, manifest: Manifest, job: Job, error: UserError, fails: Callable[[RunConfig], None]) -> UserError:
-    """Return `error` about a job's run with the word that causes it, and the word's file and line; see `layers.blame`.
+    """Return an error about a job's run with the setting that causes it, its file and line (`credit.tables.spec.layers.blame`).
 
     Args:
-        spec, manifest, job: the table, its expansion, and one of its jobs.
-        error: the complaint, of a check that composing does not make.
-        fails: that check; raises `UserError` for a run that cannot be made.
+        spec, manifest, job: the table, its manifest and the job.
+        error: the error, raised by a check that composing does not include.
+        fails: that check, which raises `UserError` for a run that cannot be made.
     """
     budget = spec.budgets[manifest.budget]
     tuned = NO_WORDS
@@ -120,7 +113,7 @@ def blamed(spec: Spec, manifest: Manifest, job: Job, error: UserError, fails: Ca
 
 
 class _Runs:
-    """The composed runs of one expansion; a cell is composed once, however many repeats it has and whoever asks."""
+    """The composed runs of one expansion; each cell is composed once."""
 
     def __init__(self, spec: Spec, all_repeats: list[dict[str, Any]]) -> None:
         self.spec, self.repeats = spec, all_repeats
@@ -130,7 +123,7 @@ class _Runs:
         return layers.cell_words(self.spec, budget, *cell, words, tuned)
 
     def of(self, words: Words, cell: Cell, only_first: bool = False) -> list[RunConfig]:
-        """Return a cell's runs, one a repeat, or that of the first repeat alone."""
+        """Return the runs of a cell by repeat, or the run of the first repeat alone."""
         held = self._composed.get(words.words, [])
         wanted = self.repeats[:1] if only_first else self.repeats
         if len(held) < len(wanted):
@@ -145,7 +138,7 @@ class _Runs:
 
 
 def _tuned(spec: Spec, budget: Budget, cells: Sequence[Cell], words: Sequence[str]) -> tuple[list[Job], list[Choice]]:
-    """Return the trials that the cells' settings are chosen by, and what those that are over say."""
+    """Return the trials of the candidates, and the choices that the finished ones make."""
     tune = budget.tune
     if tune is None:
         return [], []
@@ -167,7 +160,7 @@ def _tuned(spec: Spec, budget: Budget, cells: Sequence[Cell], words: Sequence[st
 
 
 def _candidate(budget: Budget, choice: Choice) -> Words:
-    """Return the settings a cell takes by its choice; before the trials are over those of the first candidate."""
+    """Return the chosen candidate's settings; those of the first candidate until the trials are finished."""
     return budget.tune.set[max(choice.chosen, 0)] if budget.tune is not None else NO_WORDS
 
 
@@ -181,7 +174,7 @@ def _jobs(spec: Spec, runs: _Runs, budget: Budget, cell: Cell, words: Sequence[s
 
 
 def _costs(spec: Spec, runs: _Runs, budget: Budget, cells: Sequence[Cell], words: Sequence[str]) -> list[Job]:
-    """Return the timings of the cells' steps, each against the same row's reference; settings that are tuned cost nothing."""
+    """Return the timings of the cells' steps against the reference column of the same row, without tuned settings."""
     costs, jobs = spec.costs, []
     if costs is None:
         return []
@@ -196,13 +189,13 @@ def _costs(spec: Spec, runs: _Runs, budget: Budget, cells: Sequence[Cell], words
 def _beside(
     runs: _Runs, budget: Budget, reference: Cell, words: Sequence[str], options: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return a timing's options for each repeat, with the run it is measured beside."""
+    """Return the options of a timing for each repeat, with the reference run."""
     configs = runs.of(runs.words(budget, reference, words), reference)[: len(options)]
     return [{**one, "reference": config.as_dict()} for one, config in zip(options, configs, strict=True)]
 
 
 def _made(runs: _Runs, cell: Cell, held: Words, runs_by: str, each: Sequence[dict[str, Any]]) -> list[Job]:
-    """Return a cell's jobs with these settings, one for the `options` of each repeat, perhaps of the first ones alone."""
+    """Return a job of a cell for each repeat for which `each` has options."""
     row, column = cell
     jobs = []
     for repeat, config, options in zip(runs.repeats, runs.of(held, cell), each, strict=False):
@@ -237,7 +230,7 @@ def _cuts(spec: Spec, runs: _Runs, budget: Budget, cells: list[Cell], words: Seq
 def _check_still_different(
     spec: Spec, runs: _Runs, cells: dict[Cell, tuple[Words, Words]], words: Sequence[str]
 ) -> None:
-    """Refuse `words` that make one run of two different ones; `cells` holds each one's settings without and with them."""
+    """Refuse `words` that make two different runs the same one; `cells` has each cell's settings without and with `words`."""
     first: dict[str, Cell] = {}
     for cell, (before, after) in cells.items():
         column = spec.columns[cell[1]]

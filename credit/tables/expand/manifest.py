@@ -1,8 +1,8 @@
-"""A table's jobs: which runs it consists of, and the file that remembers them (`Manifest`)."""
+"""The manifest of a table: its jobs, stored in a file beside its report."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from credit.core.errors import UserError
 from credit.runs.folder import read_json, runs_root, write_json
@@ -18,9 +18,9 @@ class Job:
 
     Attributes:
         row, column: the cell.
-        repeat: what tells it from the cell's other runs, for example ``{"seed": 1, "data.fold": 3}``.
+        repeat: the settings in which it differs from the cell's other runs, such as ``{"seed": 1, "data.fold": 3}``.
         runner: a name of `credit.sweeps.runners`.
-        options: what that runner takes besides the configuration.
+        options: options of the runner.
         words: the run as words of `credit-train`.
         config: the run as `RunConfig.as_dict` gives it.
         folder: the run's folder, relative to the folder of all runs.
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cut:
-    """One way in which a smaller budget, or the command line, differs from the published run."""
+    """A setting, or a size of the table, in which a budget or the command line differs from the published runs."""
 
     key: str
     paper: Any
@@ -52,7 +52,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which candidate of the table's tuning a cell takes.
+    """The candidate of the table's tuning with which a cell is run.
 
     Attributes:
         row, column: the cell.
@@ -72,7 +72,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One table at one budget, expanded: what `credit table` writes and `credit report` reads."""
+    """The jobs of a table at a budget, as written by ``credit table`` and read by ``credit report``."""
 
     table: str
     budget: str
@@ -80,23 +80,23 @@ class Manifest:
     words: tuple[str, ...]  # what the user set on the command line for every cell
     command: str
     jobs: tuple[Job, ...]
-    cuts: tuple[Cut, ...] = field(default_factory=tuple)
-    trials: tuple[Job, ...] = field(default_factory=tuple)  # runs of the candidates that cells are tuned with
-    choices: tuple[Choice, ...] = field(default_factory=tuple)
-    costs: tuple[Job, ...] = field(default_factory=tuple)  # timings beside the cells' runs
+    cuts: tuple[Cut, ...] = ()
+    trials: tuple[Job, ...] = ()  # runs of the candidates that cells are tuned with
+    choices: tuple[Choice, ...] = ()
+    costs: tuple[Job, ...] = ()  # timings beside the cells' runs
 
     def all_jobs(self) -> tuple[Job, ...]:
-        """Return every job: trials, the cells' runs, timings."""
+        """Return all jobs: trials, then the cells' runs, then timings."""
         return (*self.trials, *self.jobs, *self.costs)
 
     def is_open(self, job: Job) -> bool:
-        """Return whether a cell's run waits for trials that choose its settings; until then it has the first candidate's."""
+        """Return whether the trials of a run's cell are unfinished; the run has the first candidate's settings until then."""
         cell = (job.row, job.column)
         return any(choice.chosen < 0 and (choice.row, choice.column) == cell for choice in self.choices)
 
 
 def table_folder(table: str, budget: str) -> Path:
-    """Return where a table's manifest and report go: ``$CREDIT_RUNS/tables/<paper>-<table>-<budget>``."""
+    """Return the folder of a table's manifest and report: ``$CREDIT_RUNS/tables/<paper>-<table>-<budget>``."""
     return runs_root() / "tables" / f"{table.replace('/', '-')}-{budget}"
 
 
@@ -109,10 +109,10 @@ def write_manifest(manifest: Manifest) -> Path:
 
 
 def read_manifest(table: str, budget: str) -> Manifest:
-    """Read it back.
+    """Return the manifest of a table at a budget.
 
     Raises:
-        UserError: the table was never run at this budget, or the file is damaged.
+        UserError: the table has not been run at this budget, or the file is damaged.
     """
     path = table_folder(table, budget) / MANIFEST
     remedy = "delete it and give `credit table` again: finished runs are kept"
@@ -123,44 +123,31 @@ def read_manifest(table: str, budget: str) -> Manifest:
         )
     try:
         held = {key: [] for key in ("trials", "choices", "costs")} | held  # older ones do not have them
-        found: dict[str, list[Any]] = {
-            key: [_part(cls, one) for one in _list(held, key)] for key, cls in _LISTS.items()
-        }
-        return _part(Manifest, {**held, **found})
+        return _part(Manifest, held)
     except _DamagedError as damage:
         raise UserError(f"{path} is damaged ({damage}); {remedy}") from None
 
 
-_LISTS: dict[str, type] = {"jobs": Job, "cuts": Cut, "trials": Job, "choices": Choice, "costs": Job}
-
-
 class _DamagedError(Exception):
-    """What is wrong with a manifest's content."""
-
-
-def _list(held: dict[str, Any], key: str) -> list[Any]:
-    if not isinstance(held.get(key), list):
-        raise _DamagedError(f"no list of {key}")
-    return list(held[key])
+    """An error in the content of a manifest."""
 
 
 def _part(cls: type[T], held: Any) -> T:
-    """Return a dataclass from what `asdict` and JSON made of it, with exactly its fields and their types."""
-    what, types = cls.__name__.lower(), _types(cls)
+    """Return a dataclass from its content in JSON, with exactly its fields, of their types."""
+    what, hints = cls.__name__.lower(), get_type_hints(cls)
     if not isinstance(held, dict):
         raise _DamagedError(f"a {what} that is no object")
-    found = {
-        key: tuple(value) if isinstance(value, list) and types.get(key) is tuple else value
-        for key, value in held.items()
-    }
-    for key in dict.fromkeys([*types, *found]):
-        if key not in found or key not in types:
-            raise _DamagedError(f"a {what} {'without' if key in types else 'with an unknown'} '{key}'")
-        if not isinstance(found[key], types[key]):
-            raise _DamagedError(f"the '{key}' of a {what} is of another kind")
-    return cls(**found)
+    for key in dict.fromkeys([*hints, *held]):
+        if key not in held or key not in hints:
+            raise _DamagedError(f"a {what} {'without' if key in hints else 'with an unknown'} '{key}'")
+    return cls(**{key: _value(f"the '{key}' of a {what}", hints[key], value) for key, value in held.items()})
 
 
-def _types(cls: type) -> dict[str, type]:
-    hints = get_type_hints(cls)
-    return {key: object if hint is Any else get_origin(hint) or hint for key, hint in hints.items()}
+def _value(what: str, hint: Any, value: Any) -> Any:
+    kind = get_origin(hint) or hint
+    if kind is tuple and isinstance(value, list):
+        entry = get_args(hint)[0]
+        return tuple(_part(entry, one) if isinstance(entry, type) and is_dataclass(entry) else one for one in value)
+    if hint is not Any and not isinstance(value, kind):
+        raise _DamagedError(f"{what} is of another kind")
+    return value

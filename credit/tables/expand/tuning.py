@@ -1,8 +1,8 @@
-"""What every cell of a table may try before its seeds are run, and which candidate its trials choose; no torch.
+"""Tuning of a table's cells: the trials of the candidates, and the candidate that they choose. Imports no torch.
 
-A trial is a run of one candidate with a seed of its own. The candidate with the best validation accuracy gives the cell's runs
-their settings; test accuracy decides nothing. A choice is read off the trials' result.json each time a table is expanded, so
-nothing but finished runs is remembered, and a table goes on after a kill as it does without tuning.
+A trial is a run of one candidate with a seed of its own. The cell's runs have the settings of the candidate with the best
+validation accuracy; the test accuracy is not used. A choice is computed from the trials' result.json whenever a table is expanded,
+so a table continues after a kill as without tuning.
 """
 
 import math
@@ -17,19 +17,17 @@ from credit.runs.identity import run_hash
 from credit.runs.selection import edge
 from credit.tables.expand.manifest import Choice, Job
 from credit.tables.spec.nodes import refusal
-from credit.tables.spec.schema import Budget, Spec, Tuning
+from credit.tables.spec.schema import Budget, Cell, Spec, Tuning
 
 FIRST_SEED = 1000
 """The first seed of trials; those of a cell's runs are 0, 1, ..."""
 
-Cell = tuple[str, str]
-
 
 def check_tuning(spec: Spec) -> None:
-    """Refuse tuning that does not fit the rest of the table.
+    """Refuse tuning that contradicts the rest of the table.
 
     Raises:
-        UserError: naming file and line.
+        UserError: the message has file and line.
     """
     tunings = {id(budget.tune): budget.tune for budget in spec.budgets.values() if budget.tune is not None}
     for tune in tunings.values():
@@ -52,22 +50,25 @@ def seeds(tune: Tuning) -> list[dict[str, Any]]:
 
 
 def is_tuned(spec: Spec, budget: Budget, cell: Cell) -> bool:
-    """Return whether a cell's settings are chosen by trials: those that train are, where the budget tunes."""
+    """Return whether a cell's settings are chosen by trials: the budget has tuning, and the cell's runner is ``train``."""
     return budget.tune is not None and spec.columns[cell[1]].runner == "train"
 
 
 def source(tune: Tuning, cell: Cell) -> Cell:
-    """Return the cell whose trials decide for a cell: its own, or that in the row it is `like`."""
+    """Return the cell whose trials choose a cell's settings: itself, or the one in the row of `Tuning.like`."""
     return tune.like.get(cell[0], cell[0]), cell[1]
 
 
 def check_candidates(spec: Spec, tune: Tuning, cell: Cell, configs: Sequence[RunConfig], words: Sequence[str]) -> None:
-    """Refuse candidates of which two are the same run in a cell, and those that hold nothing out to choose by.
+    """Refuse candidates of which two are the same run in a cell, or without a validation part.
 
     Args:
         spec, tune, cell: the table, its tuning, the cell.
-        configs: the first trial of each candidate.
-        words: of the command line.
+        configs: the configuration of each candidate's first trial.
+        words: settings of the command line.
+
+    Raises:
+        UserError: the candidates, or the setting of the command line that causes it.
     """
     first: dict[str, int] = {}
     for index, config in enumerate(configs):
@@ -89,7 +90,7 @@ def check_candidates(spec: Spec, tune: Tuning, cell: Cell, configs: Sequence[Run
 
 
 def choose(spec: Spec, cell: Cell, of: Cell, trials: Sequence[Sequence[Job]]) -> Choice:
-    """Return a cell's choice, by the trials of cell `of`, those of a candidate together."""
+    """Return the choice of a cell; `trials` has the jobs of each candidate in cell `of`."""
     results = [[read_result(job.path()) for job in jobs] for jobs in trials]
     over = [[held for held in found if held and held.get("status") in ("complete", "diverged")] for found in results]
     accuracies = tuple(_accuracy(found, spec.accuracy) if found else None for found in over)
@@ -101,7 +102,7 @@ def choose(spec: Spec, cell: Cell, of: Cell, trials: Sequence[Sequence[Job]]) ->
 
 
 def _accuracy(results: Sequence[dict[str, Any]], mode: str) -> float | None:
-    """Return the mean validation accuracy of a candidate's trials in per cent; None where one diverged."""
+    """Return the mean validation accuracy of a candidate's trials, in per cent; None if one diverged."""
     found = [_of_run(result, mode) for result in results]
     known = [value for value in found if value is not None and math.isfinite(value)]
     return 100 * fmean(known) if len(known) == len(found) else None
@@ -116,10 +117,7 @@ def _of_run(result: dict[str, Any], mode: str) -> float | None:
 
 
 def at_edge(tune: Tuning, chosen: int) -> bool:
-    """Return whether a candidate's value of some option is the smallest or the largest of three or more that were tried.
-
-    Candidates are compared by their numbers, in whatever order they are listed; a value beyond the edge may be better.
-    """
+    """Return whether a candidate has the smallest or largest of three or more values of an option; a value beyond may be better."""
     numbers = [_numbers(words.words) for words in tune.set]
     return any(
         edge(key, [value], [candidate[key] for candidate in numbers if key in candidate])
@@ -128,13 +126,13 @@ def at_edge(tune: Tuning, chosen: int) -> bool:
 
 
 def _numbers(words: Sequence[str]) -> dict[str, float]:
-    """Return the numbers that words of the command line set, by option."""
+    """Return the numbers in settings by option."""
     parted = (word.lstrip("+").partition("=") for word in words)
     return {key: float(value) for key, _, value in parted if NUMBER.fullmatch(value)}
 
 
 def words_of(tune: Tuning) -> list[str]:
-    """Return each candidate in few words: without the keys where all set the same ones, in the same order."""
+    """Return each candidate as a short text, without keys if all candidates have the same keys in the same order."""
     parted = [[word.lstrip("+").partition("=") for word in words.words] for words in tune.set]
     keys = {tuple(key for key, _, _ in words) for words in parted}
     if len(keys) == 1:
@@ -143,6 +141,6 @@ def words_of(tune: Tuning) -> list[str]:
 
 
 def keys_of(tune: Tuning) -> str:
-    """Return the settings that candidates vary, for a sentence."""
+    """Return the options that candidates set, as a text."""
     keys = dict.fromkeys(word.lstrip("+").partition("=")[0] for words in tune.set for word in words.words)
     return ", ".join(keys)

@@ -137,11 +137,11 @@ def test_the_reference_of_a_cell_is_the_same_repeat_of_its_row(own: Path) -> Non
 
 
 DAMAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda held: {"x": 1}, "no list of jobs"),
+    (lambda held: {"x": 1}, "a manifest without 'table'"),
     (lambda held: held["jobs"][0].pop("words"), "a job without 'words'"),
     (lambda held: held["jobs"][0].update(words="rule=bp"), "the 'words' of a job is of another kind"),
     (lambda held: held["jobs"][0].update(colour=1), "a job with an unknown 'colour'"),
-    (lambda held: held.update(jobs="none"), "no list of jobs"),
+    (lambda held: held.update(jobs="none"), "the 'jobs' of a manifest is of another kind"),
     (lambda held: held.update(jobs=[3]), "a job that is no object"),
     (lambda held: held["cuts"][0].pop("paper"), "a cut without 'paper'"),
     (lambda held: held.pop("seeds"), "a manifest without 'seeds'"),
