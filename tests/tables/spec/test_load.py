@@ -262,6 +262,29 @@ def test_a_diagnostic_is_measured_where_any_setting_asks_for_it(own: Path) -> No
         assert load(write(own, layers.replace("[rule=lisp_margin]", f"[rule=lisp_margin, {word}]"))).figures
 
 
+MINE = """\
+from dataclasses import dataclass
+from credit.core.registry import register
+
+@register("runner", "mine")
+class Mine:
+    @dataclass(frozen=True)
+    class Options:
+        depth: int = 3
+"""
+
+
+def test_options_of_a_users_runner_are_checked_by_their_class(own: Path) -> None:
+    (own / "runner").mkdir()
+    (own / "runner" / "mine.py").write_text(MINE)
+    text = SMALL.replace("set: [rule=fa", "runner: mine, options: {depth: 4}, set: [rule=fa")
+    assert load(write(own, text)).columns["fa"].options == {"depth": 4}
+    with pytest.raises(
+        UserError, match=r"columns.fa: options.dpth=4: the runner mine has no such option; did you mean 'd"
+    ):
+        load(write(own, text.replace("depth:", "dpth:")))
+
+
 def test_every_kind_of_figure_can_be_drawn() -> None:
     for name in registry.built_in("figure"):
         assert callable(registry.find("figure", name).load())
