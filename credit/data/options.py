@@ -64,6 +64,21 @@ class CsvData(DataConfig):
     )
 
 
+@component("data", "torchvision", "credit.data.sources.catalog:TORCHVISION")
+@dataclass(frozen=True)
+class TorchvisionData(DataConfig):
+    """Options of an image set that torchvision reads."""
+
+    name: str | None = opt(None, "torchvision's class, such as SVHN, KMNIST, EMNIST, STL10")
+    subset: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] = opt(
+        "balanced", "which of EMNIST's sets", when="name=EMNIST"
+    )
+    image_size: int | None = opt(
+        None, "pixels of the side of the square that is cut out; null: images as they are", ge=1
+    )
+    resize: int | None = opt(None, "pixels of the shorter side before the centre is cut out; null: image_size", ge=1)
+
+
 @component("noise", "matrix", "credit.data.noise.drawn:matrix")
 @dataclass(frozen=True)
 class MatrixNoise(NoiseConfig):

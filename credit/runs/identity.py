@@ -166,7 +166,7 @@ def _amount(noise: dict[str, Any]) -> str:
 def data_label(cfg: RunConfig) -> str:
     """Return the label of a run's data set in names of folders: ``digits``, ``tabular_iris-f2`` (fold 2)."""
     label = labels(cfg.as_dict())["data"]
-    return f"{label}-f{cfg.data.fold}" if cfg.data.name else label
+    return f"{label}-f{cfg.data.fold}" if cfg.data.kind == "tabular" else label
 
 
 def _prefix(cfg: RunConfig) -> str:

@@ -24,6 +24,29 @@ _KNOWN = {
 """Folder of torchvision's files of each published set, below the data folder."""
 
 
+TORCHVISION_FILES = {
+    **{name: (f"{name}/raw",) for name in ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")},
+    "CIFAR10": ("cifar-10-batches-py",),
+    "CIFAR100": ("cifar-100-python",),
+    "USPS": ("usps.bz2", "usps.t.bz2"),
+    "SVHN": ("train_32x32.mat", "test_32x32.mat"),
+    "STL10": ("stl10_binary",),
+    "GTSRB": ("gtsrb",),
+    "Food101": ("food-101",),
+    "StanfordCars": ("stanford_cars",),
+    "DTD": ("dtd",),
+    "Flowers102": ("flowers-102",),
+    "RenderedSST2": ("rendered-sst2",),
+    "OxfordIIITPet": ("oxford-iiit-pet",),
+    "FGVCAircraft": ("fgvc-aircraft-2013b",),
+    "EuroSAT": ("eurosat/2750",),
+    "Caltech101": ("caltech101",),
+    "SUN397": ("SUN397",),
+    "Imagenette": ("imagenette2",),
+    "Country211": ("country211",),
+}
+"""By torchvision's class, its files and folders below the data folder."""
+
 HUMAN_FILES = {"cifar10": ("cifar10n.npz", "CIFAR-10_human.pt"), "cifar100": ("cifar100n.npz", "CIFAR-100_human.pt")}
 """By set, the files in the data folder that may hold the labels that people gave, in the order in which they are looked for."""
 
@@ -90,6 +113,9 @@ def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
         found = [next(filter(Path.is_file, places), None) for places in (own_paths(cfg), csv_paths(cfg))]
         there = [file.resolve() for file in found if file is not None]
         return Path(os.path.commonpath([table.parent for table in there] or [root])), there
+    if cfg.kind == "torchvision":
+        places = [root / name for name in TORCHVISION_FILES.get(cfg.name or "", ())]
+        return root, [file for place in places for file in ([place] if place.is_file() else visible_files(place))]
     if cfg.kind in _KNOWN:
         raw = [file for file in _inside(root / _KNOWN[cfg.kind]) if file.suffix != ".gz"]
         return root, raw or [file for file in [root / f"{cfg.kind}.npz"] if file.is_file()]

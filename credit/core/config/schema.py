@@ -66,7 +66,7 @@ class DataConfig:
     )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
     download: bool = opt(
-        False, "fetch a published set that is not there", result=False, when="kind!=csv|npz|image_folder"
+        False, "fetch a published set that is not there", result=False, when="kind!=csv|npz|image_folder|torchvision"
     )
     root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
     path: str | None = opt(None, "the file or folder of one's own set", when="kind=npz|image_folder")

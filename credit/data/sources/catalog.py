@@ -17,7 +17,7 @@ from credit.core import registry
 from credit.core.config.data_files import data_root, own_paths
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
-from credit.data.sources import imagenet32, own
+from credit.data.sources import imagenet32, own, torchvision_sets
 from credit.data.sources.digests import verified_bytes
 from credit.data.sources.download import fetch
 from credit.data.sources.files import Arrays, Source, Whole, parse_idx
@@ -289,4 +289,5 @@ ONES = Source(ones.look, ones.read, drawn=True)
 SIGN_LINE = Source(sign_line.look, sign_line.read, drawn=True)
 CSV = Source(csv_file.look, csv_file.read, drawn=True)
 TABULAR = Source(tabular.look, tabular.read)
+TORCHVISION = Source(torchvision_sets.look, torchvision_sets.read)
 PUBLISHED = Source(_look_known, _read_known)

@@ -119,7 +119,7 @@ def read_folder(folder: Path, cfg: DataConfig) -> Arrays:
         x_train = x_test = torch.empty(0, 3, height, width, dtype=torch.uint8)
         files = Files([*paths[0], *paths[1]], read, listing.size)
     else:
-        _check_memory(folder, len(y_train) + len(y_test), height, width)
+        check_memory(folder, len(y_train) + len(y_test), height, width)
         x_train, x_test = (_decode_all(part, read, listing.size) for part in paths)
         files = None
     return Arrays(
@@ -210,7 +210,12 @@ def _images(part: Path, number: dict[str, int], instead: str) -> tuple[Labelled,
     return images, unread
 
 
-def _check_memory(folder: Path, count: int, height: int, width: int) -> None:
+def check_memory(folder: Path, count: int, height: int, width: int) -> None:
+    """Refuse more images of three channels than this machine's memory holds.
+
+    Raises:
+        UserError: what they take.
+    """
     needed = count * 3 * height * width
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:

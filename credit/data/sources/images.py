@@ -62,14 +62,20 @@ def decode(path: Path, size: tuple[int, int], shorter: int | None, alpha: str = 
             raise
         except _DAMAGE as error:
             raise UserError(f"corrupt data: {path} ({path.stat().st_size} bytes) cannot be decoded: {error}") from error
-    if shorter is not None and (min(rgb.size) != shorter or rgb.size != (width, height)):
-        ratio = shorter / min(rgb.size)
-        rgb = rgb.resize(
-            (max(shorter, round(rgb.width * ratio)), max(shorter, round(rgb.height * ratio))), Image.Resampling.BILINEAR
-        )
-        left, top = (rgb.width - width) // 2, (rgb.height - height) // 2
-        rgb = rgb.crop((left, top, left + width, top + height))
-    return np.asarray(rgb)
+    return np.asarray(rgb if shorter is None else resized(rgb, size, shorter))
+
+
+def resized(image: Image.Image, size: tuple[int, int], shorter: int) -> Image.Image:
+    """Return the centre, (height, width) `size`, of an image whose shorter side is resized to `shorter` (bilinear, antialiased)."""
+    height, width = size
+    if min(image.size) == shorter and image.size == (width, height):
+        return image
+    ratio = shorter / min(image.size)
+    image = image.resize(
+        (max(shorter, round(image.width * ratio)), max(shorter, round(image.height * ratio))), Image.Resampling.BILINEAR
+    )
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _refuse_unfit(path: Path, image: ImageFile.ImageFile) -> None:

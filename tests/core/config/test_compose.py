@@ -223,6 +223,7 @@ def test_every_choice_is_described_and_composes(group):
         assert description, f"{group}/{name}.yaml needs a first line that says what it is"
         rate = ["noise.rate=0.1"] if group == "noise" and name not in ("none", *RATELESS) else []
         own = ["data.path=somewhere"] if name in ("csv", "npz", "image_folder") else []
+        own += ["data.name=SVHN"] if name == "torchvision" else []
         compose([f"{group}={name}", *rate, *own])
 
 
