@@ -58,6 +58,8 @@ class BackwardPass(Generic[R]):
             shares = op.shares(run, signal)
             return (self.backproject(op, run, signal) if op.wants[0] else None, *shares)
         if isinstance(op, Activate):
+            if op.trains:
+                add(op.updates(run, signal))
             return (self.gate(op, run, signal),) if op.wants[0] else (None,)
         if isinstance(op, Norm):
             sent, made = op.both(run, signal)

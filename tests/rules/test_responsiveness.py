@@ -18,6 +18,8 @@ MODULES: dict[str, tuple[nn.Module, list[float]]] = {
     "hardtanh": (nn.Hardtanh(-0.5, 2.0), [-0.5, 2.0]),
     "hardsigmoid": (nn.Hardsigmoid(), [-3, 3]),
     "elu": (nn.ELU(0.7), [0]),
+    "selu": (nn.SELU(), [0]),
+    "celu": (nn.CELU(0.7), [0]),
     "sigmoid": (nn.Sigmoid(), []),
     "tanh": (nn.Tanh(), []),
     "softplus": (nn.Softplus(), []),

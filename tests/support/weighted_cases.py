@@ -86,6 +86,7 @@ FUNCTIONS: dict[Any, list[Any]] = {
     torch.mv: [case(Called(lambda m, x: torch.mv(x, m.weight), 5), 3, 5)],
     torch.bmm: [case(lambda x, y: torch.bmm(x, y.transpose(1, 2)), 2, 3, 5, two=True)],
     torch.addmm: [case(Called(lambda m, x: torch.addmm(m.shift, x, m.weight), 5, 4, bias=4), 3, 5)],
+    F.prelu: [case(Called(lambda m, x: F.prelu(x, m.weight), 5), 3, 5)],
     torch.t: [case(Called(lambda m, x: x @ torch.t(m.weight), 4, 5), 3, 5)],
 }
 

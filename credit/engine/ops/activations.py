@@ -6,7 +6,7 @@ paper leaves their Pi undefined: ``rises`` is None and a rule that needs it refu
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
 
 aten = torch.ops.aten
@@ -71,18 +72,22 @@ def _tanh_gap(t: Tensor, p: Tensor, q: Tensor) -> Tensor:
     return torch.tanh(t) * (1 - p * q)
 
 
-def _elu_gap(t: Tensor, p: Tensor, q: Tensor, alpha: float) -> Tensor:
+def _elu_gap(t: Tensor, p: Tensor, q: Tensor, alpha: float, scale: float = 1.0, rate: float = 1.0) -> Tensor:
     # Across 0 both values are small, and their difference loses nothing.
-    below, above = (q + alpha) * torch.expm1(t), p - q
-    return torch.where((p < 0) & (q < 0), below, torch.where((p > 0) & (q > 0), t, above))
+    below, above = (q + scale * alpha) * torch.expm1(t * rate), p - q
+    return torch.where((p < 0) & (q < 0), below, torch.where((p > 0) & (q > 0), t * scale, above))
 
 
 def _softplus_inverse(h: Tensor, beta: float, threshold: float) -> Tensor:
     return torch.where(h * beta > threshold, h, torch.log(torch.expm1(h * beta)) / beta)
 
 
-def _elu_inverse(h: Tensor, alpha: float) -> Tensor:
-    return torch.where(h > 0, h, torch.log1p(h.clamp(max=0) / alpha))
+def _elu_inverse(h: Tensor, alpha: float, scale: float = 1.0, rate: float = 1.0) -> Tensor:
+    return torch.where(h > 0, h / scale, torch.log1p(h.clamp(max=0) / (scale * alpha)) / rate)
+
+
+_SELU = 1.6732632423543772, 1.0507009873554805
+"""Alpha and scale of torch's SELU (Klambauer et al. 2017)."""
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -134,6 +139,20 @@ ACTIVATIONS: dict[str, Activation] = {
         span=lambda alpha: (-alpha, math.inf),
         gap=_elu_gap,
         sound=lambda alpha: alpha > 0,
+    ),
+    "selu": Activation(
+        F.selu,
+        lambda s, z: aten.elu_backward(s, *_SELU, 1.0, False, z),
+        inverse=lambda h: _elu_inverse(h, *_SELU),
+        span=lambda: (-_SELU[0] * _SELU[1], math.inf),
+        gap=lambda t, p, q: _elu_gap(t, p, q, *_SELU),
+    ),
+    "celu": Activation(  # rises below 0 with either sign of its constant
+        F.celu,
+        lambda s, z, alpha: aten.elu_backward(s, alpha, 1.0, 1 / alpha, False, z),
+        inverse=lambda h, alpha: _elu_inverse(h, alpha, 1.0, 1 / alpha),
+        span=lambda alpha: (-alpha if alpha > 0 else -math.inf, math.inf),
+        gap=lambda t, p, q, alpha: _elu_gap(t, p, q, alpha, 1.0, 1 / alpha),
     ),
     "sigmoid": Activation(
         torch.sigmoid,
@@ -225,3 +244,47 @@ class Activate(Op):
 
     def pick(self, saved: tuple[Tensor | None, Tensor | None], carried: Carried, rows: Rows) -> Any:
         return tuple(None if value is None else rows.take(value) for value in saved)
+
+
+def _needs_slope(*_: Any) -> Tensor:
+    raise UserError(
+        "the rule evaluates activations by themselves, and prelu has a slope that learns: use nn.LeakyReLU, whose slope is fixed"
+    )
+
+
+class LearnedSlope(Activate):
+    """PReLU: z above 0 and ``weight * z`` below; the weight has one number, or one a channel (dim 1).
+
+    It may come to fall below 0, so that its Pi is undefined and it has no inverse.
+    """
+
+    kind: ClassVar[str] = "activation"
+
+    @property
+    def function(self) -> Activation:
+        return _LEARNED_SLOPE
+
+    def _slope(self, run: Run, z: Tensor) -> Tensor:
+        weight = run.params[self.params["weight"]].to(z.dtype)
+        return weight if weight.numel() == 1 else weight.view(-1, *[1] * (z.dim() - 2))
+
+    def forward(self, run: Run, z: Tensor) -> Tensor:
+        a = torch.where(z > 0, z, self._slope(run, z) * z)
+        self.save(run, (z, a if "output" in self.keeps else None))
+        return a
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        z = self.pre(run)
+        return (torch.where(z > 0, signal, self._slope(run, z) * signal),)
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        z = self.pre(run)
+        weight = run.params[self.params["weight"]]
+        for name in self.trains:
+            yield (
+                name,
+                (signal * z.clamp(max=0)).sum_to_size(self._slope(run, z).shape).view(weight.shape).to(weight.dtype),
+            )
+
+
+_LEARNED_SLOPE = Activation(_needs_slope, _needs_slope, rises=None)

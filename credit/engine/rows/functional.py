@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from credit.engine.builder import Builder, Row, Val, local_call
+from credit.engine.ops.activations import LearnedSlope
 from credit.engine.ops.arithmetic import MatMul
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Permute, Value
@@ -88,6 +89,13 @@ def conv(call: Callable[..., Any], dims: int) -> Row:
         return weighted(b, Conv, x, weight, bias, **args)
 
     return row
+
+
+def prelu(b: Builder, input: Val, weight: Val) -> Val:
+    name = parameter(b, weight)
+    if name is None:
+        return local_call(b, F.prelu, (input, weight), {})
+    return b.emit(LearnedSlope, input, params={"weight": name}, name="prelu", options=())
 
 
 def matmul(b: Builder, input: Val, other: Val) -> Val:

@@ -7,7 +7,7 @@ from torch import nn
 
 from credit.core.errors import UserError
 from credit.engine.builder import Builder, Row, Val
-from credit.engine.ops.activations import Activate
+from credit.engine.ops.activations import Activate, LearnedSlope
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool, PowerPool
 from credit.engine.ops.weighted import Conv, Linear, Pad
@@ -97,6 +97,7 @@ def activation_module(b: Builder, m: nn.Module, x: Val) -> Val:
         "hardtanh": (getattr(m, "min_val", -1.0), getattr(m, "max_val", 1.0)),
         "softplus": (getattr(m, "beta", 1.0), getattr(m, "threshold", 20.0)),
         "gelu": (getattr(m, "approximate", "none"),),
+        "celu": (getattr(m, "alpha", 1.0),),
     }
     return b.emit(Activate, x, name=name, options=options.get(name, ()))
 
@@ -105,7 +106,12 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu", nn.LeakyReLU: "leaky_relu", nn.ReLU6: "relu6", nn.Hardtanh: "hardtanh", nn.Hardsigmoid: "hardsigmoid",
     nn.ELU: "elu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.Softplus: "softplus", nn.Identity: "identity",
     nn.GELU: "gelu", nn.SiLU: "silu", nn.Mish: "mish", nn.Hardswish: "hardswish",
+    nn.SELU: "selu", nn.CELU: "celu",
 }  # fmt: skip
+
+
+def prelu_module(b: Builder, m: nn.PReLU, x: Val) -> Val:
+    return b.emit(LearnedSlope, x, params=named_params(b, m), name="prelu", options=())
 
 
 def identity(b: Builder, m: nn.Module, x: Val) -> Val:
@@ -229,6 +235,10 @@ def gelu(b: Builder, x: Val, approximate: str = "none") -> Val:
 
 def elu(b: Builder, x: Val, alpha: float = 1.0, inplace: bool = False) -> Val:
     return b.emit(Activate, x, name="elu", options=(alpha,))
+
+
+def celu(b: Builder, x: Val, alpha: float = 1.0, inplace: bool = False) -> Val:
+    return b.emit(Activate, x, name="celu", options=(alpha,))
 
 
 def hardtanh(b: Builder, x: Val, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Val:

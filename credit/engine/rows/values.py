@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.engine.builder import Builder, Row, Val, local_call, local_piece
+from credit.engine.ops.activations import Activate
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Length, Mean, Mul, Softmax
 from credit.engine.ops.shapes import Expand, Move, Permute, Select, Split, Stack, View
 
@@ -192,6 +193,12 @@ def split(b: Builder, x: Val, split_size: Any, dim: int = 0) -> Pieces:
 
 def unbind(b: Builder, x: Val, dim: int = 0) -> Pieces:
     return Pieces(b, x, torch.unbind, (dim,))
+
+
+def gated(b: Builder, input: Val, dim: int = -1) -> Val:
+    """``F.glu``: the first half times the sigmoid of the second."""
+    halves = chunk(b, input, 2, dim)
+    return mul(b, halves[0], b.emit(Activate, halves[1], name="sigmoid", options=()))
 
 
 def get_item(b: Builder, x: Any, index: Any) -> Any:

@@ -8,7 +8,7 @@ from credit.diagnostics.alignment import alignment
 from credit.engine.ops.activations import ACTIVATIONS, MONOTONE
 from tests.support import dual_nets
 
-OPTIONS = {"leaky_relu": (0.2,), "hardtanh": (-1.0, 2.0), "elu": (1.0,), "softplus": (1.0, 20.0)}
+OPTIONS = {"leaky_relu": (0.2,), "hardtanh": (-1.0, 2.0), "elu": (1.0,), "celu": (2.0,), "softplus": (1.0, 20.0)}
 CLOSED = [name for name in MONOTONE if ACTIVATIONS[name].gap is not None]
 
 
