@@ -80,7 +80,7 @@ class Builder:
 
     def shape(self, call: Callable[..., Any], *inputs: Any, **kwargs: Any) -> Val:
         """Append a value computed from shapes, types or constants."""
-        return self.emit(Shape, extra=inputs, call=lambda *values: call(*values, **kwargs))
+        return self.emit(Shape, extra=(inputs, kwargs), call=lambda args, named: call(*args, **named))
 
 
 def _refs(value: Any) -> Any:

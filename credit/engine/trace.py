@@ -307,9 +307,9 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
         row, what = table.METHODS.get(target), f"Tensor.{target}"
     else:
         row, what = table.function_row(target), function_name(target)
-        if row is None and not any(v.tensor for v in vals((args, kwargs))):
-            refuse_random(builder, what)
-            return builder.shape(target, *args, **kwargs)
+    if row is None and node.op != "call_module" and not any(v.tensor for v in vals((args, kwargs))):
+        refuse_random(builder, what)
+        return builder.shape(_method(target) if node.op == "call_method" else target, *args, **kwargs)
     if row is None:
         return _local_node(builder, node, target, args, kwargs)
     try:
@@ -321,6 +321,10 @@ def _call(builder: Builder, node: fx.Node, args: tuple[Any, ...], kwargs: dict[s
         ) from error
     made = row(builder, *args, **kwargs)
     return _local_node(builder, node, target, args, kwargs) if made is NotImplemented else made
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda value, *args, **kwargs: getattr(value, name)(*args, **kwargs)
 
 
 def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Val:

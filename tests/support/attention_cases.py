@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision.models.swin_transformer as swin
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tests.support.harness import case
@@ -115,6 +116,19 @@ FUNCTIONS: dict[Any, list[Any]] = {
     ],
 }
 
+
+class Placed(nn.Module):
+    """Embeddings of places, made for images of one size and used on another."""
+
+    def __init__(self, size: tuple[int, int], made: tuple[int, int], prefix: int = 0) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, prefix + made[0] * made[1], 4))
+        self.size, self.made, self.prefix = size, None if made[0] == made[1] else made, prefix
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + resample_abs_pos_embed(self.places, self.size, self.made, self.prefix)
+
+
 # A window smaller than the image, with sizes that do not divide it; one as large as it; one without a shift.
 WINDOWS = [([2, 3], [1, 1]), ([6, 2], [3, 1]), ([2, 2], [0, 0])]
 
@@ -125,6 +139,11 @@ def _swin(kind: type[swin.ShiftedWindowAttention], **options: float) -> list[Any
 
 _NAMED = "torchvision.models.swin_transformer."
 BY_NAME: dict[str, list[Any]] = {
+    "timm.layers.pos_embed.resample_abs_pos_embed": [
+        case(Placed((2, 3), (3, 3)), 2, 6, 4, linear=True),
+        case(Placed((3, 3), (3, 3)), 2, 9, 4, linear=True),
+        case(Placed((2, 2), (2, 3), prefix=1), 2, 5, 4, linear=True),
+    ],
     f"{_NAMED}_patch_merging_pad": [
         case(swin.PatchMerging(4), 2, 5, 3, 4, linear=True),
         case(swin.PatchMerging(4), 2, 4, 6, 4, linear=True),

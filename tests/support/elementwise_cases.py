@@ -128,6 +128,11 @@ METHODS: dict[str, list[Any]] = {
     "roll": [case(lambda x: x.roll(shifts=(2, 1), dims=(2, 1)), 2, 3, 5)],
     "movedim": [case(lambda x: x.movedim(-1, 1), 2, 3, 4, 5)],
     "swapaxes": [case(lambda x: x.swapaxes(0, 1), 3, 5), case(lambda x: x.swapaxes(1, 2), 2, 3, 5)],
+    "repeat": [
+        case(lambda x: x.repeat(1, 2), 3, 5),
+        case(lambda x: x.repeat((2, x.shape[1], 1)) * 2, 3, 5),
+        case(lambda x: x.mean(0).repeat(x.shape[0], 1), 3, 5),
+    ],
     "expand_as": [case(lambda x: x.mean(1, keepdim=True).expand_as(x) * x, 3, 5)],
     "reshape_as": [case(lambda x: x.flatten(1).mul(2).reshape_as(x), 2, 3, 5)],
     "view_as": [case(lambda x: x.flatten(1).mul(2).view_as(x), 2, 3, 5)],

@@ -47,6 +47,18 @@ MODULES: dict[type[nn.Module], list[Any]] = {
         case(nn.Conv3d(2, 4, (1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1), groups=2), 2, 2, 3, 5, 4),
         case(nn.Conv3d(2, 2, 3, padding="same", padding_mode="circular"), 1, 2, 3, 5, 4),
     ],
+    nn.ConvTranspose1d: [case(nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1), 2, 4, 5)],
+    nn.ConvTranspose2d: [
+        case(nn.ConvTranspose2d(3, 5, 2, stride=2), 2, 3, 3, 4),
+        case(
+            nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(2, 0), groups=2, dilation=2, bias=False),
+            3,
+            4,
+            4,
+            3,
+        ),
+    ],
+    nn.ConvTranspose3d: [case(nn.ConvTranspose3d(2, 4, (1, 3, 2), stride=(1, 2, 1), groups=2), 2, 2, 3, 2, 4)],
     nn.BatchNorm1d: [
         case(nn.BatchNorm1d(5), 7, 5),
         case(nn.BatchNorm1d(3, affine=False), 4, 3, 5),
@@ -146,6 +158,10 @@ MODULES: dict[type[nn.Module], list[Any]] = {
     nn.Unflatten: [case(nn.Unflatten(1, (2, 3)), 4, 6), case(nn.Unflatten(-1, (2, -1)), 3, 5, 6)],
     nn.Softmax: [case(nn.Softmax(dim=1), 4, 5), case(nn.Softmax(dim=-1), 2, 3, 5)],
     nn.LogSoftmax: [case(nn.LogSoftmax(dim=1), 4, 5)],
+    nn.Upsample: [
+        case(nn.Upsample(scale_factor=2), 2, 3, 5, 4),
+        case(nn.Upsample((7, 2), mode="bilinear", align_corners=True), 2, 3, 5, 4),
+    ],
     nn.PixelShuffle: [case(nn.PixelShuffle(2), 2, 4, 3, 5)],
     nn.PixelUnshuffle: [case(nn.PixelUnshuffle(2), 2, 3, 4, 6)],
     nn.Identity: [case(nn.Sequential(nn.Identity(), nn.ReLU()), 3, 5)],

@@ -105,7 +105,12 @@ FUNCTIONS: dict[Any, list[Any]] = {
         case(lambda x, y: x / (y * y + 1.0).mean(1, keepdim=True), 3, 5, two=True),
         case(lambda x: 2.0 / (x * x + 1.0), 3, 5),
     ],
-    torch.div: [case(lambda x: torch.div(x, 4.0), 3, 5)],
+    torch.div: [
+        case(lambda x: torch.div(x, 4.0), 3, 5),
+        case(
+            lambda x: x * torch.div(torch.arange(x.shape[1], device=x.device).cumsum(0), 2, rounding_mode="floor"), 3, 5
+        ),
+    ],
     operator.getitem: [
         case(lambda x: x[:, 0], 2, 3, 5),
         case(lambda x: x[1:, :, ::2], 3, 3, 5),
@@ -156,6 +161,18 @@ FUNCTIONS: dict[Any, list[Any]] = {
     F.lp_pool3d: [case(lambda x: F.lp_pool3d(x, 2.0, (1, 2, 3), ceil_mode=True), 2, 3, 4, 5, 6)],
     F.adaptive_avg_pool3d: [case(lambda x: F.adaptive_avg_pool3d(x, (3, 1, 2)), 2, 3, 4, 5, 6)],
     F.adaptive_max_pool3d: [case(lambda x: F.adaptive_max_pool3d(x, (3, 1, 2)), 2, 3, 4, 5, 6)],
+    F.interpolate: [
+        case(lambda x: F.interpolate(x, scale_factor=2), 2, 3, 5),
+        case(lambda x: F.interpolate(x, size=(7, 3)), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, 3, mode="nearest-exact"), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, scale_factor=1.7, mode="linear", align_corners=True), 2, 3, 5),
+        case(lambda x: F.interpolate(x, scale_factor=(1.7, 0.6), mode="bilinear"), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear", recompute_scale_factor=True), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, (9, x.shape[2] + 1), mode="bilinear", align_corners=True), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, size=(3, 7), mode="bicubic", antialias=True), 2, 3, 5, 4),
+        case(lambda x: F.interpolate(x, size=x.shape[-3:], mode="trilinear"), 2, 3, 5, 4, 2),
+        case(lambda x: F.interpolate(x, scale_factor=2, mode="trilinear"), 2, 3, 2, 4, 2),
+    ],
     F.pad: [
         case(lambda x: F.pad(x, (0, -x.shape[-1] % 4, x.shape[1] - 1, 0)), 2, 3, 5, 6),
         case(lambda x: F.pad(x, (1, 2)), 2, 3, 5),

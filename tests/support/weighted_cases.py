@@ -52,6 +52,14 @@ def _convs(call: Any, *kernel: int) -> list[Any]:
     ]
 
 
+def _transposed(call: Any, *kernel: int) -> list[Any]:
+    size, room = (2, 3, *kernel), (2, 2, *(4 + at for at in range(len(kernel))))
+    return [
+        case(Called(lambda m, x: call(x, m.weight, None, 2, 1, 1), *size), *room),
+        case(Called(lambda m, x: call(x, m.weight * m.other, m.shift, groups=2, dilation=2), *size, bias=6), *room),
+    ]
+
+
 FUNCTIONS: dict[Any, list[Any]] = {
     F.linear: [
         case(Called(lambda m, x: F.linear(x, m.weight, m.shift), 4, 5), 3, 5),
@@ -69,6 +77,9 @@ FUNCTIONS: dict[Any, list[Any]] = {
     F.conv1d: _convs(F.conv1d, 3),
     F.conv2d: _convs(F.conv2d, 3, 2),
     F.conv3d: _convs(F.conv3d, 2, 3, 1),
+    F.conv_transpose1d: _transposed(F.conv_transpose1d, 3),
+    F.conv_transpose2d: _transposed(F.conv_transpose2d, 3, 4),
+    F.conv_transpose3d: _transposed(F.conv_transpose3d, 3, 4, 3),
     operator.matmul: [
         case(lambda x, y: x @ y.mT, 2, 3, 5, two=True, linear=True),
         case(Called(lambda m, x: x @ m.weight, 5, 4), 3, 5),

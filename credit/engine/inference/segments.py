@@ -13,13 +13,14 @@ from credit.engine.ops.activations import MONOTONE, Activate
 from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Mean, Mul
 from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.chance import Dropout
+from credit.engine.ops.images import Resize
 from credit.engine.ops.norms import BatchNorm, Norm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
 from credit.engine.ops.shapes import Expand, Move, Permute, Select, Shape, Split, Stack, Value, View
 from credit.engine.ops.weighted import Pad, Weighted
 from credit.engine.plan import Plan
 
-_SUMS = (Weighted, Pad, Add, Affine, Mean, Dropout, AvgPool, MaxPool, AdaptivePool)
+_SUMS = (Weighted, Pad, Resize, Add, Affine, Mean, Dropout, AvgPool, MaxPool, AdaptivePool)
 _MOVES = (Cat, View, Move, Permute, Select, Split, Stack, Expand, Value)
 _IN_ONE = (Mul, Div)  # linear in an operand where the other is a constant
 

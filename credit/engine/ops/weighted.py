@@ -160,7 +160,7 @@ class Conv(Weighted):
 
     def _backward(self, signal: Tensor, x: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
         outs: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-            signal, x, weight, [weight.shape[0]], *self._geometry(), mask
+            signal, x, weight, [signal.shape[1]], *self._geometry(), mask
         )
         return outs
 
@@ -180,6 +180,19 @@ class Conv(Weighted):
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return len(self.args["stride"]) + 2 == out.dim() and leads(out, inputs[0])
+
+
+class ConvTranspose(Conv):
+    """Transposed convolution; weight (in, out / groups, *kernel). ``args["output_padding"]`` beside a convolution's."""
+
+    kind: ClassVar[str] = "conv_transpose"
+
+    def _geometry(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+        args = self.args
+        return args["stride"], args["padding"], args["dilation"], True, args["output_padding"], args["groups"]
+
+    def fans(self, run: Run) -> tuple[int, int]:
+        return super().fans(run)[::-1]
 
 
 class Pad(Op):

@@ -16,9 +16,9 @@ from credit.engine.ops.activations import LearnedSlope
 from credit.engine.ops.arithmetic import MatMul
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Permute, Value
-from credit.engine.ops.weighted import Conv, Linear, Weighted
+from credit.engine.ops.weighted import Conv, ConvTranspose, Linear, Weighted
 from credit.engine.reach import constants
-from credit.engine.rows.layers import convolved
+from credit.engine.rows.layers import convolved, sizes
 from credit.engine.rows.values import add, transpose, view
 
 
@@ -87,6 +87,18 @@ def conv(call: Callable[..., Any], dims: int) -> Row:
         size = [0] * dims if name is None else list(b.model.get_parameter(name).shape[2:])
         x, args = convolved(b, input, size, stride, padding, dilation, groups)
         return weighted(b, Conv, x, weight, bias, **args)
+
+    return row
+
+
+def conv_transpose(call: Callable[..., Any], dims: int) -> Row:
+    def row(b: Builder, input: Val, weight: Val, bias: Val | None = None, stride: Any = 1, padding: Any = 0,
+            output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Val:  # fmt: skip
+        if not _sources(b, weight):
+            return local_call(b, call, (input, weight, bias, stride, padding, output_padding, groups, dilation), {})
+        given = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+        args = {name: sizes(value, dims) for name, value in given.items()}
+        return weighted(b, ConvTranspose, input, weight, bias, groups=groups, **args)
 
     return row
 

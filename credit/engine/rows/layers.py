@@ -10,7 +10,7 @@ from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate, LearnedSlope
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool, PowerPool
-from credit.engine.ops.weighted import Conv, Linear, Pad
+from credit.engine.ops.weighted import Conv, ConvTranspose, Linear, Pad
 
 
 def named_params(builder: Builder, module: nn.Module) -> dict[str, str]:
@@ -32,7 +32,7 @@ def _no_indices(builder: Builder, wanted: bool) -> None:
         )
 
 
-def _pair(value: Any, dims: int = 2) -> list[int]:
+def sizes(value: Any, dims: int = 2) -> list[int]:
     return list(value) if isinstance(value, tuple | list) else [value] * dims
 
 
@@ -48,18 +48,28 @@ def conv(b: Builder, m: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Val) -> Val:
     return b.emit(Conv, x, params=named_params(b, m), **args)
 
 
+def conv_transpose(b: Builder, m: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d, x: Val,
+                   output_size: Any = None) -> Any:  # fmt: skip
+    if output_size is not None:
+        return NotImplemented
+    args: dict[str, Any] = {
+        name: list(getattr(m, name)) for name in ("stride", "padding", "output_padding", "dilation")
+    }
+    return b.emit(ConvTranspose, x, params=named_params(b, m), groups=m.groups, **args)
+
+
 def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int,
               mode: str = "zeros") -> tuple[Val, dict[str, Any]]:  # fmt: skip
     """Return what a convolution is applied to, padded by an op of its own where need be, and the convolution's arguments."""
     dims = len(kernel_size)
-    dilation = _pair(dilation, dims)
+    dilation = sizes(dilation, dims)
     spans = [apart * (size - 1) for apart, size in zip(dilation, kernel_size, strict=True)]
     if padding == "same":
         pads = [(span // 2, span - span // 2) for span in spans]
     elif padding == "valid":
         pads = [(0, 0)] * dims
     else:
-        pads = [(p, p) for p in _pair(padding, dims)]
+        pads = [(p, p) for p in sizes(padding, dims)]
     if mode == "zeros" and all(before == after for before, after in pads):
         padding = [before for before, _ in pads]
     else:
@@ -67,7 +77,7 @@ def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, paddi
         padding = [0] * dims
         places = [(at + 2, before, after) for at, (before, after) in enumerate(pads) if before or after]
         x = b.emit(Pad, x, suffix=".pad", extra=tuple(places), mode=kind, value=0.0)
-    return x, {"stride": _pair(stride, dims), "padding": padding, "dilation": dilation, "groups": groups}
+    return x, {"stride": sizes(stride, dims), "padding": padding, "dilation": dilation, "groups": groups}
 
 
 def pad(b: Builder, x: Val, pad: Any, mode: str = "constant", value: float | None = None) -> Val:
@@ -126,11 +136,11 @@ def max_pool(dims: int) -> Row:
     def row(b: Builder, x: Val, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
             ceil_mode: bool = False, return_indices: bool = False) -> Val:  # fmt: skip
         _no_indices(b, return_indices)
-        size = _pair(kernel_size, dims)
+        size = sizes(kernel_size, dims)
         lead, one = [0] * (2 - dims), [1] * (2 - dims)
         return b.emit(
-            MaxPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), dims=dims,
-            padding=lead + _pair(padding, dims), dilation=one + _pair(dilation, dims), ceil=ceil_mode,
+            MaxPool, x, size=one + size, stride=one + (sizes(stride, dims) if stride else size), dims=dims,
+            padding=lead + sizes(padding, dims), dilation=one + sizes(dilation, dims), ceil=ceil_mode,
         )  # fmt: skip
 
     return row
@@ -139,11 +149,11 @@ def max_pool(dims: int) -> Row:
 def avg_pool(dims: int) -> Row:
     def row(b: Builder, x: Val, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
             count_include_pad: bool = True, divisor_override: int | None = None) -> Val:  # fmt: skip
-        size = _pair(kernel_size, dims)
+        size = sizes(kernel_size, dims)
         lead, one = [0] * (2 - dims), [1] * (2 - dims)
         return b.emit(
-            AvgPool, x, size=one + size, stride=one + (_pair(stride, dims) if stride else size), dims=dims,
-            padding=lead + _pair(padding, dims), ceil=ceil_mode, include_pad=count_include_pad, divisor=divisor_override,
+            AvgPool, x, size=one + size, stride=one + (sizes(stride, dims) if stride else size), dims=dims,
+            padding=lead + sizes(padding, dims), ceil=ceil_mode, include_pad=count_include_pad, divisor=divisor_override,
         )  # fmt: skip
 
     return row
@@ -171,10 +181,10 @@ def avg_pool_module(b: Builder, m: Any, x: Val) -> Val:
 
 def power_pool(dims: int) -> Row:
     def row(b: Builder, x: Val, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Val:
-        size = _pair(kernel_size, dims)
+        size = sizes(kernel_size, dims)
         one = [1] * (2 - dims)
         return b.emit(
-            PowerPool, x, power=norm_type, size=one + size, stride=one + (_pair(stride, dims) if stride else size),
+            PowerPool, x, power=norm_type, size=one + size, stride=one + (sizes(stride, dims) if stride else size),
             ceil=ceil_mode, dims=dims,
         )  # fmt: skip
 
@@ -188,7 +198,7 @@ def power_pool_module(b: Builder, m: Any, x: Val) -> Val:
 def adaptive_pool(mode: str, dims: int) -> Row:
     def row(b: Builder, x: Val, output_size: Any, return_indices: bool = False) -> Val:
         _no_indices(b, return_indices)
-        size = [1] * (2 - dims) + _pair(output_size, dims)
+        size = [1] * (2 - dims) + sizes(output_size, dims)
         return b.emit(AdaptivePool, x, size=size, mode=mode, dims=dims)
 
     return row

@@ -20,10 +20,10 @@ from credit.engine.ops.pools import AdaptivePool
 from credit.engine.rows import attention as attend
 from credit.engine.rows import elementwise as pointwise
 from credit.engine.rows import functional as weighted
+from credit.engine.rows import images, windows
 from credit.engine.rows import layers as layer
 from credit.engine.rows import norms as norm
 from credit.engine.rows import values as value
-from credit.engine.rows import windows
 from credit.engine.rows.spiking import SPIKING
 
 FUNCTIONS: dict[Any, Row] = {
@@ -46,9 +46,11 @@ FUNCTIONS: dict[Any, Row] = {
     torch.mv: weighted.matmul,
     torch.addmm: weighted.addmm,
     F.linear: weighted.linear,
-    F.conv1d: weighted.conv(F.conv1d, 1),
-    F.conv2d: weighted.conv(F.conv2d, 2),
-    F.conv3d: weighted.conv(F.conv3d, 3),
+    **{call: weighted.conv(call, dims) for dims, call in enumerate((F.conv1d, F.conv2d, F.conv3d), start=1)},
+    **{
+        call: weighted.conv_transpose(call, dims)
+        for dims, call in enumerate((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), start=1)
+    },
     operator.getitem: value.get_item,
     getattr: value.get_attribute,
     torch.cat: value.cat,
@@ -134,11 +136,13 @@ FUNCTIONS: dict[Any, Row] = {
         for dims in (1, 2, 3)
     },
     F.pad: layer.pad,
+    F.interpolate: images.interpolate,
     F.scaled_dot_product_attention: attend.attention,
 }
 
 _SWIN = "torchvision.models.swin_transformer"
 BY_NAME: dict[str, Row] = {
+    "timm.layers.pos_embed.resample_abs_pos_embed": images.position_embedding,
     f"{_SWIN}._patch_merging_pad": windows.merged,
     f"{_SWIN}._get_relative_position_bias": windows.position_bias,
     f"{_SWIN}.shifted_window_attention": windows.window_attention,
@@ -184,6 +188,7 @@ METHODS: dict[str, Row] = {
     "clone": value.unchanged,
     "detach": value.detach,
     "expand": value.expand,
+    "repeat": value.repeat,
     "expand_as": value.expand_as,
     "reshape_as": value.reshape_as,
     "view_as": value.reshape_as,
@@ -229,6 +234,7 @@ def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]
     rows: dict[type[nn.Module], Row] = {
         nn.Linear: layer.linear,
         **_sized("Conv", layer.conv),
+        **_sized("ConvTranspose", layer.conv_transpose),
         **_sized("BatchNorm", norm.batch_norm),
         nn.LayerNorm: norm.layer_norm,
         nn.GroupNorm: norm.group_norm,
@@ -256,6 +262,7 @@ def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]
         nn.TransformerEncoder: attend.encoder,
         nn.Softmax: value.softmax_module,
         nn.LogSoftmax: value.softmax_module,
+        nn.Upsample: images.upsample,
         nn.PixelShuffle: lambda b, m, x: value.pixel_shuffle(b, x, m.upscale_factor),
         nn.PixelUnshuffle: lambda b, m, x: value.pixel_unshuffle(b, x, m.downscale_factor),
     }

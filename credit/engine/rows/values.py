@@ -54,10 +54,14 @@ def addcmul(b: Builder, input: Any, tensor1: Any, tensor2: Any, *, value: float 
     return add(b, input, product if value == 1 else mul(b, product, value))
 
 
-def divide(b: Builder, x: Any, y: Any) -> Any:
+def divide(b: Builder, x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     tensors = [v for v in (x, y) if isinstance(v, Val) and v.tensor]
     if not tensors:
-        return b.shape(operator.truediv, x, y)
+        return (
+            b.shape(torch.div, x, y, rounding_mode=rounding_mode) if rounding_mode else b.shape(operator.truediv, x, y)
+        )
+    if rounding_mode:
+        return local_call(b, torch.div, (x, y), {"rounding_mode": rounding_mode})
     if len(tensors) == 2:
         return b.emit(Div, x, y)
     if tensors[0] is y:
@@ -215,6 +219,22 @@ def get_attribute(b: Builder, x: Any, name: str) -> Any:
 
 def of_shape(call: Callable[..., Any]) -> Row:
     return lambda b, *args, **kwargs: b.shape(call, *args, **kwargs)
+
+
+def repeat(b: Builder, x: Val, *sizes: Any) -> Val:
+    """``x.repeat(*sizes)``: every dimension gets one before it, which is expanded and merged with it."""
+    counts = b.shape(lambda *given: list(given[0]) if isinstance(given[0], tuple | list) else list(given), *sizes)
+
+    def parts(t: Tensor, counts: list[int]) -> list[tuple[int, int]]:
+        shape = [1] * (len(counts) - t.dim()) + list(t.shape)
+        return list(zip(counts, shape, strict=True))
+
+    parted = b.shape(parts, x, counts)
+    apart = b.emit(
+        View, x, extra=(parted,), call=lambda t, pairs: t.reshape([n for _, side in pairs for n in (1, side)])
+    )
+    wide = expand(b, apart, b.shape(lambda pairs: [n for pair in pairs for n in pair], parted))
+    return b.emit(View, wide, extra=(parted,), call=lambda t, pairs: t.reshape([count * side for count, side in pairs]))
 
 
 def expand_as(b: Builder, x: Val, other: Val) -> Val:

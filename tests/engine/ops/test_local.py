@@ -35,7 +35,7 @@ CASES = {
     "function in place": case(lambda x: F.threshold(x * 2, 0.1, 0.0, inplace=True), 3, 5),
     "augmented": case(lambda x: _remainder(x * 1), 3, 5),
     "weights": case(nn.Bilinear(5, 5, 5), 3, 5, two=True),
-    "transposed convolution": case(nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1), 2, 3, 5, 4),
+    "folding": case(lambda x: F.fold(x, (4, 3), 2), 2, 8, 6),
     "two inputs": case(nn.Bilinear(5, 5, 3), 4, 5, two=True),
     "running statistics": case(nn.InstanceNorm2d(3, affine=True, track_running_stats=True), 2, 3, 5, 4),
     "unused input": case(lambda x, y: torch.where(torch.isnan(x.detach()), y, x * 3) + torch.erf(y), 3, 5, two=True),

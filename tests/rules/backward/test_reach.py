@@ -211,9 +211,7 @@ UNREACHED: dict[str, Callable[[], nn.Module]] = {
     "linear (torch._C._nn.linear)": lambda: between(lambda w, x: F.linear(w, x).t(), 6, 6),
     "mul (mul)": lambda: between(lambda w, x: (x.unsqueeze(1) * w).sum(-1), 6, 6),
     "matmul (matmul)": lambda: between(_batched, 2, 3, 3),
-    "conv_transpose1d (torch.conv_transpose1d)": lambda: between(
-        lambda w, x: F.conv_transpose1d(x.unsqueeze(2), w).flatten(1), 6, 6, 1
-    ),
+    "bilinear (torch.bilinear)": lambda: between(lambda w, x: F.bilinear(x, torch.ones_like(x), w), 6, 6, 6),
 }  # fmt: skip
 
 
