@@ -9,12 +9,12 @@
 and the loops of Lightning, transformers, Accelerate and timm work as they are.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.hooks import RemovableHandle
 
 from credit.core.errors import UserError
 from credit.rules import api
@@ -26,15 +26,12 @@ class _Updates(torch.autograd.Function):
     """The loss of a rule's step; its backward returns the loss's gradient times the step's updates."""
 
     @staticmethod
-    def forward(
-        ctx: Any, step: Callable[[], tuple[Tensor, dict[str, Tensor]]], names: list[str], *params: Tensor
-    ) -> Tensor:
-        loss, updates = step()
-        found = [updates.get(name) for name in names]
+    def forward(ctx: Any, done: Computed, names: list[str], *params: Tensor) -> Tensor:
+        found = [done.updates.get(name) for name in names]
         ctx.absent = [value is None for value in found]
         ctx.types = [p.dtype for p in params]
         ctx.save_for_backward(*(value for value in found if value is not None))
-        return loss.detach()
+        return done.loss.detach()
 
     @staticmethod
     @once_differentiable
@@ -63,16 +60,18 @@ class Wrapped(nn.Module):
         self.model, self.rule = rule.model, rule
         self.outcome: Step | None = None
         self.feedback = nn.Module()
-        self._attached = False
+        self._attached: RemovableHandle | None = None
         dict(rule.named_parameters())  # refused where their shapes are not known yet
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self._adopt()
         self.register_state_dict_pre_hook(_write_position)
         self.register_load_state_dict_post_hook(_read_position)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_attached": None}  # a copy has no part in the original's optimizer
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._attached = False  # the original's optimizer
         self._adopt()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -100,23 +99,53 @@ class Wrapped(nn.Module):
             if not torch.is_grad_enabled():
                 return self._computed(x, y, None, dtype).loss
             self._refuse(x)
-            if not self.rule._ready:
-                self.rule.prepare(x)
+            done = self._computed(x, y, OWN, dtype)
+            # Looked up after the step, which follows changes of the model.
             trained = {name: p for name, p in self.rule._all_parameters().items() if p.requires_grad}
-
-            def step() -> tuple[Tensor, dict[str, Tensor]]:
-                done = self._computed(x, y, OWN, dtype)
-                self.outcome = Step.of(done)
-                return done.loss, done.updates
-
-            loss: Tensor = _Updates.apply(step, list(trained), *trained.values())
+            loss: Tensor = _Updates.apply(done, list(trained), *trained.values())
+        self.outcome = Step.of(done)
         self.rule.position += 1
         return loss
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Apply the rule's limits and other transforms of updates at each ``optimizer.step()``, to what ``.grad`` has then."""
-        optimizer.register_step_pre_hook(lambda *_: self.rule.transform())
-        self._attached = True
+        """Apply the rule's limits and other transforms of updates at each ``optimizer.step()``, to what ``.grad`` has then.
+
+        With ``optimizer.step(closure)`` they are applied after each call of the closure. One optimizer is attached at a time: the
+        one before is released.
+
+        Raises:
+            UserError: the optimizer lacks trainable parameters of the network or of the rule.
+        """
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        lacking = [name for name, p in self.rule._all_parameters().items() if p.requires_grad and id(p) not in held]
+        if lacking:
+            raise UserError(
+                f"net.attach(optimizer): the optimizer lacks {', '.join(lacking[:4])}{' and more' * (len(lacking) > 4)}, whose "
+                "updates the rule limits with the others or computes from them; make it with net.parameters(), or freeze what is "
+                "not to be trained (requires_grad_(False))"
+            )
+        if self._attached is not None:
+            self._attached.remove()
+        self._attached = optimizer.register_step_pre_hook(self._before_optimizer)
+
+    def _before_optimizer(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Transform ``.grad`` before an optimizer's step, or let its closure, which computes ``.grad``, do so."""
+        if getattr(optimizer, "grad_scale", None) is not None:
+            raise UserError(
+                f"a gradient scaler leaves unscaling to {type(optimizer).__name__} (fused=True), and limits would act on scaled "
+                "gradients; write scaler.unscale_(optimizer) before scaler.step(optimizer)"
+            )
+        closure = kwargs["closure"] if "closure" in kwargs else next(iter(args[1:]), None)
+        if closure is None:
+            self.rule.transform()
+            return None
+
+        def limited() -> Any:
+            loss = closure()
+            self.rule.transform()
+            return loss
+
+        return args[:1], kwargs | {"closure": limited}
 
     def _computed(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None, dtype: torch.dtype | None) -> Computed:
         before, self.rule.dtype = self.rule.dtype, dtype
@@ -128,7 +157,7 @@ class Wrapped(nn.Module):
     def _refuse(self, x: Tensor) -> None:
         if x.requires_grad:
             raise UserError("net(x, y): x requires a gradient, and the loss has none for it; give x.detach()")
-        if self.rule.transforms and not self._attached:
+        if self.rule.transforms and self._attached is None:
             raise UserError(
                 f"rule '{self.rule.name}' changes updates (limits such as rule.clip, or feedback weights that learn) when the "
                 "optimizer gets them; write net.attach(optimizer) once the optimizer is made"
@@ -138,7 +167,10 @@ class Wrapped(nn.Module):
         """Let the rule's own tensors be parameters and buffers of this module, and the rule read those: `to` replaces them."""
         rule, own = self.rule, self.feedback
         for name, parameter in rule._owned().items():
-            own.register_parameter(_key(name), parameter)
+            if _key(name) in own._parameters:
+                rule.learnt[name] = own.get_parameter(_key(name))
+            else:
+                own.register_parameter(_key(name), parameter)
         for name, value in list(rule.buffers.items()):
             if _key(name) in own._buffers:
                 rule.buffers[name] = own.get_buffer(_key(name))
@@ -147,6 +179,7 @@ class Wrapped(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
         # Buffers whose shapes follow from an input that the rule has not seen.
+        self.get_buffer("position").fill_(self.rule.position)  # stays where the state has none
         start = f"{prefix}feedback."
         if not self.rule._ready:
             for key in [key for key in state_dict if key.startswith(start)]:

@@ -69,6 +69,78 @@ def test_limits_act_on_what_the_optimizer_gets() -> None:
     torch.testing.assert_close(grads(net.model), grads(rule.model))
 
 
+def moved(net: Any, before: list[Tensor]) -> list[float]:
+    """How far each tensor of a network moved, as a share of its norm."""
+    return [
+        float((p.detach() - was).norm() / was.norm()) for p, was in zip(net.model.parameters(), before, strict=True)
+    ]
+
+
+def test_limits_act_after_a_closure_and_once_however_often_they_are_attached() -> None:
+    net, _, x, y = made("lisp_margin", margin=10.0)
+    net.rule.transforms.append(lambda params, updates: {name: update / 2 for name, update in updates.items()})
+    for _ in range(2):
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        net.attach(optimizer)
+        net.attach(optimizer)
+        before = [p.detach().clone() for p in net.model.parameters()]
+
+        def closure(optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss: Tensor = net(x, y)
+            loss.backward()
+            return loss
+
+        assert optimizer.step(closure) is not None
+        assert moved(net, before) == pytest.approx([0.05] * 6)
+
+
+def test_limits_are_refused_on_scaled_gradients_and_on_a_part_of_the_parameters() -> None:
+    net, _, x, y = made("lisp_margin", margin=10.0)
+    net.float()
+    for unscales in (False, True):
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0, fused=True)
+        net.attach(optimizer)
+        before = [p.detach().clone() for p in net.model.parameters()]
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+        scaler.scale(net(x.float(), y)).backward()
+        if unscales:
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+        else:
+            with pytest.raises(UserError, match="scaled gradients; write scaler.unscale_"):
+                scaler.step(optimizer)
+    assert moved(net, before) == pytest.approx([0.1] * 6)
+    net, _, x, y = made("bp", feedback_weights="kolen_pollack")
+    with pytest.raises(UserError, match=r"lacks feedback.* make it with net.parameters\(\)"):
+        net.attach(torch.optim.SGD(net.model.parameters(), lr=1.0))
+
+
+def test_a_replaced_layer_gets_its_gradient_at_once() -> None:
+    net, _, x, y = made("bp")
+    net(x, y).backward()
+    name, old = [(name, one) for name, one in net.model.named_modules() if isinstance(one, nn.Linear)][-1]
+    new = copy.deepcopy(old)
+    net.model.set_submodule(name, new)
+    net.zero_grad()
+    old.zero_grad()
+    net(x, y).backward()
+    assert new.weight.grad is not None and old.weight.grad is None
+
+
+def test_loading_takes_over_tensors_and_keeps_the_position_that_a_state_lacks() -> None:
+    net, _, x, y = made("bp", feedback_weights="kolen_pollack")
+    net.attach(torch.optim.SGD(net.parameters(), lr=1.0))
+    net(x, y).backward()
+    state = {key: value + 1 if value.is_floating_point() else value for key, value in net.state_dict().items()}
+    net.load_state_dict(state, assign=True)
+    net(x, y).backward()
+    for key, value in net.rule.named_parameters():
+        assert torch.equal(value, state["feedback." + key.replace(".", "/")])
+    net.load_state_dict({}, strict=False)
+    assert net.rule.position == 2
+
+
 def test_without_gradients_the_loss_alone_is_computed() -> None:
     net, rule, x, y = made("fa")
     with torch.no_grad():
