@@ -46,8 +46,10 @@ GATE = {"time_steps": "multiplies an error signal at an activation"}
 ACTS = {"activations": "would change nothing: it acts at activations"}
 NORMALIZER = {"time_steps": "acts on an error signal that arrives at a layer once"}
 LOSS = {"probability": "compares the logits of classes"}
+FEEDBACK = {"time_steps": "sends error signals across weights, one row an image"}
 
 UNDECLARED: Mapping[str, Traits] = {
+    "feedback_weights": Traits(refuses=FEEDBACK),
     "gate": Traits(refuses=GATE),
     "loss": Traits(refuses=LOSS),
     "normalizer": Traits(refuses=NORMALIZER),
@@ -87,7 +89,9 @@ def units_over_time(plan: Plan) -> Lif | None:
 
 
 def _time_steps(rule: "Rule") -> str | None:
-    units = units_over_time(rule.plan)
+    if not any(isinstance(op, Lif | Readout) for op in rule.plan.back):
+        return None
+    units = units_over_time(rule.plan) or next((op for op in rule.plan.ops if isinstance(op, Lif)), None)
     if units is None:
         return None
     return (
@@ -160,20 +164,31 @@ PROPERTIES: Mapping[str, Property] = {
 
 def of_component(component: Any, family: str = "") -> Traits:
     """Return the traits of a component: its own, its parent's, or those of components that declare none."""
-    cls, careful = type(component), UNDECLARED.get(family, Traits())
-    for parent in cls.__mro__:
-        if "traits" in vars(parent):
-            declared: Traits = component.traits
-            if not _overridden(cls, parent):
-                return declared
-            return replace(declared, per_sample=False, refuses={**careful.refuses, **declared.refuses})
-    return careful
+    traits = careful = UNDECLARED.get(family, Traits())
+    if (declaring := _declaring(component, "traits")) is not None:
+        traits = component.traits
+        if _overridden(type(component), declaring):
+            traits = replace(traits, per_sample=False, refuses={**careful.refuses, **traits.refuses})
+    if family == "loss" and not hasattr(component, "of_probability"):
+        traits = replace(traits, refuses={**LOSS, **traits.refuses})
+    return traits
+
+
+def promises(component: Any, name: str) -> bool:
+    """Return whether a component declares a property of its results, as the attribute ``name``: its own class, or a parent all of
+    whose methods it has."""
+    declaring = _declaring(component, name)
+    return declaring is not None and not _overridden(type(component), declaring) and bool(getattr(component, name))
+
+
+def _declaring(component: Any, name: str) -> type | None:
+    return next((cls for cls in type(component).__mro__ if name in vars(cls)), None)
 
 
 def _overridden(cls: type, declaring: type) -> bool:
     """Return whether a class, or one between it and the class that declares its traits, defines methods of its own."""
     below = cls.__mro__[: cls.__mro__.index(declaring)]
-    return any(callable(value) or isinstance(value, property) for one in below for name, value in vars(one).items()
+    return any(callable(value) or hasattr(type(value), "__get__") for one in below for name, value in vars(one).items()
                if not name.startswith("__") or name == "__call__")  # fmt: skip
 
 
@@ -206,7 +221,7 @@ def refuse(rule: "Rule") -> None:
         def fits(other: Any, family: str = family, judged: list[Op] = judged) -> bool:
             declared = of_component(other, family)
             properties = not declared.refuses.keys() & present and declared.needs.keys() <= present.keys()
-            return properties and not any(other.refusal(op) for op in judged)
+            return properties and not any(_refusal(other, op) for op in judged)
 
         for name, why in traits.refuses.items():
             if name in present:
@@ -220,9 +235,15 @@ def refuse(rule: "Rule") -> None:
         if rule.compiled and traits.not_compiled:
             raise UserError(f"{label} {traits.not_compiled}")
         for op in judged:
-            if why := component.refusal(op):
+            if reason := _refusal(component, op):
                 what = f"{op.args['name']} at '{op.name}'" if isinstance(op, Activate) else op.describe()
-                raise UserError(f"{label} cannot take {what} in {_model(rule)}: {why}. {_instead(family, fits)}")
+                raise UserError(f"{label} cannot take {what} in {_model(rule)}: {reason}. {_instead(family, fits)}")
+
+
+def _refusal(component: Any, op: Op) -> str | None:
+    """Return why a component cannot take an op; None where it can, or refuses none."""
+    why: str | None = component.refusal(op) if hasattr(component, "refusal") else None
+    return why
 
 
 def _judged(family: str, rule: "Rule") -> list[Op]:

@@ -17,7 +17,7 @@ from credit.rules.backward import feedback_weights, gains, reach
 from credit.rules.backward.options import SweepOptions
 from credit.rules.base import Computed, Rule
 from credit.rules.state import RuleRun, copies
-from credit.rules.traits import of_component, summed_output, units_over_time
+from credit.rules.traits import FEEDBACK, GATE, NORMALIZER, Traits, of_component, summed_output, units_over_time
 
 _COMPONENTS = ("loss", "gate", "feedback_weights", "normalizer")
 # Share of active samples up to which a sparse sweep is the faster one, its gathers included.
@@ -34,6 +34,13 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
     Options = SweepOptions
     options: SweepOptions
     name = "sweep"
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """Methods of a subclass's own are treated as components that declare nothing."""
+        own = {"gate": GATE, "arrive": NORMALIZER, "backproject": FEEDBACK}
+        refuses = [why for name, why in own.items() if getattr(type(self), name) is not getattr(SweepRule, name)]
+        return Traits(refuses=refuses[0] if refuses else {})
 
     def setup(self) -> None:
         self.signal, self.gating, self.transport, self.normalizer = (self.components[name] for name in _COMPONENTS)
@@ -80,7 +87,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
             if not of_component(self.components[family], family).per_sample:
                 word = getattr(self.options, family)
                 return f"rule.{family}={word} does not declare traits = credit.Traits(per_sample=True), or not with these options"
-        for method in ("arrive", "gate", "backproject"):
+        for method in ("visit", "arrive", "gate", "backproject"):
             if getattr(type(self), method) is not getattr(SweepRule, method):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
         return None

@@ -2,10 +2,9 @@
 
 Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. Traits (see
 `credit.rules.traits`): ``sparse`` where satisfied samples have no signal at all, which the backward pass then leaves out where it
-pays; ``refuses=LOSS`` without ``of_probability``, which scores a network whose output is the probability p (B, 1) of class 1 and is
-called with (p, y), with ``refusal``, which returns why the probabilities that an op makes cannot be scored; ``needs`` of
-``summed_steps``: a loss of a spiking network's output at every time step, called with (steps * batch, classes) and the labels
-as often.
+pays; ``needs`` of ``summed_steps``: a loss of a spiking network's output at every time step, called with (steps * batch, classes)
+and the labels as often. A loss of networks whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with
+(p, y), and ``refusal``, which returns why the probabilities that an op makes cannot be scored.
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op
 from credit.rules.backward.options import CrossEntropyOptions, MarginOptions
-from credit.rules.traits import LOSS, Traits
+from credit.rules.traits import Traits
 
 _PROBABILITIES = ("sigmoid", "hardsigmoid")  # activations whose values cross-entropy is defined for
 
@@ -73,7 +72,7 @@ class CrossEntropyRate:
     The gradient of ``1/T sum_t CE(o[t], y)``: snnTorch's ``ce_rate_loss``; ``ce`` of the counts is its ``ce_count_loss``.
     """
 
-    traits = Traits(refuses=LOSS, needs={"summed_steps": "scores the output at each time step"})
+    traits = Traits(needs={"summed_steps": "scores the output at each time step"})
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return CrossEntropy()(z, y)
@@ -123,7 +122,7 @@ class Violations(MarginOptions):
     The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
     """
 
-    traits = Traits(sparse=True, refuses=LOSS)
+    traits = Traits(sparse=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
@@ -137,7 +136,7 @@ class WorstViolation(MarginOptions):
     The gradient of 1/(2B) sum_i max_j v_ij^2.
     """
 
-    traits = Traits(sparse=True, refuses=LOSS)
+    traits = Traits(sparse=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v, at = violations(z, y, self.margin).max(1, keepdim=True)

@@ -27,7 +27,7 @@ from credit.rules.lfp.layers import find_settled, nonnegative, rectified, silent
 from credit.rules.lfp.options import LfpOptions
 from credit.rules.lfp.relevance import Relevance
 from credit.rules.state import RuleRun
-from credit.rules.traits import Traits, counts_spikes, units_over_time
+from credit.rules.traits import Traits, counts_spikes, promises, units_over_time
 
 NOT_ZERO_AT_ZERO = ("step", "sign", "sigmoid", "hardsigmoid", "softplus")
 
@@ -67,7 +67,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         self.divided = {chain[-1].index for chain in self.settled.values()}
         self.linear = {op.index for chain in self.settled.values() for op in chain[:-1]}
         passage.refuse(self)
-        self.silent = silent_at_zero(self.plan, bool(getattr(self.feedback, "silent_at_zero", False)))
+        self.silent = silent_at_zero(self.plan, promises(self.feedback, "silent_at_zero"))
         self.plan = self.plan.adapted(self)
         self.settled = find_settled(self.plan, fold)  # the ops of this plan
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
