@@ -1,7 +1,8 @@
 """Batches as a function of the step: nothing to save, nothing to rewind, resuming at step k gives step k's batch.
 
-The order of an epoch comes from ``generator(seed, "order", epoch)`` on the CPU, so it is the same on every device; the
-augmentation of a step from ``generator(seed, "augment", step)`` on the data's device.
+The order of an epoch comes from ``generator(seed, "order", epoch)`` on the CPU, so it is the same on every device: every example
+once, or with ``data.sampler=balanced`` draws with repetition, in which each class of the training labels is equally likely;
+the augmentation of a step from ``generator(seed, "augment", step)`` on the data's device.
 """
 
 import math
@@ -104,12 +105,26 @@ class Batches:
         return torch.cat([data.prepare(data.train.x) for data in sets]), shift
 
     def _order_of(self, epoch: int) -> Tensor:
-        """Return the order (N,) in which an epoch goes through the training part, one for each of several runs."""
+        """Return the places (N,) of the training examples of an epoch, in order, one row for each of several runs."""
         if epoch != self._epoch:  # kept for the epoch only to save time; it depends on nothing but seed and epoch
-            size = len(self._sets[0].train)
-            orders = [torch.randperm(size, generator=generator(seed, "order", epoch)) for seed in self._seeds]
+            orders = [
+                self._drawn(data.train.y, generator(seed, "order", epoch))
+                for data, seed in zip(self._sets, self._seeds, strict=True)
+            ]
             self._order, self._epoch = self._stacked(orders).to(self._sets[0].train.held.device), epoch
         return self._order
+
+    def _drawn(self, labels: Tensor, source: torch.Generator) -> Tensor:
+        """Return the places of an epoch's examples, int64 (N,): a permutation, or draws in which the classes are equally likely."""
+        size = len(labels)
+        if self._cfg.sampler == "shuffled":
+            return torch.randperm(size, generator=source)
+        held = labels.cpu()
+        present, counts = held.unique(return_counts=True)
+        first = counts.cumsum(0) - counts
+        chosen = torch.randint(len(present), (size,), generator=source)
+        within = (torch.rand(size, generator=source, dtype=torch.float64) * counts[chosen]).long()
+        return held.argsort(stable=True)[first[chosen] + within]
 
     def _expect(self, index: Tensor) -> None:
         """Begin to decode the next batch's images, while this one is trained on."""

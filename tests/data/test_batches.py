@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Batches, evaluation, load
+from tests.support.fakes import write_npz
 
 ALL = ["crop", "flip", "cutout"]
 
@@ -49,6 +51,23 @@ def test_an_epoch_holds_every_sample_at_most_once_and_epochs_differ():
     for order in epochs:
         assert len(order.unique()) == len(order) == batches.steps_per_epoch * 128
     assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_a_balanced_epoch_draws_every_class_equally_often(tmp_path):
+    labels = np.array([0] * 1600 + [1] * 300 + [2] * 100)
+    path = write_npz(tmp_path / "mine.npz", x_train=np.random.default_rng(0).normal(size=(2000, 3)), y_train=labels,
+                     x_test=np.zeros((3, 3)), y_test=np.arange(3))  # fmt: skip
+    cfg = DataConfig("npz", path=str(path), batch_size=100, sampler="balanced", val_fraction=0.0)
+    data = [load(cfg, NoiseConfig(), seed=seed, device="cpu") for seed in (0, 1)]
+    batches = Batches(data[0], cfg, seed=0)
+    assert batches.steps_per_epoch == 20
+    epoch = [batches.at(step) for step in range(20)]
+    y, index = torch.cat([batch.y for batch in epoch]), torch.cat([batch.index for batch in epoch])
+    assert torch.equal(y, data[0].train.y[index]) and (y.bincount() / 2000 - 1 / 3).abs().max() < 0.04
+    assert len(index[y == 2].unique()) == 100  # each several times
+    assert same(Batches(data[0], cfg, seed=0).at(7), epoch[7]) and not torch.equal(batches.at(20).index, epoch[0].index)
+    together = Batches(data, cfg, seed=[0, 1]).at(3)
+    assert torch.equal(together.index[0], epoch[3].index) and not torch.equal(together.index[1], together.index[0])
 
 
 def test_keeping_the_last_batch_covers_the_whole_set():

@@ -64,6 +64,10 @@ class DataConfig:
     zca_epsilon: float = opt(
         0.1, "added to the variances of ZCA, in units of their mean", gt=0, when="preprocess=zca|gcn_zca"
     )
+    sampler: Literal["shuffled", "balanced"] = opt(
+        "shuffled",
+        "of an epoch: every training example once, or as many draws, with repetition, each class equally often",
+    )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
     download: bool = opt(
         False, "fetch a published set that is not there", result=False, when="kind!=csv|npz|image_folder|torchvision"

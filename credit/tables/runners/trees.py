@@ -34,7 +34,7 @@ MODELS = {
 """The classifier of each library, with settings for silence and reproducibility but none of the model."""
 
 UNREAD = (
-    "batch_size", "eval_batch_size", "drop_last", "normalize", "augment", "crop_padding", "cutout_size",
+    "batch_size", "eval_batch_size", "drop_last", "sampler", "normalize", "augment", "crop_padding", "cutout_size",
 )  # fmt: skip
 """Options of data that do not affect trees."""
 

@@ -56,7 +56,7 @@ def test_images_become_bytes_in_whatever_form_they_come(change):
 
 def test_torchs_own_data_sets_and_a_validation_part():
     whole = TensorDataset(torch.randn(12, 6), Y)
-    parts = (
+    parts: tuple[Dataset, ...] = (
         Subset(whole, range(6)),
         Subset(whole, range(6, 9)),
         ConcatDataset([Subset(whole, [9]), Subset(whole, [10, 11])]),
