@@ -155,7 +155,11 @@ def test_the_page_on_tables_tells_every_key_and_the_papers_measures() -> None:
     }
     sections = [*vars(schema).values(), *vars(runners).values()]
     keys = {
-        key.rstrip("_") for one in sections if is_dataclass(one) for key, it in of_class(one).items() if it.meta.doc
+        key.rstrip("_")
+        for one in sections
+        if isinstance(one, type) and is_dataclass(one)
+        for key, it in of_class(one).items()
+        if it.meta.doc
     }
     assert keys > {"title", "x", "runner", "at_least", "as", "trials", "without", "mean", "times", "lags"}
     for name in (*used, *keys):
