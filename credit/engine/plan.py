@@ -23,6 +23,7 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Run, has_ref, resolve, slots_in
 from credit.engine.ops.shapes import Shape, Value
 from credit.engine.ops.spiking import Lif
+from credit.engine.ops.weighted import Embedding
 from credit.engine.rewrite import freeze_norms, pool_first
 from credit.engine.trace import Graph, trace
 
@@ -82,6 +83,7 @@ class Plan:
     Attributes:
         ops: all ops in order of execution.
         back: the ops that a backward pass visits, last first.
+        takes_tokens: whether the input is integer tokens, which an embedding looks up.
         trainable: names of the parameters that receive an update.
         localised: the ops left to local autograd, by name.
         cuts: by the index of each op that the plan is cut at, whether its own signal begins inside (see `Cuts`).
@@ -103,6 +105,7 @@ class Plan:
         self._graph = graph = trace(model, local=capabilities.local_autograd) if graph is None else graph
         self.slots, self.entry, self.exit, self.localised = graph.slots, graph.entry, graph.exit, graph.localised
         self.ops = self._own_ops()
+        self.takes_tokens = any(isinstance(op, Embedding) and self.entry in op.inputs for op in self.ops)
         shared = dict(model.named_parameters(remove_duplicate=False))
         names = {id(p): name for name, p in model.named_parameters()}
         self.alias = {name: names[id(p)] for name, p in shared.items()}

@@ -308,8 +308,7 @@ class Rule:
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
         if not self._agreed:
-            weight = next(iter(self._params.values()))
-            agreement.check(self.plan, self._params, self._model_buffers(), x.to(weight.dtype))
+            agreement.check(self.plan, self._params, self._model_buffers(), x)
             self._agreed = True
 
     def _functional(
@@ -397,4 +396,4 @@ class Rule:
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
         weight = next(iter(self._params.values()))
-        batch_checks.check(self.model, weight, x, y, precision=self.precision, output_kind=self.output_kind)
+        batch_checks.check(self.plan, weight, x, y, precision=self.precision, output_kind=self.output_kind)

@@ -5,13 +5,14 @@ from torch import Tensor, nn
 
 from credit.core import outputs
 from credit.core.errors import UserError
+from credit.engine.plan import Plan
 
 
-def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, output_kind: str) -> None:
+def check(plan: Plan, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, output_kind: str) -> None:
     """Refuse a batch that no step could use.
 
     Args:
-        model: the network.
+        plan: of the network.
         weight: one of its parameters.
         x, y: the batch (B, ...) and its labels (B,).
         precision, output_kind: the rule's.
@@ -26,24 +27,44 @@ def check(model: nn.Module, weight: Tensor, x: Tensor, y: Tensor, *, precision: 
         )
     if len(x) == 0:
         raise UserError("step(x, y): the batch is empty; give at least one sample")
-    if not x.is_floating_point():
-        raise UserError(
-            f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"
-        )
     if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
         raise UserError(
             f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
         )
     # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
     if output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
-        explain(ValueError(), model, x, y)
+        explain(ValueError(), plan.model, x, y)
     if precision == "float64" and weight.dtype != torch.float64:
         raise UserError(
             f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
         )
+    if plan.takes_tokens:
+        _check_tokens(plan, x)
+    else:
+        _check_numbers(weight, x, precision)
+
+
+def _check_numbers(weight: Tensor, x: Tensor, precision: str) -> None:
+    if not x.is_floating_point():
+        raise UserError(
+            f"step(x, y): x is {x.dtype}; give normalised floating-point inputs, for example x.float() / 255"
+        )
     if precision != "bf16" and weight.dtype != x.dtype:
         raise UserError(
             f"step(x, y): x is {x.dtype} but the model's parameters are {weight.dtype}; convert one of them"
+        )
+
+
+def _check_tokens(plan: Plan, x: Tensor) -> None:
+    name = type(plan.model).__name__
+    if x.dtype not in (torch.int64, torch.int32):
+        raise UserError(
+            f"step(x, y): x is {x.dtype}, but {name} looks its input up in an embedding; give tokens of torch.int64, x.long()"
+        )
+    if plan.to_input:
+        raise UserError(
+            f"the error signal is to go on to the input of {name} (adversarial inputs, input_robustness), but its input is tokens, "
+            "which an embedding looks up: no signal reaches them and they cannot be moved. Leave that option out"
         )
 
 

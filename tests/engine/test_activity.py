@@ -18,7 +18,7 @@ from tests.support.harness import assert_close, case, draws
 BATCH = 6
 # Rows whose cases in this folder all couple samples: by their nature, or because dim 0 is moved, or has time or a mask too.
 COUPLING = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "BatchNormAct2d", "spiking_kind", *COMPARISONS,
-            "_get_relative_position_bias", "repeat", "shifted_window_attention"}  # fmt: skip
+            "_get_relative_position_bias", "repeat", "long", "int", "bool", "shifted_window_attention"}  # fmt: skip
 MOVING: dict[str, list[Any]] = {
     "matmul": [
         case(lambda x, y: torch.matmul(x, y.mT), 2, 3, 5, two=True, linear=True),

@@ -144,6 +144,7 @@ METHODS: dict[str, list[Any]] = {
     "type_as": [case(lambda x: torch.arange(5).type_as(x) * x, 3, 5)],
     "float": [case(lambda x: x.float().tanh().to(x.dtype), 3, 5)],
     "double": [case(lambda x: x.float().double() * 3, 3, 5)],
+    **{name: [case(lambda x, name=name: x * getattr(x * 3, name)(), 3, 5)] for name in ("long", "int", "bool")},
     "half": [case(lambda x: (x.half() * 2).to(x.dtype), 3, 5)],
     "bfloat16": [case(lambda x: (x.bfloat16() * 2).to(x.dtype), 3, 5)],
 }

@@ -97,6 +97,16 @@ FUNCTIONS: dict[Any, list[Any]] = {
     torch.mv: [case(Called(lambda m, x: torch.mv(x, m.weight), 5), 3, 5)],
     torch.bmm: [case(lambda x, y: torch.bmm(x, y.transpose(1, 2)), 2, 3, 5, two=True)],
     torch.addmm: [case(Called(lambda m, x: torch.addmm(m.shift, x, m.weight), 5, 4, bias=4), 3, 5)],
+    F.embedding: [
+        case(
+            Called(lambda m, x: x + F.embedding(torch.arange(x.shape[1]) % 2, m.weight, padding_idx=-1), 3, 5),
+            3,
+            4,
+            5,
+            linear=True,
+        ),
+        case(Called(lambda m, x: F.embedding((x * 9).long().abs() % 3, m.weight) * x.unsqueeze(-1), 3, 5), 3, 5),
+    ],
     F.prelu: [case(Called(lambda m, x: F.prelu(x, m.weight), 5), 3, 5)],
     torch.t: [case(Called(lambda m, x: x @ torch.t(m.weight), 4, 5), 3, 5)],
 }
@@ -143,6 +153,28 @@ def _standardised(m: Any) -> Tensor:
     made = F.batch_norm(m.weight.reshape(1, 4, -1), None, None, m.shift, training=True, momentum=0.0)
     return made.reshape_as(m.weight)
 
+
+class Looked(nn.Module):
+    """Embeddings of tokens that the module has, some of them more than once."""
+
+    tokens: Tensor
+
+    def __init__(self, tokens: Any = ((0, 3, 3), (1, 6, 1)), **options: Any) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 5, **options)
+        self.register_buffer("tokens", torch.tensor(tokens))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.table(self.tokens)
+
+
+EMBEDDINGS: dict[type[nn.Module], list[Any]] = {
+    nn.Embedding: [
+        case(Looked(), 2, 3, 5, linear=True),
+        case(Looked(padding_idx=1), 2, 3, 5, linear=True),
+        case(Looked([[5, 0, 5]], padding_idx=-2), 2, 3, 5, linear=True),
+    ],
+}
 
 METHODS: dict[str, list[Any]] = {
     "matmul": [

@@ -45,14 +45,14 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
     Args:
         plan: the plan; its ops may be rearranged, but not cut.
         params, buffers: the module's, by name.
-        x: a batch (B, ...), of the parameters' type.
+        x: a batch (B, ...), which takes the parameters' type, or integer tokens.
 
     Raises:
         UserError: the outputs differ, or the module changes a buffer that the plan leaves as it is.
     """
     if isinstance(x, FakeTensor) or x.is_meta:
         return
-    x = x[:SAMPLES]
+    x = x[:SAMPLES].to(next(iter(params.values())).dtype) if x.is_floating_point() else x[:SAMPLES]
     ours, theirs = ({name: value.clone() for name, value in buffers.items()} for _ in range(2))
     off = _differing(plan, params, ours, theirs, x)
     _refuse_unmoved(plan, buffers, ours, theirs)
@@ -63,7 +63,7 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
             {name: value.double() if value.is_floating_point() else value.clone() for name, value in part.items()}
             for part in (params, buffers, buffers)
         )
-        off = _differing(plan, weights, ours, theirs, x.double())
+        off = _differing(plan, weights, ours, theirs, x.double() if x.is_floating_point() else x)
     except RuntimeError:  # the module's own code fixes a type
         pass
     if off is None:

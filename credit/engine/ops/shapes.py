@@ -211,7 +211,7 @@ class Stack(Op):
 class Shape(Op):
     """A value computed from shapes, types or constants; nothing is sent back through it.
 
-    ``args["of_values"]``: it is a comparison of values.
+    ``args["of_values"]``: it is a comparison of values, or whole numbers made of them.
     """
 
     kind: ClassVar[str] = "shape"

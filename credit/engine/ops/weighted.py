@@ -1,4 +1,4 @@
-"""Ops with weights: linear layers and convolutions, and padding.
+"""Ops with weights: linear layers, convolutions and embeddings; and padding.
 
 Sources: the adjoints are the transposes of the maps; ``aten::convolution_backward`` computes a convolution's.
 """
@@ -193,6 +193,44 @@ class ConvTranspose(Conv):
 
     def fans(self, run: Run) -> tuple[int, int]:
         return super().fans(run)[::-1]
+
+
+class Embedding(Op):
+    """Rows of a table (``params["weight"]``) by integer tokens (B, ...).
+
+    No error signal reaches the tokens, so no feedback weights take the table's place; a row's update is the sum of its tokens'
+    signals. ``args["padding"]``: the row that learns nothing, or -1.
+    """
+
+    kind: ClassVar[str] = "embedding"
+
+    def forward(self, run: Run, tokens: Tensor) -> Tensor:
+        if tokens.is_floating_point():
+            raise UserError(
+                f"{self.describe()} looks up integer tokens, and was given {tokens.dtype}: give tokens of torch.int64, x.long()"
+            )
+        self.save(run, tokens)
+        weight = run.params[self.params["weight"]]
+        return F.embedding(tokens, weight if run.dtype is None else weight.to(run.dtype))
+
+    def updates(self, run: Run, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        tokens = self.load(run)
+        for name in self.trains:
+            weight = run.params[name]
+            padding = self.args["padding"]
+            yield (
+                name,
+                torch.ops.aten.embedding_dense_backward(signal.to(weight.dtype), tokens, len(weight), padding, False),
+            )
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        return (signal.new_zeros(self.load(run).shape),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return leads(out, inputs[0])
+
+    def pick(self, saved: Tensor, carried: Carried, rows: Rows) -> Tensor:
+        return rows.take(saved)
 
 
 class Pad(Op):

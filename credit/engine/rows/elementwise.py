@@ -91,7 +91,7 @@ def where(b: Builder, condition: Val, x: Any, other: Any) -> Val:
 
 
 def compared(call: Callable[..., Any]) -> Row:
-    """Return the row of a comparison, whose result takes no error signal although it depends on values."""
+    """Return the row of a comparison or a cast to whole numbers: no error signal, although the result depends on values."""
     return lambda b, *values: b.emit(Shape, extra=values, call=call, of_values=True)
 
 

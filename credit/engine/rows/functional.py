@@ -16,7 +16,7 @@ from credit.engine.ops.activations import LearnedSlope
 from credit.engine.ops.arithmetic import MatMul
 from credit.engine.ops.base import Op
 from credit.engine.ops.shapes import Permute, Value
-from credit.engine.ops.weighted import Conv, ConvTranspose, Linear, Weighted
+from credit.engine.ops.weighted import Conv, ConvTranspose, Embedding, Linear, Weighted
 from credit.engine.reach import constants
 from credit.engine.rows.layers import convolved, sizes
 from credit.engine.rows.values import add, transpose, view
@@ -101,6 +101,15 @@ def conv_transpose(call: Callable[..., Any], dims: int) -> Row:
         return weighted(b, ConvTranspose, input, weight, bias, groups=groups, **args)
 
     return row
+
+
+def embedding(b: Builder, input: Val, weight: Val, padding_idx: int | None = None, max_norm: float | None = None,
+              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Val:  # fmt: skip
+    name = parameter(b, weight)
+    if name is None or max_norm is not None or scale_grad_by_freq:
+        return local_call(b, F.embedding, (input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq), {})
+    padding = -1 if padding_idx is None else padding_idx % len(b.model.get_parameter(name))
+    return b.emit(Embedding, input, params={"weight": name}, padding=padding)
 
 
 def prelu(b: Builder, input: Val, weight: Val) -> Val:

@@ -10,7 +10,7 @@ from credit.engine.builder import Builder, Row, Val
 from credit.engine.ops.activations import Activate, LearnedSlope
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool, PowerPool
-from credit.engine.ops.weighted import Conv, ConvTranspose, Linear, Pad
+from credit.engine.ops.weighted import Conv, ConvTranspose, Embedding, Linear, Pad
 
 
 def named_params(builder: Builder, module: nn.Module) -> dict[str, str]:
@@ -56,6 +56,13 @@ def conv_transpose(b: Builder, m: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.C
         name: list(getattr(m, name)) for name in ("stride", "padding", "output_padding", "dilation")
     }
     return b.emit(ConvTranspose, x, params=named_params(b, m), groups=m.groups, **args)
+
+
+def embedding(b: Builder, m: nn.Embedding, x: Val) -> Any:
+    if m.max_norm is not None or m.scale_grad_by_freq:
+        return NotImplemented
+    padding = -1 if m.padding_idx is None else m.padding_idx
+    return b.emit(Embedding, x, params=named_params(b, m), padding=padding)
 
 
 def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int,

@@ -110,6 +110,7 @@ FUNCTIONS: dict[Any, Row] = {
     torch.selu: layer.plain("selu"),
     F.celu: layer.celu,
     torch.celu: layer.celu,
+    F.embedding: weighted.embedding,
     F.prelu: weighted.prelu,
     F.glu: value.gated,
     F.softplus: layer.softplus,
@@ -207,6 +208,7 @@ METHODS: dict[str, Row] = {
     "clamp_max": pointwise.clamp_max,
     "maximum": pointwise.extreme("maximum"),
     "minimum": pointwise.extreme("minimum"),
+    **{name: pointwise.compared(getattr(torch.Tensor, name)) for name in ("long", "int", "bool")},
     "masked_fill": pointwise.masked_fill,
     "where": lambda b, x, condition, other: pointwise.where(b, condition, x, other),
     **{name: pointwise.compared(getattr(torch, name)) for name in pointwise.COMPARISONS},
@@ -233,6 +235,7 @@ def _modules() -> dict[type[nn.Module], Row]:
 def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]:
     rows: dict[type[nn.Module], Row] = {
         nn.Linear: layer.linear,
+        nn.Embedding: layer.embedding,
         **_sized("Conv", layer.conv),
         **_sized("ConvTranspose", layer.conv_transpose),
         **_sized("BatchNorm", norm.batch_norm),

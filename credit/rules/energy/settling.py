@@ -119,6 +119,10 @@ class Settling:
         self._marked = dict(self.last)
 
     def growth(self, x: Tensor) -> Tensor:
-        """Return the largest size of a state's units against that of the input's (root mean squares, the input's plus 1)."""
-        begun, *sizes = (torch.linalg.vector_norm(v) / math.sqrt(v.numel()) for v in (x, *self.last.values()))
+        """Return the largest size of a state's units against that of the input's (root mean squares, the input's plus 1).
+
+        The numbers of tokens are names and have no size.
+        """
+        values = (x if x.is_floating_point() else x.new_zeros(1, dtype=torch.float32), *self.last.values())
+        begun, *sizes = (torch.linalg.vector_norm(v) / math.sqrt(v.numel()) for v in values)
         return torch.stack(sizes).max() / (begun + 1)

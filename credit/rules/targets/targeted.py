@@ -111,7 +111,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
     def _shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
         """Return the shapes of all nodes' values on such a batch, without its size."""
         weight = next(iter(self._params.values()))
-        if x.dtype != weight.dtype:
+        if x.dtype != weight.dtype and not self.plan.takes_tokens:
             raise UserError(
                 f"rule '{self.name}' was given an example of {x.dtype}, but the model's parameters are "
                 f"{weight.dtype}; convert one of them"

@@ -27,6 +27,7 @@ CASES: dict[Any, list[Any]] = {
     **weighted_cases.FUNCTIONS,
     **weighted_cases.METHODS,
     **weighted_cases.NORMS,
+    **weighted_cases.EMBEDDINGS,
     "activation_kind": layer_cases.NAMED,
     "spiking_kind": layer_cases.SPIKING,
 }
