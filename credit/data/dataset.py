@@ -256,7 +256,8 @@ class _Read:
         parts = [self._examples(part) for part in (train, val, test)]
         noisy = self._noisy(cfg, noise, seed, parts[0], parts[0], train)
         val_y = self.y[val]
-        if cfg.val_noise:
+        noisy_val = cfg.val_noise and noise.kind != "none"
+        if noisy_val:
             val_y = self._noisy(cfg, noise, seed, parts[1], parts[0], val, "noise_val")
         normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
@@ -266,6 +267,7 @@ class _Read:
             absent(clean, self.arrays.names),
             note(cfg, len(train), tuple(parts[0].shape[1:])),
             measured(noise, noisy != clean),
+            None if noisy_val or not cfg.val_noise else "data.val_noise=true changes nothing without label noise",
         ]
         return Data(
             kind=cfg.kind,
@@ -283,7 +285,7 @@ class _Read:
             split_seed=cfg.split_seed,
             preprocess=cfg.preprocess,
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
-            val_wrong=int((val_y != self.y[val]).sum()) if cfg.val_noise else None,
+            val_wrong=int((val_y != self.y[val]).sum()) if noisy_val else None,
             notes=[*self.arrays.notes, *(one for one in found if one is not None)],
         )
 

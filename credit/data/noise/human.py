@@ -38,7 +38,7 @@ KEYS: dict[str, dict[str, tuple[str, ...]]] = {
 """By set, the names of each choice of ``noise.labels`` in the files; the authors' ``.npy`` of CIFAR-100 has one of its own."""
 CLEAN = "clean_label"
 _TITLES = {"cifar10": "CIFAR-10N", "cifar100": "CIFAR-100N"}
-_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
+_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
 
 def check(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
@@ -56,7 +56,7 @@ def check(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
     options = HumanNoise(**{name: getattr(noise, name) for name in ("kind", "labels", "path") if hasattr(noise, name)})
     if options.labels not in KEYS[cfg.kind]:
         raise UserError(
-            f"noise.labels={options.labels} on data={cfg.kind}: {_TITLES[cfg.kind]} has "
+            f"noise.labels={options.labels} on data={cfg.kind}: {_TITLES[cfg.kind]} has no such labels; write "
             + " or ".join(f"noise.labels={name}" for name in KEYS[cfg.kind])
         )
     if cfg.test_fraction is not None:
@@ -117,6 +117,8 @@ def read(options: HumanNoise, cfg: DataConfig) -> tuple[Path, Tensor, Tensor]:
 
 def _whole_numbers(path: Path, key: str, given: Any) -> Tensor:
     values = np.asarray(given)
+    if values.dtype.kind == "f" and (values == np.floor(values)).all():
+        values = values.astype(np.int64)
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise UserError(f"{path}: {key} is {values.dtype} of shape {values.shape}; labels are whole numbers (N,)")
     return torch.from_numpy(values.astype(np.int64))

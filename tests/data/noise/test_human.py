@@ -50,6 +50,7 @@ def save(path: Path, how: str, values: dict) -> None:
         np.save(path, np.array(values, dtype=object), allow_pickle=True)
     else:
         values = {key: torch.tensor(value) for key, value in values.items()} if how == "tensors" else values
+        values = {key: value.astype(float) for key, value in values.items()} if how == "floats" else values
         torch.save(values, path, _use_new_zipfile_serialization=how != "legacy")
         if how == "legacy":  # as old NumPy names its arrays
             path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
@@ -62,6 +63,7 @@ def save(path: Path, how: str, values: dict) -> None:
         ("CIFAR-10_human.pt", "zip"),
         ("CIFAR-10_human.pt", "legacy"),
         ("CIFAR-10_human.pt", "tensors"),
+        ("CIFAR-10_human.pt", "floats"),
         ("other.npy", "npy"),
     ],
 )
@@ -104,7 +106,7 @@ def test_nothing_in_a_file_can_run(root):
         ({"worse_label": None}, {}, "has no worse_label (it holds clean_label, aggre_label)"),
         ({"clean_label": None}, {}, "has no clean_label"),
         ({"worse_label": WORSE / 2}, {}, "worse_label is float64 of shape (40,)"),
-        ({}, {"labels": "noisy"}, "CIFAR-10N has noise.labels=aggre or noise.labels=random1"),
+        ({}, {"labels": "noisy"}, "CIFAR-10N has no such labels; write noise.labels=aggre or noise.labels=random1"),
         ({}, {"labels": "worst"}, "did you mean 'worse'"),
         ({}, {"path": "nowhere.pt"}, "noise.path=nowhere.pt: there is no file at nowhere.pt or"),
         ({}, {"rate": 0.2}, "noise.rate=0.2 would change nothing"),

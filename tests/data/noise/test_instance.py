@@ -9,7 +9,7 @@ from credit.core.errors import UserError
 from credit.data import describe, load
 from credit.data.noise.instance import flip_rates
 from credit.data.options import InstanceNoise
-from tests.support.fakes import write_npz
+from tests.support.fakes import write_image, write_npz
 
 
 def generator(seed=0):
@@ -57,6 +57,20 @@ def test_the_rate_is_met_and_the_seed_decides():
 def test_rows_of_a_table_have_it_too():
     cfg = DataConfig(kind="tabular", name="iris", normalize="none", batch_size=8, drop_last=False)
     assert 0.2 < load(cfg, InstanceNoise("instance", 0.4), seed=0, device="cpu").corrupted.float().mean() < 0.6
+
+
+def test_images_that_stay_files_have_the_same(tmp_path):
+    for place in range(40):
+        write_image(tmp_path / ("val" if place < 6 else "train") / "abc"[place % 3] / f"{place}.png", seed=place)
+    made = [
+        load(
+            DataConfig(kind="image_folder", path=str(tmp_path), hold=told, batch_size=4, val_fraction=0.2, val_noise=True),
+            InstanceNoise("instance", 0.5), seed=0, device="cpu",
+        )
+        for told in ("decoded", "files")
+    ]  # fmt: skip
+    assert torch.equal(made[0].train.y, made[1].train.y) and torch.equal(made[0].val.y, made[1].val.y)
+    assert made[1].corrupted.any()
 
 
 def test_impossible_instance_noise_is_refused():

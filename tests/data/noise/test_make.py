@@ -87,6 +87,8 @@ def test_validation_labels_are_noisy_where_asked_and_the_training_labels_the_sam
 def test_noisy_validation_labels_need_a_validation_part_and_noise():
     with pytest.raises(UserError, match="data.val_noise=true would change nothing: there is no validation part"):
         describe(DataConfig(val_noise=True, val_fraction=0.0))
+    clean = load(DataConfig(val_noise=True), NoiseConfig(), seed=0, device="cpu")
+    assert clean.summary()["val_labels"] == "clean" and "changes nothing without label noise" in clean.notes[0]
     assert run_name(compose(["noise=none", "data.val_noise=true"])) == run_name(compose(["noise=none"]))
     assert run_name(compose(["noise=0.4", "data.val_noise=true"])) != run_name(compose(["noise=0.4"]))
 

@@ -1,7 +1,6 @@
 """The columns of a CSV file, as text, and what each of them is: numbers, categories, or the class."""
 
 import csv
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ def read_columns(path: Path, test_path: Path | None, cfg: CsvData) -> Columns:
             and numbers, one that identifies its rows, or names in the options that are no columns.
     """
     files = [path] if test_path is None else [path, test_path]
-    tables = [_cells(file, SEPARATORS[cfg.separator], file.stat().st_mtime_ns) for file in files]
+    tables = [_cells(file, SEPARATORS[cfg.separator]) for file in files]
     _check_names(path, list(tables[0]), cfg)
     if test_path is not None:
         _check_same(path, test_path, list(tables[0]), list(tables[1]))
@@ -78,9 +77,8 @@ def read_columns(path: Path, test_path: Path | None, cfg: CsvData) -> Columns:
     return Columns(numbers, categories, y, names, len(tables[1][target]) if test_path is not None else 0)
 
 
-@functools.lru_cache(maxsize=4)
-def _cells(path: Path, separator: str, changed: int) -> dict[str, np.ndarray]:
-    """Return a file's columns as text by name, without blanks around it; `changed`: when the file was, for the cache."""
+def _cells(path: Path, separator: str) -> dict[str, np.ndarray]:
+    """Return a file's columns as text by name, without blanks around it."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, delimiter=separator, strict=True)
@@ -95,6 +93,11 @@ def _cells(path: Path, separator: str, changed: int) -> dict[str, np.ndarray]:
                 rows += [cells] if cells else []
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no table of text in UTF-8: {error}") from error
+    if "" in header:
+        raise UserError(
+            f"{path}: column {header.index('') + 1} has no name in the header. If it is the index that pandas writes, save it "
+            "with index=False; else name it"
+        )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise UserError(f"{path}: two columns are named '{twice[0]}'; rename one")

@@ -21,12 +21,15 @@ from credit.core.errors import UserError
 from credit.data.options import CsvData
 from credit.data.parts import part_places, part_sizes
 from credit.data.sources.files import Arrays, Whole, some
-from credit.data.sources.tables.columns import Columns, read_columns
+from credit.data.sources.tables.columns import MANY_CLASSES, Columns, read_columns
 from credit.data.splits import stratified
 from credit.data.storage import Rows
 
 TEST_SHARE = 0.2
 """Share of the test part, where no file gives it."""
+
+_held: dict[str, Columns] = {}
+"""The last table that was read, by its files and the options of its columns."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,12 @@ def _table(cfg: DataConfig) -> tuple[CsvData, Columns]:
             raise UserError(f"data=csv data.{option}={getattr(options, option)}: there is no file at {looked}")
         found.append(file)
     assert found[0] is not None
-    return options, read_columns(found[0], found[1], options)
+    read_by = [getattr(options, name) for name in ("target", "separator", "drop", "categorical", "missing_as")]
+    key = repr((read_by, [(file, file.stat().st_mtime_ns) for file in found if file is not None]))
+    if key not in _held:
+        _held.clear()
+        _held[key] = read_columns(found[0], found[1], options)
+    return options, _held[key]
 
 
 def _halves(cfg: CsvData, table: Columns) -> tuple[Tensor, Tensor]:
@@ -146,8 +154,16 @@ def _fit(cfg: CsvData, table: Columns, train: Tensor, test: Tensor) -> tuple[Fit
             )
     constant = [name for name, values in table.numbers.items() if len(np.unique(_known(values[seen]))) < 2]
     constant += [name for name, held in categories.items() if len(held) < 2]
-    notes = [f"of one value over the training part, so that it tells nothing: {some(constant, 'column', 'columns')}"]
-    return Fitted(instead, categories), notes * bool(constant)
+    numbering = [name for name, values in table.numbers.items() if _numbers_rows(values)]
+    notes = [
+        f"{said}: {some(names, 'column', 'columns')}"
+        for said, names in (
+            ("of one value over the training part, so that it tells nothing", constant),
+            ("numbers the rows, which a network may learn by heart (data.drop)", numbering),
+        )
+        if names
+    ]
+    return Fitted(instead, categories), notes
 
 
 def _instead(cfg: CsvData, table: Columns, seen: np.ndarray) -> dict[str, float | str]:
@@ -176,6 +192,12 @@ def _instead(cfg: CsvData, table: Columns, seen: np.ndarray) -> dict[str, float 
             found, counts = np.unique(values if name in table.numbers else values.astype(str), return_counts=True)
             instead[name] = found[counts.argmax()].item()
     return instead
+
+
+def _numbers_rows(values: np.ndarray) -> bool:
+    """Return whether the values are consecutive whole numbers, in any order, each once."""
+    ordered = np.sort(values)
+    return len(values) > MANY_CLASSES and bool((np.diff(ordered) == 1).all() and ordered[0] == np.floor(ordered[0]))
 
 
 def _filled(values: np.ndarray, instead: float | str | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from credit.data.options import CsvData
 ROWS = [
     {
         "size": 1.5 + (place % 7),
-        "weight": place,
+        "weight": 2 * place,
         "colour": ["red", "green", "blue"][place % 3],
         "kind": ["cat", "dog"][place % 2],
     }
@@ -48,8 +48,8 @@ def loaded(file: Path, seed=0, **options) -> Data:
 
 
 def weights(data: Data) -> dict[str, list[int]]:
-    """The rows of each part, told by their weight, which is the row's number."""
-    return {name: data.split(name).x[:, 1].int().tolist() for name in ("train", "val", "test")}
+    """The rows of each part, told by their weight, which is twice the row's number."""
+    return {name: (data.split(name).x[:, 1] / 2).int().tolist() for name in ("train", "val", "test")}
 
 
 def test_numbers_come_first_then_a_column_for_each_category(tmp_path):
@@ -65,7 +65,7 @@ def test_numbers_come_first_then_a_column_for_each_category(tmp_path):
         part = data.split(name)
         for row, y, place in zip(part.x.tolist(), part.y.tolist(), places, strict=True):
             colour = [float(ROWS[place]["colour"] == one) for one in ("blue", "green", "red")]
-            assert row == [ROWS[place]["size"], place, *colour] and data.names[y] == ROWS[place]["kind"]
+            assert row == [ROWS[place]["size"], 2 * place, *colour] and data.names[y] == ROWS[place]["kind"]
     assert sorted(sum(weights(data).values(), [])) == list(range(60))
     assert torch.equal(data.test.y.bincount(), torch.tensor([6, 6]))
 
@@ -156,6 +156,8 @@ def test_columns_that_tell_nothing_are_noted(tmp_path):
     data = loaded(table(tmp_path / "mine.csv", size=3, colour="red"))
     assert data.notes == ["of one value over the training part, so that it tells nothing: 2 columns (size, colour)"]
     assert not data.prepare(data.test.x)[:, 0].any()
+    numbered = loaded(table(tmp_path / "mine.csv", weight={place: 60 - place for place in range(60)}))
+    assert numbered.notes == ["numbers the rows, which a network may learn by heart (data.drop): column weight"]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,7 @@ def test_what_is_wrong_is_said_before_training(tmp_path, changes, options, words
         (b"", "has no row below its header"),
         (b"a,kind\n", "has no row below its header"),
         (b"a,a,kind\n1,2,x\n", "two columns are named 'a'"),
+        (b",a,kind\n0,2,x\n", "column 1 has no name in the header. If it is the index that pandas writes, save"),
         (b"a,kind\n1,x\n1,2,y\n", "line 3 has 3 cells, the header 2"),
         (b"a,kind\n\xff,x\n", "is no table of text in UTF-8"),
         (b'a,kind\n"1,x\n', "is no table of text in UTF-8"),
