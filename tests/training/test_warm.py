@@ -143,18 +143,18 @@ def test_a_rule_of_another_name_with_the_same_settings_is_the_runs_own(config):
     assert prepare(config("bp", rule={"name": "fa"}, trainer=trainer)).warm is not None  # a name alone says nothing
 
 
-def transformer(config, warm):
+def warm_timm(config, warm, **arch):
     cfg = config("bp", rule={"local_autograd": True}, trainer={"warm_rule": warm, "warm_steps": 3})
-    return check({**cfg.as_dict(), "arch": {"kind": "timm", "name": "test_vit", "patch_size": 4}})
+    return check({**cfg.as_dict(), "arch": {"kind": "timm", **arch}})
 
 
 def test_refuses_a_warm_rule_that_cannot_take_the_network(config):
     with pytest.raises(UserError, match="the warm start, trainer.warm_rule=lisp_margin: rule.gate=responsive .*gelu"):
-        prepare(transformer(config, "lisp_margin"))
+        prepare(warm_timm(config, "lisp_margin", name="test_vit", patch_size=4))
 
 
 def test_local_autograd_is_the_networks_need(config):
-    warm = prepare(transformer(config, "untied_constant")).warm
+    warm = prepare(warm_timm(config, "untied_constant", name="test_efficientnet_evos")).warm
     assert warm is not None and any("local autograd" in note for note in warm.notes)
 
 
