@@ -40,7 +40,7 @@ class GridSweeper(BasicSweeper):
             return [self.launcher.launch(batch, initial_job_idx=0)]
         from credit.cli.sweep import launch, there
 
-        launch(batch, _compose(self.hydra_context, self.config), there(self.launcher), elsewhere=True)
+        launch(batch, _compose(self.config), there(self.launcher), elsewhere=True)
         return []
 
 
@@ -50,24 +50,26 @@ class LocalLauncher(Launcher):
     def __init__(self, jobs: int | None) -> None:
         self.jobs = jobs
         self.config: DictConfig | None = None
-        self.context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composes a job; the task function is not used, jobs run in processes of their own."""
         self.config = config
-        self.context = hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs to their end; leaves with exit code 1 where one of them failed."""
         from credit.cli.sweep import here, launch
 
-        assert self.context is not None and self.config is not None
-        launch([list(words) for words in job_overrides], _compose(self.context, self.config), here(self.jobs))
+        assert self.config is not None
+        launch([list(words) for words in job_overrides], _compose(self.config), here(self.jobs))
         return []
 
 
-def _compose(context: HydraContext, config: DictConfig) -> Callable[[list[str]], DictConfig]:
-    return lambda words: context.config_loader.load_sweep_config(config, words)
+def _compose(config: DictConfig) -> Callable[[list[str]], Any]:
+    """Return the function that composes a job's words, with folders that were given to Hydra itself."""
+    from credit.core.config.compose import compose_words
+
+    folders = [word for word in config.hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
+    return lambda words: compose_words([*folders, *words])
 
 
 @dataclass

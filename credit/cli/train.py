@@ -73,7 +73,7 @@ def _main(argv: list[str]) -> int:
 
     words = rewrite(words)
     _refuse_launcher_of_one_run(words)
-    return _show_config(words) if _shows_job(words) else _run_hydra(words)
+    return _show_config(words) if _shows_job(words) else _run(words)
 
 
 def take_folders(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -188,6 +188,29 @@ def _show_config(words: list[str]) -> int:
 
     print(OmegaConf.to_yaml(as_read(checked(OmegaConf.create(shown.getvalue())))), end="")
     return code
+
+
+def _run(words: list[str]) -> int:
+    """Train the run of the words, or give them to Hydra: flags, several runs, and settings of Hydra's own.
+
+    Hydra's main function composes a run twice, and reads its files each time.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from credit.core.config.compose import compose_words, mention_hydra
+    from credit.core.config.overrides import explain
+
+    if any(word.startswith(("-", "hydra")) for word in words):
+        return _run_hydra(words)
+    try:
+        composed = compose_words(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error
+    if mention_hydra(words):
+        return _run_hydra(words)
+    code = train_composed(composed, words)
+    return _run_hydra(words, many=True) if code is None else code
 
 
 def _run_hydra(words: list[str], many: bool = False) -> int:

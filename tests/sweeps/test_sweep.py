@@ -37,6 +37,27 @@ def test_one_run(runs, capsys):
     assert "already complete" in capsys.readouterr().out
 
 
+def test_settings_of_hydras_own_in_a_users_file_count(runs, capsys, tmp_path):
+    """One run is composed without Hydra's main function where nothing is of its own."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "two.yaml").write_text(
+        "# @package _global_\nrule: bp\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    assert train(["--config-dir", str(tmp_path / "conf"), "experiment=two", *TINY]) == 0
+    assert "2 jobs to run" in capsys.readouterr().out and len(list(runs.iterdir())) == 2
+
+
+def test_a_folder_that_hydra_is_given_counts_in_a_sweep(runs, tmp_path):
+    (tmp_path / "more" / "noise").mkdir(parents=True)
+    (tmp_path / "more" / "noise" / "little.yaml").write_text("kind: symmetric\nrate: 0.125\nseed: null\n")
+    words = [f"hydra.searchpath=[file://{tmp_path / 'more'}]", *TINY, "rule=bp", "noise=little"]
+    for flags in ([], ["-m"]):
+        assert train([*flags, *words]) == 0
+        [folder] = runs.iterdir()
+        assert json.loads((folder / "result.json").read_text())["config"]["noise"]["rate"] == 0.125
+        folder.rename(tmp_path / f"done {len(flags)}")
+
+
 @pytest.mark.parametrize("word", ["optimizer.lr=1e-30", "rule.clip=1e-30", "replicas=2"])
 def test_a_run_that_changes_no_weight_says_so(runs, capsys, word):
     line = [*TINY, "rule=bp", "optimizer.momentum=0", "optimizer.lr=1e-30" if word == "replicas=2" else "seed=0", word]

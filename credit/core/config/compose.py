@@ -4,9 +4,11 @@ import copy
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from credit.core.config import sources
+from credit.core.config.folders import conf_folder
 from credit.core.config.overrides import explain, rewrite
 from credit.core.config.schema import RunConfig, text_options
 from credit.core.config.validate import check
@@ -52,7 +55,7 @@ def compose_each(words: Sequence[str], changes: Sequence[Mapping[str, Any]]) -> 
     """
     rewritten = rewrite(words)
     try:
-        composed = _composed(rewritten)
+        composed = compose_words(rewritten)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
     return variants(composed, changes)
@@ -83,16 +86,28 @@ def variants(composed: Any, changes: Sequence[Mapping[str, Any]]) -> list[RunCon
 
 def _from_files(rewritten: list[str]) -> Any:
     sources.register()
-    with hydra.initialize(config_path=None, version_base="1.3"):
-        return hydra.compose("config", overrides=rewritten)
+    running = GlobalHydra.instance()
+    outer, running.hydra = running.hydra, None  # as in a sweep, or in a Hydra application of the user's
+    try:
+        with hydra.initialize(config_path=None, version_base="1.3"):
+            return hydra.compose("config", overrides=rewritten)
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
-def _composed(rewritten: list[str]) -> Any:
-    """Return what `_from_files` does, of choices that are kept where there are such, in which single values are set.
+def compose_words(rewritten: list[str]) -> Any:
+    """Return the OmegaConf mapping of words, its interpolations unresolved.
 
-    Hydra sets single values last too.
+    What choices of files compose to is kept in memory; in a copy of it single values are set, as Hydra sets them last too.
+
+    Args:
+        rewritten: words without flags, as `credit.core.config.overrides.rewrite` returns them.
+
+    Raises:
+        HydraException, OmegaConfBaseException: Hydra refuses the words; see `credit.core.config.overrides.explain`.
+        UserError: a file cannot be read.
     """
-    choices = [word for word in rewritten if not word.startswith("++")]
+    choices = _choices(rewritten)
     values = [_override(word) for word in rewritten if word.startswith("++")]
     plain = not any("${" in word or word.startswith("hydra") for word in choices)
     if not plain or any(value.is_sweep_override() or value.package is not None for value in values):
@@ -102,6 +117,24 @@ def _composed(rewritten: list[str]) -> Any:
     for value in values:
         OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
     return composed
+
+
+def mention_hydra(rewritten: list[str]) -> bool:
+    """Return whether words, or a file that they choose and that is not the package's, set or read something of Hydra's own.
+
+    Args:
+        rewritten: as of `compose_words`, which has composed them.
+    """
+    if any(re.match(r"hydra[./=]", word) or "${hydra" in word for word in rewritten):
+        return True
+    files, _ = _kept.get(tuple(sorted(_choices(rewritten))), ({"": ("", -1, -1, -1)}, None))
+    paths = [state[0] for state in files.values() if state is not None]
+    own = [path for path in paths if not path.startswith(f"{conf_folder()}/")]
+    return any(not path or "hydra" in Path(path).read_text(encoding="utf-8") for path in own)
+
+
+def _choices(rewritten: list[str]) -> list[str]:
+    return [word for word in rewritten if not word.startswith("++")]
 
 
 def _of_choices(choices: list[str]) -> Any:
@@ -121,7 +154,7 @@ def _of_choices(choices: list[str]) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _override(word: str) -> Override:
-    return OverridesParser.create().parse_override(word)
+    return OverridesParser.create().parse_overrides([word])[0]
 
 
 def _with(plain: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,6 @@ SCHEME = "credit"
 FileState = tuple[str, int, int, int] | None
 """Path, time of change in ns, size in bytes and number of a file; None where there is none."""
 
-UNSETTLED = ("", -1, -1, -1)
-"""State of a file that is never the same again; see `recorded`."""
-
 _COARSEST_CLOCK = 2.0  # seconds: two changes within that time may have the same time of change
 
 _records: list[dict[str, FileState]] = []
@@ -124,9 +121,9 @@ def _parsed(text: str) -> Any:
 def recorded() -> Iterator[dict[str, FileState]]:
     """Give a mapping that is filled with each file that Hydra looks for, as ``rule/bp.yaml``, and its state.
 
-    As long as `states` returns the same, Hydra composes the same of the same words. A file has the state `UNSETTLED` where
-    that does not follow: it was changed a moment ago, has an interpolation, which may name a choice by the environment, names
-    further folders, or a component stands for it.
+    As long as `states` returns the same, Hydra composes the same of the same words. Where that does not follow, a file's state
+    is none that `states` returns: it was changed a moment ago, has an interpolation, which may name a choice by the
+    environment, names further folders, or a component stands for it.
     """
     _records.append({})
     try:
@@ -156,7 +153,7 @@ def _record(file: str, unsettled: bool = False) -> None:
         return
     found = _state(file, search_folders())
     changed = found is not None and time.time() - found[1] / 1e9 < _COARSEST_CLOCK
-    _records[-1][file] = UNSETTLED if unsettled or changed else found
+    _records[-1][file] = (found[0] if found else "", -1, -1, -1) if unsettled or changed else found
 
 
 def _keep_one_length(trainer: Any) -> None:
