@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from credit.core.options import opt
-    from credit.rules.backward.rule import SweepRule
+    from credit.rules.backward.rule import BackwardRule
     from credit.rules.base import Rule, Step
     from credit.rules.options import RuleOptions
     from credit.rules.traits import Traits
@@ -43,7 +43,7 @@ __all__ = [
     "Rule",
     "RuleOptions",
     "Step",
-    "SweepRule",
+    "BackwardRule",
     "Traits",
     "opt",
     "register",
@@ -58,7 +58,7 @@ _HOMES = {
     "Rule": "credit.rules.base",
     "RuleOptions": "credit.rules.options",
     "Step": "credit.rules.base",
-    "SweepRule": "credit.rules.backward.rule",
+    "BackwardRule": "credit.rules.backward.rule",
     "Traits": "credit.rules.traits",
     "opt": "credit.core.options",
     "wrap": "credit.rules.wrap",
@@ -105,4 +105,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("credit.rules")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "SweepRule":
+        raise AttributeError("credit.SweepRule is named credit.BackwardRule now")
     raise AttributeError(f"module 'credit' has no attribute '{name}'")

@@ -9,7 +9,7 @@ from torch import Tensor
 from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import in_order
 from credit.rules import api
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Rule, Step
 
 
@@ -20,12 +20,12 @@ def backprop_of(rule: Rule) -> Rule:
     with one probability as its output the loss is the rule's own, because not every such output has a cross-entropy.
     """
     settings = api.read("bp") | {"gate": "straight_through", "local_autograd": True}
-    if rule.output_kind == "probability" and isinstance(rule, SweepRule):
+    if rule.output_kind == "probability" and isinstance(rule, BackwardRule):
         settings["loss"] = rule.options.loss
     settings |= rule.reference
     reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
     reference.position = rule.position
-    if rule.freezes_norms and isinstance(reference, SweepRule):
+    if rule.freezes_norms and isinstance(reference, BackwardRule):
         reference.plan = reference.plan.adapted(reference, frozen_norms=True)
     return reference
 

@@ -1,7 +1,7 @@
 """The contract: a rule is what turns a batch into every trainable parameter's descent direction.
 
 Subclass ``Rule`` and write ``compute``, a function of its arguments; everything else (gradients written, randomness,
-compilation, state) is shared. Most rules are one sweep: see ``credit.rules.backward.rule``.
+compilation, state) is shared. Most rules are one backward pass: see ``credit.rules.backward.rule``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from credit.rules import batch_checks
 from credit.rules import traits as declared
 from credit.rules.options import RuleOptions
 from credit.rules.outcome import GROWN, Computed, Step
-from credit.rules.state import Buffers, Learnt, RuleRun, copies, places
+from credit.rules.state import Buffers, FeedbackParameters, RuleRun, copies, places
 from credit.rules.traits import Traits
 from credit.rules.transforms import Transform, limiting, refuse_accumulation, transformed, write
 
@@ -49,7 +49,7 @@ class Rule:
         components: by option, an instance of each component that the options name (loss, gate, ...).
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
-        learnt: its own learnable parameters by name, for example error synapses; most rules have none.
+        feedback_parameters: its own learnable parameters by name, for example error synapses; most rules have none.
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
@@ -85,7 +85,7 @@ class Rule:
         self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
         self.precision, self.dtype = precision, PRECISIONS[precision]
         self.position, self.watch = 0, False
-        self.buffers, self.learnt = Buffers(), Learnt()
+        self.buffers, self.feedback_parameters = Buffers(), FeedbackParameters()
         self.transforms: list[Transform] = []
         backend = compile if isinstance(compile, str) else "inductor"
         self._compiled = torch.compile(self._functional, dynamic=False, backend=backend) if compile else None
@@ -140,7 +140,7 @@ class Rule:
     def prepare(self, x: Tensor) -> None:
         """Make what needs the input's shape; called before the first step with its batch, at the latest."""
         self._ready = True
-        self.learnt.settle(self.name)
+        self.feedback_parameters.settle(self.name)
         self.buffers.settle()
 
     def compute(
@@ -190,10 +190,10 @@ class Rule:
                 f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
                 f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
             )
-        yield from self.learnt.items()
+        yield from self.feedback_parameters.items()
 
     @property
-    def own_settings(self) -> dict[str, float]:
+    def feedback_settings(self) -> dict[str, float]:
         """Settings of the optimizer for the rule's own parameters, where they differ from the network's: ``lr``."""
         return {}
 
@@ -283,7 +283,7 @@ class Rule:
         self.check_plan(x)
         if not self._ready:
             self.prepare(x)
-        self.learnt.to(next(iter(self._params.values())))  # the model was moved after the rule was made
+        self.feedback_parameters.to(next(iter(self._params.values())))  # the model was moved after the rule was made
         params = self._all_parameters()
         if any(value.device != x.device for value in self.buffers.values()):
             self.buffers.to(x.device)  # the model was moved after the rule was made
@@ -355,7 +355,7 @@ class Rule:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
         if self.awaits_shapes and not self._ready:
-            self.learnt.load(state["parameters"])
+            self.feedback_parameters.load(state["parameters"])
         own = self._owned()
         if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
             raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
@@ -376,15 +376,14 @@ class Rule:
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
         buffers = copies(self._model_buffers()) | self.buffers
         with torch.no_grad():
-            run = self.plan.run(
-                self._params | dict(self.learnt), buffers, Draws(self.seed, self.position, x.device), self.dtype
-            )
+            params = self._params | dict(self.feedback_parameters)
+            run = self.plan.run(params, buffers, Draws(self.seed, self.position, x.device), self.dtype)
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside
 
     def _owned(self) -> dict[str, nn.Parameter]:
-        return dict(self.learnt if self.awaits_shapes and not self._ready else self.named_parameters())
+        return dict(self.feedback_parameters if self.awaits_shapes and not self._ready else self.named_parameters())
 
     def _all_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())

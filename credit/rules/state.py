@@ -82,7 +82,7 @@ def copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in buffers.items()}
 
 
-class Learnt(dict[str, nn.Parameter]):
+class FeedbackParameters(dict[str, nn.Parameter]):
     """A rule's own parameters by name."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Learnt(dict[str, nn.Parameter]):
         """
         if self._loaded is not None and self._loaded != self._asked:
             raise UserError(
-                f"the state loaded into rule '{rule}' belongs to another rule, wiring or network: it has "
+                f"the state loaded into rule '{rule}' belongs to another rule, error connectivity or network: it has "
                 f"{sorted(self._loaded)[:4]}, and this one needs {sorted(self._asked)[:4]}"
             )
 

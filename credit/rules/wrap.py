@@ -168,7 +168,7 @@ class Wrapped(nn.Module):
         rule, own = self.rule, self.feedback
         for name, parameter in rule._owned().items():
             if _key(name) in own._parameters:
-                rule.learnt[name] = own.get_parameter(_key(name))
+                rule.feedback_parameters[name] = own.get_parameter(_key(name))
             else:
                 own.register_parameter(_key(name), parameter)
         for name, value in list(rule.buffers.items()):

@@ -123,7 +123,7 @@ def _batch(prepared: Prepared) -> tuple[Tensor, Tensor]:
 def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: float) -> Choice:
     """Return the choice by the times of one seed's step on one core and of its share of a pass over several seeds."""
     cfg, rule, on_cpu = prepared.cfg, prepared.rule, prepared.device.type == "cpu"
-    optimizer = build_optimizer(cfg.optimizer, prepared.model.parameters(), rule.parameters(), rule.own_settings)
+    optimizer = build_optimizer(cfg.optimizer, prepared.model.parameters(), rule.parameters(), rule.feedback_settings)
 
     def alone(x: Tensor) -> None:
         rule.position = 0
@@ -138,7 +138,7 @@ def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: fl
         single = min(clocked(alone, x) for _ in range(STEPS))
     timed = min(chunk, max(2, int(BUDGET / max(building, single))))
     mapped = Mapped([rule, *(prepare(replace(cfg, seed=cfg.seed + at)).rule for at in range(1, timed))])
-    whole = build_optimizer(cfg.optimizer, mapped.weights.values(), mapped.own.values(), rule.own_settings)
+    whole = build_optimizer(cfg.optimizer, mapped.weights.values(), mapped.own.values(), rule.feedback_settings)
     xs, ys = torch.stack([x] * timed), torch.stack([y] * timed)
 
     def together(xs: Tensor) -> None:

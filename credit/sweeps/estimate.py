@@ -84,7 +84,7 @@ def _measured(prepared: Prepared) -> Pace:
     if cfg.trainer.compile:
         prepared = prepare(replace(cfg, trainer=replace(cfg.trainer, compile=False)))
     model, rule, device, spec = prepared.model, prepared.rule, prepared.device, prepared.spec
-    optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.own_settings)
+    optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.feedback_settings)
     moving = attack(rule, cfg.trainer)
     source = torch.Generator().manual_seed(0)
     size = min(cfg.data.batch_size, spec.train_size)

@@ -13,13 +13,13 @@ from credit.engine.backward import AddUpdates
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Signals
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Rule
 from credit.rules.replicas import Mapped
 from credit.rules.state import RuleRun
 
 
-class InputGradient(SweepRule):
+class InputGradient(BackwardRule):
     """Backprop to the network's input alone: its outcome has the gradient there, and no updates."""
 
     name = "input_gradient"
@@ -92,9 +92,9 @@ def attack(rule: Rule, trainer: TrainerConfig) -> Attack | None:
 
 def _loss(rule: Rule) -> dict[str, Any]:
     """Return the options of `bp` that name a rule's loss."""
-    if not isinstance(rule, SweepRule):
+    if not isinstance(rule, BackwardRule):
         return rule.reference
-    own = of_class(type(rule.signal)).keys() & rule.given.keys()
+    own = of_class(type(rule.loss)).keys() & rule.given.keys()
     return {"loss": rule.options.loss, **{name: rule.given[name] for name in own}}
 
 

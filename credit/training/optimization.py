@@ -31,7 +31,7 @@ def build_optimizer(
         cfg: the optimizer's settings.
         weights: the network's parameters; those without `requires_grad` are left out.
         rule: the rule's feedback parameters, often none.
-        own: the rule's settings of their group (``Rule.own_settings``): ``lr``, which a schedule scales like the network's.
+        own: the rule's settings of their group (``Rule.feedback_settings``): ``lr``, which a schedule scales like the network's.
 
     Raises:
         UserError: a given option is not an argument of the optimizer's class.

@@ -73,7 +73,7 @@ def test_a_failed_job_costs_no_other_and_is_marked(runs, own, capsys):
     (own / "rule").mkdir()
     (own / "rule" / "mine.yaml").write_text("kind: mine\nname: mine\nloss: ce\n")
     rule = own / "rule" / "mine.py"
-    body = "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.SweepRule):\n    pass\n"
+    body = "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.BackwardRule):\n    pass\n"
     falls = "    def compute(self, params, buffers, x, y, draws):\n        raise ZeroDivisionError('in my rule')\n"
     rule.write_text(body + falls)
     (own / "paper" / "lab" / "digits.yaml").write_text(TABLE.replace("rule=fa", "rule=mine"))

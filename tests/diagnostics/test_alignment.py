@@ -11,7 +11,7 @@ from torch import nn
 import credit
 from credit.diagnostics.alignment import alignment, compare
 from credit.models import build
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Computed
 
 
@@ -63,7 +63,7 @@ def test_equals_the_definition_and_changes_nothing(batch: tuple[torch.Tensor, to
     assert found[next(iter(found))]["cosine"] < 0.9
 
 
-class Turned(SweepRule):
+class Turned(BackwardRule):
     """Backprop whose updates have another length and direction: by hand."""
 
     turn = {"0.weight": [[3.0, 0.0]], "2.weight": [[0.0]]}
@@ -120,7 +120,7 @@ def test_a_step_network_is_compared_with_the_straight_through_reference() -> Non
 
 
 def test_a_rules_own_loss_is_the_references_too() -> None:
-    class Least(SweepRule):
+    class Least(BackwardRule):
         reference = {"loss": "half_sse"}
 
     model = build({"kind": "mlp", "widths": [16]}, (6,), 3, seed=0)

@@ -124,15 +124,15 @@ def test_feedback_of_layers_that_stay_is_kept(name: str) -> None:
     options: dict[str, Any] = {"feedback_weights": "kolen_pollack"} if name == "kolen_pollack" else {}
     rule = credit.rule("fa" if options else name, net, precision="float64", **options)
     rule.step(X, Y)
-    kept = {key: value.detach().clone() for key, value in {**rule.buffers, **rule.learnt}.items()}
-    objects = {key: id(value) for key, value in rule.learnt.items()}
+    kept = {key: value.detach().clone() for key, value in {**rule.buffers, **rule.feedback_parameters}.items()}
+    objects = {key: id(value) for key, value in rule.feedback_parameters.items()}
     net[0].bias.requires_grad_(False)
     net[2] = nn.Tanh()
     rule.step(X, Y)
-    now = {**rule.buffers, **rule.learnt}
+    now = {**rule.buffers, **rule.feedback_parameters}
     assert kept and set(now) == set(kept) and all(torch.equal(now[key], value) for key, value in kept.items())
-    assert {key: id(value) for key, value in rule.learnt.items()} == objects
-    assert [type(one).__name__ for one in rule.transforms] == (["FeedbackWeights"] if options else [])
+    assert {key: id(value) for key, value in rule.feedback_parameters.items()} == objects
+    assert [type(one).__name__ for one in rule.transforms] == (["LearnedFeedback"] if options else [])
 
 
 def test_own_transforms_stay_behind_the_limits_after_a_change() -> None:
@@ -277,10 +277,11 @@ def test_feedback_weights_of_a_frozen_layer_stay_as_they_are() -> None:
     rule.step(X, Y)
     optimizer.step()
     moved = {name for name, p in rule.named_parameters() if not torch.equal(p, before[name])}
-    assert moved == {"feedback.4.weight"} and rule.learnt["feedback.2.weight"].grad is None
+    assert moved == {"feedback.4.weight"} and rule.feedback_parameters["feedback.2.weight"].grad is None
     net[2].requires_grad_(True)
     rule.step(X, Y)
-    assert rule.learnt["feedback.2.weight"].requires_grad and rule.learnt["feedback.2.weight"].grad is not None
+    thawed = rule.feedback_parameters["feedback.2.weight"]
+    assert thawed.requires_grad and thawed.grad is not None
 
 
 NARROWER: dict[str, tuple[dict[str, Any], str]] = {

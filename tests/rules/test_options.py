@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import credit
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Computed
 from tests.support import nets, twins
 from tests.support.recipes import assert_equal, dense_twin, image_twin, recipes
@@ -197,7 +197,7 @@ def test_frozen_parameters_receive_nothing_and_signals_pass_them() -> None:
 
 
 def test_transforms_leave_a_rules_own_tensors_as_they_are() -> None:
-    class Summed(SweepRule):
+    class Summed(BackwardRule):
         """Hands out what it keeps, and one tensor for two parameters."""
 
         def compute(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, draws: Any) -> Computed:

@@ -14,8 +14,8 @@ from credit.core.errors import UserError
 from credit.core.user_files import use_folders
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.rules.backward.feedback import FixedRandom
-from credit.rules.backward.options import SweepOptions
+from credit.rules.backward.feedback_weights import FixedRandom
+from credit.rules.backward.options import BackwardOptions
 from credit.rules.base import Computed
 from tests.support import nets, twins
 from tests.support.recipes import assert_equal, dense_twin
@@ -88,7 +88,7 @@ def test_a_signal_and_a_normalizer_of_ones_own() -> None:
 
 def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
     @credit.register_rule("top_only")
-    class TopOnly(credit.SweepRule):
+    class TopOnly(credit.BackwardRule):
         """Backprop whose signal stops at the first crossing."""
 
         def backproject(self, op: Any, run: Run, signal: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def test_a_subclass_of_the_sweep_reached_by_its_name() -> None:
     np.testing.assert_array_equal(found["4.weight"], nets.gradients(model)["4.weight"])
     with pytest.raises(UserError, match=r"rule=top_onl: .*did you mean 'top_only'"):
         credit.rule("top_onl", model)
-    for base in (credit.SweepRule, FixedRandom):
+    for base in (credit.BackwardRule, FixedRandom):
         with pytest.raises(UserError, match=r"Own.cross: .* is called backproject"):
             type("Own", (base,), {"cross": lambda self, op, run, signal: signal})
 
@@ -208,11 +208,11 @@ def test_use_takes_a_folder_or_a_module_and_nothing_else(tmp_path: Path, monkeyp
 
 def test_ranges_and_conditions_of_an_own_rules_options_are_checked() -> None:
     @credit.register_rule("scaled")
-    class Scaled(credit.SweepRule):
+    class Scaled(credit.BackwardRule):
         """Backprop times a number."""
 
         @dataclass(frozen=True)
-        class Options(SweepOptions):
+        class Options(BackwardOptions):
             scaled: bool = credit.opt(False, "multiply the error signal")
             scale: float = credit.opt(1.0, "factor on the error signal", gt=0, when="scaled", was="factor")
 
@@ -227,3 +227,8 @@ def test_ranges_and_conditions_of_an_own_rules_options_are_checked() -> None:
             credit.rule("scaled", nets.mlp("relu"), **options)
     rule = credit.rule("scaled", nets.mlp("relu"), scaled=True, scale=2)
     assert isinstance(rule.options, Scaled.Options) and rule.options.scale == 2.0 and rule.options.loss == "ce"
+
+
+def test_the_earlier_name_of_the_base_class_is_refused_with_the_new_one() -> None:
+    with pytest.raises(AttributeError, match="named credit.BackwardRule now"):
+        _ = credit.SweepRule  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import credit
 from credit.core.errors import UserError
 from credit.models import build
-from credit.rules.backward.signals import CrossEntropy, HalfSquaredError, SquaredError
+from credit.rules.backward.losses import CrossEntropy, HalfSquaredError, SquaredError
 
 Y = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0])
 

@@ -111,7 +111,7 @@ GATES = {
 
 def looks(rule: Rule) -> bool:
     """Whether a rule looks for samples to leave out."""
-    assert isinstance(rule, credit.SweepRule)
+    assert isinstance(rule, credit.BackwardRule)
     return rule.sparse
 
 
@@ -240,7 +240,7 @@ def test_other_coupling_is_refused_at_the_first_batch() -> None:
 
 @pytest.mark.usefixtures("registry_as_it_was")
 def test_own_parts_are_dense_until_they_say_otherwise() -> None:
-    class Mine(credit.SweepRule):
+    class Mine(credit.BackwardRule):
         def arrive(self, op: Any, run: Any, signal: Tensor) -> Tensor:
             return super().arrive(op, run, signal) - signal.mean(0)
 

@@ -12,7 +12,7 @@ import credit
 from credit.core.errors import UserError
 from credit.models.dense.suc import SingleUnit
 from credit.models.spiking.networks import LIF, SpikeCount
-from credit.rules.backward.feedback import FixedRandom
+from credit.rules.backward.feedback_weights import FixedRandom
 from credit.rules.backward.gates import Derivative
 from credit.rules.lfp.feedbacks import Sigmoid, feedback
 from credit.rules.traits import of_component
@@ -58,7 +58,7 @@ def test_time_steps_are_refused_where_nothing_is_declared(frozen: bool) -> None:
         def backproject(self, op: Any, run: Any, signal: Tensor) -> Tensor:
             return super().backproject(op, run, signal) / len(signal)
 
-    class MyRule(credit.SweepRule):
+    class MyRule(credit.BackwardRule):
         name = "mine"
 
         def gate(self, op: Any, run: Any, signal: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def test_a_gate_without_refusals_takes_every_activation() -> None:
 
 
 def test_a_rule_with_its_own_visit_keeps_all_samples() -> None:
-    class MyRule(credit.SweepRule):
+    class MyRule(credit.BackwardRule):
         def visit(self, op: Any, run: Any, signal: Tensor, add: Any) -> Any:
             return super().visit(op, run, signal - signal.mean(0), add)
 

@@ -78,24 +78,24 @@ class Outcome:
 
 def step(
     model: nn.Module,
-    wiring: Mapping[str, Sequence[str]],
+    connectivity: Mapping[str, Sequence[str]],
     synapses: Mapping[tuple[str, str], tuple[Tensor, Carry]],
     x: Tensor,
     y: Tensor,
     s: Settings,
 ) -> Outcome:
-    """One step; ``wiring`` gives the sources of every node with a target, by its name, behind its sources.
+    """One step; ``connectivity`` gives the sources of every node with a target, by its name, behind its sources.
 
     Of ``s``, what says which node has which source is not read.
     """
-    held = run(model, list(wiring), x)
+    held = run(model, list(connectivity), x)
     onehot = nn.functional.one_hot(y, held.logits.shape[1]).to(x.dtype)
     out = held.logits.detach() if s.loss == "half_sse" else torch.softmax(held.logits.detach(), 1)
     kappas = s.kappas([*held.h, "output"])  # hooks ran in order of execution
     errors = {"output": error(out, onehot, kappas["output"], s)}
     targets, objective = {"output": onehot}, (errors["output"] * held.logits).sum()
     learnt: dict[tuple[str, str], Tensor] = {}
-    for i, given in wiring.items():
+    for i, given in connectivity.items():
         h, z = held.h[i].detach(), held.z[i].detach()
         weights = {j: synapses[i, j][0].detach().requires_grad_() for j in given}
         d = sum((synapses[i, j][1](weights[j], errors[j]) for j in given), torch.zeros_like(h))

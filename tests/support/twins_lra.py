@@ -34,7 +34,7 @@ class Settings:
 
     Attributes:
         gap: the source of node i is the output where i % gap == 0, else the node above; 0: always the node above.
-        wiring: the sources of single nodes, in the place of the gap's; none: no target.
+        connectivity: the sources of single nodes, in the place of the gap's; none: no target.
         depth: nodes more than so many error synapses away from the output have no target: derivatives pass them.
         inner: ``local``: e_i acts at h_i; ``backprop``: at z_i, so that it passes f_i'.
         kappa: of all nodes, or a list, one for each with a target and the output's last.
@@ -43,7 +43,7 @@ class Settings:
     beta: float = 0.1
     gamma: float = 1.0
     gap: int = 0
-    wiring: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    connectivity: Mapping[int, Sequence[int]] = field(default_factory=dict)
     depth: int | None = None
     inner: str = "local"
     error_update: str = "lra_e"
@@ -62,7 +62,7 @@ class Settings:
 def sources(s: Settings, last: int) -> dict[int, list[int]]:
     """The sources of every node that has a target, by its number, each behind its own sources; ``last`` is L."""
     wired = {i: [last if s.gap and i % s.gap == 0 else i + 1] for i in range(last - 1, 0, -1)}
-    wired |= {i: list(given) for i, given in s.wiring.items()}
+    wired |= {i: list(given) for i, given in s.connectivity.items()}
     away = {last: 0}
     while waiting := [i for i, given in wired.items() if given and i not in away]:
         ready = next(i for i in waiting if all(j in away for j in wired[i]))  # none where errors go round in a circle
@@ -149,7 +149,7 @@ class Maps(Synapse):
 
 @dataclass
 class Everywhere(Synapse):
-    """A matrix (channels of i, units of j): every one of i's ``positions`` hears the same."""
+    """A matrix (channels of i, units of j): every one of i's ``positions`` receives the same."""
 
     weight: Array
     positions: int

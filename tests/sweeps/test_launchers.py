@@ -33,7 +33,7 @@ def write_rule(tmp_path, body):
     (folder / "rule").mkdir(parents=True, exist_ok=True)
     (folder / "rule" / "fragile.yaml").write_text("kind: fragile\nname: fragile\nloss: ce\n")
     (folder / "rule" / "fragile.py").write_text(
-        "import credit\n\n\n@credit.register_rule('fragile')\nclass Fragile(credit.SweepRule):\n"
+        "import credit\n\n\n@credit.register_rule('fragile')\nclass Fragile(credit.BackwardRule):\n"
         f"    def compute(self, params, buffers, x, y, draws):\n        {body}\n"
     )
     return str(folder)

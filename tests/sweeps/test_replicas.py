@@ -246,7 +246,7 @@ def test_a_rule_that_cannot_be_mapped_is_trained_in_processes_or_refused(runs, t
     folder.mkdir(parents=True)
     (folder / "looks.yaml").write_text("kind: looks\nname: looks\nloss: ce\n")
     (folder / "looks.py").write_text(
-        "import credit\n\n\n@credit.register_rule('looks')\nclass Looks(credit.SweepRule):\n"
+        "import credit\n\n\n@credit.register_rule('looks')\nclass Looks(credit.BackwardRule):\n"
         "    def compute(self, params, buffers, x, y, draws):\n        assert x.sum().item() != 1\n"
         "        return super().compute(params, buffers, x, y, draws)\n"
     )

@@ -151,7 +151,7 @@ def write_rule(tmp_path, body="        return super().compute(params, buffers, x
     (folder / "rule").mkdir(parents=True)
     (folder / "rule" / "mine.yaml").write_text("# Backprop under another name.\nkind: mine\nname: mine\nloss: ce\n")
     (folder / "rule" / "mine.py").write_text(
-        "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.SweepRule):\n"
+        "import credit\n\n\n@credit.register_rule('mine')\nclass Mine(credit.BackwardRule):\n"
         f"    def compute(self, params, buffers, x, y, draws):\n{body}\n"
     )
     return str(folder)

@@ -12,7 +12,7 @@ from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
 from credit.engine.ops.weighted import Weighted
 from credit.rules import api
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.state import RuleRun
 from credit.testing import battery
 from credit.testing.battery import NETS, TRIALS, Case, attempt
@@ -70,27 +70,27 @@ def broken(registry_as_it_was: None) -> None:
     """Rules with one mistake each, registered for one test."""
 
     @credit.register_rule("dead_hidden")
-    class DeadHidden(SweepRule):
+    class DeadHidden(BackwardRule):
         def gate(self, op: Activate, run: Run, signal: torch.Tensor) -> torch.Tensor:
             return signal * 0.0
 
     @credit.register_rule("global_randomness")
-    class GlobalRandomness(SweepRule):
+    class GlobalRandomness(BackwardRule):
         def backproject(self, op: Weighted, run: RuleRun, signal: torch.Tensor) -> torch.Tensor:
             return super().backproject(op, run, signal) * torch.rand(())
 
     @credit.register_rule("place_in_batch")
-    class PlaceInBatch(SweepRule):
+    class PlaceInBatch(BackwardRule):
         def arrive(self, op: Weighted, run: Run, signal: torch.Tensor) -> torch.Tensor:
             return signal * torch.arange(len(signal)).view(-1, *[1] * (signal.dim() - 1))
 
     @credit.register_rule("wrong_sign")
-    class WrongSign(SweepRule):
+    class WrongSign(BackwardRule):
         def arrive(self, op: Weighted, run: Run, signal: torch.Tensor) -> torch.Tensor:
             return -signal
 
     @credit.register_rule("divides_by_signal")
-    class DividesBySignal(SweepRule):
+    class DividesBySignal(BackwardRule):
         def arrive(self, op: Weighted, run: Run, signal: torch.Tensor) -> torch.Tensor:
             return signal / signal.abs()
 

@@ -14,7 +14,7 @@ from credit.core.errors import UserError
 from credit.data import load
 from credit.data.batches import Batches
 from credit.rules.api import build, read
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.runs import read_metrics, run_folder, run_name
 from credit.runs.identity import decisive
 from credit.sweeps.choose import choose
@@ -183,7 +183,7 @@ def test_a_warm_start_is_part_of_what_decides_a_run(config, monkeypatch, tmp_pat
     assert decisive(warm)["trainer"]["warm_rule"]["loss"] == "mse"
 
 
-class Learning(SweepRule):
+class Learning(BackwardRule):
     """Backprop with a parameter of its own."""
 
     def setup(self):

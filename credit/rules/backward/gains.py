@@ -1,4 +1,4 @@
-"""How large the error signal is at each weighted op: what direct feedback is scaled to (see `credit.rules.backward.feedback`).
+"""How large the error signal is at each weighted op: to scale direct feedback (see `credit.rules.backward.feedback_weights`).
 
 The rule's own backward pass (its gates and normalizer) is made once with the transposed weights in the place of the feedback, for
 normal inputs and a normal output signal drawn from the rule's seed: the result is a function of the model, its first weights and
@@ -14,11 +14,11 @@ from credit.core.randomness import generator
 from credit.engine.backward import BackwardPass
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward.feedback import root_mean_square
+from credit.rules.backward.feedback_weights import root_mean_square
 from credit.rules.state import RuleRun
 
 if TYPE_CHECKING:
-    from credit.rules.backward.rule import SweepRule
+    from credit.rules.backward.rule import BackwardRule
 
 SAMPLES = 16
 """Inputs that are drawn."""
@@ -34,7 +34,7 @@ class Gains(BackwardPass[RuleRun]):
         found: by the op's name, the root mean square of the signal sent to its input over that of the output signal (0-d).
     """
 
-    def __init__(self, rule: "SweepRule") -> None:
+    def __init__(self, rule: "BackwardRule") -> None:
         self.rule = rule
         self.found: dict[str, Tensor] = {}
 

@@ -12,16 +12,16 @@ from credit.core.options import opt
 from credit.core.registry import component, declare, rename
 from credit.rules.options import RuleOptions
 
-_SIGNALS = "credit.rules.backward.signals"
+_LOSSES = "credit.rules.backward.losses"
 _GATES = "credit.rules.backward.gates"
 _UNTIED = "credit.rules.backward.untied"
-_FEEDBACK = "credit.rules.backward.feedback"
+_FEEDBACK = "credit.rules.backward.feedback_weights"
 _NORMALIZERS = "credit.rules.backward.normalizers"
 
 
-@component("rule", "sweep", "credit.rules.backward.rule:SweepRule")
+@component("rule", "sweep", "credit.rules.backward.rule:BackwardRule")
 @dataclass(frozen=True)
-class SweepOptions(RuleOptions):
+class BackwardOptions(RuleOptions):
     """One forward pass, one backward pass: four components, and what belongs to the backward pass itself."""
 
     MOVED: ClassVar[Mapping[str, str]] = {
@@ -55,7 +55,7 @@ rename(
 # ------------------------------------------------------------ losses
 
 
-@component("loss", "ce", f"{_SIGNALS}:CrossEntropy")
+@component("loss", "ce", f"{_LOSSES}:CrossEntropy")
 @dataclass(frozen=True)
 class CrossEntropyOptions:
     """Options of cross-entropy."""
@@ -65,8 +65,8 @@ class CrossEntropyOptions:
     )
 
 
-@component("loss", "worst_violation", f"{_SIGNALS}:WorstViolation")
-@component("loss", "violations", f"{_SIGNALS}:Violations")
+@component("loss", "worst_violation", f"{_LOSSES}:WorstViolation")
+@component("loss", "violations", f"{_LOSSES}:Violations")
 @dataclass(frozen=True)
 class MarginOptions:
     """Options of the losses that ask for a margin between the true class's output and the others'."""
@@ -80,9 +80,9 @@ class MarginOptions:
 declare(
     "loss",
     {
-        "ce_rate": f"{_SIGNALS}:CrossEntropyRate",
-        "mse": f"{_SIGNALS}:SquaredError",
-        "half_sse": f"{_SIGNALS}:HalfSquaredError",
+        "ce_rate": f"{_LOSSES}:CrossEntropyRate",
+        "mse": f"{_LOSSES}:SquaredError",
+        "half_sse": f"{_LOSSES}:HalfSquaredError",
     },
 )
 

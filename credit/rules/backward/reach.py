@@ -4,34 +4,34 @@ from credit.core.errors import UserError
 from credit.engine.ops.base import Op
 from credit.engine.ops.local import Local
 from credit.engine.reach import unreached
-from credit.rules.backward.feedback import Transport
+from credit.rules.backward.feedback_weights import FeedbackWeights
 from credit.rules.base import Rule
 
 _NOTE = "unreached by feedback weights, crossed by backprop:"
 
 
-def check(rule: Rule, transport: Transport) -> None:
+def check(rule: Rule, weights: FeedbackWeights) -> None:
     """Refuse ops that multiply the error signal by parameters and have no weight to replace, or name them in the rule's notes.
 
     Args:
         rule: after its plan is traced; gets the note where ``rule.unreached=backprop``.
-        transport: what the error signal crosses weights by.
+        weights: those that the error signal crosses layers by.
 
     Raises:
         UserError: such ops without ``rule.unreached=backprop``, or that option without such ops.
     """
-    if not transport.replaces:
+    if not weights.replaces:
         return
     names = [_described(op) for op in unreached(rule.plan)]
     model = type(rule.model).__name__
     if not names:
-        if transport.unreached == "backprop":
+        if weights.unreached == "backprop":
             raise UserError(
                 f"rule.unreached=backprop would change nothing: rule '{rule.name}' replaces the weights of every layer of {model} "
                 "that the error signal crosses; leave it out"
             )
         return
-    if transport.unreached == "refuse":
+    if weights.unreached == "refuse":
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         raise UserError(
             f"rule '{rule.name}' puts feedback weights in the place of the weights that the error signal crosses, but {len(names)} "

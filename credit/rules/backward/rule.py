@@ -1,4 +1,4 @@
-"""The sweep family: output signal, gate, transport and normalizer are four choices, and a rule is their product."""
+"""Rules of one backward pass: loss, gate, feedback weights and normalizer are four choices, and a rule is their product."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,50 +13,50 @@ from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Rows, Signals
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward import feedback_weights, gains, reach
-from credit.rules.backward.options import SweepOptions
+from credit.rules.backward import gains, learned_feedback, reach
+from credit.rules.backward.options import BackwardOptions
 from credit.rules.base import Computed, Rule
 from credit.rules.state import RuleRun, copies
 from credit.rules.traits import FEEDBACK, GATE, NORMALIZER, Traits, of_component, summed_output, units_over_time
 
 _COMPONENTS = ("loss", "gate", "feedback_weights", "normalizer")
-# Share of active samples up to which a sparse sweep is the faster one, its gathers included.
+# Share of active samples up to which a sparse backward pass is the faster one, its gathers included.
 PAYS = 0.75
 
 
-class SweepRule(Rule, BackwardPass[RuleRun]):
-    """One forward pass, one signal sent back. See ``SweepOptions`` and the registered components.
+class BackwardRule(Rule, BackwardPass[RuleRun]):
+    """One forward pass, one backward pass. See ``BackwardOptions`` and the registered components.
 
     Attributes:
         sparse: whether steps look for samples without a signal, to leave them out.
     """
 
-    Options = SweepOptions
-    options: SweepOptions
+    Options = BackwardOptions
+    options: BackwardOptions
     name = "sweep"
 
     @property
     def traits(self) -> Traits:  # type: ignore[override]
         """Methods of a subclass's own are treated as components that declare nothing."""
         own = {"gate": GATE, "arrive": NORMALIZER, "backproject": FEEDBACK}
-        refuses = [why for name, why in own.items() if getattr(type(self), name) is not getattr(SweepRule, name)]
+        refuses = [why for name, why in own.items() if getattr(type(self), name) is not getattr(BackwardRule, name)]
         return Traits(refuses=refuses[0] if refuses else {})
 
     def setup(self) -> None:
-        self.signal, self.gating, self.transport, self.normalizer = (self.components[name] for name in _COMPONENTS)
-        self.keeps_output = self.transport.direct
+        self.loss, self.gating, self.feedback_weights, self.normalizer = (self.components[name] for name in _COMPONENTS)
+        self.keeps_output = self.feedback_weights.direct
         self.plan = self.plan.adapted(self)
-        stepwise = "summed_steps" in of_component(self.signal, "loss").needs
+        stepwise = "summed_steps" in of_component(self.loss, "loss").needs
         self.readout = summed_output(self.plan) if stepwise else None
-        reach.check(self, self.transport)
+        reach.check(self, self.feedback_weights)
         self._separations: dict[torch.Size, Separation] = {}
         self.sparse = self._may_skip()
-        self.learnt = feedback_weights.attach(self, self.transport, self._crossed())
-        if not (self.transport.direct or self.transport.learns):
+        self.feedback_parameters = learned_feedback.attach(self, self.feedback_weights, self._crossed())
+        if not (self.feedback_weights.direct or self.feedback_weights.learns):
             self._make_feedback([op for op in self._crossed() if not op.operands])
 
     def _makes_updates(self) -> bool:
-        return type(self).compute is SweepRule.compute
+        return type(self).compute is BackwardRule.compute
 
     # ------------------------------------------------------------ satisfied samples
 
@@ -66,10 +66,10 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         if wanted is False:
             return False
         if (why := self._never_skips()) is None:
-            return wanted is True or of_component(self.signal, "loss").sparse
+            return wanted is True or of_component(self.loss, "loss").sparse
         if wanted is True:
             raise UserError(
-                f"rule.sparse=true leaves satisfied samples out of the sweep, but {why}; write rule.sparse=auto, which "
+                f"rule.sparse=true leaves satisfied samples out of the backward pass, but {why}; write rule.sparse=auto, which "
                 "is dense there"
             )
         return False
@@ -88,7 +88,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
                 word = getattr(self.options, family)
                 return f"rule.{family}={word} does not declare traits = credit.Traits(per_sample=True), or not with these options"
         for method in ("visit", "arrive", "gate", "backproject"):
-            if getattr(type(self), method) is not getattr(SweepRule, method):
+            if getattr(type(self), method) is not getattr(BackwardRule, method):
                 return f"rule '{self.name}' has a '{method}' of its own, which may mix samples"
         return None
 
@@ -99,7 +99,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
             return signal
         index = signal.any(1).nonzero().squeeze(1)
         count = index.shape[0]
-        # With no signal at all nothing arrives anywhere, so a watched step is swept for its zeros.
+        # With no signal at all nothing arrives anywhere, so a watched step goes through the backward pass for its zeros.
         pays = count < batch and (count <= PAYS * batch or forced) and not (count == 0 and self.watch)
         # What is forced is refused at the first batch where it cannot be; else only a step that gains looks.
         found = self._separations.get(x.shape)
@@ -118,7 +118,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         found = separation(self.plan, run, x)
         if found.coupling is not None and self.options.sparse is True:
             raise UserError(
-                f"rule.sparse=true leaves satisfied samples out of the sweep, but {_where(found.coupling, self.model)} "
+                f"rule.sparse=true leaves satisfied samples out of the backward pass, but {_where(found.coupling, self.model)} "
                 "mixes samples, or is not known not to; write rule.sparse=auto, which is dense there"
             )
         return found
@@ -127,8 +127,8 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
 
     def prepare(self, x: Tensor) -> None:
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
-        crossed = [op for op in self._crossed() if self.transport.direct or op.operands]
-        if self.transport.replaces and crossed:
+        crossed = [op for op in self._crossed() if self.feedback_weights.direct or op.operands]
+        if self.feedback_weights.replaces and crossed:
             run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
             with torch.no_grad():
                 logits = self.plan.forward(run, gains.inputs(x, self.seed))
@@ -148,11 +148,15 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
                 assert run is not None
                 weight = op.weight(run).to(next(iter(self._params.values())).dtype)
             needed.append((op, weight, None if run is None else op.input_shape(run)))
-        found = gains.Gains(self).measure(run, logits) if self.transport.direct and run and logits is not None else {}
+        found = (
+            gains.Gains(self).measure(run, logits)
+            if self.feedback_weights.direct and run and logits is not None
+            else {}
+        )
         for op, weight, shape in needed:
-            for name, value in self.transport.feedback(op, weight, shape, classes, self.seed).items():
+            for name, value in self.feedback_weights.feedback(op, weight, shape, classes, self.seed).items():
                 gain = found.get(op.name)
-                self.buffers.make(name, value if gain is None else self.transport.rescaled(value, gain, classes))
+                self.buffers.make(name, value if gain is None else self.feedback_weights.rescaled(value, gain, classes))
 
     # ------------------------------------------------------------ the step
 
@@ -161,7 +165,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
     ) -> Computed:
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
-        # The signal is handed over, not held here, so that its memory is free while the sweep goes on.
+        # The signal is handed over, not held here, so that its memory is free during the backward pass.
         if self.sparse and type(draws) is Draws:
             updates = self.plan.backward(run, self._active(run, x, self._output(run, logits, y)), self)
         else:
@@ -172,11 +176,11 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
 
     def _output(self, run: RuleRun, logits: Tensor, y: Tensor) -> Tensor:
         """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""
-        score = self.signal
+        score = self.loss
         if self.output_kind == "probability":
             if logits.shape[1:] != (1,):
                 raise ValueError("a probability is one column")  # told better by batch_checks.explain
-            score = self.signal.of_probability
+            score = self.loss.of_probability
         if self.readout is not None:
             spikes = self.readout.spikes(run)
             logits, y = spikes.flatten(0, 1), y.repeat(len(spikes))
@@ -214,7 +218,7 @@ class SweepRule(Rule, BackwardPass[RuleRun]):
         return passed
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self.transport.backproject(op, run, signal)
+        sent: Tensor = self.feedback_weights.backproject(op, run, signal)
         return sent
 
 

@@ -57,9 +57,9 @@ class DualRule(Rule):
         refuse_damping(self.options, self.segments, type(self.model).__name__)
         refuse_switches(self.options, self.segments, type(self.model).__name__)
         states.note_no_hidden(self)
-        self.transport = states.transport(self, self.options.feedback_weights)
-        self.learnt = states.feedback(self, self.transport)
-        self._signal = registry.find("loss", self.options.loss).load()()
+        self.feedback_weights = states.feedback_weights(self, self.options.feedback_weights)
+        self.feedback_parameters = states.make_feedback(self, self.feedback_weights)
+        self.loss = registry.find("loss", self.options.loss).load()()
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
 
@@ -183,7 +183,7 @@ class DualRule(Rule):
         chosen = self.options
         iterations = chosen.power_iterations if chosen.damped else 0
         grown = chosen.passes > 1
-        return Inference(self.segments, self.dyads, self._signal, chosen.nudge, self.transport, self._at_plus,
+        return Inference(self.segments, self.dyads, self.loss, chosen.nudge, self.feedback_weights, self._at_plus,
                          chosen.variant == "lpom", iterations, chosen.damping, keep, grown, self.watch)  # fmt: skip
 
     def compute(

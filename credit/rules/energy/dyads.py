@@ -16,7 +16,7 @@ from credit.core.errors import UserError
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import Segments, State
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward.feedback import Transport
+from credit.rules.backward.feedback_weights import FeedbackWeights
 from credit.rules.energy import states
 from credit.rules.energy.damping import spectral, strength
 from credit.rules.energy.options import DualOptions
@@ -76,9 +76,9 @@ class Inference:
     Attributes:
         segments: the network.
         dyads: constants by state number.
-        signal: the loss: (logits, labels) -> (its gradient over B, its mean).
+        loss: the loss: (logits, labels) -> (its gradient over B, its mean).
         nudge: ``current``, ``frozen`` or ``prox``.
-        transport: what feedback crosses weights by.
+        weights: those that feedback crosses layers by.
         at_plus: feedback takes the switches of max pools at s+, not at the value.
         closed: LPOM: only s+ is a state, s- is the prediction of those below.
         iterations: power iterations of the damping (Eq. 50); 0: no damping.
@@ -90,9 +90,9 @@ class Inference:
 
     segments: Segments
     dyads: Mapping[int, Dyad]
-    signal: Any
+    loss: Any
     nudge: str
-    transport: Transport
+    weights: FeedbackWeights
     at_plus: bool
     closed: bool
     iterations: int
@@ -234,7 +234,7 @@ class Dyads:
         inference, dyad = self.inference, self.inference.dyads[state.index]
         a = self._before(work, state)
         if not self._nudged or inference.nudge != "frozen":
-            signal, loss = inference.signal(a, self.y)
+            signal, loss = inference.loss(a, self.y)
             if not self._nudged:
                 self.logits, self.loss, self.signal, self._nudged = work.values[state.pre], loss, signal, True
         else:
@@ -271,7 +271,7 @@ class Dyads:
     # ------------------------------------------------------------ weights
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self.inference.transport.backproject(op, run, signal)
+        sent: Tensor = self.inference.weights.backproject(op, run, signal)
         return sent
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:

@@ -20,7 +20,7 @@ from credit.engine.inference.program import Move, Program
 from credit.engine.inference.recorder import Recorder
 from credit.engine.inference.segments import Segments
 from credit.engine.ops.base import Op
-from credit.rules.backward.feedback import Transport
+from credit.rules.backward.feedback_weights import FeedbackWeights
 from credit.rules.base import Computed, Rule
 from credit.rules.energy import states
 from credit.rules.energy.options import EquilibriumOptions
@@ -64,9 +64,9 @@ class EquilibriumRule(Rule):
         self.segments = Segments(self.plan, self.model, self.name, own_output=True)
         refuse_branches(self.options, self.segments, type(self.model).__name__)
         states.note_no_hidden(self)
-        self.transport: Transport = states.transport(self, self.options.feedback_weights)
-        self.learnt = states.feedback(self, self.transport)
-        self.signal = registry.find("loss", self.options.loss).load()()
+        self.feedback_weights: FeedbackWeights = states.feedback_weights(self, self.options.feedback_weights)
+        self.feedback_parameters = states.make_feedback(self, self.feedback_weights)
+        self.loss = registry.find("loss", self.options.loss).load()()
         self._recorded: dict[str, Program] = {}
 
     @property
@@ -134,7 +134,7 @@ class EquilibriumRule(Rule):
         return min(self.segments.senders[op.out])
 
     def _settling(self, y: Tensor, x: Tensor) -> Settling:
-        return Settling(self.options, self.signal, self.transport, self.segments.last, y, x.shape[0], self.watch)
+        return Settling(self.options, self.loss, self.feedback_weights, self.segments.last, y, x.shape[0], self.watch)
 
     def predictor(self, model: nn.Module) -> nn.Module:
         """Return a module whose forward pass is the free phase: what the rule teaches to answer right."""
@@ -186,7 +186,7 @@ class EquilibriumRule(Rule):
         run = self._run(params, buffers, draws)
         settling = self._settling(y, x)
         work = self._program("learn").run(run, x, settling)
-        signal, loss = self.signal(settling.logits, y)
+        signal, loss = self.loss(settling.logits, y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         settling.stats["inference.growth"] = settling.growth(x)
         return Computed(settling.logits, loss, work.updates, sizes, settling.stats)

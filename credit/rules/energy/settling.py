@@ -9,7 +9,7 @@ from torch import Tensor
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import State
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward.feedback import Transport
+from credit.rules.backward.feedback_weights import FeedbackWeights
 from credit.rules.energy import states
 from credit.rules.energy.options import EquilibriumOptions
 from credit.rules.state import RuleRun
@@ -20,8 +20,8 @@ class Settling:
 
     Args:
         chosen: the rule's options.
-        signal: the loss: (logits, labels) -> (its gradient over B, its mean).
-        transport: what feedback crosses weights by.
+        loss: the loss: (logits, labels) -> (its gradient over B, its mean).
+        weights: those that feedback crosses layers by.
         output: number of the output's state.
         y: labels (B,).
         batch: B.
@@ -36,9 +36,9 @@ class Settling:
 
     logits: Tensor
 
-    def __init__(self, chosen: EquilibriumOptions, signal: Any, transport: Transport, output: int, y: Tensor, batch: int,
+    def __init__(self, chosen: EquilibriumOptions, loss: Any, weights: FeedbackWeights, output: int, y: Tensor, batch: int,
                  watch: bool) -> None:  # fmt: skip
-        self._chosen, self._signal, self._transport, self._output = chosen, signal, transport, output
+        self._chosen, self._loss, self._weights, self._output = chosen, loss, weights, output
         self._y, self._batch, self._watch = y, batch, watch
         self.factor = 1.0 / batch if chosen.clamp_output else 1.0 / (chosen.beta * batch)
         self.last: dict[int, Tensor] = {}
@@ -83,7 +83,7 @@ class Settling:
             target = torch.zeros_like(a).scatter(1, self._y.unsqueeze(1), 1.0)
             self._set(work, state, target)
             return
-        gradient = self._signal(now, self._y)[0]
+        gradient = self._loss(now, self._y)[0]
         moved = torch.add(a, gradient, alpha=strength * self._batch)
         self._set(work, state, states.activation(state, moved, mine=True))
 
@@ -103,7 +103,7 @@ class Settling:
         work.send(state, value)
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
-        sent: Tensor = self._transport.backproject(op, run, signal)
+        sent: Tensor = self._weights.backproject(op, run, signal)
         return sent
 
     def arrive(self, op: Weighted, run: RuleRun, signal: Tensor) -> None:

@@ -8,8 +8,8 @@ from credit.core.errors import UserError
 from credit.engine.inference.program import Work
 from credit.engine.inference.segments import State
 from credit.engine.ops.weighted import Weighted
-from credit.rules.backward import feedback as transports
-from credit.rules.backward import feedback_weights, reach
+from credit.rules.backward import learned_feedback, reach
+from credit.rules.backward.feedback_weights import FeedbackWeights
 from credit.rules.base import Rule
 from credit.rules.traits import Traits
 
@@ -51,13 +51,13 @@ def refuse_local(rule: Rule) -> None:
         )
 
 
-def transport(rule: Rule, word: str) -> transports.Transport:
+def feedback_weights(rule: Rule, word: str) -> FeedbackWeights:
     """Return the feedback weights that a rule's options name.
 
     Raises:
         UserError: they send the output error straight to every layer.
     """
-    made: transports.Transport = rule.components["feedback_weights"]
+    made: FeedbackWeights = rule.components["feedback_weights"]
     if made.direct:
         raise UserError(
             f"rule.feedback_weights={word} sends the output's signal straight to every layer, but rule '{rule.name}' settles "
@@ -76,13 +76,13 @@ def note_no_hidden(rule: Any) -> None:
         rule.notes.append(note)
 
 
-def feedback(rule: Rule, chosen: transports.Transport) -> feedback_weights.FeedbackWeights:
-    """Make the feedback weights that a transport needs: the rule's buffers, or parameters where they learn (returned)."""
+def make_feedback(rule: Rule, chosen: FeedbackWeights) -> learned_feedback.LearnedFeedback:
+    """Make the feedback weights that a rule needs: the rule's buffers, or parameters where they learn (returned)."""
     reach.check(rule, chosen)
     crossed = [op for op in rule.plan.back if isinstance(op, Weighted) and op.wants[0]]
-    learnt = feedback_weights.attach(rule, chosen, crossed)
+    made = learned_feedback.attach(rule, chosen, crossed)
     for op in () if chosen.learns else crossed:
         weight = rule._params[op.params["weight"]].detach()
         for name, value in chosen.feedback(op, weight, None, 0, rule.seed).items():
             rule.buffers.make(name, value)
-    return learnt
+    return made

@@ -1,7 +1,7 @@
 """One step's targets and errors of local representation alignment, from the output down (legend: `credit.rules.targets.lra`).
 
 Errors are held over the batch's size B, as signals are. A part of the network is passed as soon as its errors are known and nobody
-else needs them, so that no more of them are held at a time than the wiring asks for.
+else needs them, so that no more of them are held at a time than the error connectivity needs.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ class Aligning:
     """The pass that follows a forward pass.
 
     Args:
-        rule: whose wiring, synapses and options they are.
+        rule: whose error connectivity, synapses and options they are.
         run: the step's, after its forward pass.
         keep: whether errors and targets are kept to be told.
         workers: threads that parts are passed on, then all at the end.
@@ -39,7 +39,7 @@ class Aligning:
         self.targets: dict[str, Tensor] = {}
         self._over: dict[str, Tensor] = {}  # errors over B
         self._heard: dict[str, Tensor] = {}
-        self._waiting = dict(rule.hearers)
+        self._waiting = dict(rule.receivers)
 
     def align(self, signal: Tensor) -> None:
         """Find every node's error and all updates.
@@ -51,7 +51,7 @@ class Aligning:
         together = self.workers > 1 and len(rule.blocks.parts) > 1
         pending = dict(rule.awaited)
         self._put(OUTPUT, self._discrepancy(signal, OUTPUT, over=True))
-        order = [OUTPUT, *rule.wiring.order]
+        order = [OUTPUT, *rule.error_connectivity.order]
         for name in order:
             if name != OUTPUT:
                 self._node(name)
@@ -87,7 +87,7 @@ class Aligning:
     def _node(self, name: str) -> None:
         """Find a node's target and error, and what its synapses learn."""
         rule, run = self.rule, self.run
-        op, sources = rule.by_name[name], rule.wiring.sources[name]
+        op, sources = rule.by_name[name], rule.error_connectivity.sources[name]
         h, z = rule.values(run, op)
         d: Tensor | None = None
         for source in sources:

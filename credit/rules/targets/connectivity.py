@@ -1,7 +1,8 @@
 """Error connectivity: the nodes whose errors each node receives (paper 5, section 3.2 and Algorithms 1 and 2).
 
-Nodes 1 .. L - 1 are the network's activations in order of execution, L is the output. Node i hears the output, by a skip-error
-connection, where i is a multiple of the gap, else node i + 1. A user's own wiring overrides this for the nodes it names.
+Nodes 1 .. L - 1 are the network's activations in order of execution, L is the output. Node i receives the output's error by a
+skip-error connection, where i is a multiple of the gap, else node i + 1.
+``rule.error_connectivity`` overrides this for the nodes it names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,12 @@ Given = Mapping[str, str | Sequence[str] | None]
 
 
 @dataclass(frozen=True)
-class Wiring:
+class ErrorConnectivity:
     """The source nodes of each node.
 
     Attributes:
         nodes: activations with a target, in order of execution.
-        sources: by node name, the names of the nodes whose errors it hears.
+        sources: by node name, the names of the nodes whose errors it receives.
         order: the names, every one after its sources.
     """
 
@@ -33,13 +34,14 @@ class Wiring:
     order: list[str]
 
 
-def wire(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str) -> Wiring:
-    """Return the wiring of a plan that is not cut.
+def connect(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str) -> ErrorConnectivity:
+    """Return the error connectivity of a plan that is not cut.
 
     Args:
         plan: of the network.
         gap: of the skip-error connections; 0: none; ``blocks``: every bottleneck of the network (the output of a residual
-            block, the stem) hears the output; ``auto``: ``blocks`` where the network branches, else 2 where it has two nodes.
+            block, the stem) gets the output's error; ``auto``: ``blocks`` where the network branches, else 2 where it has two
+            nodes.
         given: sources by node, over those of the gap; of a node with None the signal comes by derivatives from above.
         depth: how many synapses a node may be away from the output; further ones get their signal by derivatives from above.
         rule: its name, for errors.
@@ -59,27 +61,27 @@ def wire(plan: Plan, gap: Gap, given: Given | None, depth: int | None, rule: str
     sources: dict[str, tuple[str, ...]] = {
         name: (OUTPUT,) if name in anchors else (next_,) for name, next_ in zip(names, above, strict=True)
     }
-    for name, heard in (given or {}).items():
+    for name, named in (given or {}).items():
         if name not in sources:
             raise UserError(
                 f"rule.error_connectivity={{{name}: ...}}: {_no_node(plan, name, names, 'targets are set')}"
             )
-        sources[name] = () if heard is None else (heard,) if isinstance(heard, str) else tuple(heard)
+        sources[name] = () if named is None else (named,) if isinstance(named, str) else tuple(named)
         for source in sources[name]:
             if source not in (*names, OUTPUT):
                 raise UserError(
                     f"rule.error_connectivity={{{name}: {source}}}: {_no_node(plan, source, [*names, OUTPUT], 'errors are')}"
                 )
-    sources = {name: tuple(dict.fromkeys(heard)) for name, heard in sources.items() if heard}
+    sources = {name: tuple(dict.fromkeys(named)) for name, named in sources.items() if named}
     order = _ordered(sources, names, given)
     steps = _steps(sources, order)
     kept = [name for name in order if depth is None or steps[name] <= depth]
     if not kept:
         raise UserError(
-            f"rule.error_connectivity leaves {model} no node that hears an error; name a source for one of {', '.join(names)}"
+            f"rule.error_connectivity leaves {model} no node that receives an error; name a source for one of {', '.join(names)}"
         )
     sources = {name: tuple(s for s in sources[name] if s == OUTPUT or s in kept) for name in kept}
-    return Wiring([op for op in nodes if op.name in sources], sources, kept)
+    return ErrorConnectivity([op for op in nodes if op.name in sources], sources, kept)
 
 
 def _anchors(plan: Plan, nodes: list[Activate], gap: Gap, rule: str) -> set[str]:
@@ -103,7 +105,7 @@ def _anchors(plan: Plan, nodes: list[Activate], gap: Gap, rule: str) -> set[str]
 
 def _no_node(plan: Plan, name: str, known: Sequence[str], what: str) -> str:
     if name == OUTPUT:
-        return f"the {OUTPUT} hears nobody: its error is how far the network's answer is from the label; {nearest(name, known)}"
+        return f"the {OUTPUT} receives no error: its own is the prediction less the label; {nearest(name, known)}"
     op = next((op for op in plan.ops if op.name == name), None)
     if op is not None and isinstance(op, Activate):
         why = f"nothing learns under '{name}' before the next node below, so that it has no target"
@@ -123,13 +125,13 @@ def _ordered(sources: Mapping[str, tuple[str, ...]], names: Sequence[str], given
             circle = " <- ".join([*path[path.index(name) :], name])
             raise UserError(
                 f"rule.error_connectivity sends errors round in a circle ({circle}), so that no target of these nodes can "
-                f"be the first; let one of them hear {OUTPUT}"
+                f"be the first; let one of them receive the error of {OUTPUT}"
             )
         if name == OUTPUT or name in done:
             return
         if name not in sources:
             raise UserError(
-                f"rule.error_connectivity: '{path[-1]}' hears '{name}', which hears nobody "
+                f"rule.error_connectivity: '{path[-1]}' receives the error of '{name}', which receives none "
                 f"(rule.error_connectivity={{{name}: null}}) and has no error to send; "
                 f"give '{name}' a source, or '{path[-1]}' another one"
             )

@@ -1,7 +1,7 @@
 """Local representation alignment: every layer has a target, found from the errors of the layers it is wired to.
 
 Legend: h_i what the layers below give node i, z_i = f(h_i) its activation, y_i its target, e_i its error neurons, d_i what it
-hears, E_(j->i) the error synapses from j to i, beta and gamma as in the paper. With e_L = softmax - one-hot at the output:
+receives, E_(j->i) the error synapses from j to i, beta and gamma as in the paper. With e_L = softmax - one-hot at the output:
 
     d_i = sum over its sources j of E_(j->i) e_j,   y_i = f(h_i - beta d_i) (Eq. 3),   e_i = z_i - y_i,
     W_i <- e_i z_(i-1)^T,   E_(j->i) <- gamma z_i e_j^T.
@@ -28,7 +28,7 @@ from credit.rules.outcome import InferenceDiverged
 from credit.rules.state import RuleRun
 from credit.rules.targets import synapses
 from credit.rules.targets.aligning import Aligning
-from credit.rules.targets.connectivity import wire
+from credit.rules.targets.connectivity import connect
 from credit.rules.targets.options import LraOptions
 from credit.rules.targets.targeted import OUTPUT, TargetedRule
 from credit.rules.traits import Traits
@@ -45,9 +45,9 @@ class LraRule(TargetedRule):
     """rec-LRA and LRA-E.
 
     Attributes:
-        wiring: which node hears which.
+        error_connectivity: the nodes whose errors each node receives.
         synapses: the maps from node to node, by the names of their weights; known from the first batch on.
-        hearers: how many nodes hear each one's error.
+        receivers: by node, the number of nodes that receive its error.
         awaited: by part of the network (see `Blocks`), the nodes whose errors its sweep begins with.
     """
 
@@ -60,15 +60,15 @@ class LraRule(TargetedRule):
         chosen = self.options
         self._begin()
         depth = 1 if chosen.inner == "backprop" else chosen.depth
-        self.wiring = wire(self.plan, chosen.skip_gap, chosen.error_connectivity, depth, self.name)
-        self.nodes = self.wiring.nodes
+        self.error_connectivity = connect(self.plan, chosen.skip_gap, chosen.error_connectivity, depth, self.name)
+        self.nodes = self.error_connectivity.nodes
         self.kappa = weights(chosen.kappa, [*(op.name for op in self.nodes), OUTPUT], type(self.model).__name__)
         self.blocks = self._cut(inside=chosen.inner == "backprop")
         self.by_name = {op.name: op for op in self.nodes}
         self._refuse_flat()
         self.synapses: dict[str, synapses.Synapse] = {}
-        heard = [source for sources in self.wiring.sources.values() for source in sources]
-        self.hearers = {name: heard.count(name) for name in (*self.by_name, OUTPUT)}
+        sent = [source for sources in self.error_connectivity.sources.values() for source in sources]
+        self.receivers = {name: sent.count(name) for name in (*self.by_name, OUTPUT)}
         everyone = (*self.by_name, OUTPUT)
         self.awaited = {
             at: [name for name in everyone if self.start(name) in part.starts]
@@ -82,7 +82,7 @@ class LraRule(TargetedRule):
             raise UserError(
                 f"rule '{self.name}' would send errors through the derivative of {flat.args['name']} at '{flat.name}' in "
                 f"{type(self.model).__name__}, which is zero everywhere, so that nothing under it learnt; give it a target of "
-                "its own: rule.inner=local, with rule.depth=null and every node in the wiring"
+                "its own: rule.inner=local, with rule.depth=null and every node in rule.error_connectivity"
             )
 
     @property
@@ -95,7 +95,7 @@ class LraRule(TargetedRule):
         return replace(TargetedRule.traits, not_compiled=threads if self.options.workers > 1 else "")
 
     @property
-    def own_settings(self) -> dict[str, float]:
+    def feedback_settings(self) -> dict[str, float]:
         """The learning rate of error synapses."""
         return {} if self.options.error_lr is None else {"lr": self.options.error_lr}
 
@@ -109,7 +109,7 @@ class LraRule(TargetedRule):
         """Make the error synapses, as parameters, or as buffers where they are fixed."""
         shapes = self._shapes(x)
         like = next(iter(self._params.values()))
-        for target, sources in self.wiring.sources.items():
+        for target, sources in self.error_connectivity.sources.items():
             for source in sources:
                 name = self.weight_name(target, source)
                 synapse = synapses.make(self.options.synapses, shapes[target], shapes[source], name, self.name)
@@ -124,7 +124,7 @@ class LraRule(TargetedRule):
         if self._fixed:
             self.buffers.make(name, value)
         else:
-            self.learnt.make(name, value, self.model)
+            self.feedback_parameters.make(name, value, self.model)
 
     def _std(self, synapse: synapses.Synapse) -> float:
         given = self.options.error_std
@@ -141,7 +141,7 @@ class LraRule(TargetedRule):
     ) -> Computed:
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
-        signal, loss = self.signal(logits if run.dtype is None else logits.float(), y)
+        signal, loss = self.loss(logits if run.dtype is None else logits.float(), y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         aligning = Aligning(
             self, run, keep=self._keep_errors, workers=self.options.workers if type(draws) is Draws else 1
@@ -170,7 +170,7 @@ class LraRule(TargetedRule):
     # ------------------------------------------------------------ synapses that explode
 
     def _growth(self, run: RuleRun) -> Tensor:
-        """Return how many times their first size the error synapses have, (synapses,), in the wiring's order."""
+        """Return how many times their first size the error synapses have, (synapses,), in the order of the connectivity."""
         return torch.stack([
             torch.linalg.vector_norm(run.params[name]) / (self._std(synapse) * math.sqrt(math.prod(synapse.shape)))
             for name, synapse in self.synapses.items()

@@ -61,7 +61,7 @@ class TargetPropagationRule(TargetedRule):
             )
 
     @property
-    def own_settings(self) -> dict[str, float]:
+    def feedback_settings(self) -> dict[str, float]:
         """The feedback maps' learning rate, where it is not the network's."""
         return {} if self.options.feedback_lr is None else {"lr": self.options.feedback_lr}
 
@@ -86,7 +86,7 @@ class TargetPropagationRule(TargetedRule):
         self.maps = self._make_maps(x)
         for one in self.maps:
             for name, value in one.begin(like, self.seed).items():
-                self.learnt.make(name, value, self.model)
+                self.feedback_parameters.make(name, value, self.model)
         self._refuse_vectors(one.synapse for one in self.maps)
         super().prepare(x)
 
@@ -119,7 +119,7 @@ class TargetPropagationRule(TargetedRule):
             updates |= one.learn(self.options, run, x, found[one.lower.name], found[one.upper])
         if run.dtype is not None:
             found = {name: value.float() for name, value in found.items()}
-        signal, loss = self.signal(found[OUTPUT], y)
+        signal, loss = self.loss(found[OUTPUT], y)
         sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
         errors = self._first(run, signal, updates)
         self._send(run, found, errors)

@@ -47,7 +47,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
                 f"{type(self.model).__name__}; give that module another name"
             )
         self._keep_errors = getattr(self, "_keep_errors", False)
-        self.signal = registry.find("loss", self.options.loss).load()()
+        self.loss = registry.find("loss", self.options.loss).load()()
 
     @property
     def reference(self) -> dict[str, Any]:

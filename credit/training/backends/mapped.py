@@ -45,7 +45,7 @@ class ReplicaBatch(Backend):
         first = runs[0]
         self.batches = Batches([run.data for run in runs], first.cfg.data, seed=[run.cfg.seed for run in runs])
         weights, own = self.mapped.weights.values(), self.mapped.own.values()
-        self.optimizer = build_optimizer(first.cfg.optimizer, weights, own, first.rule.own_settings)
+        self.optimizer = build_optimizer(first.cfg.optimizer, weights, own, first.rule.feedback_settings)
         for stacked, parts in self._parameters():
             states = [run.optimizer.state.get(part, {}) for run, part in zip(runs, parts, strict=True)]
             if states[0]:

@@ -219,7 +219,7 @@ def begin(prepared: Prepared, data: Data) -> Training:
         steps_per_epoch=batches.steps_per_epoch,
         total_steps=total_steps(cfg.trainer, batches.steps_per_epoch),
         optimizer=build_optimizer(
-            cfg.optimizer, model.parameters(), prepared.rule.parameters(), prepared.rule.own_settings
+            cfg.optimizer, model.parameters(), prepared.rule.parameters(), prepared.rule.feedback_settings
         ),
         average=averaged(model, cfg.trainer.ema),
         running=Running(prepared.device),

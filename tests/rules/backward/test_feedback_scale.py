@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
-from credit.rules.backward.feedback import xavier
+from credit.rules.backward.feedback_weights import xavier
 from credit.rules.base import Rule
 from credit.runs.identity import decisive, run_hash
 from tests.support import nets

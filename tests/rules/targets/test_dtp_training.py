@@ -88,7 +88,7 @@ def test_sgd_with_the_rate_makes_exactly_the_steps(steps: int) -> None:
     model, x, y = three()
     rate = 0.03
     rule = credit.rule("dtp", model, example=x, feedback_steps=steps, feedback_lr=rate, noise_std=0.5)
-    optimizer = torch.optim.SGD([{"params": list(rule.parameters()), **rule.own_settings}], lr=77.0)
+    optimizer = torch.optim.SGD([{"params": list(rule.parameters()), **rule.feedback_settings}], lr=77.0)
     V, c = (value.requires_grad_() for value in own(rule).values())
     low, draws = model[:2](x).detach(), Draws(0, 0, x.device)
     for at in range(1, steps + 1):
@@ -109,11 +109,11 @@ def test_the_own_learning_rate_follows_the_schedule_in_its_proportion() -> None:
     model, x, _ = three()
     rule = credit.rule("dtp", model, example=x, feedback_lr=0.004)
     cfg = small_config("dtp", optimizer={"kind": "adam", "lr": 0.001}).optimizer
-    optimizer = build_optimizer(cfg, model.parameters(), rule.parameters(), rule.own_settings)
+    optimizer = build_optimizer(cfg, model.parameters(), rule.parameters(), rule.feedback_settings)
     assert [group["lr"] for group in optimizer.param_groups] == [0.001, 0.004]
     set_learning_rate(optimizer, 0.0005)
     assert [group["lr"] for group in optimizer.param_groups] == [0.0005, 0.002]
-    assert credit.rule("dtp", model, example=x).own_settings == {}
+    assert credit.rule("dtp", model, example=x).feedback_settings == {}
 
 
 # ------------------------------------------------------------ runs, states, replicas

@@ -40,12 +40,12 @@ def check(model: nn.Module, x: Tensor, y: Tensor, s: Settings, **options: Any) -
     rule.keep_errors = True
     found = rule.updates(x, y)
     shapes = {name: error.shape[1:] for name, error in found.errors.items()}
-    wiring = {name: rule.wiring.sources[name] for name in rule.wiring.order}
+    connectivity = {name: rule.error_connectivity.sources[name] for name in rule.error_connectivity.order}
     held = dict(rule.named_parameters())
-    told = {(i, j): synapse(held.pop(f"error.{i}.{j}"), shapes[i]) for i, given in wiring.items() for j in given}
+    told = {(i, j): synapse(held.pop(f"error.{i}.{j}"), shapes[i]) for i, given in connectivity.items() for j in given}
     assert not held
     before = {name: value.clone() for name, value in model.named_buffers()}
-    expected = lra_objectives.step(model, wiring, told, x, y, s)
+    expected = lra_objectives.step(model, connectivity, told, x, y, s)
     model.load_state_dict(before, strict=False)
     close(found.logits, expected.logits, "logits")
     for name in found.errors:

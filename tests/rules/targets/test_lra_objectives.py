@@ -32,7 +32,7 @@ def dense(net: Network, x: Tensor, s: Settings, seed: int = 5) -> dict[twins_lra
 
 
 def named(names: dict[int, str], s: Settings, last: int) -> dict[str, list[str]]:
-    """The wiring by names."""
+    """The connectivity by names."""
     return {names[i]: [names[j] for j in given] for i, given in twins_lra.sources(s, last).items()}
 
 
@@ -85,15 +85,15 @@ def test_norms(activation: str, p: float, q: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("residual", "wiring", "depth", "inner"),
+    ("residual", "connectivity", "depth", "inner"),
     covering(2, (0, 2), ({}, {1: [5, 3], 2: [4]}, {1: [2, 4, 5]}, {3: [1], 1: [5], 2: [3, 1]}, {2: [], 1: [5]}),
              (None, 1, 2), ("local", "backprop"), slow=4),
 )  # fmt: skip
-def test_wirings(residual: int, wiring: dict[int, list[int]], depth: int | None, inner: str) -> None:
+def test_connectivities(residual: int, connectivity: dict[int, list[int]], depth: int | None, inner: str) -> None:
     model = Stacked("tanh", WIDTHS, residual)
     x, y = nets.batch(model, (6,), 4)
     names = {number: f"act{number}" for number in range(1, 5)}
-    s = Settings(beta=0.7, gap=2, wiring=wiring, depth=depth, inner=inner)
+    s = Settings(beta=0.7, gap=2, connectivity=connectivity, depth=depth, inner=inner)
     check(model, model.network(), names, x, y, s)
 
 
@@ -113,7 +113,7 @@ def test_blocks_with_branches(depth: int | None, inner: str) -> None:
     """Errors of nodes inside a block stay in it, and what passes a node without a target comes through every branch."""
     model = dual_nets.Residual("tanh")
     x, y = nets.batch(model, dual_nets.RESIDUAL_IMAGE, 3)
-    s = Settings(beta=0.5, wiring={1: [6], 3: [6], 5: [6]}, depth=depth, inner=inner)
+    s = Settings(beta=0.5, connectivity={1: [6], 3: [6], 5: [6]}, depth=depth, inner=inner)
     check(model, model.network(), {k: f"act{k - 1}" for k in range(1, 6)}, x, y, s)
 
 

@@ -1,4 +1,4 @@
-"""What local representation alignment refuses, by the words: numbers, wirings, synapses, networks."""
+"""What local representation alignment refuses, by the words: numbers, connectivities, synapses, networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,9 +61,9 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"skip_gap": 4}, ("rule.skip_gap=4", "Stacked has 3 nodes (act1, act2, act3)", "a gap from 1 to 3", "0 for none")),
     ({"skip_gap": -1}, ("rule.skip_gap=-1 is outside [0, inf)", "each so many-th layer")),
     ({"skip_gap": "block"}, ("rule.skip_gap=block", "auto", "blocks")),
-    # wirings
+    # connectivities
     ({"error_connectivity": {"act1": "act2", "act2": "act1"}},
-     ("rule.error_connectivity sends errors round in a circle", "act2 <- act1 <- act2", "let one of them hear output")),
+     ("rule.error_connectivity sends errors round in a circle", "act2 <- act1 <- act2", "receive the error of output")),
     ({"error_connectivity": {"act1": "act1"}}, ("round in a circle (act1 <- act1)",)),
     ({"error_connectivity": {"act3": "act1"}, "skip_gap": 0}, ("round in a circle", "act3 <- act1 <- act2 <- act3")),
     ({"error_connectivity": {"act1": ["output", "act2"], "act2": ["act3", "act1"]}}, ("round in a circle",)),
@@ -77,9 +77,9 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"error_connectivity": {"act1": ["output", "head"]}},
      ("rule.error_connectivity={act1: head}", "'head' is no activation but linear 'head'")),
     ({"error_connectivity": {"act2": None}},
-     ("'act1' hears 'act2', which hears nobody", "rule.error_connectivity={act2: null}", "another one")),
+     ("'act1' receives the error of 'act2', which receives none", "rule.error_connectivity={act2: null}", "another one")),
     ({"error_connectivity": {f"act{k}": None for k in (1, 2, 3)}},
-     ("rule.error_connectivity leaves Stacked no node that hears an error", "act1, act2, act3")),
+     ("rule.error_connectivity leaves Stacked no node that receives an error", "act1, act2, act3")),
 ]  # fmt: skip
 
 
@@ -87,7 +87,7 @@ CASES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 @pytest.mark.parametrize("name", ["rec_lra", "lra_e"])
 def test_options(name: str, options: dict[str, Any], words: tuple[str, ...]) -> None:
     words = tuple(word.replace("rec_lra", name) for word in words)
-    told = refusal(stacked(), name, **({"skip_gap": 2} | options))  # of both rules the same wiring
+    told = refusal(stacked(), name, **({"skip_gap": 2} | options))  # of both rules the same connectivity
     for word in words:
         assert word in told, told
 

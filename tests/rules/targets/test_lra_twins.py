@@ -45,8 +45,8 @@ def synapse(weight: Tensor, target: torch.Size, source: torch.Size) -> Synapse:
 
 def options(s: Settings, names: dict[int, str]) -> dict[str, Any]:
     """The rule's options."""
-    wiring = {names[i]: [names[j] for j in given] or None for i, given in s.wiring.items()}
-    told: dict[str, Any] = {"skip_gap": s.gap, "error_connectivity": wiring or None}
+    connectivity = {names[i]: [names[j] for j in given] or None for i, given in s.connectivity.items()}
+    told: dict[str, Any] = {"skip_gap": s.gap, "error_connectivity": connectivity or None}
     words = ("beta", "gamma", "depth", "inner", "error_update", "kappa", "p", "q", "loss")
     told |= {word: getattr(s, word) for word in words}
     return told | ({"gamma": 1.0} if s.error_update == "fixed" else {})  # which would change nothing
@@ -195,17 +195,19 @@ WIRINGS: dict[str, dict[int, list[int]]] = {
 
 
 @pytest.mark.parametrize(("word", "residual", "update"), covering(2, tuple(WIRINGS), (0, 2), UPDATES))
-def test_wirings(word: str, residual: int, update: str) -> None:
+def test_connectivities(word: str, residual: int, update: str) -> None:
     check(stacked("tanh", residual), Settings(0.7, 0.6, 2, WIRINGS[word], error_update=update))
 
 
 @pytest.mark.parametrize(
-    ("gap", "residual", "depth", "inner", "activation", "wiring"),
+    ("gap", "residual", "depth", "inner", "activation", "connectivity"),
     covering(2, (1, 2, 3), (0, 2), (1, 2, 3, 9), ("local", "backprop"), ("tanh", "elu"), ({}, {1: [5], 2: [4, 3]}),
-             where=lambda gap, _, depth, inner, __, wiring: depth == 1 if inner == "backprop" else gap > 1 or not wiring, slow=3),
+             where=lambda gap, _, depth, inner, __, links: depth == 1 if inner == "backprop" else gap > 1 or not links, slow=3),
 )  # fmt: skip
-def test_depths(gap: int, residual: int, depth: int, inner: str, activation: str, wiring: dict[int, list[int]]) -> None:
-    check(stacked(activation, residual), Settings(0.7, gap=gap, wiring=wiring, depth=depth, inner=inner))
+def test_depths(
+    gap: int, residual: int, depth: int, inner: str, activation: str, connectivity: dict[int, list[int]]
+) -> None:
+    check(stacked(activation, residual), Settings(0.7, gap=gap, connectivity=connectivity, depth=depth, inner=inner))
 
 
 @pytest.mark.parametrize("synapses", ["auto", "dense"])
@@ -231,19 +233,22 @@ def test_the_output_heard_alike_at_every_position(order: str) -> None:
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sign"])
 @pytest.mark.parametrize(
-    ("wiring", "depth", "inner"),
+    ("connectivity", "depth", "inner"),
     [({}, None, "local"), ({1: [6], 3: [6], 5: [6]}, None, "local"), ({1: [6], 3: [6], 5: [6]}, 2, "local"),
      ({1: [6], 3: [6], 5: [6]}, 1, "local"), ({1: [6], 3: [6], 5: [6]}, 1, "backprop"), ({2: [5, 6], 1: [2, 3]}, None, "local")],
 )  # fmt: skip
-def test_residual_blocks(activation: str, wiring: dict[int, list[int]], depth: int | None, inner: str) -> None:
+def test_residual_blocks(activation: str, connectivity: dict[int, list[int]], depth: int | None, inner: str) -> None:
     if activation == "sign" and depth == 1:
         return  # derivatives that are zero everywhere
-    check(made("residual", activation), Settings(FAR.get(activation, 0.5), wiring=wiring, depth=depth, inner=inner))
+    check(
+        made("residual", activation),
+        Settings(FAR.get(activation, 0.5), connectivity=connectivity, depth=depth, inner=inner),
+    )
 
 
 def test_blocks_are_wired_to_the_output_by_themselves() -> None:
     model, net, x, y = made("residual")
-    wired = Settings(0.5, wiring={1: [6], 3: [6], 5: [6]})
+    wired = Settings(0.5, connectivity={1: [6], 3: [6], 5: [6]})
     names = names_of(model, net)
     by_hand = credit.rule("rec_lra", model, precision="float64", **options(wired, names))
     expected = by_hand.updates(x, y).updates

@@ -25,7 +25,7 @@ def test_a_foreign_state_is_refused_before_shapes_are_known(name: str) -> None:
     x, y = _batch()
     rule = credit.rule(name, _net())
     rule.load_state_dict({"parameters": {"nonsense": torch.zeros(3)}, "buffers": {}, "position": 0})
-    with pytest.raises(UserError, match="belongs to another rule, wiring or network: it has \\['nonsense'"):
+    with pytest.raises(UserError, match="belongs to another rule, error connectivity or network: it has \\['nonsense'"):
         rule.step(x, y)
 
 
@@ -34,7 +34,7 @@ def test_a_state_of_another_wiring_is_refused() -> None:
     chain = credit.rule("lra_e", _net(), example=x)
     rule = credit.rule("rec_lra", _net(), skip_gap=1)
     rule.load_state_dict(chain.state_dict())
-    with pytest.raises(UserError, match="belongs to another rule, wiring or network"):
+    with pytest.raises(UserError, match="belongs to another rule, error connectivity or network"):
         rule.step(x, y)
 
 

@@ -12,7 +12,7 @@ import credit
 from credit.core.config import check
 from credit.core.errors import UserError
 from credit.rules.api import read
-from credit.rules.backward.rule import SweepRule
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Rule
 from credit.rules.outcome import InferenceDiverged, Step
 from credit.runs import read_metrics, read_result, run_folder
@@ -162,14 +162,14 @@ def test_an_inference_that_diverges_ends_the_run_naming_where_and_why(config, mo
 
 
 def test_growth_that_a_step_tells_ends_single_runs_and_replicas_at_the_same_steps(config, monkeypatch, tmp_path):
-    real = SweepRule.compute
+    real = BackwardRule.compute
 
-    def grows(self: SweepRule, *given: Any) -> Any:
+    def grows(self: BackwardRule, *given: Any) -> Any:
         done = real(self, *given)
         done.signals = done.signals | {"inference.growth": torch.where(done.loss < 1.2, 3e7, 1.0)}
         return done
 
-    monkeypatch.setattr(SweepRule, "compute", grows)
+    monkeypatch.setattr(BackwardRule, "compute", grows)
     trainer = {"epochs": 8, "precision": "float64"}
     cfgs = [config("bp", seed=seed, trainer=trainer, optimizer={"lr": 0.1}) for seed in range(3)]
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "loop"))

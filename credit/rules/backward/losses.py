@@ -1,4 +1,4 @@
-"""Output signals: what a rule sends back from the output. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
+"""Losses, and the output errors that are their gradients. z: logits (B, C); y: labels; m: margin; v_j: violation of class j.
 
 Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. Traits (see
 `credit.rules.traits`): ``sparse`` where satisfied samples have no signal at all, which the backward pass then leaves out where it
