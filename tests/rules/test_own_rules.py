@@ -231,4 +231,4 @@ def test_ranges_and_conditions_of_an_own_rules_options_are_checked() -> None:
 
 def test_the_earlier_name_of_the_base_class_is_refused_with_the_new_one() -> None:
     with pytest.raises(AttributeError, match="named credit.BackwardRule now"):
-        _ = credit.SweepRule  # type: ignore[attr-defined]
+        _ = credit.SweepRule
