@@ -83,6 +83,20 @@ FUNCTIONS: dict[Any, list[Any]] = {
         for module in (operator, torch)
     },
     torch.masked_fill: [case(lambda x: torch.masked_fill(x, torch.eye(5).bool(), 2.0), 4, 5, 5)],
+    torch.amax: [
+        case(lambda x: torch.amax(x, 1), 3, 5),
+        case(lambda x: torch.amax(torch.relu(x - 1), dim=(1, -1), keepdim=True) * x, 2, 3, 5),  # ties of zeros
+        case(lambda x: torch.amax(x) * x, 3, 5),
+    ],
+    torch.amin: [case(lambda x: torch.amin(x, dim=-1, keepdim=True) * x, 2, 3, 5)],
+    torch.max: [
+        case(lambda x: torch.max(x) * x, 3, 5),
+        case(lambda x: torch.max(torch.relu(x - 1), 1)[0], 3, 5),
+        case(lambda x: torch.max(x, dim=-1, keepdim=True).values * x, 2, 3, 5),
+    ],
+    torch.min: [case(lambda x: torch.min(x, 1).values, 3, 5), case(lambda x: torch.min(x) * x, 3, 5)],
+    F.unfold: [case(lambda x: F.unfold(x, (2, 3), padding=1, stride=2), 2, 3, 5, 4)],
+    F.fold: [case(lambda x: F.fold(x, (4, x.shape[2] // 2), 2), 2, 8, 6)],
     torch.norm: [
         case(lambda x: torch.norm(x, dim=1, keepdim=True), 3, 5),
         case(lambda x: torch.norm(torch.relu(x), dim=(1, -1)), 2, 3, 5),
@@ -122,6 +136,10 @@ METHODS: dict[str, list[Any]] = {
     ],
     **{name: [case(lambda x, name=name: x * getattr(x, name)(0.1), 3, 5)] for name in COMPARISONS},
     "masked_fill": [case(Masked(), 2, 5, 5)],
+    "amax": [case(lambda x: x.amax(1, keepdim=True) - x, 3, 5)],
+    "amin": [case(lambda x: x.amin((1, 2)), 2, 3, 5)],
+    "max": [case(lambda x: x.max(1)[0] + x.max(dim=1).values, 3, 5)],
+    "min": [case(lambda x: x.min(-1, keepdim=True)[0] * x, 3, 5)],
     "norm": [case(lambda x: x / (x.norm(p=2, dim=(1, 2), keepdim=True) + 0.1), 2, 3, 4, 5)],
     "log_softmax": [case(lambda x: x.log_softmax(dim=-1), 2, 3, 5)],
     "flip": [case(lambda x: x.flip(1, 2), 2, 3, 5), case(lambda x: x.flip([-1]), 2, 3, 5)],

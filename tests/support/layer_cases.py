@@ -158,6 +158,8 @@ MODULES: dict[type[nn.Module], list[Any]] = {
     nn.Unflatten: [case(nn.Unflatten(1, (2, 3)), 4, 6), case(nn.Unflatten(-1, (2, -1)), 3, 5, 6)],
     nn.Softmax: [case(nn.Softmax(dim=1), 4, 5), case(nn.Softmax(dim=-1), 2, 3, 5)],
     nn.LogSoftmax: [case(nn.LogSoftmax(dim=1), 4, 5)],
+    nn.Unfold: [case(nn.Unfold(3, dilation=(1, 2), stride=2, padding=1), 2, 3, 5, 6)],
+    nn.Fold: [case(nn.Fold((4, 5), 2, stride=(2, 1)), 2, 8, 8)],
     nn.Upsample: [
         case(nn.Upsample(scale_factor=2), 2, 3, 5, 4),
         case(nn.Upsample((7, 2), mode="bilinear", align_corners=True), 2, 3, 5, 4),

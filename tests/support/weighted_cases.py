@@ -24,6 +24,7 @@ class Called(nn.Module):
         self.other = nn.Parameter(torch.zeros(shape))
         self.shift = nn.Parameter(torch.zeros(bias or shape[0]))
         self.register_buffer("mask", torch.arange(shape[-1]) % 2.0)
+        self.register_buffer("kernel", torch.randn(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         # The second weight and the shift take part in every case.
@@ -48,6 +49,8 @@ def _convs(call: Any, *kernel: int) -> list[Any]:
         case(Called(lambda m, x: call(x, m.weight, m.shift, 2, 1, 1, 2), *size), *room),
         case(Called(lambda m, x: call(x, m.weight * m.other, m.shift * 2, stride=2, groups=2), *size), *room),
         case(Called(lambda m, x: call(x, m.weight, None, padding="same", dilation=2, groups=2), *size), *room),
+        case(Called(lambda m, x: call(x, m.kernel, m.shift, 2, 1, groups=2), *size, frozen=True), *room),
+        case(Called(lambda m, x: call(x, m.kernel * 2, dilation=2, groups=2), *size, frozen=True), *room),
         case(Called(lambda m, x: call(x, torch.tanh(m.weight), groups=2, padding="valid"), *size, frozen=True), *room),
     ]
 

@@ -16,12 +16,12 @@ from credit.engine.ops.chance import Dropout
 from credit.engine.ops.images import Resize
 from credit.engine.ops.norms import BatchNorm, Norm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
-from credit.engine.ops.shapes import Expand, Move, Permute, Select, Shape, Split, Stack, Value, View
+from credit.engine.ops.shapes import Expand, FixedMap, Permute, Select, Shape, Split, Stack, Value, View
 from credit.engine.ops.weighted import Embedding, Pad, Weighted
 from credit.engine.plan import Plan
 
 _SUMS = (Weighted, Pad, Resize, Add, Affine, Mean, Dropout, AvgPool, MaxPool, AdaptivePool)
-_MOVES = (Cat, View, Move, Permute, Select, Split, Stack, Expand, Value, Embedding)
+_MOVES = (Cat, View, FixedMap, Permute, Select, Split, Stack, Expand, Value, Embedding)
 _IN_ONE = (Mul, Div)  # linear in an operand where the other is a constant
 
 

@@ -142,15 +142,9 @@ class Mean(Op):
     expands: ClassVar[bool] = True
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        dims = self._dims(x)
+        dims = _listed(self.args["dims"], x)
         self.save(run, x.shape)
         return x.mean(dims, self.args["keepdim"]) if self.args["mode"] == "mean" else x.sum(dims, self.args["keepdim"])
-
-    def _dims(self, x: Tensor) -> list[int]:
-        dims = self.args["dims"]
-        if dims is None:
-            return list(range(x.dim()))
-        return [dims % x.dim()] if isinstance(dims, int) else [dim % x.dim() for dim in dims]
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         shape = self.load(run)
@@ -168,10 +162,47 @@ class Mean(Op):
         return (signal.expand(shape),)
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        return 0 not in self._dims(inputs[0])
+        return 0 not in _listed(self.args["dims"], inputs[0])
 
     def pick(self, saved: torch.Size, carried: Carried, rows: Rows) -> torch.Size:
         return rows.shape(saved)
+
+
+class Largest(Op):
+    """The largest entry over ``args["dims"]`` (None: all), with ``keepdim``.
+
+    Of equal ones each receives its share of the error signal, or (``args["first"]``) the first receives all of it.
+    """
+
+    kind: ClassVar[str] = "largest"
+
+    def forward(self, run: Run, x: Tensor) -> Tensor:
+        dims = _listed(self.args["dims"], x)
+        out = x.amax(dims, keepdim=True)
+        if self.args["first"]:
+            share = torch.zeros_like(x).scatter_(dims[0], x.argmax(dims[0], keepdim=True), 1.0)
+        else:
+            share = (x == out).to(x.dtype)
+            share = share / share.sum(dims, keepdim=True)
+        self.save(run, (share, out.shape))
+        return out if self.args["keepdim"] else out.squeeze(dims)
+
+    def adjoint(self, run: Run, signal: Tensor) -> Signals:
+        share, shape = self.load(run)
+        return (share * signal.reshape(shape),)
+
+    def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
+        return 0 not in _listed(self.args["dims"], inputs[0])
+
+    def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
+        return rows.take(saved[0]), rows.shape(saved[1])
+
+
+def _listed(dims: Any, x: Tensor) -> list[int]:
+    """Return dimensions, given as a number, several or none for all, as numbers from 0."""
+    if dims is None or dims == ():
+        return list(range(x.dim()))
+    return [dims % x.dim()] if isinstance(dims, int) else [dim % x.dim() for dim in dims]
 
 
 class Length(Op):
@@ -181,21 +212,17 @@ class Length(Op):
     fresh: ClassVar[bool] = False
 
     def forward(self, run: Run, x: Tensor) -> Tensor:
-        dims = self.args["dims"]
-        dims = tuple(range(x.dim())) if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
+        dims = _listed(self.args["dims"], x)
         out = torch.linalg.vector_norm(x, dim=dims, keepdim=True)
         self.save(run, (x, out))
-        if self.args["keepdim"]:
-            return out
-        return out.squeeze(dims)
+        return out if self.args["keepdim"] else out.squeeze(dims)
 
     def adjoint(self, run: Run, signal: Tensor) -> Signals:
         x, out = self.load(run)
         return (x * torch.where(out == 0, 0.0, signal.reshape(out.shape) / out),)
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
-        dims, x = self.args["dims"], inputs[0]
-        return dims is not None and all(dim % x.dim() for dim in ((dims,) if isinstance(dims, int) else dims))
+        return 0 not in _listed(self.args["dims"], inputs[0])
 
     def pick(self, saved: Any, carried: Carried, rows: Rows) -> Any:
         return tuple(map(rows.take, saved))

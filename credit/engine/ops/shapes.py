@@ -63,13 +63,13 @@ class Cast(Op):
         return saved
 
 
-class Move(Op):
-    """A rearrangement without repeats (flip, roll, pixel shuffle, windows): ``args["back"]`` undoes ``args["call"]``.
+class FixedMap(Op):
+    """A linear map without weights that learn: flip, roll, pixel shuffle, windows, unfold, a convolution with a constant kernel.
 
-    Both are functions (x, *rest), ``rest`` being ``extra``. ``args["dims"]``: the dimensions within which entries move.
+    ``args``: ``call`` and its adjoint ``back``, functions (x, *rest) where ``extra`` is the rest; ``dims``, whose entries it mixes.
     """
 
-    kind: ClassVar[str] = "move"
+    kind: ClassVar[str] = "fixed_map"
     aliases: ClassVar[bool] = True
     fresh: ClassVar[bool] = False
 

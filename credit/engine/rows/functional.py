@@ -1,7 +1,7 @@
 """Rows for linear maps called as functions, whose weights are parameters or computed from parameters in forward().
 
-A map whose weight depends on the network's input, or on no parameter, is no layer of weights: it is left to local autograd, and
-a matrix product to a row of its own.
+A map whose weight depends on the network's input, or on no parameter, is no layer of weights: a matrix product and a convolution
+with a constant kernel have rows of their own, and the others are left to local autograd.
 """
 
 import os
@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.grad import conv1d_input, conv2d_input, conv3d_input
 
 from credit.engine.builder import Builder, Row, Val, local_call
 from credit.engine.ops.activations import LearnedSlope
 from credit.engine.ops.arithmetic import MatMul
 from credit.engine.ops.base import Op
-from credit.engine.ops.shapes import Permute, Value
+from credit.engine.ops.shapes import FixedMap, Permute, Value
 from credit.engine.ops.weighted import Conv, ConvTranspose, Embedding, Linear, Weighted
 from credit.engine.reach import constants
 from credit.engine.rows.layers import convolved, sizes
@@ -81,6 +83,8 @@ def _vector(b: Builder, x: Val, weight: Val) -> Val:
 def conv(call: Callable[..., Any], dims: int) -> Row:
     def row(b: Builder, input: Val, weight: Val, bias: Val | None = None, stride: Any = 1, padding: Any = 0,
             dilation: Any = 1, groups: int = 1) -> Val:  # fmt: skip
+        if not _moves(b, weight) and not _sources(b, weight) and not isinstance(padding, str):
+            return _filtered(b, call, dims, input, weight, bias, (stride, padding, dilation, groups))
         name = parameter(b, weight)
         if not _sources(b, weight) or (padding == "same" and name is None):  # whose kernel's size is not known yet
             return local_call(b, call, (input, weight, bias, stride, padding, dilation, groups), {})
@@ -89,6 +93,17 @@ def conv(call: Callable[..., Any], dims: int) -> Row:
         return weighted(b, Conv, x, weight, bias, **args)
 
     return row
+
+
+def _filtered(b: Builder, call: Callable[..., Any], dims: int, x: Val, kernel: Val, bias: Val | None, rest: Any) -> Val:
+    """Append a convolution with a constant kernel (blurring): no layer of weights, so that no feedback weights replace it."""
+    adjoint = (conv1d_input, conv2d_input, conv3d_input)[dims - 1]
+    made = b.emit(
+        FixedMap, x, extra=(kernel, b.shape(getattr, x, "shape")), dims=range(1, dims + 2),
+        call=lambda x, kernel, _: call(x, kernel, None, *rest),
+        back=lambda signal, kernel, shape: adjoint((len(signal), *shape[1:]), kernel, signal, *rest),
+    )  # fmt: skip
+    return made if bias is None else add(b, made, view(Tensor.reshape)(b, bias, (-1, *[1] * dims)))
 
 
 def conv_transpose(call: Callable[..., Any], dims: int) -> Row:

@@ -1,4 +1,4 @@
-"""Rows for changes of an image's size by interpolation."""
+"""Rows for changes of an image's size by interpolation, and for its patches."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from credit.engine.builder import Builder, Val, local_call
 from credit.engine.ops.images import KERNELS, Resize
-from credit.engine.ops.shapes import Cast, Permute, View
+from credit.engine.ops.shapes import Cast, FixedMap, Permute, View
 from credit.engine.rows.values import cat, select
 
 
@@ -31,6 +31,31 @@ def interpolate(b: Builder, input: Val, size: Any = None, scale_factor: Any = No
 
 def upsample(b: Builder, m: nn.Upsample, x: Val) -> Val:
     return interpolate(b, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor)
+
+
+def unfold(b: Builder, input: Val, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Val:
+    geometry = (kernel_size, dilation, padding, stride)
+    return b.emit(
+        FixedMap, input, extra=(b.shape(getattr, input, "shape"),), dims=(1, 2),
+        call=lambda t, shape: F.unfold(t, *geometry), back=lambda t, shape: F.fold(t, shape[-2:], *geometry),
+    )  # fmt: skip
+
+
+def fold(b: Builder, input: Val, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
+         stride: Any = 1) -> Val:  # fmt: skip
+    geometry = (kernel_size, dilation, padding, stride)
+    return b.emit(
+        FixedMap, input, extra=(output_size,), dims=(1, 2),
+        call=lambda t, size: F.fold(t, size, *geometry), back=lambda t, size: F.unfold(t, *geometry),
+    )  # fmt: skip
+
+
+def unfold_module(b: Builder, m: nn.Unfold, x: Val) -> Val:
+    return unfold(b, x, m.kernel_size, m.dilation, m.padding, m.stride)
+
+
+def fold_module(b: Builder, m: nn.Fold, x: Val) -> Val:
+    return fold(b, x, m.output_size, m.kernel_size, m.dilation, m.padding, m.stride)
 
 
 def position_embedding(b: Builder, posemb: Val, new_size: Any, old_size: Any = None, num_prefix_tokens: int = 1,

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from credit.core.errors import UserError
 from credit.engine.builder import Builder, Row, Val, local_call, local_piece
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Length, Mean, Mul, Softmax
-from credit.engine.ops.shapes import Expand, Move, Permute, Select, Split, Stack, View
+from credit.engine.ops.arithmetic import Add, Affine, Cat, Div, Largest, Length, Mean, Mul, Softmax
+from credit.engine.ops.shapes import Expand, FixedMap, Permute, Select, Shape, Split, Stack, View
 
 # ---------------------------------------------------------------- arithmetic
 
@@ -79,6 +79,41 @@ def mean(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Val:
 
 def total(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Val:
     return b.emit(Mean, x, dims=dim, keepdim=keepdim, mode="sum")
+
+
+def amax(b: Builder, x: Val, dim: Any = (), keepdim: bool = False) -> Val:
+    return b.emit(Largest, x, dims=dim, keepdim=keepdim, first=False)
+
+
+def amin(b: Builder, x: Val, dim: Any = (), keepdim: bool = False) -> Val:
+    return mul(b, amax(b, mul(b, x, -1), dim, keepdim), -1)
+
+
+class Extremes(NamedTuple):
+    """What torch's max and min return over one dimension."""
+
+    values: Val
+    indices: Val
+
+
+def peak(sign: int) -> Row:
+    """Return the row of max (1) or min (-1): of all entries, or over one dimension with their places."""
+
+    def row(b: Builder, x: Val, dim: Any = None, keepdim: bool = False) -> Any:
+        if dim is not None and not isinstance(dim, int):
+            raise UserError(
+                f"'{b.name}' in {type(b.model).__name__}: max and min of two tensors have no row in "
+                "credit/engine/rows/table.py; write torch.maximum or torch.minimum"
+            )
+        made = x if sign > 0 else mul(b, x, -1)
+        made = b.emit(Largest, made, dims=dim, keepdim=keepdim, first=dim is not None)
+        made = made if sign > 0 else mul(b, made, -1)
+        if dim is None:
+            return made
+        places = torch.argmax if sign > 0 else torch.argmin
+        return Extremes(made, b.emit(Shape, extra=(x, dim, keepdim), call=places, of_values=True))
+
+    return row
 
 
 def cat(b: Builder, tensors: list[Val], dim: int = 0) -> Val:
@@ -210,6 +245,8 @@ def get_item(b: Builder, x: Any, index: Any) -> Any:
 
 
 def get_attribute(b: Builder, x: Any, name: str) -> Any:
+    if isinstance(x, Extremes):
+        return getattr(x, name)
     if name in ("shape", "ndim", "dtype", "device"):
         return b.shape(getattr, x, name)
     if name in ("mT", "T"):
@@ -257,7 +294,7 @@ def movedim(b: Builder, x: Val, source: int, destination: int) -> Val:
 
 def flip(b: Builder, x: Val, *dims: Any) -> Val:
     dims = tuple(dims[0]) if isinstance(dims[0], tuple | list) else dims
-    return b.emit(Move, x, call=lambda t: t.flip(dims), back=lambda t: t.flip(dims), dims=dims)
+    return b.emit(FixedMap, x, call=lambda t: t.flip(dims), back=lambda t: t.flip(dims), dims=dims)
 
 
 def roll(b: Builder, x: Val, shifts: Any, dims: Any = None) -> Val:
@@ -265,21 +302,21 @@ def roll(b: Builder, x: Val, shifts: Any, dims: Any = None) -> Val:
         return t.roll([-shift for shift in shifts] if isinstance(shifts, tuple | list) else -shifts, dims)
 
     moved = (0,) if dims is None else dims if isinstance(dims, tuple | list) else (dims,)
-    return b.emit(Move, x, extra=(shifts, dims), call=torch.roll, back=back, dims=moved)
+    return b.emit(FixedMap, x, extra=(shifts, dims), call=torch.roll, back=back, dims=moved)
 
 
 def pixel_shuffle(b: Builder, x: Val, upscale_factor: int) -> Val:
     def back(t: Tensor) -> Tensor:
         return F.pixel_unshuffle(t, upscale_factor)
 
-    return b.emit(Move, x, call=lambda t: F.pixel_shuffle(t, upscale_factor), back=back, dims=(1,))
+    return b.emit(FixedMap, x, call=lambda t: F.pixel_shuffle(t, upscale_factor), back=back, dims=(1,))
 
 
 def pixel_unshuffle(b: Builder, x: Val, downscale_factor: int) -> Val:
     def back(t: Tensor) -> Tensor:
         return F.pixel_shuffle(t, downscale_factor)
 
-    return b.emit(Move, x, call=lambda t: F.pixel_unshuffle(t, downscale_factor), back=back, dims=(1,))
+    return b.emit(FixedMap, x, call=lambda t: F.pixel_unshuffle(t, downscale_factor), back=back, dims=(1,))
 
 
 def unchanged(b: Builder, x: Val, *_: Any, **__: Any) -> Val:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from credit.engine.builder import Builder, Val
 from credit.engine.ops.arithmetic import Affine, MatMul, Softmax
-from credit.engine.ops.shapes import Move, Permute, View
+from credit.engine.ops.shapes import FixedMap, Permute, View
 from credit.engine.rows import elementwise, layers
 from credit.engine.rows.functional import linear
 from credit.engine.rows.values import add, cat, mul, select, transpose
@@ -49,7 +49,7 @@ def window_attention(
     def back(t: Tensor, shape: torch.Size) -> Tensor:
         return _image(t, shape, size, shift)
 
-    x = b.emit(Move, input, extra=(shape,), suffix=".windows", call=into, back=back, dims=(1, 2))
+    x = b.emit(FixedMap, input, extra=(shape,), suffix=".windows", call=into, back=back, dims=(1, 2))
     if logit_scale is not None and qkv_bias is not None:  # keys have no bias
         qkv_bias = mul(b, qkv_bias, b.shape(_without_keys, qkv_bias))
     made = b.emit(View, linear(b, x, qkv_weight, qkv_bias), call=lambda t: t.unflatten(-1, (3, num_heads, -1)))
@@ -73,7 +73,7 @@ def window_attention(
     x = transpose(b, b.emit(MatMul, weights, v, suffix=".values"), 1, 2)
     x = linear(b, b.emit(View, x, call=lambda t: t.flatten(-2)), proj_weight, proj_bias)
     x = layers.dropout("element")(b, x, dropout, training)
-    return b.emit(Move, x, extra=(shape,), suffix=".image", call=back, back=into, dims=(1, 2))
+    return b.emit(FixedMap, x, extra=(shape,), suffix=".image", call=back, back=into, dims=(1, 2))
 
 
 def _padded(shape: torch.Size, size: Sizes, shift: Sizes) -> tuple[Sizes, Sizes]:
