@@ -20,9 +20,19 @@ from credit.rules.state import RuleRun
 
 
 class InputGradient(BackwardRule):
-    """Backprop to the network's input alone: its outcome has the gradient there, and no updates."""
+    """Backprop to the network's input alone: its outcome has the gradient there, and no updates.
+
+    Attributes:
+        frozen_norms: BatchNorm's running statistics are used, as by a rule that freezes norms.
+    """
 
     name = "input_gradient"
+    frozen_norms = False
+
+    def setup(self) -> None:
+        super().setup()
+        if self.frozen_norms:
+            self.plan = self.plan.adapted(self, frozen_norms=True)
 
     def visit(self, op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
         return op.adjoint(run, signal) if any(op.wants) else (None,) * len(op.wants)
@@ -50,9 +60,8 @@ class Attack:
         self.rule, self.epsilon, self.share = rule, epsilon, share
         settings = {**loss, "local_autograd": rule.options.local_autograd}
         self.gradient = InputGradient(rule.model, settings, seed=rule.seed, precision=rule.precision)
+        self.gradient.frozen_norms = rule.freezes_norms
         self.gradient.keep_input_signal = True
-        if rule.freezes_norms:
-            self.gradient.plan = self.gradient.plan.adapted(self.gradient, frozen_norms=True)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the moved batch of the rule's next step, of the shape (B, ...) and type of x; nothing else changes."""

@@ -112,6 +112,18 @@ def test_frozen_first_layers_are_crossed() -> None:
     assert torch.allclose(Attack(credit.rule("bp", model), EPSILON)(x, y), wanted, rtol=1e-12)
 
 
+def test_frozen_norms_stay_frozen_when_the_model_changes() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Linear(9, 4)).double()
+    model[1].running_mean.add_(0.5)  # type: ignore[operator]
+    x, y = torch.randn(12, 7).double(), torch.arange(12) % 4
+    attack = Attack(credit.rule("dp", model, batchnorm="frozen"), EPSILON)
+    wanted = moved(copy.deepcopy(model).eval(), x, y, F.cross_entropy)
+    for _ in range(2):
+        assert torch.allclose(attack(x, y), wanted, rtol=1e-12)
+        model[0].requires_grad_(False)
+
+
 @pytest.mark.parametrize("norm", [False, True])
 def test_several_in_one_pass_are_moved_as_each_alone(norm: bool) -> None:
     models = [nets.Residual("tanh", norm=norm, seed=seed) for seed in (1, 2)]
