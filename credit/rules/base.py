@@ -251,7 +251,7 @@ class Rule:
         """Apply the transforms to what ``.grad`` has: once, after steps with ``accumulate=True, transform=False``."""
         owned = self._all_parameters()
         with torch.no_grad():
-            summed = {name: p.grad for name, p in owned.items() if p.grad is not None}
+            summed = {name: p.grad for name, p in owned.items() if p.grad is not None and p.requires_grad}
             write(owned, transformed(self.transforms, owned, summed, fresh=False))
 
     def _makes_updates(self) -> bool:

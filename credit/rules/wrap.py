@@ -99,7 +99,10 @@ class Wrapped(nn.Module):
             if not torch.is_grad_enabled():
                 return self._computed(x, y, None, dtype).loss
             self._refuse(x)
+            ready = self.rule._ready
             done = self._computed(x, y, OWN, dtype)
+            if not ready:
+                self._adopt()
             # Looked up after the step, which follows changes of the model.
             trained = {name: p for name, p in self.rule._all_parameters().items() if p.requires_grad}
             loss: Tensor = _Updates.apply(done, list(trained), *trained.values())

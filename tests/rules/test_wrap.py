@@ -184,6 +184,25 @@ def test_buffers_made_at_the_first_step_are_loaded_before_it() -> None:
     torch.testing.assert_close(grads(net.model), grads(other.model), rtol=0, atol=0)
 
 
+def test_an_average_of_weights_has_the_buffers_of_the_first_step() -> None:
+    net, _, x, y = made("dfa")
+    net = credit.wrap(net.model, "dfa")
+    net(x, y).backward()
+    average = torch.optim.swa_utils.AveragedModel(net)
+    average.update_parameters(net)
+    assert torch.equal(average(x), net(x))
+
+
+def test_a_layer_frozen_before_the_limits_keeps_no_update() -> None:
+    _, rule, x, y = made("bp", clip_norm=1e-3)
+    rule.step(x, y, accumulate=True, transform=False)
+    frozen, *others = rule.model.parameters()
+    frozen.requires_grad_(False)
+    rule.transform()
+    assert frozen.grad is None
+    assert torch.cat([p.grad.flatten() for p in others]).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_types_follow_the_module() -> None:
     net, _, x, y = made("dfa")
     net.float()
