@@ -24,7 +24,7 @@ from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
 from credit.rules import batch_checks
 from credit.rules.base import Computed, Rule, Step
-from credit.rules.state import copies
+from credit.rules.state import FeedbackParameters, copies
 from credit.rules.transforms import Transform, transformed, write
 
 UNMAPPABLE = (RuntimeError, ValueError, TypeError, AttributeError, UserWarning)
@@ -113,7 +113,10 @@ class Mapped:
             self._fixed = self._stacked_feedback()
         done = self.computed(x, y)
         owned: dict[str, nn.Parameter] = self.weights | self.own
-        transforms = [_joint(one) for one in zip(*(each.transforms for each in self.rules), strict=True)]
+        transforms = [
+            _joint(one, same=at < rule._limits or isinstance(one[0], FeedbackParameters))
+            for at, one in enumerate(zip(*(each.transforms for each in self.rules), strict=True))
+        ]
         with torch.no_grad():
             params = {name: value.detach() for name, value in owned.items()}
             updates = transformed(transforms, params, done.updates, fresh=rule._makes_updates())
@@ -172,9 +175,14 @@ class Mapped:
         return self._recorded[key]
 
 
-def _joint(transforms: Sequence[Transform]) -> Transform:
-    """Return the same transform of each of several rules as one of stacks (replicas, ...)."""
-    if hasattr(transforms[0], "together"):
+def _joint(transforms: Sequence[Transform], *, same: bool) -> Transform:
+    """Return a transform of each of several rules as one of stacks (replicas, ...).
+
+    Args:
+        transforms: one of each rule.
+        same: they do the same, as those that options ask for. A user's own need not, unless they are one object.
+    """
+    if hasattr(transforms[0], "together") and (same or all(one is transforms[0] for one in transforms)):
         together: Transform = transforms[0].together
         return together
 

@@ -191,3 +191,16 @@ def test_what_cannot_be_mapped_is_named():
     cumulative = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, momentum=None), nn.ReLU(), nn.Linear(8, 4)).double()
     assert "norm '1'" in (why_not(api.rule("bp", cumulative, precision="float64"), x[0], y[0]) or "")
     assert why_not(api.rule("lisp_margin", nets()[0], precision="float64"), x[0], y[0]) is None
+
+
+def test_every_replicas_own_limit_acts_on_its_updates():
+    models, (x, y), shares = nets(), batches(), (1e-2, 1e-4, 1e-3)
+    rules = [api.rule("bp", model, precision="float64") for model in models]
+    for rule, share in zip(rules, shares, strict=True):
+        rule.transforms.append(clip(share))
+    mapped = Mapped(rules)
+    mapped.step(x, y)
+    weight = mapped.weights["3.weight"]
+    assert weight.grad is not None
+    found = torch.linalg.vector_norm(weight.grad.flatten(1), dim=1) / torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    torch.testing.assert_close(found.detach(), torch.tensor(shares, dtype=torch.float64))
