@@ -160,6 +160,11 @@ class Wrapped(nn.Module):
     def _refuse(self, x: Tensor) -> None:
         if x.requires_grad:
             raise UserError("net(x, y): x requires a gradient, and the loss has none for it; give x.detach()")
+        if torch._C._current_graph_task_id() != -1:  # inside of a backward pass
+            raise UserError(
+                "net(x, y) under torch.utils.checkpoint would make the step twice, with other dropout masks and two moves of "
+                "BatchNorm; call it outside: its loss keeps the updates alone, and no activations"
+            )
         if self.rule.transforms and self._attached is None:
             raise UserError(
                 f"rule '{self.rule.name}' changes updates (limits such as rule.clip, or feedback weights that learn) when the "

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import credit
 from credit.core.errors import UserError
@@ -234,6 +235,11 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
     net, _, x, y = made("bp")
     with pytest.raises(UserError, match="x requires a gradient"):
         net(x.clone().requires_grad_(), y)
+    for reentrant in (False, True):
+        start = torch.zeros((), dtype=x.dtype, requires_grad=True)
+        loss: Any = checkpoint(lambda zero: net(x, y) + zero, start, use_reentrant=reentrant)
+        with pytest.raises(UserError, match="under torch.utils.checkpoint would make the step twice"):
+            loss.backward()
     copied = copy.copy(net)
     copied._modules = dict(net._modules) | {"model": copy.deepcopy(net.model)}
     with pytest.raises(UserError, match="DataParallel copies the model.*DistributedDataParallel"):
