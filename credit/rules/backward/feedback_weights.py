@@ -56,9 +56,11 @@ class FeedbackWeights:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         refuse_renamed(cls)
+        if "backproject" in vars(cls) and "replaces" not in vars(cls):
+            cls.replaces = True
 
-    # Whether other weights take the place of the op's own, so that ops it does not reach are refused
-    # (`credit.rules.backward.reach`).
+    # Whether other weights take the place of the op's own, so that ops that they do not reach are refused
+    # (`credit.rules.backward.reach`). A subclass with its own ``backproject`` replaces them unless it declares that it does not.
     replaces = True
     unreached: Literal["refuse", "backprop"] = "refuse"
     # Whether the output signal is sent straight to the op's input, whose shape `feedback` then needs to know.

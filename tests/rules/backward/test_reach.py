@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
+from credit.rules.backward.feedback_weights import Transpose
 from credit.rules.base import Rule
 
 FEEDBACK = ["fa", "dfa", "usf", "frsf", "brsf"]
@@ -358,3 +359,21 @@ def test_a_vector_of_weights_gets_feedback(product: Callable[[Any, Tensor], Tens
 def test_other_products_with_vectors_are_refused_in_words(product: Callable[[Any, Tensor], Tensor]) -> None:
     with pytest.raises(UserError, match="vector: give it a second dimension"):
         credit.rule("bp", _pooled(product), precision="float64").step(*batch())
+
+
+@pytest.mark.usefixtures("registry_as_it_was")
+def test_weights_of_ones_own_are_refused_where_they_do_not_reach() -> None:
+    class Halved(Transpose):
+        def backproject(self, op: Any, run: Any, signal: Tensor) -> Tensor:
+            return super().backproject(op, run, signal) / 2
+
+    class Allowed(Halved):
+        unreached = "backprop"
+
+    credit.register("feedback_weights", "halved")(Halved)
+    credit.register("feedback_weights", "allowed")(Allowed)
+    model = Net(lambda net, layer, x: torch.einsum("bi,oi->bo", x, layer.weight)).double()
+    with pytest.raises(UserError, match=r'would be backprop.* unreached = "backprop" in the class Halved'):
+        credit.rule("bp", model, feedback_weights="halved", local_autograd=True)
+    rule = credit.rule("bp", model, feedback_weights="allowed", local_autograd=True)
+    assert any("unreached by feedback weights" in note for note in rule.notes)
