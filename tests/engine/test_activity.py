@@ -11,7 +11,7 @@ from credit.engine.activity import Separation, batch_norm, separation
 from credit.engine.backward import BackwardPass
 from credit.engine.ops.base import Rows
 from credit.engine.plan import Plan
-from tests.engine.ops.test_op_kinds import CASES, label
+from tests.engine.ops.test_kernels import CASES, label
 from tests.support.elementwise_cases import COMPARISONS
 from tests.support.harness import assert_close, case, draws
 

@@ -1,4 +1,4 @@
-"""Test cases of elementwise functions, changes of type and rearrangements, by row; see ``test_op_kinds``."""
+"""Test cases of elementwise functions, changes of type and rearrangements, by row; see ``test_kernels``."""
 
 import operator
 from collections.abc import Callable

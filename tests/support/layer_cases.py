@@ -1,4 +1,4 @@
-"""Test cases of the table's layers, by row; see ``test_op_kinds``."""
+"""Test cases of the table's layers, by row; see ``test_kernels``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Test cases of the table's functions and methods that have no weights, by row; see ``test_op_kinds``."""
+"""Test cases of the table's functions and methods that have no weights, by row; see ``test_kernels``."""
 
 import operator
 from typing import Any

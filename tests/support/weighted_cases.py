@@ -1,4 +1,4 @@
-"""Test cases of linear maps called as functions, by row; see ``test_op_kinds``."""
+"""Test cases of linear maps called as functions, by row; see ``test_kernels``."""
 
 import operator
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every row of the engine's table against autograd in float64.
+"""Kernel tests: forward and adjoint of every row of the table (linear, convolutions, group norm, ...) against autograd in float64.
 
 The tests walk the table itself, so a row without a case fails.
 """
