@@ -1,4 +1,4 @@
-"""Rules by name: a YAML in a ``rule`` folder says which class (``kind``) and options a name stands for."""
+"""Rules by name: a YAML in a ``rule`` folder gives the class (``kind``) and options of a name."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What can be wrong with the batch that a rule is given, in words."""
+"""Checks of the batch that a rule is given."""
 
 import torch
 from torch import Tensor, nn

@@ -205,7 +205,7 @@ def _refuse_unlike(rules: Sequence[Rule]) -> None:
     for at, rule in enumerate(rules):
         if getattr(rule, "keep_errors", False):
             raise UserError(
-                f"Mapped(rules): rule {at} keeps its errors, which a mapped step does not tell; set rule.keep_errors = False, "
+                f"Mapped(rules): rule {at} keeps its errors, which a mapped step does not return; set rule.keep_errors = False, "
                 "or step each rule by itself"
             )
         for trait, value in _traits(rule).items():

@@ -1,4 +1,4 @@
-"""Traits: what a rule and its components take of networks and allow of steps, and the refusals that follow from them."""
+"""Traits: networks and steps that a rule and its components can be used with, and the refusals that follow from them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, replace

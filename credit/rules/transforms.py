@@ -1,4 +1,4 @@
-"""What any rule's update may suffer before the optimizer sees it: clipping (of each, of units, of all), ball re-projection.
+"""Transforms of updates, between a rule and the optimizer: clipping (of each, of units, of all), projection into a ball.
 
 A transform is a function (parameters, updates) -> updates, both by name; it may change the updates in place.
 ``rule.transforms`` is the list, open to users. One that also has ``together``, the same function of stacks (replicas, ...), is

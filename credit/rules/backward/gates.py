@@ -1,4 +1,4 @@
-"""Gates: what happens to a signal at an activation. z: pre-activation; h = f(z); s: the signal at h.
+"""Gates: how an error signal passes an activation. z: pre-activation; h = f(z); s: the error signal at h.
 
 Each has ``keeps`` (what of the activation it reads), ``refusal`` (why it cannot take one, or None), ``traits`` (see
 `credit.rules.traits`) and is called with (op, run, signal).

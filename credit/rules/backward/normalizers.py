@@ -1,4 +1,4 @@
-"""Normalizers: what a signal suffers on its arrival at a weighted op. Signals carry 1 / batch before and after.
+"""Normalizers of error signals on arrival at a weighted op. Error signals carry 1 / batch before and after.
 
 Where ``traits`` declare ``per_sample``, a backward pass may leave satisfied samples out, and ``run.present`` counts those it has.
 """

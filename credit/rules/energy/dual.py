@@ -102,8 +102,8 @@ class DualRule(Rule):
     def keep_input_signal(self, wanted: bool) -> None:
         if wanted and self.options.input_robustness:
             raise UserError(
-                "rule.input_robustness=true: the input has a state of its own, moved by what reaches it; leave "
-                "it out to be told the signal at the input"
+                "rule.input_robustness=true: the input has a state of its own, moved by the error signal that reaches it; leave "
+                "it out to get the signal at the input"
             )
         if not self.options.input_robustness:
             Rule.keep_input_signal.fset(self, wanted)  # type: ignore[attr-defined]  # mypy knows no setter of a property

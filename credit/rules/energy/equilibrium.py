@@ -29,7 +29,7 @@ from credit.rules.outcome import InferenceDiverged
 
 
 class Settled(nn.Module):
-    """A network as equilibrium propagation asks it: its answer is where its states settle.
+    """A network that is evaluated as equilibrium propagation trains it: its output is where its states settle.
 
     Args:
         rule: how they settle.
@@ -137,7 +137,7 @@ class EquilibriumRule(Rule):
         return Settling(self.options, self.loss, self.feedback_weights, self.segments.last, y, x.shape[0], self.watch)
 
     def predictor(self, model: nn.Module) -> nn.Module:
-        """Return a module whose forward pass is the free phase: what the rule teaches to answer right."""
+        """Return a module whose forward pass is the free phase, whose prediction the rule trains."""
         return Settled(self, model)
 
     def predict(self, model: nn.Module, x: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ o: logits (B, C); y: labels (B,).
 
 Each is called with (logits, y) and returns the feedback r (B, C) and the loss, 0-d. r is ascent, per sample (not divided by
 the batch size): where it has the logit's own sign, the logit is to keep its sign and grow in size. The loss is for the log.
-One that is 0 for a logit of 0 says ``silent_at_zero = True``: a ReLU above may then forget what was below 0.
-One that scores spike counts says so, ``needs_steps = True``, and is called with (counts, y, steps=L).
+One that is 0 for a logit of 0 declares ``silent_at_zero = True``: a ReLU above it then need not keep its input.
+One that scores spike counts declares ``needs_steps = True`` and is called with (counts, y, steps=L).
 One of your own is a plain function, ``@credit.rules.feedback("name")``.
 Sources: LFP (paper 2) Eq. 6 and 7, Appendix A.1, Eq. A.16; what the text leaves open is as in the authors' release.
 """
@@ -173,7 +173,7 @@ def feedback(name: str) -> Callable[[Function], Function]:
 
     in ``DIR/rule/shy.py`` with ``--config-dir DIR``; then ``rule=lfp_epsilon rule.feedback=shy``.
 
-    The function takes the logits (B, C) and the labels (B,), int64, and returns the feedback (B, C): what each logit is told,
+    The function takes the logits (B, C) and the labels (B,), int64, and returns the feedback (B, C) of each logit,
     per sample (not divided by B), positive where the rule should strengthen what made the logit as it is, its sign included.
     It must be finite, which is checked in the first ``CHECKED`` calls. The loss that steps report is the cross-entropy of the
     logits, which the function need not lower.

@@ -8,7 +8,7 @@ contributions z_ij = w_ji a_i and the bias one more of them, with input 1:
 
 Every rule here gives the share in one form, ``r_ij = z_ij q_j + |z_ij| t_j``, so that a layer needs no more than its own map
 and transpose: the feedback of its input is ``a (W^T q) + |a| (|W|^T t)``, and the update, which has |w| in place of w in the
-numerator, is ``|W| (q a^T) + W (t |a|^T)``. ``t`` is None where a rule does not tell the signs apart. z+ and z- come from z and
+numerator, is ``|W| (q a^T) + W (t |a|^T)``. ``t`` is None where a rule treats both signs alike. z+ and z- come from z and
 s: z+ = (s + z) / 2, z- = (z - s) / 2.
 """
 
@@ -22,7 +22,7 @@ Shares = tuple[Tensor, Tensor | None]
 
 
 class Relevance:
-    """What every relevance rule answers.
+    """Base of all relevance rules.
 
     Attributes:
         needs_size: whether ``share`` reads the size s.

@@ -24,7 +24,7 @@ class Aligning:
     Args:
         rule: whose error connectivity, synapses and options they are.
         run: the step's, after its forward pass.
-        keep: whether errors and targets are kept to be told.
+        keep: whether errors and targets are kept, to be returned.
         workers: threads that parts are passed on, then all at the end.
 
     Attributes:
@@ -159,7 +159,7 @@ class Aligning:
             update, factor = synapse.product(self._over[name], self._heard[source], run.overwrite), -factor * run.batch
         self.updates[weight] = update if factor == 1 else update.mul_(factor)
 
-    def told(self, y: Tensor, logits: Tensor) -> tuple[Any, Any]:
+    def kept(self, y: Tensor, logits: Tensor) -> tuple[Any, Any]:
         """Return errors and targets by node in order of execution, per sample; None where they were not kept."""
         if not self.keep:
             return None, None

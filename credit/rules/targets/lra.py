@@ -150,8 +150,8 @@ class LraRule(TargetedRule):
         if self.options.error_update.startswith("paper"):
             run.stats["inference.growth"] = self._growth(run).amax()
         reached = None if run.entry is None else run.entry * run.batch
-        told = aligning.told(y, logits)
-        return Computed(logits, loss, aligning.updates, sizes, run.stats, reached, None, *told)
+        kept = aligning.kept(y, logits)
+        return Computed(logits, loss, aligning.updates, sizes, run.stats, reached, None, *kept)
 
     def start(self, name: str) -> int:
         """Return the slot that a node's own signal begins at."""

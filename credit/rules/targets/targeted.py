@@ -97,7 +97,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
         return blocks
 
     def drop(self, run: RuleRun, op: Activate) -> None:
-        """Forget of a node's h and z what no derivative asks for."""
+        """Drop a node's h and z where no derivative needs them."""
         h, z = op.load(run)
         passed = op.index in self.plan.cuts and self.plan.cuts[op.index]
         keeps = op.function.keeps if passed else ""

@@ -91,7 +91,7 @@ def test_replicas_tell_no_errors() -> None:
     rules = [credit.rule("rec_lra", _net(), example=_batch()[0]) for _ in range(2)]
     assert isinstance(rules[1], TargetedRule)
     rules[1].keep_errors = True
-    with pytest.raises(UserError, match="keeps its errors, which a mapped step does not tell"):
+    with pytest.raises(UserError, match="keeps its errors, which a mapped step does not return"):
         Mapped(rules)
 
 
