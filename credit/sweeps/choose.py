@@ -15,6 +15,7 @@ from credit.rules.replicas import Mapped, why_not
 from credit.sweeps.estimate import clocked
 from credit.training.backends.memory import SPARE, available, needed
 from credit.training.optimization import build_optimizer
+from credit.training.optimization.probe import not_in_one_pass
 from credit.training.prepare import Prepared, prepare
 from credit.training.threads import threads
 from credit.training.warm import warm_alone
@@ -71,7 +72,7 @@ def choose(cfg: RunConfig, count: int) -> Choice:
     prepared = prepare(replace(cfg, trainer=trainer))
     building = time.perf_counter() - started
     x, y = _batch(prepared)
-    refusal = warm_alone(prepared.rule, prepared.warm)
+    refusal = warm_alone(prepared.rule, prepared.warm) or not_in_one_pass(cfg.optimizer)
     for rule in (prepared.rule, prepared.warm):
         if refusal is None and rule is not None:
             try:

@@ -24,6 +24,7 @@ from credit.training.backends.mapped import ReplicaBatch
 from credit.training.backends.single import Single
 from credit.training.monitors.clock import Clock
 from credit.training.monitors.interrupts import StopRequest, stop_requests
+from credit.training.optimization.probe import not_in_one_pass
 from credit.training.prepare import Prepared, prepare
 from credit.training.run_recorder import RunRecorder
 from credit.training.schedules import learning_rate
@@ -213,7 +214,7 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
     """Load the data of runs (by seed), create their folders, train them and add their results to `results`."""
     first = next(iter(prepared.values()))
     cfg = first.cfg
-    if backend is ReplicaBatch and (refusal := warm_alone(first.rule, first.warm)):
+    if backend is ReplicaBatch and (refusal := warm_alone(first.rule, first.warm) or not_in_one_pass(cfg.optimizer)):
         raise UserError(f"train_together: {refusal}; train each run by itself")
     # Before folders are created: missing or corrupt data leave no folder.
     sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)

@@ -17,6 +17,7 @@ from credit.rules.base import Rule
 from credit.runs.folder import check_same_config, run_folder
 from credit.runs.outcome import check_resumable
 from credit.training.adversarial import attack
+from credit.training.optimization.probe import check_optimizer
 from credit.training.schedules import warmup_steps
 from credit.training.threads import Threads, choose_threads
 from credit.training.warm import warm_rule
@@ -79,6 +80,7 @@ def prepare(cfg: RunConfig) -> Prepared:
     example = _example(model, spec)
     warm = warm_rule(cfg, model, example, total)
     rule = _rule(cfg, model, example)
+    check_optimizer(cfg, model, rule)
     for one in filter(None, (rule, warm)):
         attack(one, cfg.trainer)
     for name in cfg.trainer.measure:

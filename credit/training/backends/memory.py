@@ -14,13 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
+from credit.training.optimization.probe import traits
 from credit.training.prepare import Prepared
 
 SPARE = 0.8
 """Share of the free memory that a pass may take."""
-
-_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
-"""Numbers that an optimizer keeps for each of a parameter's."""
 
 
 def needed(prepared: Prepared, count: int) -> int:
@@ -40,7 +38,7 @@ def needed(prepared: Prepared, count: int) -> int:
     # As stored (a byte a number) and, unless augmented, normalised beforehand.
     own_examples = count if cfg.data.split_seed is None else 1
     examples = spec.train_size * math.prod(spec.shape) * (1 if cfg.data.augment else 5) * own_examples
-    return examples + count * (step + (2 + _SLOTS[cfg.optimizer.kind]) * weights + fixed)
+    return round(examples + count * (step + (2 + traits(cfg.optimizer).slots) * weights + fixed))
 
 
 def _step_of(prepared: Prepared) -> Callable[[Tensor, Tensor], None]:
