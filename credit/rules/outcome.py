@@ -101,7 +101,7 @@ GROWN = 1e6
 
 
 class InferenceDiverged(ArithmeticError):  # noqa: N818 - what happened to a run, and no mistake
-    """The states of a step ran away: nothing can be learnt from them, and the run ends here as diverged.
+    """The states of a step diverged: they give no updates, and the run ends as diverged.
 
     Args:
         where: the op whose states did, as ``linear 'fc1'``.
@@ -111,3 +111,6 @@ class InferenceDiverged(ArithmeticError):  # noqa: N818 - what happened to a run
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"first in {where}: {why}")
         self.where, self.why = where, why
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.where, self.why)  # to other processes

@@ -1,5 +1,6 @@
 """A step in anybody's loop: no autograd inside, gradients overwritten, nothing else of the model touched."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import credit
+from credit.rules.outcome import InferenceDiverged
 from tests.support import nets
 
 RULES = [
@@ -174,3 +176,8 @@ def test_a_network_of_signs_is_learnt_by_rules_without_derivatives(name: str) ->
     first = model.get_parameter("0.weight").detach().clone()
     assert learn(model, name, torch.optim.Adam(model.parameters(), lr=2e-3)) > 0.9
     assert float((model.get_parameter("0.weight").detach() - first).abs().max()) > 1e-3
+
+
+def test_a_diverged_inference_reaches_other_processes() -> None:
+    end = pickle.loads(pickle.dumps(InferenceDiverged("linear 'a'", "its states grew")))
+    assert (end.where, end.why, str(end)) == ("linear 'a'", "its states grew", "first in linear 'a': its states grew")
