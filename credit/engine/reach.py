@@ -55,7 +55,7 @@ def unreached(plan: "Plan") -> list[Op]:
     These are, where the signal goes on to a value that depends on the network's input: matrix products with a value computed from
     parameters alone; elementwise products with one made of a parameter that has two or more dimensions larger than 1 (an outer
     product or a matrix product written out); and ops of local autograd with parameters of two or more dimensions, their own (a
-    recurrent module) or among their operands (einsum). Scales and norms with one gain a channel are not among them.
+    recurrent module) or among their operands (bilinear). Scales and norms with one gain a channel are not among them.
     """
     known = computed(plan)
     shapes = {name: tuple(parameter.shape) for name, parameter in plan.model.named_parameters()}

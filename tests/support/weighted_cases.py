@@ -111,6 +111,21 @@ FUNCTIONS: dict[Any, list[Any]] = {
         case(Called(lambda m, x: F.embedding((x * 9).long().abs() % 3, m.weight) * x.unsqueeze(-1), 3, 5), 3, 5),
     ],
     F.prelu: [case(Called(lambda m, x: F.prelu(x, m.weight), 5), 3, 5)],
+    torch.einsum: [
+        case(lambda x, y: torch.einsum("bik,bjk->bij", x, y), 2, 3, 5, two=True, linear=True),
+        case(lambda x, y: torch.einsum("bhqd, bkhd -> bqhk", x, y.transpose(1, 2)), 2, 3, 4, 5, two=True, linear=True),
+        case(lambda x, y: torch.einsum("bi,bj->bij", x, y), 3, 5, two=True),
+        case(lambda x, y: torch.einsum("bi,bi->bi", x, y), 3, 5, two=True),
+        case(lambda x, y: torch.einsum("bi,bi->b", [x, y]), 3, 5, two=True),
+        case(Called(lambda m, x: torch.einsum("bi,oi->bo", x, m.weight), 4, 5), 3, 5),
+        case(Called(lambda m, x: torch.einsum("hdi,bni->bhnd", m.weight, x), 2, 4, 5), 2, 3, 5, linear=True),
+        case(Called(lambda m, x: torch.einsum("bhi,hoi->bho", x, m.weight), 3, 4, 5), 2, 3, 5, linear=True),
+        case(
+            Called(lambda m, x: torch.einsum("bhni,hio->bno", x.unflatten(1, (2, -1)), m.weight), 2, 5, 4),
+            *(2, 4, 5),
+            linear=True,
+        ),
+    ],
     torch.t: [case(Called(lambda m, x: x @ torch.t(m.weight), 4, 5), 3, 5)],
 }
 

@@ -39,7 +39,7 @@ def parameter(b: Builder, value: Val) -> str | None:
     return name if name in _names(b) else None
 
 
-def _sources(b: Builder, value: Val) -> frozenset[str]:
+def sources(b: Builder, value: Val) -> frozenset[str]:
     """Return the parameters that a value is computed from; none where it also depends on the input."""
     return constants(b.ops, _names(b)).get(value.slot, frozenset())
 
@@ -56,7 +56,7 @@ def weighted(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | 
         else:
             operands[role] = len(inputs)
             inputs.append(value)
-    owner = os.path.commonprefix([name.split(".")[:-1] for name in sorted(_sources(b, weight))])
+    owner = os.path.commonprefix([name.split(".")[:-1] for name in sorted(sources(b, weight))])
     outer, b.name = b.name, ".".join([*owner, b.name])
     made = b.emit(kind, *inputs, params=params, operands=operands, **args)
     b.name = outer
@@ -64,11 +64,11 @@ def weighted(b: Builder, kind: type[Weighted], x: Val, weight: Val, bias: Val | 
 
 
 def linear(b: Builder, input: Val, weight: Val, bias: Val | None = None) -> Val:
-    if not _sources(b, weight):
+    if not sources(b, weight):
         return local_call(b, F.linear, (input, weight, bias), {})
     if bias is None and _of_dims(b, weight, 1):
         return _vector(b, input, weight)
-    if bias is not None and _moves(b, bias):
+    if bias is not None and moving(b, bias):
         return add(b, weighted(b, Linear, input, weight), bias)
     return weighted(b, Linear, input, weight, bias)
 
@@ -83,10 +83,10 @@ def _vector(b: Builder, x: Val, weight: Val) -> Val:
 def conv(call: Callable[..., Any], dims: int) -> Row:
     def row(b: Builder, input: Val, weight: Val, bias: Val | None = None, stride: Any = 1, padding: Any = 0,
             dilation: Any = 1, groups: int = 1) -> Val:  # fmt: skip
-        if not _moves(b, weight) and not _sources(b, weight) and not isinstance(padding, str):
+        if not moving(b, weight) and not sources(b, weight) and not isinstance(padding, str):
             return _filtered(b, call, dims, input, weight, bias, (stride, padding, dilation, groups))
         name = parameter(b, weight)
-        if not _sources(b, weight) or (padding == "same" and name is None):  # whose kernel's size is not known yet
+        if not sources(b, weight) or (padding == "same" and name is None):  # whose kernel's size is not known yet
             return local_call(b, call, (input, weight, bias, stride, padding, dilation, groups), {})
         size = [0] * dims if name is None else list(b.model.get_parameter(name).shape[2:])
         x, args = convolved(b, input, size, stride, padding, dilation, groups)
@@ -109,7 +109,7 @@ def _filtered(b: Builder, call: Callable[..., Any], dims: int, x: Val, kernel: V
 def conv_transpose(call: Callable[..., Any], dims: int) -> Row:
     def row(b: Builder, input: Val, weight: Val, bias: Val | None = None, stride: Any = 1, padding: Any = 0,
             output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Val:  # fmt: skip
-        if not _sources(b, weight):
+        if not sources(b, weight):
             return local_call(b, call, (input, weight, bias, stride, padding, output_padding, groups, dilation), {})
         given = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
         args = {name: sizes(value, dims) for name, value in given.items()}
@@ -136,11 +136,11 @@ def prelu(b: Builder, input: Val, weight: Val) -> Val:
 
 def matmul(b: Builder, input: Val, other: Val) -> Val:
     """A product with a matrix that is a parameter is a linear layer, from the right and, transposed, from the left."""
-    if _moves(b, input) and _of_dims(b, other, 1):
+    if moving(b, input) and _of_dims(b, other, 1):
         return _vector(b, input, other)
-    if _moves(b, input) and (weight := _transposed(b, other)) is not None:
+    if moving(b, input) and (weight := _transposed(b, other)) is not None:
         return weighted(b, Linear, input, weight)
-    if _moves(b, other) and _of_dims(b, input, 2):
+    if moving(b, other) and _of_dims(b, input, 2):
         return transpose(b, weighted(b, Linear, transpose(b, other, -2, -1), input), -2, -1)
     return b.emit(MatMul, input, other)
 
@@ -148,13 +148,13 @@ def matmul(b: Builder, input: Val, other: Val) -> Val:
 def addmm(b: Builder, input: Val, mat1: Val, mat2: Val, *, beta: float = 1, alpha: float = 1) -> Val:
     if beta != 1 or alpha != 1:
         return local_call(b, torch.addmm, (input, mat1, mat2), {"beta": beta, "alpha": alpha})
-    weight = _transposed(b, mat2) if _moves(b, mat1) and _of_dims(b, input, 1) else None
+    weight = _transposed(b, mat2) if moving(b, mat1) and _of_dims(b, input, 1) else None
     if weight is not None:
         return weighted(b, Linear, mat1, weight, input)
     return add(b, matmul(b, mat1, mat2), input)
 
 
-def _moves(b: Builder, value: Val) -> bool:
+def moving(b: Builder, value: Val) -> bool:
     return value.slot not in constants(b.ops, ())
 
 

@@ -18,9 +18,9 @@ from credit.engine.builder import Builder, Row, Val, function_name
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.pools import AdaptivePool
 from credit.engine.rows import attention as attend
+from credit.engine.rows import contractions, images, windows
 from credit.engine.rows import elementwise as pointwise
 from credit.engine.rows import functional as weighted
-from credit.engine.rows import images, windows
 from credit.engine.rows import layers as layer
 from credit.engine.rows import norms as norm
 from credit.engine.rows import values as value
@@ -45,6 +45,7 @@ FUNCTIONS: dict[Any, Row] = {
     torch.bmm: weighted.matmul,
     torch.mv: weighted.matmul,
     torch.addmm: weighted.addmm,
+    torch.einsum: contractions.einsum,
     F.linear: weighted.linear,
     **{call: weighted.conv(call, dims) for dims, call in enumerate((F.conv1d, F.conv2d, F.conv3d), start=1)},
     **{

@@ -249,7 +249,7 @@ class ReplacingOptions:
 
     unreached: Literal["refuse", "backprop"] = opt(
         "refuse", "what to do with ops that multiply the error signal by parameters and have no weight to replace (nn.LSTM, "
-        "einsum, products with a reshaped parameter); backprop: their adjoints, named in the run's notes",
+        "nn.Bilinear, products with a reshaped parameter); backprop: their adjoints, named in the run's notes",
     )  # fmt: skip
     feedback_scale: Literal["matched", "xavier"] = opt(
         "matched", "size of the feedback weights: matched (error signals begin at the size of those they replace) or xavier "

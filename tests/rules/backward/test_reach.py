@@ -37,6 +37,7 @@ CALLS: dict[str, Callable[[Any, nn.Linear, Tensor], Tensor]] = {
     "linear": lambda net, layer, x: F.linear(x, layer.weight, layer.bias),
     "matmul": lambda net, layer, x: x @ layer.weight.t() + layer.bias,
     "addmm": lambda net, layer, x: torch.addmm(layer.bias, x, layer.weight.T),
+    "einsum": lambda net, layer, x: torch.einsum("bi,oi->bo", x, layer.weight) + layer.bias,
     "conv": lambda net, layer, x: F.conv1d(x.unsqueeze(2), layer.weight.unsqueeze(2), layer.bias).flatten(1),
 }
 
@@ -52,7 +53,9 @@ def made(rule: str, call: str, **options: Any) -> Rule:
 
 RULES = [*FEEDBACK, "kolen_pollack", "dp", "eqprop", "rec_lra", "dtp", "lisp_margin", "lfp_epsilon"]
 # A bias that is added by itself is none of the layer's: no normalizer scales it, and LFP has no reading of it.
-PAIRS = [(rule, call) for rule in RULES for call in ("linear", "addmm")] + [(rule, "matmul") for rule in RULES[:-2]]
+PAIRS = [(rule, call) for rule in RULES for call in ("linear", "addmm")] + [
+    (rule, call) for rule in RULES[:-2] for call in ("matmul", "einsum")
+]
 
 
 @pytest.mark.parametrize(("rule", "call"), PAIRS)
@@ -208,7 +211,7 @@ def _masked(w: nn.Parameter, x: Tensor) -> Tensor:
 
 UNREACHED: dict[str, Callable[[], nn.Module]] = {
     "inner[0] (MultiheadAttention)": Attention,
-    "einsum (torch.functional.einsum)": lambda: between(lambda w, x: torch.einsum("bi,oi->bo", x, w), 6, 6),
+    "einsum (torch.functional.einsum)": lambda: between(lambda w, x: torch.einsum("bi,oi,o->bo", x, w, w[0]), 6, 6),
     "linear (torch._C._nn.linear)": lambda: between(lambda w, x: F.linear(w, x).t(), 6, 6),
     "mul (mul)": lambda: between(lambda w, x: (x.unsqueeze(1) * w).sum(-1), 6, 6),
     "matmul (matmul)": lambda: between(_batched, 2, 3, 3),
@@ -237,7 +240,7 @@ def test_many_are_counted_and_the_first_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             x = self.a(x)
             for w in self.w:
-                x = torch.einsum("bi,oi->bo", x, w)
+                x = torch.einsum("bi,oi,o->bo", x, w, w[0])
             return self.c(x)
 
     with pytest.raises(UserError, match=r"9 op\(s\) of Many .*'einsum_3' \(torch.functional.einsum\) and 5 more"):
@@ -248,7 +251,7 @@ def test_many_are_counted_and_the_first_named() -> None:
 
 
 def test_unreached_backprop_crosses_by_the_adjoint_and_is_noted() -> None:
-    model = between(lambda w, x: torch.einsum("bi,oi->bo", x, w), 6, 6).double()
+    model = between(lambda w, x: torch.einsum("bi,oi,->bo", x, w, torch.ones((), dtype=torch.float64)), 6, 6).double()
     x, y = batch()
     rule = credit.rule("fa", model, precision="float64", local_autograd=True, unreached="backprop")
     assert [note for note in rule.notes if "crossed by backprop" in note] == [
@@ -298,7 +301,7 @@ def test_a_first_layer_that_no_signal_crosses_is_not_refused() -> None:
             self.w, self.c = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.c(torch.einsum("bi,oi->bo", x, self.w))
+            return self.c(torch.einsum("bi,oi,o->bo", x, self.w, self.w[0]))
 
     rule = credit.rule("fa", First(), local_autograd=True)
     with pytest.raises(UserError, match="einsum"):
