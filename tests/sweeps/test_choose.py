@@ -37,7 +37,7 @@ def test_what_cannot_be_mapped_goes_to_processes_or_is_refused(config, tmp_path)
     path = write_npz(tmp_path / "colours.npz", **arrays(40, (32, 32, 3)))
     data = {"kind": "npz", "path": str(path), "limit_train": None, "batch_size": 8}
     mlp = config("bp", rule={"local_autograd": True}, data=data)
-    cfg = check({**mlp.as_dict(), "arch": {"kind": "timm", "name": "test_vit4"}})
+    cfg = check({**mlp.as_dict(), "arch": {"kind": "timm", "name": "test_efficientnet_evos"}})
     auto = replace(cfg, trainer=replace(cfg.trainer, replicate="auto"))
     if (reason := choose(auto, 3)).mapped:
         pytest.fail(f"mapped: {reason}")
