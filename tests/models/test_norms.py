@@ -47,8 +47,8 @@ def test_depth_20_learns_digits_by_backprop(norm: str) -> None:
     rule = credit.rule("bp", model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     draw = torch.Generator().manual_seed(0)
-    for _ in range(60):
-        batch = torch.randint(0, 1500, (64,), generator=draw)
+    for _ in range(50):
+        batch = torch.randint(0, 1500, (48,), generator=draw)
         rule.step(x[batch], y[batch])
         optimizer.step()
     model.eval()

@@ -1,5 +1,6 @@
 """Pretrained weights: files of three formats, torchvision's names, heads that start fresh, and what does not fit."""
 
+import functools
 import random
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,11 @@ SMALL = {"kind": "vgg16", "norm": "none", "dense": [8, 8]}
 
 def torchvisions(classes: int = 7, hidden: int = 8, side: int = 1, seed: int = 0) -> dict[str, Tensor]:
     """Return weights as torchvision names them, with small dense layers."""
+    return dict(_drawn(classes, hidden, side, seed))
+
+
+@functools.cache
+def _drawn(classes: int, hidden: int, side: int, seed: int) -> dict[str, Tensor]:
     source = torch.Generator().manual_seed(seed)
     state, channels, at = {}, 3, 0
     for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
@@ -50,7 +56,7 @@ def test_torchvisions_names_are_those_of_its_network() -> None:
 
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in vgg16().state_dict().items()}
-    names = {name: tuple(value.shape) for name, value in torchvisions(1000, hidden=4, side=7).items()}
+    names = {name: tuple(value.shape) for name, value in torchvisions().items()}
     assert names.keys() == expected.keys()
     assert all(names[name] == expected[name] for name in names if name.startswith("features."))
 
