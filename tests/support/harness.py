@@ -72,7 +72,7 @@ def case(op: Any, *shape: int, linear: bool = False, two: bool = False) -> Calla
     """Return a function (way) -> (network, input); a module given as ``op`` is copied for each network."""
 
     def make(way: str) -> tuple[nn.Module, Tensor]:
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         own = copy.deepcopy(op) if isinstance(op, nn.Module) else op
         model = Around(own, shape, linear=linear, two=two, way=way).double().train()
         with torch.no_grad():
