@@ -71,9 +71,15 @@ WRITES = 10
 def test_killed_at_a_checkpoint_it_ends_bit_for_bit_the_same(config, monkeypatch, tmp_path, points):
     cfgs = runs_of(config)
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "whole"))
-    written, whole = [], checkpoint.write_whole
+    written: list[Path] = []
+    whole = checkpoint.write_whole
+
+    def counted(path: Path, content: bytes) -> None:
+        written.append(path)
+        whole(path, content)
+
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "write_whole", lambda path, content: [written.append(path), whole(path, content)])
+        patched.setattr(checkpoint, "write_whole", counted)
         train_together(cfgs, console=False)  # in this process, so that a child is forked with everything imported
     assert len(written) == WRITES
     wanted = facts(tmp_path / "whole", cfgs, monkeypatch)
