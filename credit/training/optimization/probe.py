@@ -68,7 +68,7 @@ def check_optimizer(cfg: RunConfig, model: nn.Module, rule: Rule) -> None:
     Raises:
         UserError: naming the option and what to write instead.
     """
-    build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.own_settings)
+    build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.feedback_settings)
     if cfg.optimizer.kind in KNOWN:
         return
     found = traits(cfg.optimizer)
