@@ -9,6 +9,7 @@ from typing import Any
 
 from credit.cli.failures import reported
 from credit.core.errors import UserError, nearest
+from credit.core.processes import world_size
 from credit.core.user_files import use_folders
 from credit.runs.folder import runs_root
 from credit.runs.provenance import COMMAND, environment, job_command, note_job_commands
@@ -238,6 +239,10 @@ def _run_hydra(words: list[str], many: bool = False) -> int:
             failures.append(error)
 
     sweeps = many or bool({"-m", "--multirun"} & set(words))
+    if sweeps and world_size() > 1:
+        raise UserError(
+            f"torchrun started {world_size()} processes for one run, and -m makes several: leave -m out, or torchrun"
+        )
     more = ["--multirun"] * many + [_launcher_folder()] * sweeps
     sources.register()
     try:
@@ -298,6 +303,10 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
     from credit.runs.outcome import finished
 
     config = checked(cfg)
+    if world_size() > 1 and config.replicas != 1:
+        raise UserError(
+            f"torchrun started {world_size()} processes for one run, and replicas={config.replicas} are several: leave it out"
+        )
     if config.replicas == "auto":
         raise UserError(
             "replicas=auto is about the seeds of a sweep or a table, and this is one run: write replicas=20 for seeds "
@@ -305,7 +314,8 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
         )
     if config.replicas != 1:
         return None
-    result = finished(config)  # a finished run is reported without importing torch
+    # A finished run is reported without importing torch; processes of torchrun find out together.
+    result = finished(config) if world_size() == 1 else None
     if result is None:
         note_job_commands({run_name(config): job_command(map(plain, words))})
         from credit.training import train

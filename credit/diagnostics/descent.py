@@ -52,8 +52,10 @@ class _StepsOwnDraws(Draws):
 
     drawn_as: torch.dtype = torch.float32
 
-    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return super().get(name, distribution, shape, self.drawn_as).to(dtype)
+    def get(
+        self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype, rows: bool = False
+    ) -> Tensor:
+        return super().get(name, distribution, shape, self.drawn_as, rows).to(dtype)
 
 
 class Descent(Diagnostic):

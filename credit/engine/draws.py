@@ -5,7 +5,8 @@ the same numbers, because a draw is a function of (seed, name, position) alone.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,15 @@ from torch import Tensor
 
 from credit.core.randomness import generator, stream_seed
 
-Request = tuple[str, tuple[int, ...], torch.dtype]
+Request = tuple[str, tuple[int, ...], torch.dtype, bool]
+
+
+class Share(NamedTuple):
+    """The samples of a batch that one process works on: those from ``start`` to ``stop`` of ``whole``."""
+
+    start: int
+    stop: int
+    whole: int
 
 
 def uniform16(seed: int, name: str, position: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -37,14 +46,33 @@ class Draws:
         seed: the run's seed.
         position: the step; every step draws afresh.
         device: where the tensors live.
+        share: the samples of the batch that the step has; None: all.
     """
 
     seed: int
     position: int
     device: torch.device
+    share: Share | None = None
 
-    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return one tensor: ``uniform`` on [0, 1), ``normal`` with unit variance, or ``uniform16``, quick and coarser."""
+    def get(
+        self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype, rows: bool = False
+    ) -> Tensor:
+        """Return one tensor: ``uniform`` on [0, 1), ``normal`` with unit variance, or ``uniform16``, quick and coarser.
+
+        Args:
+            name: of the draw, one of its own in a step.
+            distribution, shape, dtype: of the tensor.
+            rows: whether its first dimension is the batch's, or (time steps * batch): a share of a batch then gets its rows of what
+                the whole batch would get.
+        """
+        if rows and self.share is not None:
+            start, stop, whole = self.share
+            steps = shape[0] // (stop - start)
+            drawn = self._draw(name, distribution, (steps * whole, *shape[1:]), dtype)
+            return drawn.unflatten(0, (steps, whole))[:, start:stop].flatten(0, 1)
+        return self._draw(name, distribution, shape, dtype)
+
+    def _draw(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if distribution == "uniform16" and self.device.type == "cpu":
             return uniform16(self.seed, name, self.position, shape, dtype)
         source = self.generator(name)
@@ -57,7 +85,7 @@ class Draws:
 
     def at(self, position: int) -> "Draws":
         """Return the draws of another step."""
-        return Draws(self.seed, position, self.device)
+        return replace(self, position=position)
 
     def drawn(self, requests: dict[str, Request]) -> "Drawn":
         """Draw all random numbers that an earlier step of the same shapes requested."""
@@ -69,14 +97,16 @@ class Noted(Draws):
     """Draws that also note what was asked for: a step that is given them learns what a compiled or mapped one needs.
 
     Attributes:
-        requests: by name: (distribution, shape, dtype).
+        requests: by name: (distribution, shape, dtype, rows).
     """
 
     requests: dict[str, Request] = field(default_factory=dict)
 
-    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        self.requests[name] = (distribution, shape, dtype)
-        return super().get(name, distribution, shape, dtype)
+    def get(
+        self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype, rows: bool = False
+    ) -> Tensor:
+        self.requests[name] = (distribution, shape, dtype, rows)
+        return super().get(name, distribution, shape, dtype, rows)
 
 
 @dataclass
@@ -85,5 +115,7 @@ class Drawn:
 
     tensors: dict[str, Tensor]
 
-    def get(self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    def get(
+        self, name: str, distribution: str, shape: tuple[int, ...], dtype: torch.dtype, rows: bool = False
+    ) -> Tensor:
         return self.tensors[name]

@@ -4,7 +4,7 @@ Subclass ``Rule`` and write ``compute``, a function of its arguments; everything
 compilation, state) is shared. Most rules are one backward pass: see ``credit.rules.backward.rule``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from credit.core import outputs
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import of_options
-from credit.engine.draws import Drawn, Draws, Noted, Request
+from credit.engine.draws import Drawn, Draws, Noted, Request, Share
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
 from credit.engine.plan import Capabilities, Plan
 from credit.rules import batch_checks
 from credit.rules import traits as declared
 from credit.rules.options import RuleOptions
-from credit.rules.outcome import GROWN, Computed, Step
-from credit.rules.state import Buffers, FeedbackParameters, RuleRun, copies, places
+from credit.rules.outcome import GROWN, Computed, Shares, Step
+from credit.rules.state import Buffers, FeedbackParameters, RuleRun, Stateful, copies, places
 from credit.rules.traits import Traits
 from credit.rules.transforms import Transform, limiting, refuse_accumulation, transformed, write
 
@@ -31,7 +31,7 @@ OWN: dict[str, Tensor] = {}
 """Stands for the model's own buffers, which a step moves."""
 
 
-class Rule:
+class Rule(Stateful):
     """Base of all rules.
 
     Args:
@@ -61,13 +61,14 @@ class Rule:
 
     Options: ClassVar[type[RuleOptions]] = RuleOptions
     options: RuleOptions
-    # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
-    awaits_shapes: ClassVar[bool] = False
     # What it takes of networks and allows of steps; a property where that depends on its options.
     traits: Traits = Traits()
     # The ``inference.growth`` that a step may return; beyond it the rule has diverged (see ``tell_divergence``).
     growth_limit: ClassVar[float] = GROWN
     name: str = "rule"
+    # The shares of a batch that steps are computed on; None: the whole batch at once.
+    sharing: Shares | None = None
+    share: Share | None = None  # of the batch that is being computed; None: all of it
 
     def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
                  example: Tensor | None = None, compile: bool | str = False, precision: str = "float32") -> None:  # fmt: skip
@@ -179,19 +180,6 @@ class Rule:
         growth = computed.signals.get("inference.growth")
         return growth is not None and x.device.type == "cpu" and not float(growth) <= self.growth_limit
 
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the rule's own learnable parameters (most rules have none).
-
-        Raises:
-            UserError: their shapes are not known yet.
-        """
-        if self.awaits_shapes and not self._ready:
-            raise UserError(
-                f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
-                f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
-            )
-        yield from self.feedback_parameters.items()
-
     @property
     def feedback_settings(self) -> dict[str, float]:
         """Settings of the optimizer for the rule's own parameters, where they differ from the network's: ``lr``."""
@@ -238,7 +226,7 @@ class Rule:
         """
         if accumulate and transform and self._limits:
             refuse_accumulation()
-        computed = self.updates(x, y, OWN)
+        computed = self.updates(x, y, OWN) if self.sharing is None else self.sharing.updates(self, x, y)
         owned = self._all_parameters()
         with torch.no_grad():
             chosen = self.transforms if transform else []
@@ -288,7 +276,7 @@ class Rule:
         if any(value.device != x.device for value in self.buffers.values()):
             self.buffers.to(x.device)  # the model was moved after the rule was made
         buffers |= self.buffers
-        draws = Draws(self.seed, self.position, x.device)
+        draws = Draws(self.seed, self.position, x.device, self.share)
         try:
             with torch.no_grad():
                 if self._compiled is None:
@@ -303,7 +291,8 @@ class Rule:
              plan: Plan | None = None) -> RuleRun:  # fmt: skip
         """Return a step's run on the rule's plan, or on another."""
         saved = [None] * len((plan or self.plan).ops)
-        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=isinstance(draws, Draws))
+        sharing = None if self.share is None else self.sharing
+        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=isinstance(draws, Draws), sharing=sharing)
 
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
@@ -344,34 +333,6 @@ class Rule:
             self._requests[key] = draws.requests
         return self._requests[key]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rule's own state: buffers, own parameters, position."""
-        return {
-            "buffers": dict(self.buffers),
-            "parameters": {name: p.detach() for name, p in self._owned().items()},
-            "position": self.position,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
-        if self.awaits_shapes and not self._ready:
-            self.feedback_parameters.load(state["parameters"])
-        own = self._owned()
-        if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
-            raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
-                            f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
-        where = next(iter(self._params.values())).device
-        for name, value in state["buffers"].items():
-            self.buffers[name] = value.to(where)
-        with torch.no_grad():
-            for name, value in state["parameters"].items():
-                own[name].copy_(value)
-        self.position = int(state["position"])
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the rule's own learnable parameters, for the optimizer."""
-        return (p for _, p in self.named_parameters())
-
     def first_nonfinite(self, x: Tensor) -> str | None:
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
         buffers = copies(self._model_buffers()) | self.buffers
@@ -381,17 +342,6 @@ class Rule:
             return self.plan.first_nonfinite(run, x)
 
     # ------------------------------------------------------------ inside
-
-    def _owned(self) -> dict[str, nn.Parameter]:
-        return dict(self.feedback_parameters if self.awaits_shapes and not self._ready else self.named_parameters())
-
-    def _all_parameters(self) -> dict[str, Tensor]:
-        own: dict[str, Tensor] = dict(self.named_parameters())
-        return self._params | own if own else self._params
-
-    def _model_buffers(self) -> dict[str, Tensor]:
-        # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.
-        return {name: held[key] for name, held, key in self._buffer_places}
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
         weight = next(iter(self._params.values()))

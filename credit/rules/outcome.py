@@ -1,6 +1,7 @@
 """The outcome of a rule's step: updates and loss, or the divergence of its inference."""
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -94,6 +95,17 @@ class Step:
             "output.active": (self._sizes > 0).to(self._sizes.dtype).mean(),
         }
         return output | self._signals
+
+
+class Shares(Protocol):
+    """Shares of each batch that a rule's updates are computed on: of several processes (`credit.training.backends.ranks`), or one
+    after another (`credit.training.backends.pieces`)."""
+
+    def updates(self, rule: Any, x: Tensor, y: Tensor) -> Computed:
+        """Return what the rule computes on a whole batch (B, ...) with labels (B,), share by share."""
+
+    def maximum(self, value: Tensor) -> Tensor:
+        """Return the largest of a value (0-d) over all shares."""
 
 
 GROWN = 1e6

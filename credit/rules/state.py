@@ -1,14 +1,15 @@
 """A rule's own tensors: fixed buffers, parameters that steps train beside the network's, and what one step puts by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from credit.core.errors import UserError, nearest
 from credit.engine.ops.base import Run
+from credit.rules.outcome import Shares
 
 
 @dataclass
@@ -18,11 +19,13 @@ class RuleRun(Run):
     Attributes:
         stats: statistics of the error signals, by name (see `credit.rules.outcome.Computed.signals`).
         error: the error at the output, for rules that send it straight to every layer.
+        sharing: the shares of the batch, where the run has one of them; None where it has all of the batch.
         quotients: by op index, the second part of a relevance quotient, for the layer further down that shares it.
     """
 
     stats: dict[str, Tensor] = field(default_factory=dict)
     error: Tensor | None = None
+    sharing: Shares | None = None
     quotients: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -137,3 +140,76 @@ class FeedbackParameters(dict[str, nn.Parameter]):
         for value in self.values():
             if value.device != like.device or value.dtype != like.dtype:
                 value.data = value.data.to(like)
+
+
+class Stateful:
+    """The tensors of a rule: the network's parameters and buffers, and its own.
+
+    Attributes:
+        name: the rule's.
+        position: the number of the next step.
+        buffers: its own fixed tensors by name.
+        feedback_parameters: its own learnable parameters by name.
+    """
+
+    # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
+    awaits_shapes: ClassVar[bool] = False
+    name: str
+    position: int
+    buffers: "Buffers"
+    feedback_parameters: "FeedbackParameters"
+    _ready: bool
+    _params: dict[str, Tensor]
+    _buffer_places: list[tuple[str, dict[str, Any], str]]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the rule's own learnable parameters (most rules have none).
+
+        Raises:
+            UserError: their shapes are not known yet.
+        """
+        if self.awaits_shapes and not self._ready:
+            raise UserError(
+                f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
+                f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
+            )
+        yield from self.feedback_parameters.items()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rule's own state: buffers, own parameters, position."""
+        return {
+            "buffers": dict(self.buffers),
+            "parameters": {name: p.detach() for name, p in self._owned().items()},
+            "position": self.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore ``state_dict``'s value, keeping devices; refuse one of another rule."""
+        if self.awaits_shapes and not self._ready:
+            self.feedback_parameters.load(state["parameters"])
+        own = self._owned()
+        if self._ready and set(state["buffers"]) != set(self.buffers) or set(state["parameters"]) != set(own):
+            raise UserError(f"this state belongs to another rule or model than {self.name}: its tensors are "
+                            f"{sorted(state['buffers'])[:4]}, expected {sorted(self.buffers)[:4]}")  # fmt: skip
+        where = next(iter(self._params.values())).device
+        for name, value in state["buffers"].items():
+            self.buffers[name] = value.to(where)
+        with torch.no_grad():
+            for name, value in state["parameters"].items():
+                own[name].copy_(value)
+        self.position = int(state["position"])
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the rule's own learnable parameters, for the optimizer."""
+        return (p for _, p in self.named_parameters())
+
+    def _owned(self) -> dict[str, nn.Parameter]:
+        return dict(self.feedback_parameters if self.awaits_shapes and not self._ready else self.named_parameters())
+
+    def _all_parameters(self) -> dict[str, Tensor]:
+        own: dict[str, Tensor] = dict(self.named_parameters())
+        return self._params | own if own else self._params
+
+    def _model_buffers(self) -> dict[str, Tensor]:
+        # Looked up by the places found at construction: walking the module tree would cost a tenth of a small step.
+        return {name: held[key] for name, held, key in self._buffer_places}

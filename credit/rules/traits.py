@@ -33,6 +33,10 @@ class Traits:
             fit, as the continuation of its name: ``compares the logits of classes``.
         needs: properties of networks without which it would change nothing, or cannot work, each with what it does.
         not_compiled: why a step cannot be compiled, with what to write instead, as the continuation of its name; empty: it can.
+        shares: what several processes compute on shares of a batch adds up to what one computes on the whole, so that a run can be
+            trained on several devices. ``per_sample`` components need not declare it.
+        largest: reads the largest value of the whole batch (``run.sharing.maximum``), which processes exchange at each step, and
+            which pieces of a batch that are computed one after another do not have.
     """
 
     per_sample: bool = False
@@ -40,6 +44,8 @@ class Traits:
     refuses: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     not_compiled: str = ""
+    shares: bool = False
+    largest: bool = False
 
 
 GATE = {"time_steps": "multiplies an error signal at an activation"}
@@ -53,6 +59,8 @@ UNDECLARED: Mapping[str, Traits] = {
     "gate": Traits(refuses=GATE),
     "loss": Traits(refuses=LOSS),
     "normalizer": Traits(refuses=NORMALIZER),
+    "feedback": Traits(shares=True),
+    "relevance": Traits(shares=True),
 }
 """By family, the traits of components that declare none: the careful ones."""
 
@@ -168,7 +176,9 @@ def of_component(component: Any, family: str = "") -> Traits:
     if (declaring := _declaring(component, "traits")) is not None:
         traits = component.traits
         if _overridden(type(component), declaring):
-            traits = replace(traits, per_sample=False, refuses={**careful.refuses, **traits.refuses})
+            traits = replace(
+                traits, per_sample=False, refuses={**careful.refuses, **traits.refuses}, shares=careful.shares
+            )
     if family == "loss" and not hasattr(component, "of_probability"):
         traits = replace(traits, refuses={**LOSS, **traits.refuses})
     return traits
@@ -194,7 +204,7 @@ def _overridden(cls: type, declaring: type) -> bool:
 
 def _parts(rule: "Rule") -> list[tuple[str, str, Any, Traits]]:
     """Return (family, label, component, traits) of the rule and of its components."""
-    parts: list[tuple[str, str, Any, Traits]] = [("", f"rule '{rule.name}'", rule, rule.traits)]
+    parts: list[tuple[str, str, Any, Traits]] = [("", f"rule '{rule.name}'", rule, of_component(rule))]
     chosen = of_class(type(rule.options))
     for key, component in rule.components.items():
         option, _, entry = key.partition(".")
@@ -244,6 +254,36 @@ def _refusal(component: Any, op: Op) -> str | None:
     """Return why a component cannot take an op; None where it can, or refuses none."""
     why: str | None = component.refusal(op) if hasattr(component, "refusal") else None
     return why
+
+
+def refuse_shares(rule: "Rule") -> None:
+    """Refuse to compute a rule's updates on shares of each batch where its traits do not allow it.
+
+    Raises:
+        UserError: naming the rule, or its component.
+    """
+    for family, label, _, traits in _parts(rule):
+        if not (traits.shares or (family and traits.per_sample)):
+            raise UserError(
+                f"{label} may need the whole batch at once (it does not declare traits = credit.Traits(shares=True), or not with "
+                "these options), and torchrun gives each process a share of it, trainer.accumulate a piece: leave that out, or "
+                "write rule=bp"
+            )
+
+
+def refuse_pieces(rule: "Rule") -> None:
+    """Refuse to compute a rule's batches in pieces, one after another, where its traits do not allow it.
+
+    Raises:
+        UserError: naming the rule, or its component.
+    """
+    refuse_shares(rule)
+    normalizer = getattr(rule, "normalizer", None)  # LFP rules choose one by the network
+    if normalizer is not None and of_component(normalizer, "normalizer").largest:
+        raise UserError(
+            f"rule '{rule.name}' divides error signals by their largest value in the batch (rule.normalizer=max_abs), which is not "
+            "known before all pieces of trainer.accumulate are computed: leave that out, or write rule.normalizer=none"
+        )
 
 
 def _judged(family: str, rule: "Rule") -> list[Op]:

@@ -13,6 +13,7 @@ from typing import Any
 from credit.core import registry
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
+from credit.core.processes import rank, world_size
 from credit.data import load_many
 from credit.runs.folder import RESULT, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
@@ -21,6 +22,8 @@ from credit.runs.outcome import finished, start_anew
 from credit.runs.screen import Screen
 from credit.training.backends.base import Backend, Ends, NoRunsLeft, Results
 from credit.training.backends.mapped import ReplicaBatch
+from credit.training.backends.pieces import accumulate
+from credit.training.backends.ranks import agreed, joined, share_steps, shared
 from credit.training.backends.single import Single
 from credit.training.monitors.clock import Clock
 from credit.training.monitors.interrupts import StopRequest, stop_requests
@@ -52,7 +55,8 @@ def train(cfg: RunConfig, *, console: bool = True) -> dict[str, Any]:
             f"train() with replicas={cfg.replicas}: it trains one run and returns its result; write "
             f"credit.training.train_together([dataclasses.replace(cfg, replicas=1, seed=s) for s in range(20)])"
         )
-    return _train([cfg], Single, console)[0]
+    with joined(cfg) as own:
+        return _train([own], Single, console and rank() == 0)[0]
 
 
 def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[dict[str, Any]]:
@@ -69,6 +73,10 @@ def train_together(cfgs: Sequence[RunConfig], *, console: bool = True) -> list[d
     Raises:
         UserError: the runs differ in more than their seed, one cannot be trained as configured, or another process trains one.
     """
+    if world_size() > 1:
+        raise UserError(
+            f"torchrun started {world_size()} processes for one run, and train_together trains several in one"
+        )
     check_alike(cfgs)
     return _train(cfgs, ReplicaBatch, console)
 
@@ -146,6 +154,7 @@ def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
                 backend.settle()
                 backend.evict(backend.each(step + 1, RunRecorder.measure_after))
 
+        stop.signal = agreed(stop.noted)
         # Evaluation, metrics and checkpoints: at ends of epochs, after a measurement, and on a request to stop.
         if backend.evicted or backend.recorders[0].due(measured, stop):
             with clock.paused():
@@ -204,7 +213,7 @@ def _train(cfgs: Sequence[RunConfig], backend: type[Backend], console: bool) -> 
 
 
 def _reported(cfg: RunConfig, results: Results, console: bool) -> bool:
-    result = finished(cfg, console=console)
+    result = shared(lambda: finished(cfg, console=console))
     if result is not None:
         results[run_folder(cfg)] = result
     return result is not None
@@ -216,6 +225,12 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
     cfg = first.cfg
     if backend is ReplicaBatch and (refusal := warm_alone(first.rule, first.warm) or not_in_one_pass(cfg.optimizer)):
         raise UserError(f"train_together: {refusal}; train each run by itself")
+    size, batch = first.spec.train_size, cfg.data.batch_size
+    smallest = batch if cfg.data.drop_last else size % batch or batch
+    for part in prepared.values():
+        rules = [rule for rule in (part.rule, part.warm) if rule is not None]
+        share_steps(rules, smallest)
+        accumulate(rules, cfg.trainer.accumulate, smallest)
     # Before folders are created: missing or corrupt data leave no folder.
     sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)
     runs = {run_folder(part.cfg): begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)}

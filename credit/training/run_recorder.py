@@ -18,7 +18,7 @@ from credit.training.monitors.dead import DeadLayers
 from credit.training.monitors.finite import DivergedError, check_parameters
 from credit.training.monitors.interrupts import StopRequest
 from credit.training.monitors.measure import Measures
-from credit.training.monitors.stopping import collapse
+from credit.training.monitors.stopping import early
 from credit.training.state import checkpoint
 from credit.training.state.fingerprint import note_differences
 from credit.training.state.run_state import Training
@@ -138,7 +138,7 @@ class RunRecorder:
             row |= running | self._evaluation(outcome, x)
             self._see_loss(max(running["train_loss"], float(outcome.loss)), run.step)
             better = self._note(row)
-            run.stopped = collapse(trainer, run.best, row)
+            run.stopped = early(trainer, run.best, row)
             if run.stopped:
                 found = (found or {}) | self.measures.ending(x, y, outcome)
             if not (run.ended or better):  # large, and reports read only that of the best and the last evaluation

@@ -169,6 +169,10 @@ class TrainerConfig:
     )
     compile: bool = opt(False, "compile steps by torch.compile", speed=True)
     precision: Literal["float32", "float64", "bf16"] = opt("float32", "of networks; bf16: of the products with weights")
+    accumulate: int = opt(
+        1, "pieces that each batch is computed in, one after another, in the memory of one; the result is the same to rounding, "
+        "but for BatchNorm's statistics, which are each piece's", ge=1,
+    )  # fmt: skip
     eval_every: float = opt(1.0, "epochs between evaluations; 0.5: twice in each", gt=0)
     ema: float | None = opt(
         None, "decay of averaged weights, which are evaluated in place of the trained ones; null: none", ge=0, lt=1
@@ -176,7 +180,10 @@ class TrainerConfig:
     bn_batches: int = opt(
         0, "training batches from which evaluations take BatchNorm's statistics anew; 0: the running ones", ge=0
     )
-    stop_when: Literal["never", "collapsed"] = opt("never", "give up a run whose validation accuracy has collapsed")
+    stop_when: Literal["never", "collapsed", "no_gain"] = opt(
+        "never", "give up a run whose validation accuracy has collapsed, or has no gain for trainer.patience epochs"
+    )
+    patience: float = opt(10.0, "epochs without a better validation accuracy", gt=0, when="stop_when=no_gain")
     collapse_share: float = opt(
         0.5, "share of its best accuracy below which a run has collapsed", gt=0, le=1, when="stop_when=collapsed"
     )

@@ -24,7 +24,8 @@ class Dropout(Op):
         if self.args["per"] != "element":
             kept = ("batch", "sample", "channel").index(self.args["per"])
             shape = shape[:kept] + (1,) * (x.dim() - kept)
-        mask = run.draws.get(f"dropout.{self.name}", "uniform", shape, x.dtype).ge(p).to(x.dtype)
+        rows = self.args["per"] != "batch"
+        mask = run.draws.get(f"dropout.{self.name}", "uniform", shape, x.dtype, rows).ge(p).to(x.dtype)
         if self.args["scale"] and p < 1.0:
             mask = mask.mul_(1.0 / (1.0 - p))
         self.save(run, mask)

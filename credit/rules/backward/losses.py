@@ -38,7 +38,7 @@ class CrossEntropy(CrossEntropyOptions):
     ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
     """
 
-    traits = Traits()
+    traits = Traits(shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logs = F.log_softmax(z, 1)
@@ -72,7 +72,7 @@ class CrossEntropyRate:
     The gradient of ``1/T sum_t CE(o[t], y)``: snnTorch's ``ce_rate_loss``; ``ce`` of the counts is its ``ce_count_loss``.
     """
 
-    traits = Traits(needs={"summed_steps": "scores the output at each time step"})
+    traits = Traits(needs={"summed_steps": "scores the output at each time step"}, shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return CrossEntropy()(z, y)
@@ -84,7 +84,7 @@ class SquaredError:
     The gradient of ``1/B sum_i 1/C sum_j (z_ij - t_ij)^2``, the mean over outputs and samples (torch's MSELoss).
     """
 
-    traits = Traits()
+    traits = Traits(shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
@@ -105,7 +105,7 @@ class HalfSquaredError(SquaredError):
     squares of dual propagation (paper 3), C/2 times ``mse``.
     """
 
-    traits = Traits()
+    traits = Traits(shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
@@ -122,7 +122,7 @@ class Violations(MarginOptions):
     The gradient of S = 1/(2B) sum_i sum_j v_ij^2 (Theorem 1).
     """
 
-    traits = Traits(sparse=True)
+    traits = Traits(sparse=True, shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v = violations(z, y, self.margin)
@@ -136,7 +136,7 @@ class WorstViolation(MarginOptions):
     The gradient of 1/(2B) sum_i max_j v_ij^2.
     """
 
-    traits = Traits(sparse=True)
+    traits = Traits(sparse=True, shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         v, at = violations(z, y, self.margin).max(1, keepdim=True)

@@ -59,7 +59,7 @@ class MaxAbs:
     its recursion, where a step's future has been added: see `credit.rules.lfp.passage.fired`.
     """
 
-    traits = Traits(per_sample=True, refuses=NORMALIZER)
+    traits = Traits(per_sample=True, refuses=NORMALIZER, largest=True)
 
     def __call__(self, op: Weighted, run: Run, signal: Tensor) -> Tensor:
         if op.steps > 1:
@@ -69,5 +69,7 @@ class MaxAbs:
     def step(self, run: Run, signal: Tensor, own: bool = False) -> Tensor:
         """Return one time step's signal (B, ...) divided; ``own``: it may be overwritten."""
         top = signal.abs().amax()
+        if (sharing := getattr(run, "sharing", None)) is not None:  # signals carry 1 / batch, of a share here
+            top = sharing.maximum(top * run.batch) / run.batch
         factor = torch.where(top > 0, 1.0 / run.batch / top, 0.0)
         return signal.mul_(factor) if own else signal * factor

@@ -40,7 +40,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
         """Methods of a subclass's own are treated as components that declare nothing."""
         own = {"gate": GATE, "arrive": NORMALIZER, "backproject": FEEDBACK}
         refuses = [why for name, why in own.items() if getattr(type(self), name) is not getattr(BackwardRule, name)]
-        return Traits(refuses=refuses[0] if refuses else {})
+        return Traits(refuses=refuses[0] if refuses else {}, shares=True)
 
     def setup(self) -> None:
         self.loss, self.gating, self.feedback_weights, self.normalizer = (self.components[name] for name in _COMPONENTS)
@@ -207,7 +207,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
             keep = 1 - self.options.signal_dropout
             # The whole batch's draw, so that leaving samples out changes nothing.
             shape = tuple(signal.shape) if run.rows is None else (run.batch, *signal.shape[1:])
-            mask = run.draws.get(f"signal_dropout.{op.name}", "uniform", shape, signal.dtype) < keep
+            mask = run.draws.get(f"signal_dropout.{op.name}", "uniform", shape, signal.dtype, True) < keep
             signal = signal * (mask if run.rows is None else mask[run.rows.index]) / keep
         if self.watch:
             run.stats[op.name] = (signal.square().mean() * (run.present / run.batch)).sqrt() * run.batch

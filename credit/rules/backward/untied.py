@@ -200,7 +200,7 @@ class Jam(JamOptions, Untied):
     def _noise(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         # The whole batch's draw, so that leaving samples out changes nothing.
         shape = tuple(signal.shape) if run.rows is None else (run.batch, *signal.shape[1:])
-        noise: Tensor = run.draws.get(f"{self.name}.{op.name}", "uniform16", shape, signal.dtype)
+        noise: Tensor = run.draws.get(f"{self.name}.{op.name}", "uniform16", shape, signal.dtype, True)
         if run.rows is not None:
             noise = noise[run.rows.index]
         if (self.noise_low, self.noise_high) == (0, 1):

@@ -48,7 +48,7 @@ def spectral(
     value: Tensor = work.values[state.out]
     run = replace(work.run, saved=list(work.run.saved))
     lanes = value.shape[0] if own else 1
-    draw = work.run.draws.get(f"damping.{state.index}", "normal", (lanes, *value.shape[1:]), value.dtype)
+    draw = work.run.draws.get(f"damping.{state.index}", "normal", (lanes, *value.shape[1:]), value.dtype, own)
     size = value.new_ones((lanes, *[1] * (value.dim() - 1)))
     for _ in range(iterations):
         draw = draw / _lengths(draw)

@@ -38,7 +38,8 @@ TRAITS = Traits(
     refuses={
         "probability": "nudges logits, one a class",
         "stopped": "relates every layer to those above it",
-    }
+    },
+    shares=True,
 )
 
 

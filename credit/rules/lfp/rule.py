@@ -48,7 +48,12 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     Options = LfpOptions
     options: LfpOptions
     name = "lfp"
-    traits = Traits(refuses={"probability": "gives a feedback to each class's output"})
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """Of one output a class; a sum over the batch does not add up as a mean does."""
+        refuses = {"probability": "gives a feedback to each class's output"}
+        return Traits(refuses=refuses, shares=self.options.reduction == "mean")
 
     def usual_clip_unit(self) -> float | None:
         """0.06 (the paper's) on spiking networks, and where LFP-epsilon meets an activation that is not near 0 where z is.

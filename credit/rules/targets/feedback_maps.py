@@ -154,7 +154,7 @@ class FeedbackMap:
     def _noise(self, chosen: TargetOptions, run: Run, like: Tensor, what: str) -> Tensor | None:
         if chosen.noise_std == 0:
             return None
-        drawn: Tensor = run.draws.get(f"{self.name}.{what}", "normal", tuple(like.shape), like.dtype)
+        drawn: Tensor = run.draws.get(f"{self.name}.{what}", "normal", tuple(like.shape), like.dtype, True)
         return drawn * chosen.noise_std
 
 

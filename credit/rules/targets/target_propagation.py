@@ -13,6 +13,7 @@ et al. 2022 (arXiv 2201.13415). All updates of a step are made with the paramete
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from credit.rules.targets import synapses
 from credit.rules.targets.feedback_maps import FeedbackMap
 from credit.rules.targets.options import TargetOptions
 from credit.rules.targets.targeted import OUTPUT, TargetedRule
+from credit.rules.traits import Traits
 
 
 class TargetPropagationRule(TargetedRule):
@@ -59,6 +61,11 @@ class TargetPropagationRule(TargetedRule):
                 f"feedback takes {self.options.feedback_steps} steps of SGD a batch, handed over as their sum: plain SGD of rate "
                 f"{self.options.feedback_lr:g} makes exactly them, an optimizer that rescales (Adam) does not"
             )
+
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """As of all rules with targets; several steps of feedback a batch depend on the whole batch."""
+        return replace(TargetedRule.traits, shares=self.options.feedback_steps == 1)
 
     @property
     def feedback_settings(self) -> dict[str, float]:

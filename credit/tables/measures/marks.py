@@ -27,7 +27,10 @@ def mark(result: dict[str, Any]) -> str:
 
 def ended_badly(result: dict[str, Any]) -> bool:
     """Return whether a run diverged, or was given up because its accuracy collapsed, from its result."""
-    return result.get("status") == "diverged" or (result.get("status") == "complete" and bool(result.get("stopped")))
+    stopped = result.get("stopped") or {}
+    return result.get("status") == "diverged" or (
+        result.get("status") == "complete" and stopped.get("why") == "collapsed"
+    )
 
 
 def was_reasonable(result: dict[str, Any]) -> bool:

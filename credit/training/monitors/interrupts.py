@@ -13,9 +13,11 @@ class StopRequest:
     """A request to stop a run.
 
     Attributes:
-        signal: number of the signal received; None while there is no request.
+        noted: number of the signal that this process received; None while there is none.
+        signal: number of the signal that the run heeds, once all of its processes have agreed on it.
     """
 
+    noted: int | None = None
     signal: int | None = None
 
     def leave(self) -> None:
@@ -42,7 +44,7 @@ def stop_requests() -> Iterator[StopRequest]:
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signal = number
+        request.noted = number
         for handled, handler in before.items():
             signal.signal(handled, handler)
 

@@ -4,7 +4,7 @@
 |---|---|
 | the run (its hash), the data, a step beyond the run's end | refused |
 | the user's code, this package's code | refused; with ``resume=anyway`` a warning |
-| versions of credit and torch, threads, device | a warning with both values |
+| versions of credit and torch, threads, device, processes | a warning with both values |
 
 Warnings are stored in later checkpoints and in result.json (``resumed``), with the step.
 """
@@ -18,6 +18,7 @@ import torch
 from credit.core.config.folders import credit_version
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
+from credit.core.processes import world_size
 from credit.runs.folder import different_settings
 from credit.runs.identity import decisive, run_hash
 from credit.runs.made_from import compared, refuse_resumption
@@ -36,6 +37,7 @@ def fingerprint(cfg: RunConfig, made_from: dict[str, Any], device: torch.device)
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": str(device),
+        **({"processes": world_size()} if world_size() > 1 else {}),
     }
     return {"run": run_hash(cfg), "decisive": decisive(cfg), "made_from": made_from, "surroundings": surroundings}
 
@@ -75,7 +77,11 @@ def check_checkpoint(
     return [
         *found.code,
         *found.package,
-        *(f"{key} {before.get(key)} then, {after[key]} now" for key in after if before.get(key) != after[key]),
+        *(
+            f"{key} {before.get(key)} then, {after.get(key)} now"
+            for key in {**before, **after}
+            if before.get(key) != after.get(key)
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from credit.core.processes import world_size
 from credit.runs.folder import RESULT, write_json
 from credit.runs.identity import group_name, run_name
 from credit.runs.metrics import finite_or_null
@@ -55,6 +56,7 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "seconds_per_epoch": run.seconds / run.step * run.steps_per_epoch if run.step else None,
         "parameters": sum(p.numel() for p in run.model.parameters() if p.requires_grad),
         "notes": [*run.notes, *([UNCHANGED] if run.step and parameters_digest(run.model) == run.untrained else [])],
+        **({"world_size": world_size()} if world_size() > 1 else {}),
         "rule_parameters": sum(p.numel() for p in run.rule.parameters()),
         "weights_sha256": weights_digest(run.model),
         "data_digest": run.data.digest,

@@ -5,8 +5,11 @@ their checkpoints leaves some runs a step ahead: these return to the newest step
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from credit.core.processes import rank
+from credit.training.backends.ranks import shared
 from credit.training.run_recorder import RunRecorder
 from credit.training.state import checkpoint
 
@@ -22,9 +25,11 @@ def resume_together(recorders: Sequence[RunRecorder]) -> list[list[RunRecorder]]
         UserError: a checkpoint is of another run, or of other data or code.
     """
     waiting = {
-        recorder.run.cfg.seed: (recorder, checkpoint.latest(recorder.folder, recorder.screen.warn))
+        recorder.run.cfg.seed: (recorder, shared(partial(checkpoint.latest, recorder.folder, recorder.screen.warn)))
         for recorder in recorders
     }
+    if rank() > 0:  # whose file of metrics is its own
+        waiting = {seed: (one, state and {**state, "metrics_size": 0}) for seed, (one, state) in waiting.items()}
     while waiting:
         newest = next(
             (state for _, state in waiting.values() if state is not None and len(state.get("together", ())) > 1), None

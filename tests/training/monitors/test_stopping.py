@@ -21,7 +21,7 @@ from credit.runs.outcome import headline
 from credit.sweeps.choose import choose
 from credit.training import train, train_together
 from credit.training.monitors.finite import FiniteWatch, Lost
-from credit.training.monitors.stopping import collapse
+from credit.training.monitors.stopping import early
 from credit.training.run_recorder import RunRecorder
 from credit.training.state import checkpoint
 
@@ -85,11 +85,11 @@ def test_what_a_collapse_is():
     trainer = check({"rule": {"kind": "sweep"}, "arch": {"kind": "mlp"}, "trainer": COLLAPSING["trainer"]}).trainer
     best, row = {"val_top1": 0.8}, {"epoch": 4, "step": 40, "val_top1": 0.39}
     told = {"why": "collapsed", "epoch": 4, "step": 40, "val_top1": 0.39, "best_val_top1": 0.8, "share": 0.5}
-    assert collapse(trainer, best, row) == told
-    assert collapse(trainer, best, row | {"epoch": 3}) is None  # not after it
-    assert collapse(trainer, best, row | {"val_top1": 0.4}) is None  # not below it
-    assert collapse(trainer, None, row) is None
-    assert collapse(dataclasses.replace(trainer, stop_when="never"), best, row) is None
+    assert early(trainer, best, row) == told
+    assert early(trainer, best, row | {"epoch": 3}) is None  # not after it
+    assert early(trainer, best, row | {"val_top1": 0.4}) is None  # not below it
+    assert early(trainer, None, row) is None
+    assert early(dataclasses.replace(trainer, stop_when="never"), best, row) is None
 
 
 def test_replicas_are_given_up_one_by_one(config, monkeypatch, tmp_path):
@@ -124,7 +124,7 @@ def test_replicas_are_given_up_one_by_one(config, monkeypatch, tmp_path):
     [
         (
             {"trainer": {"stop_when": "nan"}},
-            "trainer.stop_when=nan: trainer has no such choice; valid: collapsed, never",
+            "trainer.stop_when=nan: trainer has no such choice; did you mean 'no_gain'",
         ),
         (
             {"trainer": {"collapse_share": 0.3}},

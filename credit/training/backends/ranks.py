@@ -1,0 +1,217 @@
+"""One run over several processes, started by torchrun: each computes its share of every batch, and all apply the whole's update.
+
+    torchrun --nproc-per-node=2 $(which credit-train) rule=lisp_margin data=cifar10
+
+Every process has the whole data set, makes the whole batch of a step with its noise and augmentation, and computes the rule's
+updates on its own rows; random numbers of the step are the whole batch's. The updates' mean over the batch, the loss and the logits
+are summed in one exchange, so that limits, optimizers, evaluations and decisions are the same everywhere. The first process records
+the run.
+"""
+
+import contextlib
+import datetime
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from credit.core.config.schema import RunConfig
+from credit.core.errors import UserError
+from credit.core.processes import local_rank, rank, world_size
+from credit.engine.activity import batch_norm
+from credit.engine.draws import Share
+from credit.rules.base import OWN, Rule
+from credit.rules.outcome import Computed, InferenceDiverged
+from credit.rules.traits import refuse_shares
+from credit.runs.folder import run_folder
+from credit.runs.identity import decisive
+from credit.runs.provenance import environment
+from credit.runs.user_code import package_code
+from credit.training.backends.pieces import GROWTH, shares
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The processes of a run.
+
+    Attributes:
+        rank, size: the number of this one, from 0, and how many there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def share(self, whole: int) -> Share:
+        """Return this process's share of so many samples."""
+        return shares(whole, self.size)[self.rank]
+
+    def maximum(self, value: Tensor) -> Tensor:
+        """Return the largest of a value (0-d) over all processes."""
+        largest = value.clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
+
+    def updates(self, rule: Rule, x: Tensor, y: Tensor) -> Computed:
+        """Return what a rule's step computes on a whole batch, of which this process computes its share.
+
+        Buffers of the model move by each process's share, and are their mean afterwards.
+
+        Args:
+            rule: of the run.
+            x, y: the whole batch (B, ...) and its labels (B,), the same on all processes.
+
+        Raises:
+            UserError: a batch that the rule cannot take.
+            InferenceDiverged: on any of the processes.
+        """
+        share, ended = self.share(len(x)), None
+        rule.share = share
+        try:
+            done = rule.updates(x[share.start : share.stop], y[share.start : share.stop], OWN)
+        except InferenceDiverged as end:
+            ended = end
+        finally:
+            rule.share = None
+        if self.maximum(torch.tensor(float(ended is not None), device=x.device)):
+            raise next(end for end in self.gathered(ended) if end is not None)
+        return self._whole(rule, done, share)
+
+    def _whole(self, rule: Rule, done: Computed, share: Share) -> Computed:
+        """Return the computed step of the whole batch: means of updates, loss and buffers, all samples' logits."""
+        part = (share.stop - share.start) / share.whole
+        buffers = {name: value for name, value in rule._model_buffers().items() if value.is_floating_point()}
+        squares = {name: value.square() for name, value in done.signals.items() if name != GROWTH}
+        means = [*done.updates.values(), done.loss, *squares.values(), *buffers.values()]
+        rows = [_padded(value, share) for value in (done.logits, done.sizes) if value is not None]
+        *found, last = self._summed([*(value * part for value in means), *rows, done.loss.new_zeros(1)])
+        count = len(done.updates)
+        signals = {name: found[count + 1 + at].sqrt() for at, name in enumerate(squares)}
+        if GROWTH in done.signals:
+            signals[GROWTH] = self.maximum(done.signals[GROWTH])
+        for at, value in enumerate(buffers.values()):
+            value.copy_(found[count + 1 + len(squares) + at])
+        logits, sizes = [*found[len(means) :], None][:2]
+        assert logits is not None and last is not None
+        return Computed(logits, found[count], dict(zip(done.updates, found, strict=False)), sizes, signals)
+
+    def _summed(self, values: list[Tensor]) -> list[Tensor]:
+        """Return the sums of tensors over all processes, in one exchange."""
+        dtype = torch.float64 if any(value.dtype == torch.float64 for value in values) else torch.float32
+        flat = torch.cat([value.reshape(-1).to(dtype) for value in values])
+        dist.all_reduce(flat)
+        parts = flat.split([value.numel() for value in values])
+        return [part.view(value.shape).to(value.dtype) for part, value in zip(parts, values, strict=True)]
+
+    def gathered(self, value: T) -> list[T]:
+        """Return a value of every process, by rank."""
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+
+def _padded(value: Tensor, share: Share) -> Tensor:
+    """Return the rows of a share in their places among those of the whole batch, the others zero."""
+    whole = value.new_zeros(share.whole, *value.shape[1:])
+    whole[share.start : share.stop] = value
+    return whole
+
+
+def current() -> Ranks | None:
+    """Return the processes of the run that is being trained; None where there is one."""
+    return Ranks() if dist.is_available() and dist.is_initialized() else None
+
+
+def shared(work: Callable[[], T]) -> T:
+    """Return what a function returns on the first process, which alone calls it."""
+    ranks = current()
+    if ranks is None:
+        return work()
+    found: list[Any] = [work() if ranks.rank == 0 else None]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def agreed(number: int | None) -> int | None:
+    """Return the largest of a number over all processes; None where none has one."""
+    ranks = current()
+    if ranks is None:
+        return number
+    device = torch.device("cuda", local_rank()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    return int(ranks.maximum(torch.tensor(number or 0, device=device))) or None
+
+
+@contextlib.contextmanager
+def joined(cfg: RunConfig) -> Iterator[RunConfig]:
+    """Join the processes that torchrun started for a run, unless they have joined already, and yield this one's configuration.
+
+    All but the first keep their records in a folder that is removed in the end.
+
+    Raises:
+        UserError: the processes have different configurations or versions of the code.
+    """
+    if world_size() == 1:
+        yield cfg
+        return
+    cuda = cfg.trainer.device in ("auto", "cuda") and torch.cuda.is_available()
+    device = f"cuda:{local_rank()}" if cuda else "cpu" if cfg.trainer.device == "auto" else cfg.trainer.device
+    if cuda:
+        torch.cuda.set_device(local_rank())
+    mine = not dist.is_initialized()
+    if mine:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=datetime.timedelta(minutes=30))
+    try:
+        _refuse_unlike(cfg)
+        cfg = replace(cfg, trainer=replace(cfg.trainer, device=device))
+        if rank() == 0:
+            yield cfg
+            return
+        with tempfile.TemporaryDirectory() as scratch, environment(CREDIT_RUNS=scratch):
+            quiet = replace(cfg.trainer, checkpoint_every=10**6, progress=False)
+            yield replace(cfg, trainer=quiet, logger=replace(cfg.logger, kind="files"))
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def share_steps(rules: list[Rule], smallest: int) -> None:
+    """Let the steps of a run's rules be shared by the processes that have joined; do nothing where there is one.
+
+    Args:
+        rules: the run's.
+        smallest: samples of its smallest batch.
+
+    Raises:
+        UserError: a batch smaller than the number of processes, or a rule that needs the whole batch in one process.
+    """
+    ranks = current()
+    if ranks is None:
+        return
+    if smallest < ranks.size:
+        raise UserError(
+            f"torchrun started {ranks.size} processes, and the smallest batch of an epoch has {smallest} examples: each process "
+            "needs one. Start fewer, or write a larger data.batch_size, or data.drop_last=true"
+        )
+    for rule in rules:
+        refuse_shares(rule)
+        rule.sharing = ranks
+        if (norm := batch_norm(rule.plan)) is not None and not rule.freezes_norms:
+            rule.notes.append(
+                f"{ranks.size} processes: {norm.describe()} and its like use the statistics of each process's share of a batch"
+            )
+
+
+def _refuse_unlike(cfg: RunConfig) -> None:
+    ranks = Ranks()
+    mine = {"settings": {**decisive(cfg), "seed": cfg.seed, "folder": str(run_folder(cfg))}, "code": package_code()}
+    for at, other in enumerate(ranks.gathered(mine)):
+        for what, value in mine.items():
+            if other[what] != value:
+                raise UserError(
+                    f"the processes of one run must be started by the same command on the same code, and the {what} of process "
+                    f"{ranks.rank} and process {at} differ"
+                )

@@ -1,0 +1,189 @@
+"""One run over two processes: its weights are those of one process, and a kill of any of them loses nothing."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from credit.core.config.compose import compose
+from credit.core.errors import UserError
+from credit.runs.folder import read_result, run_folder
+from credit.training import train
+from credit.training.state import checkpoint
+
+pytestmark = pytest.mark.slow
+
+SHORT = [
+    "data.limit_train=50",
+    "data.limit_test=30",
+    "data.batch_size=16",
+    "trainer.precision=float64",
+    "trainer.progress=false",
+]
+MLP = [
+    "data=digits",
+    "arch.widths=[12,10]",
+    "trainer.epochs=2",
+    *SHORT,
+]  # batches of 16 and, at an epoch's end, of another size
+WORDS: dict[str, list[str]] = {
+    "bp": ["rule=bp", *MLP],
+    "limits": ["rule=lisp_margin", "rule.clip_norm=0.05", *MLP],
+    "max_abs": ["rule=lisp_raw", "rule.normalizer=max_abs", *MLP],
+    "lfp": ["rule=lfp_epsilon", "rule.normalizer=max_abs", *MLP],
+    "dp": ["rule=dp", *MLP],
+    "damped": ["rule=dp_damped", *MLP],
+    "eqprop": ["rule=eqprop", *MLP],
+    "rec_lra": ["rule=rec_lra", *MLP],
+    "dtp": ["rule=dtp", *MLP],
+    "dfa": ["rule=dfa", *MLP],
+    "fresh signs": ["rule=brsf", *MLP],
+    "noise": ["rule=jam_full", "arch.dropout=0.3", "rule.signal_dropout=0.2", *MLP],
+    "attack": ["rule=bp", "trainer.adversarial_epsilon=0.05", "trainer.adversarial_share=0.5", *MLP],
+    "warm": ["rule=fa", "trainer.warm_rule=bp", "trainer.warm_steps=2", "optimizer=adam", *MLP],
+    "diagnostics": ["rule=fa", "trainer.measure=[alignment]", *MLP],
+    "images": ["rule=lisp_ce", "arch=lenet5", "data.augment=[crop,flip]", "trainer.steps=3", "trainer.epochs=null", *SHORT],
+    "images, lfp": ["rule=lfp_epsilon", "arch=lenet5", "trainer.steps=3", "trainer.epochs=null", *SHORT],
+    "images, rec_lra": ["rule=rec_lra", "arch=lenet5", "trainer.steps=3", "trainer.epochs=null", *SHORT],
+    "spiking": ["rule=lfp_epsilon", "data=digits", "arch=spiking_mlp", "arch.widths=[12]", "arch.steps=3", *SHORT],
+}  # fmt: skip
+
+
+def settings(name: str, folder: Path) -> list[str]:
+    images = ["data=npz", f"data.path={folder}/images.npz"] if name.startswith("images") else []
+    return [*images, *WORDS[name], "schedule=constant"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def join(rank: int, port: int, runs: str) -> None:
+    """Make this process one of two, as torchrun does, for several runs one after the other."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CREDIT_RUNS": runs}
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+
+
+def one_rank(rank: int, port: int, folder: str) -> None:
+    join(rank, port, f"{folder}/two")
+    for name in WORDS:
+        train(compose(settings(name, Path(folder))), console=False)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    state = checkpoint.latest(folder, print)
+    assert state is not None
+    found: dict[str, Any] = state["model"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which two processes have trained all runs of ``WORDS``."""
+    made = tmp_path_factory.mktemp("ranks")
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (90, 28, 28), dtype=np.uint8), np.arange(90) % 10
+    np.savez(made / "images.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    torch.multiprocessing.spawn(one_rank, args=(free_port(), str(made)), nprocs=2)
+    return made
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_two_processes_train_the_weights_of_one(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose(settings(name, folder))
+    monkeypatch.setenv("CREDIT_RUNS", str(folder / "one"))
+    train(cfg, console=False)
+    alone, one = weights(run_folder(cfg)), read_result(run_folder(cfg))
+    monkeypatch.setenv("CREDIT_RUNS", str(folder / "two"))
+    shared, two = weights(run_folder(cfg)), read_result(run_folder(cfg))
+    torch.testing.assert_close(shared, alone, rtol=1e-7, atol=1e-9)
+    assert one is not None and two is not None and two["world_size"] == 2 and "world_size" not in one
+    for key, value in one["last"].items():
+        assert key == "seconds" or two["last"][key] == pytest.approx(value, rel=1e-6), key
+
+
+def command(port: int, *words: str) -> list[str]:
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={port}",
+        "-m",
+        "credit.cli.train",
+    ]
+    return [*start, *words]
+
+
+def test_a_rank_killed_at_random_loses_nothing(tmp_path: Path) -> None:
+    words = [
+        "rule=jam_full",
+        "data=digits",
+        "arch.widths=[32]",
+        "arch.dropout=0.2",
+        "trainer.epochs=30",
+        "trainer.progress=false",
+    ]
+    found, source = [], random.Random(0)
+    for kills in (0, 3):
+        surroundings = os.environ | {"CREDIT_RUNS": str(tmp_path / f"kills{kills}"), "OMP_NUM_THREADS": "1"}
+        for _ in range(kills):
+            null = subprocess.DEVNULL
+            with subprocess.Popen(command(free_port(), *words), env=surroundings, stdout=null, stderr=null) as run:
+                while not list(tmp_path.glob(f"kills{kills}/*/checkpoints/*")) and run.poll() is None:
+                    time.sleep(0.1)
+                time.sleep(source.random())
+                ranks = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
+                if ranks:
+                    os.kill(int(source.choice(ranks)), signal.SIGKILL)
+        assert subprocess.run(command(free_port(), *words), env=surroundings, capture_output=True).returncode == 0
+        [result] = tmp_path.glob(f"kills{kills}/*/result.json")
+        content = read_result(result.parent)
+        assert content is not None and content["status"] == "complete"
+        found.append(content["weights_sha256"])
+    assert found[0] == found[1]
+
+
+REFUSED = [
+    (["-m", "seed=0,1"], "torchrun started 2 processes for one run, and -m makes several"),
+    (["replicas=3"], "torchrun started 2 processes for one run, and replicas=3 are several"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), REFUSED)
+def test_several_runs_are_refused(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from credit.cli.train import main
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["data=digits", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def refused_rank(rank: int, port: int, folder: str) -> None:
+    join(rank, port, folder)
+    cases = [
+        (["rule=jam_full", "rule.match_mean=true"], "rule.gate=jam_full may need the whole batch in one process"),
+        (["rule=lfp_epsilon", "rule.reduction=sum"], "rule 'lfp_epsilon' may need the whole batch"),
+        (["rule=bp", "data.limit_train=49"], "the smallest batch of an epoch has 1 examples"),
+        (["rule=bp", f"seed={rank}"], "the settings of process"),
+    ]
+    for words, told in cases:
+        with pytest.raises(UserError, match=told):
+            given = [word for word in MLP if word.partition("=")[0] not in {one.partition("=")[0] for one in words}]
+            train(compose([*given, "data.val_fraction=0", *words]), console=False)
+
+
+def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(refused_rank, args=(free_port(), str(tmp_path)), nprocs=2)
