@@ -23,7 +23,7 @@ from credit.training.state import checkpoint
 pytestmark = pytest.mark.slow
 
 SHORT = [
-    "data.limit_train=50",
+    "data.limit_train=51",
     "data.limit_test=30",
     "data.batch_size=16",
     "trainer.precision=float64",
@@ -31,6 +31,7 @@ SHORT = [
 ]
 MLP = [
     "data=digits",
+    "data.drop_last=false",
     "arch.widths=[12,10]",
     "trainer.epochs=2",
     *SHORT,
@@ -174,7 +175,7 @@ def test_several_runs_are_refused(words: list[str], told: str, monkeypatch: pyte
 def refused_rank(rank: int, port: int, folder: str) -> None:
     join(rank, port, folder)
     cases = [
-        (["rule=jam_full", "rule.match_mean=true"], "rule.gate=jam_full may need the whole batch in one process"),
+        (["rule=jam_full", "rule.match_mean=true"], "rule.gate=jam_full may need the whole batch at once"),
         (["rule=lfp_epsilon", "rule.reduction=sum"], "rule 'lfp_epsilon' may need the whole batch"),
         (["rule=bp", "data.limit_train=49"], "the smallest batch of an epoch has 1 examples"),
         (["rule=bp", f"seed={rank}"], "the settings of process"),
