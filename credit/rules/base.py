@@ -49,7 +49,7 @@ class Rule(Stateful):
         components: by option, an instance of each component that the options name (loss, gate, ...).
         position: the number of the next step; randomness is a function of (seed, position).
         buffers: the rule's own fixed tensors by name, for example feedback matrices; settable, saved.
-        feedback_parameters: its own learnable parameters by name, for example error synapses; most rules have none.
+        feedback_parameters: parameters of the rule that steps train, by name, such as error synapses; most rules have none.
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
@@ -182,7 +182,7 @@ class Rule(Stateful):
 
     @property
     def feedback_settings(self) -> dict[str, float]:
-        """Settings of the optimizer for the rule's own parameters, where they differ from the network's: ``lr``."""
+        """Settings of the optimizer for the feedback parameters, where they differ from the network's: ``lr``."""
         return {}
 
     # ------------------------------------------------------------ what everybody calls

@@ -86,7 +86,7 @@ def copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class FeedbackParameters(dict[str, nn.Parameter]):
-    """A rule's own parameters by name."""
+    """A rule's feedback parameters by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,10 +149,10 @@ class Stateful:
         name: the rule's.
         position: the number of the next step.
         buffers: its own fixed tensors by name.
-        feedback_parameters: its own learnable parameters by name.
+        feedback_parameters: parameters of the rule that steps train, by name.
     """
 
-    # Whether the shapes of its own parameters are the input's to decide, so that ``prepare`` makes them.
+    # Whether the shapes of its feedback parameters follow from the input's, so that ``prepare`` makes them.
     awaits_shapes: ClassVar[bool] = False
     name: str
     position: int
@@ -163,20 +163,20 @@ class Stateful:
     _buffer_places: list[tuple[str, dict[str, Any], str]]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the rule's own learnable parameters (most rules have none).
+        """Yield the rule's feedback parameters by name (most rules have none).
 
         Raises:
             UserError: their shapes are not known yet.
         """
         if self.awaits_shapes and not self._ready:
             raise UserError(
-                f"rule '{self.name}' has parameters of its own, whose shapes follow from the input's, and it has seen no input: "
+                f"rule '{self.name}' has feedback parameters, whose shapes follow from the input's, and it has seen no input: "
                 f"make it with an example, credit.rule('{self.name}', model, example=x[:2]), before you ask for them"
             )
         yield from self.feedback_parameters.items()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rule's own state: buffers, own parameters, position."""
+        """Return the rule's own state: buffers, feedback parameters, position."""
         return {
             "buffers": dict(self.buffers),
             "parameters": {name: p.detach() for name, p in self._owned().items()},
@@ -200,7 +200,7 @@ class Stateful:
         self.position = int(state["position"])
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the rule's own learnable parameters, for the optimizer."""
+        """Yield the rule's feedback parameters, for the optimizer."""
         return (p for _, p in self.named_parameters())
 
     def _owned(self) -> dict[str, nn.Parameter]:

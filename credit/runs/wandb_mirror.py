@@ -56,9 +56,9 @@ def _mirror(folders: list[Path]) -> None:
                 follower.forwarded(row["step"])
         alive = not told.endswith(b"done\n")
         if alive and select.select([sys.stdin.buffer], [], [], _POLL)[0]:
-            heard = os.read(sys.stdin.fileno(), 4096)
-            told += heard
-            if not heard:  # the training has died: forward the remaining lines, then end
+            received = os.read(sys.stdin.fileno(), 4096)
+            told += received
+            if not received:  # the training has died: forward the remaining lines, then end
                 told += b"done\n"
     for folder, (run, _) in zip(folders, mirrored, strict=True):
         result = read_result(folder) or {"status": "unfinished"}

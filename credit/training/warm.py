@@ -55,7 +55,7 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
         raise UserError(f"the warm start, trainer.warm_rule={name}: {error}") from error
     if _learns(rule):
         raise UserError(
-            f"trainer.warm_rule={name}: this rule learns parameters of its own, which rule={own} would have no use for; "
+            f"trainer.warm_rule={name}: this rule has feedback parameters, which rule={own} would have no use for; "
             f"choose one without, for example trainer.warm_rule=bp"
         )
     return rule
@@ -73,7 +73,7 @@ def warm_alone(rule: Rule, warm: Rule | None) -> str | None:
     """Return why a run with a warm start cannot be trained in a replica batch; None if it can, or without a warm start."""
     if warm is None or not _learns(rule):
         return None
-    return f"rule={rule.name} learns parameters of its own, which stand still in a warm start: no pass holds them meanwhile"
+    return f"rule={rule.name} has feedback parameters, which do not move in a warm start, and a replica batch moves all parameters"
 
 
 def _check_name(name: str) -> None:

@@ -197,14 +197,12 @@ class Learning(BackwardRule):
 def test_rules_with_parameters_of_their_own(config, registry_as_it_was):
     register_rule("learning")(Learning)
     cfg = config("fa", trainer={"warm_rule": "learning", "warm_steps": 3})
-    with pytest.raises(
-        UserError, match="trainer.warm_rule=learning: this rule learns parameters of its own, which rule=fa"
-    ):
+    with pytest.raises(UserError, match="trainer.warm_rule=learning: this rule has feedback parameters, which rule=fa"):
         prepare(cfg)
     cfg = config("bp", rule={"kind": "learning", "name": "learning"}, trainer=WARM | {"replicate": "auto"})
     assert train(cfg, console=False)["steps"] == 10
-    assert "rule=learning learns parameters of its own" in choose(cfg, 3).why
-    with pytest.raises(UserError, match="train_together: rule=learning learns parameters of its own"):
+    assert "rule=learning has feedback parameters" in choose(cfg, 3).why
+    with pytest.raises(UserError, match="train_together: rule=learning has feedback parameters"):
         train_together(
             [cfg, config("bp", rule={"kind": "learning", "name": "learning"}, trainer=WARM, seed=1)], console=False
         )
