@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from credit.rules.options import RuleOptions
     from credit.rules.traits import Traits
     from credit.rules.wrap import wrap
+    from credit.training.state.loading import load
 
     def rules() -> list[str]:
         """Return the names of all rules (at run time, the package ``credit.rules``, which can be called)."""
@@ -45,6 +46,7 @@ __all__ = [
     "Step",
     "BackwardRule",
     "Traits",
+    "load",
     "opt",
     "register",
     "register_rule",
@@ -60,6 +62,7 @@ _HOMES = {
     "Step": "credit.rules.base",
     "BackwardRule": "credit.rules.backward.rule",
     "Traits": "credit.rules.traits",
+    "load": "credit.training.state.loading",
     "opt": "credit.core.options",
     "wrap": "credit.rules.wrap",
 }

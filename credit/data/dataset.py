@@ -100,6 +100,8 @@ class Data:
         noise: the noise that was made.
         noise_seed: the seed it was made from.
         split_seed: the seed that limits and splits were made from.
+        top: the largest value of a stored pixel; None for rows of numbers.
+        fitted: the preprocessing of examples that are held preprocessed; else None.
     """
 
     kind: str
@@ -119,6 +121,8 @@ class Data:
     zca_epsilon: float | None = None
     val_wrong: int | None = None
     notes: list[str] = field(default_factory=list)
+    top: int | None = None
+    fitted: Preprocessing | None = None
 
     @property
     def classes(self) -> int:
@@ -260,6 +264,7 @@ class _Read:
         if noisy_val:
             val_y = self._noisy(cfg, noise, seed, parts[1], parts[0], val, "noise_val")
         normalizer: Normalizer | Preprocessing | Stored = self._normalizer(cfg, parts[0])
+        fitted: Preprocessing | None = None
         if isinstance(normalizer, Centred | Whitened) and sum(part.numel() for part in parts) <= KEPT:
             fitted, normalizer = normalizer, Stored()
             parts = [self._preprocessed(part, fitted) for part in parts]
@@ -287,6 +292,8 @@ class _Read:
             zca_epsilon=cfg.zca_epsilon if "zca" in cfg.preprocess else None,
             val_wrong=int((val_y != self.y[val]).sum()) if noisy_val else None,
             notes=[*self.arrays.notes, *(one for one in found if one is not None)],
+            top=getattr(self.arrays.storage, "top", None),
+            fitted=fitted,
         )
 
     def _noisy(

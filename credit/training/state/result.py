@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from credit.core.processes import world_size
+from credit.data.statistics import statistics
 from credit.runs.folder import RESULT, write_json
 from credit.runs.identity import group_name, run_name
 from credit.runs.metrics import finite_or_null
@@ -60,7 +61,7 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "rule_parameters": sum(p.numel() for p in run.rule.parameters()),
         "weights_sha256": weights_digest(run.model),
         "data_digest": run.data.digest,
-        "data": run.data.summary(),
+        "data": run.data.summary() | statistics(run.data),
         "config": run.cfg.as_dict(),
         "resumed": run.resumed,
         "provenance": provenance(

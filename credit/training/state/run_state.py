@@ -127,12 +127,7 @@ class Training:
 
         Fresh statistics are computed on the batches of the first ``trainer.bn_batches`` steps, the same ones at every evaluation.
         """
-        count = self.cfg.trainer.bn_batches
-        if not count or self.rule.freezes_norms:
-            return self.evaluated_model
-        dtype = float_dtype(self.model)
-        inputs = (self.batches.at(step).x.to(dtype) for step in range(count))
-        return with_fresh_statistics(self.evaluated_model, inputs)
+        return evaluated_network(self.evaluated_model, self.cfg, self.rule, self.batches)
 
     def state(self, metrics_size: int) -> dict[str, Any]:
         """Return the content of a checkpoint.
@@ -228,6 +223,14 @@ def begin(prepared: Prepared, data: Data) -> Training:
         warm=prepared.warm,
         made_from=made_from(cfg),
     )
+
+
+def evaluated_network(model: nn.Module, cfg: RunConfig, rule: Rule, batches: Batches) -> nn.Module:
+    """Return a network as evaluations use it: with fresh BatchNorm statistics if ``trainer.bn_batches`` asks for them."""
+    if not cfg.trainer.bn_batches or rule.freezes_norms:
+        return model
+    dtype = float_dtype(model)
+    return with_fresh_statistics(model, (batches.at(step).x.to(dtype) for step in range(cfg.trainer.bn_batches)))
 
 
 def weights_digest(model: nn.Module) -> str:
