@@ -209,7 +209,11 @@ class Rule(Stateful):
         self.refuse_compiled("go on to the input")
         if wanted != self.plan.to_input:
             # Anew: what a rule makes for the layers that a signal crosses it now needs for the first one too.
-            self._trace(wanted)
+            try:
+                self._trace(wanted)
+            except UserError:
+                self._trace(not wanted)
+                raise
 
     def step(self, x: Tensor, y: Tensor, *, accumulate: bool = False, transform: bool = True) -> Step:
         """Run one step: fill ``.grad`` of every trainable parameter with the batch-mean descent direction.

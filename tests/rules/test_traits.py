@@ -130,3 +130,16 @@ def test_feedback_of_ones_own_reaches_outputs_of_zero() -> None:
         found.append({key: p.grad for key, p in model.named_parameters()})
     assert bool((model(x) == 0).any())
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+def test_a_refused_input_signal_leaves_the_rule_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.GELU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    rule = credit.rule("lisp_raw", model)
+    x, y = torch.randn(8, 6), torch.arange(8) % 3
+    rule.step(x, y)
+    before = [p.grad for p in model.parameters()]
+    with pytest.raises(UserError, match="cannot take gelu at '0'"):
+        rule.keep_input_signal = True
+    assert not rule.keep_input_signal
+    rule.step(x, y)
+    assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), before, strict=True))  # type: ignore[arg-type]
