@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import credit
 from credit.core.errors import UserError
+from credit.engine.draws import Share
 from credit.engine.plan import Plan
 from credit.rules.backward import normalizers
 from credit.rules.base import Rule
@@ -262,6 +263,30 @@ def test_own_parts_are_dense_until_they_say_otherwise() -> None:
         credit.rule("lisp_margin", model, normalizer="my_rms", sparse=True)
     credit.register("normalizer", "renamed")(Renamed)
     assert looks(credit.rule("lisp_margin", model, normalizer="renamed"))
+
+
+class Asked:
+    """Shares of a batch, of which one process has all, that count the values to be exchanged."""
+
+    times = 0
+
+    def updates(self, rule: Any, x: Tensor, y: Tensor) -> Any:
+        rule.share = Share(0, len(x), len(x))
+        return rule.updates(x, y)
+
+    def maximum(self, value: Tensor) -> Tensor:
+        self.times += 1
+        return value
+
+
+def test_processes_exchange_the_largest_value_also_where_all_samples_are_satisfied() -> None:
+    model = nets.mlp("relu")
+    x, y, margin = satisfied(model, (7,), [])
+    rule: Any = credit.rule("lisp_margin", model, normalizer="max_abs", margin=margin)
+    assert rule.sparse
+    rule.sharing = asked = Asked()
+    assert rule.step(x, y).loss == 0
+    assert asked.times == sum(isinstance(one, nn.Linear) for one in model.modules())
 
 
 def test_compiled_and_mapped_steps_are_dense() -> None:
