@@ -131,6 +131,7 @@ def test_feedback_of_ones_own_reaches_outputs_of_zero() -> None:
     assert bool((model(x) == 0).any())
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
+
 def test_a_refused_input_signal_leaves_the_rule_as_it_was() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.GELU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))

@@ -98,7 +98,9 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
         if batch < 2 or (x.device.type != "cpu" and not forced):
             return signal
         if self.share is not None and of_component(self.normalizer, "normalizer").largest:
-            return signal  # processes exchange the largest value at each layer, also those whose samples are all satisfied
+            return (
+                signal  # processes exchange the largest value at each layer, also those whose samples are all satisfied
+            )
         index = signal.any(1).nonzero().squeeze(1)
         count = index.shape[0]
         # With no signal at all nothing arrives anywhere, so a watched step goes through the backward pass for its zeros.
