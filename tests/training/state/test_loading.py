@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from credit.data.statistics import restored, statistics
 from credit.runs import run_folder
 from credit.training import train
 
-RUNS = {
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("bp", {}),
     "ema": ("lisp_margin", {"trainer": {"ema": 0.9, "epochs": 3}}),
     "fresh_statistics": ("bp", {
@@ -86,7 +87,7 @@ def test_examples_that_are_not_the_runs_are_refused(config):
         with pytest.raises(UserError, match="whole numbers from 0 to 16"):
             trained.preprocess(pixels)
     with pytest.raises(UserError, match="weights=first: .*valid: best, last"):
-        credit.load(run_folder(cfg), "first")
+        credit.load(run_folder(cfg), "first")  # type: ignore[arg-type]
 
 
 def test_damaged_foreign_and_unfinished_folders_are_refused(config, tmp_path):
