@@ -65,7 +65,7 @@ class Descent(Diagnostic):
         super().__init__(run)
         rule = run.rule
         # The margin of S is the rule's, or 1 for a rule without a margin.
-        margin = float(getattr(getattr(rule, "signal", None), "margin", 1.0))
+        margin = float(getattr(getattr(rule, "loss", None), "margin", 1.0))
         settings = api.read("lisp_raw") | {"gate": "derivative", "margin": margin, "local_autograd": True}
         try:
             self._hinge = api.build(settings, rule.model, seed=rule.seed)

@@ -30,6 +30,21 @@ def normed() -> nn.Module:
     return nets.Residual("relu", norm=True)
 
 
+def called(call: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
+    """Return a maker of two layers with a function between them."""
+
+    class Called(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(call(self.one(x)))
+            return out
+
+    return Called
+
+
 def layer_normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 3))
 
@@ -78,6 +93,9 @@ def norm_first() -> nn.Module:
                                      "rule.batchnorm=epsilon", "arch.norm=none")),
         (normed, "lfp_epsilon", {"batchnorm": "fold"}, ("rule.batchnorm=fold", "did you mean 'folded'")),
         (norm_first, "lfp_zpm", {"batchnorm": "folded"}, ("batch_norm '0' in Sequential does not", "rule.batchnorm=epsilon")),
+        (called(torch.exp), "lfp_epsilon", {}, ("cannot send feedback through exp 'exp' in Called", "no reading", "rule=bp, fa")),
+        (called(lambda x: x.softmax(1)), "lfp_epsilon", {}, ("through softmax 'softmax' in Called",)),
+        (called(lambda x: x.clamp(max=0.5)), "lfp_epsilon", {}, ("through clamp 'clamp' in Called",)),
         (layer_normed, "lfp_epsilon", {}, ("cannot send feedback through layer_norm '1' in Sequential", "rule=bp, fa")),
         (single, "lfp_epsilon", {}, ("but SingleUnit gives one number, the probability of class 1. Use",)),
     ],
