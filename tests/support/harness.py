@@ -130,7 +130,7 @@ class Masks(TorchFunctionMode):
             return weights * self.mask(weights, p, weights.dim()) / (1 - p) @ v
         if call is torch.heaviside:  # has no derivative in torch; the plan's is zero
             return args[0].sign().clamp(min=0)
-        if call in (F.dropout, F.dropout1d, F.dropout2d):
+        if call in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
             x, p = args[0], kwargs["p"]
             if kwargs["training"] and p > 0:
                 scale = 1 / (1 - p) if p < 1 else 1

@@ -148,6 +148,7 @@ MODULES: dict[type[nn.Module], list[Any]] = {
     ],
     nn.Dropout1d: [case(nn.Dropout1d(0.4), 3, 5, 4)],
     nn.Dropout2d: [case(nn.Dropout2d(0.4), 3, 5, 4, 2)],
+    nn.Dropout3d: [case(nn.Dropout3d(0.4), 3, 5, 4, 2, 3)],
     StochasticDepth: [
         case(StochasticDepth(0.4, "row"), 6, 3, 4),
         case(StochasticDepth(0.4, "batch"), 6, 3),
@@ -259,7 +260,9 @@ ACTIVATION_FUNCTIONS: dict[Any, list[Any]] = {
         softmax=[lambda x: F.softmax(x, dim=0), lambda x: F.softmax(x, dim=-1)],
         dropout=[lambda x: F.dropout(x, 0.3), lambda x: F.dropout(x, 0.3, training=False)],
     ),
+    F.dropout1d: [case(lambda x: F.dropout1d(x, 0.4), 3, 5, 4)],
     F.dropout2d: [case(lambda x: F.dropout2d(x, 0.4), 3, 5, 4, 2)],
+    F.dropout3d: [case(lambda x: F.dropout3d(x, 0.4), 3, 5, 4, 2, 3)],
     F.glu: [case(lambda x: F.glu(x, 1), 2, 4, 5)],
     torch.selu: [case(lambda x: torch.selu(x), 5, 7)],
     torch.celu: [case(lambda x: torch.celu(x, 0.5), 5, 7)],

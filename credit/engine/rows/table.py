@@ -1,6 +1,6 @@
 """The table: which row a torch module, function or method takes. To teach the engine a new op, add its row here.
 
-Rows live in ``layer_rows`` and ``value_rows``: functions that emit ops and return the result's value.
+Rows are functions of the other files of this folder, which emit ops and return the result's value.
 """
 
 import math
@@ -131,7 +131,7 @@ FUNCTIONS: dict[Any, Row] = {
     F.batch_norm: norm.batch_norm_function,
     F.rms_norm: norm.rms_norm_function,
     F.dropout: layer.dropout("element"),
-    F.dropout2d: layer.dropout("channel"),
+    **dict.fromkeys((F.dropout1d, F.dropout2d, F.dropout3d), layer.dropout("channel")),
     torch.max_pool2d: layer.max_pool(2),
     **{getattr(F, f"max_pool{dims}d"): layer.max_pool(dims) for dims in (1, 2, 3)},
     **{getattr(F, f"avg_pool{dims}d"): layer.avg_pool(dims) for dims in (1, 2, 3)},
@@ -267,6 +267,7 @@ def _rows(with_timm: bool, with_torchvision: bool) -> dict[type[nn.Module], Row]
         nn.Dropout: layer.dropout_module,
         nn.Dropout1d: layer.dropout_module,
         nn.Dropout2d: layer.dropout_module,
+        nn.Dropout3d: layer.dropout_module,
         nn.PReLU: layer.prelu_module,
         nn.GLU: lambda b, m, x: value.gated(b, x, m.dim),
         nn.Flatten: value.flatten_module,
