@@ -1,5 +1,6 @@
 """What every test shares: one thread, a runs folder of its own, and the real data for the tests that ask for it."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,22 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 pytest_plugins = ("tests.support.small_runs", "tests.support.table_fixtures")
 
 
+_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point CREDIT_RUNS at the test's temporary folder, so that no test reads or leaves a run in the checkout."""
-    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "runs"))
+def _own_runs_folder(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Point CREDIT_RUNS at a folder of the test's own, so that no test reads or leaves a run in the checkout.
+
+    The folder is in `tmp_path` where a test has one; most tests make no run and are spared a folder.
+    """
+    if "tmp_path" in request.fixturenames:
+        folder = request.getfixturevalue("tmp_path")
+    else:
+        folder = tmp_path_factory.getbasetemp() / f"test-{next(_numbers)}"
+    monkeypatch.setenv("CREDIT_RUNS", str(folder / "runs"))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at what -m asks for

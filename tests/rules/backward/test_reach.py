@@ -375,7 +375,7 @@ def test_weights_of_ones_own_are_refused_where_they_do_not_reach() -> None:
 
     credit.register("feedback_weights", "halved")(Halved)
     credit.register("feedback_weights", "allowed")(Allowed)
-    model = between(lambda w, x: torch.einsum("bi,oi->bo", x, w), 6, 6).double()
+    model = between(lambda w, x: torch.einsum("bi,oi,o->bo", x, w, w[0]), 6, 6).double()
     with pytest.raises(UserError, match=r'would be backprop.* unreached = "backprop" in the class Halved'):
         credit.rule("bp", model, feedback_weights="halved", local_autograd=True)
     rule = credit.rule("bp", model, feedback_weights="allowed", local_autograd=True)
