@@ -1,4 +1,4 @@
-"""A rule's own tensors: fixed buffers, parameters that steps train beside the network's, and what one step puts by."""
+"""Tensors of a rule: fixed buffers, feedback parameters that steps train beside the network, and what a step stores for later."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from credit.rules.outcome import Shares
 
 @dataclass
 class RuleRun(Run):
-    """A step's run, with what rules put by for later in the step.
+    """A step's run, with what rules store for later in the step.
 
     Attributes:
         stats: statistics of the error signals, by name (see `credit.rules.outcome.Computed.signals`).

@@ -1,4 +1,4 @@
-"""Resume the runs of a replica batch: those trained together resume from their newest common step, and stay together.
+"""Resume killed runs from their checkpoints: those trained together resume from their newest common step, and stay together.
 
 A replica's results are reproduced bit for bit only in a batch of the same replicas from the same step. A kill between two of
 their checkpoints leaves some runs a step ahead: these return to the newest step at which all have an intact checkpoint.
