@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from credit.benchmarks.targets import BATCHES, SHAPES, SPECS, TARGETS, Target, parts, usual, written
-from credit.cli import bench_spiking
-from credit.cli.bench_replicas import REPLICAS, replica_rows
+from credit.cli.benches import spiking
+from credit.cli.benches.replicas import REPLICAS, replica_rows
 
-ARCHS = (*SHAPES, bench_spiking.NETWORK)
+ARCHS = (*SHAPES, spiking.NETWORK)
 BATCH, LARGE_BATCH, CLASSES = 128, 512, 10
 # Networks without batch statistics, where lisp_margin leaves satisfied samples out of the backward pass.
 SPARSE = ("mlp", "lenet5")
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--archs",
         default=",".join(ARCHS),
-        help=f"comma-separated, of: %(default)s; {bench_spiking.NETWORK} over snnTorch's step, where snntorch is installed",
+        help=f"comma-separated, of: %(default)s; {spiking.NETWORK} over snnTorch's step, where snntorch is installed",
     )
     p.add_argument("--seconds", type=float, default=6.0, help="about how long to measure a row (default: %(default)s)")
     p.add_argument(
@@ -96,8 +96,8 @@ def main(argv: list[str]) -> int:
     rows = [row for arch in archs if arch in SHAPES for row in _rows(rules or usual(arch), arch, args)]
     report: dict[str, Any] = {"machine": _machine(args.device), "batch": BATCH, "rows": rows}
     report["satisfied"] = _satisfied_rows([arch for arch in archs if arch in SPARSE and shares], shares, args)
-    if bench_spiking.NETWORK in archs:
-        report["spiking"] = bench_spiking.spiking_rows(args, rules or list(bench_spiking.TARGETS))
+    if spiking.NETWORK in archs:
+        report["spiking"] = spiking.spiking_rows(args, rules or list(spiking.TARGETS))
     if args.replicas:
         report["replicas"] = replica_rows(args)
     if not args.no_data:

@@ -11,11 +11,17 @@ from credit.core.errors import UserError, nearest
 COMMANDS = {
     "table": "run a published table, or what is left of it, and write its report; without a name: list the tables",
     "report": "write a table's report anew from the runs that are there",
+    "eval": "evaluate a finished run, on its own data or on others",
+    "predict": "name the class of images, or of rows of an array, by a finished run's network",
+    "export": "write a finished run's network as safetensors, torch.export or ONNX",
     "list": "show every rule, network, data set, ... by name, with one line of description",
     "check": "run the battery of tests on rules, your own too, and print a pass/fail table",
     "bench": "measure one step of each rule against plain autograd, and the data path",
     "doctor": "say what this machine lacks to train, and what to do about it",
 }
+
+_MODULES = {"list": "listing", "eval": "trained.evaluation", "predict": "trained.predict", "export": "trained.export"}
+"""Modules of commands that are not named like them."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     """Return the function of a subcommand, and import only its module."""
-    module = import_module(f"credit.cli.{'listing' if name == 'list' else name}")
+    module = import_module(f"credit.cli.{_MODULES.get(name, name)}")
     main: Callable[[list[str]], int] = module.main
     return main
 

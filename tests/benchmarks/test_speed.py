@@ -10,7 +10,8 @@ from torch import nn
 import credit
 from credit.benchmarks import spiking
 from credit.benchmarks.speed import compare, satisfied
-from credit.cli import bench, bench_spiking
+from credit.cli import bench
+from credit.cli.benches import spiking as bench_spiking
 from credit.core.errors import UserError
 from credit.models import build
 from credit.training.backends.memory import peak_bytes

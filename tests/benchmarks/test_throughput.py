@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from credit.benchmarks.throughput import Problem, Speedup, compare_replicas
-from credit.cli import bench, bench_replicas
+from credit.cli import bench
+from credit.cli.benches import replicas
 from credit.core.errors import UserError
 
 MLP = Problem({"kind": "mlp", "widths": [8]}, (6,), 3, "bp", batch=4, replicas=6)
@@ -26,7 +27,7 @@ def test_processes_are_measured_too() -> None:
 
 
 def test_the_bench_prints_and_writes_the_rows(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(bench_replicas, "NETWORKS", {"suc": ({"kind": "suc"}, (5,), 2)})
+    monkeypatch.setattr(replicas, "NETWORKS", {"suc": ({"kind": "suc"}, (5,), 2)})
     monkeypatch.setattr("credit.sweeps.jobs.cores", lambda: 1)
     words = ["--archs", "mlp", "--rules", "bp", "--satisfied", "", "--no-data", "--seconds", "0.1", "--replicas", "3"]
     assert bench.main([*words, "--json", str(tmp_path / "bench.json")]) == 0

@@ -45,6 +45,7 @@ class Trained(nn.Module):
         weights: ``best`` or ``last``.
         shape: of one example, as stored: (C, H, W), or (F,).
         top: the largest value of a stored pixel; None for rows of numbers.
+        normalizer: what `preprocess` calls.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class Trained(nn.Module):
         self.top: int | None = record["top"]
         self._device = next(network.parameters()).device
         if record["preprocessing"] is not None:
-            self._fitted: Any = restored(record["preprocessing"], self._device)
+            self.normalizer: Any = restored(record["preprocessing"], self._device)
         else:
             assert data is not None
-            self._fitted = data.fitted or data.normalizer
+            self.normalizer = data.fitted or data.normalizer
         self.eval()
 
     @property
@@ -113,7 +114,7 @@ class Trained(nn.Module):
         return self._ready(given.to(torch.uint8))
 
     def _ready(self, x: Tensor) -> Tensor:
-        made: Tensor = self._fitted(x.to(self._device))
+        made: Tensor = self.normalizer(x.to(self._device))
         return made.to(float_dtype(self.network))
 
     def metrics(self, data: Data | None = None) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Parts of ``credit bench``: replicas in one pass, and spiking networks."""

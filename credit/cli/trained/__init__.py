@@ -1,0 +1,1 @@
+"""The commands for a finished run: ``credit eval``, ``credit predict`` and ``credit export``."""
