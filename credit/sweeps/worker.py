@@ -243,7 +243,8 @@ def _pace_key(part: Any) -> list[Any]:
     """Return the settings that a step's time depends on: the network and its input, the batch size, and the rest."""
     cfg = part.cfg
     network = [cfg.arch, part.spec.shape, part.spec.classes]
-    return [network, cfg.data.batch_size, [cfg.rule, cfg.optimizer.kind, cfg.trainer.precision, str(part.device)]]
+    optimizer = [cfg.optimizer.kind, getattr(cfg.optimizer, "name", None)]
+    return [network, cfg.data.batch_size, [cfg.rule, optimizer, cfg.trainer.precision, str(part.device)]]
 
 
 def _one_of_each_network_first(keys: list[str]) -> list[str]:

@@ -133,7 +133,7 @@ def test_bad_input(capsys, run, tmp_path):
     np.savez(tmp_path / "two.npz", a=np.zeros(2), b=np.zeros(2))
     for words, expected in [
         (["eval", "nothing"], "no run of this name"),
-        (["eval"], "RUN"),
+        (["eval"], "no run is given"),
         (["eval", tmp_path], "it has no config.json"),
         (["eval", folder, "--weights", "first"], "valid: best, last"),
         (["eval", folder, "rule=bp"], "takes one run and settings of data and noise"),

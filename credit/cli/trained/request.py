@@ -31,6 +31,8 @@ class Request(argparse.ArgumentParser):
         self.add_argument("--config-dir", "-cd", action="append", default=[])
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse exits itself
+        if "required: RUN" in message:
+            message = "no run is given: its folder, or its name under runs/"
         raise UserError(f"{message}; see {self.prog} --help")
 
     def read(self, argv: list[str]) -> argparse.Namespace:
