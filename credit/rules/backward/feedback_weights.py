@@ -46,6 +46,7 @@ def root_mean_square(value: Tensor) -> Tensor:
 
 
 def xavier_bound(shape: torch.Size | tuple[int, ...]) -> float:
+    """Return the bound b of Xavier's uniform draws U(-b, b) for a weight of this shape (out, in, *kernel)."""
     field = math.prod(shape[2:])
     return math.sqrt(6.0 / ((shape[0] + shape[1]) * field))
 

@@ -193,6 +193,7 @@ def test_short_vgg_runs_have_one_rate() -> None:
             assert steps and rates == {0.001}
 
 
+@pytest.mark.slow
 def test_figure_3_by_the_real_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = smoke("fig3", capsys)
     assert "2 jobs (2 cells, 1 seed)" in told and "aligned with backprop, α 0" in told

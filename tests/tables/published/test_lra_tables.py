@@ -150,6 +150,7 @@ def test_smoke_judges_nothing_and_quick_not_where_trainings_end() -> None:
         assert not {label for label in judged["quick"] if "close" in label or "fits" in label}
 
 
+@pytest.mark.slow
 def test_figure_4_by_the_real_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = smoke("fig4", capsys)
     assert "12 jobs (12 cells, 1 seed)" in told and "failed" not in told

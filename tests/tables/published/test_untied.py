@@ -165,6 +165,7 @@ def test_what_shows_no_gate_is_refused(options: dict[str, int], words: list[str]
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_figure_8_by_the_real_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert credit(["table", "untied/fig8", "budget=smoke"]) == 0
     shown = capsys.readouterr().out
