@@ -33,13 +33,14 @@ def file_of(name: str) -> Path:
     Raises:
         UserError: there is no such table; the message has the nearest name.
     """
-    known = choices(FOLDER)
-    if name in known:
-        for folder in search_folders():
-            file = folder / FOLDER / f"{name}.yaml"
-            if file.is_file():
-                return file
-    raise UserError(f"unknown table '{name}': {nearest(name, known)}. A table is conf/paper/<paper>/<table>.yaml")
+    inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
+    for folder in search_folders() if inside else ():
+        file = folder / FOLDER / f"{name}.yaml"
+        if file.is_file():
+            return file
+    raise UserError(
+        f"unknown table '{name}': {nearest(name, choices(FOLDER))}. A table is conf/paper/<paper>/<table>.yaml"
+    )
 
 
 def load(name: str) -> Spec:
