@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _options(words: list[str]) -> dict[str, Any]:
-    """Return the options in words such as ``rule.batchnorm=frozen``, by name without ``rule.``."""
+    """Return the options given as ``rule.batchnorm=frozen``, by name without ``rule.``."""
     import yaml
 
     found = {}

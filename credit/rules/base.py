@@ -61,8 +61,6 @@ class Rule(Stateful):
 
     Options: ClassVar[type[RuleOptions]] = RuleOptions
     options: RuleOptions
-    # What it takes of networks and allows of steps; a property where that depends on its options.
-    traits: Traits = Traits()
     # The ``inference.growth`` that a step may return; beyond it the rule has diverged (see ``tell_divergence``).
     growth_limit: ClassVar[float] = GROWN
     name: str = "rule"
@@ -162,6 +160,11 @@ class Rule(Stateful):
     def reference(self) -> dict[str, Any]:
         """Options of `bp` that make it backprop on the rule's own loss, where that is not cross-entropy."""
         return {}
+
+    @property
+    def traits(self) -> Traits:
+        """Networks and steps that the rule supports; in a subclass a property, or a class attribute."""
+        return Traits()
 
     @property
     def freezes_norms(self) -> bool:

@@ -76,7 +76,7 @@ def explain(error: Exception, model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Check whether a step broke on its outputs or labels.
 
     Raises:
-        UserError: it did, and ``error`` is not in words yet.
+        UserError: the outputs or labels are invalid, and ``error`` is no UserError itself.
     """
     if isinstance(error, UserError):
         return

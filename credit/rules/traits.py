@@ -26,8 +26,8 @@ class Traits:
     not ``per_sample``, and refuses what components that declare nothing refuse.
 
     Attributes:
-        per_sample: what becomes of a sample's error signal depends on that sample alone, and an error signal of 0 stays 0, so that
-            samples without one can be left out of the backward pass.
+        per_sample: the result for a sample depends on that sample alone, and an error signal of 0 stays 0, so that samples without
+            an error signal can be left out of the backward pass.
         sparse: of losses: samples can have an error signal of exactly 0 (those that satisfy a margin).
         refuses: properties of networks (keys of ``PROPERTIES``) that it cannot be used with, each with what it does that does not
             fit, as the continuation of its name: ``compares the logits of classes``.
@@ -62,7 +62,7 @@ UNDECLARED: Mapping[str, Traits] = {
     "feedback": Traits(shares=True),
     "relevance": Traits(shares=True),
 }
-"""By family, the traits of components that declare none: the careful ones."""
+"""By family, the traits of components that declare none."""
 
 
 # ------------------------------------------------------------ properties of networks
@@ -73,9 +73,9 @@ class Property:
     """A property of networks.
 
     Attributes:
-        found: (rule) -> where a network has it, in words; None where it has not.
-        absent: what is missing where it has not, after which the network's class is named.
-        remedy: what else to write where it is refused or missing; empty: nothing.
+        found: (rule) -> description of the op or output that has the property; None for a network without it.
+        absent: start of the message for a network without it, completed by the network's class.
+        remedy: advice for the message, beside components that fit; empty: none.
     """
 
     found: Callable[["Rule"], str | None]

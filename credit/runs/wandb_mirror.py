@@ -48,18 +48,18 @@ def main(folders: Sequence[Path]) -> int:
 
 def _mirror(folders: list[Path]) -> None:
     mirrored = [(_begin(folder), _Follower(folder)) for folder in folders]
-    alive, told = True, b""
+    alive, signal = True, b""
     while alive:
         for run, follower in mirrored:
             for row in follower.new_rows():
                 run.log(flat(row), step=row["step"])
                 follower.forwarded(row["step"])
-        alive = not told.endswith(b"done\n")
+        alive = not signal.endswith(b"done\n")
         if alive and select.select([sys.stdin.buffer], [], [], _POLL)[0]:
             received = os.read(sys.stdin.fileno(), 4096)
-            told += received
+            signal += received
             if not received:  # the training has died: forward the remaining lines, then end
-                told += b"done\n"
+                signal += b"done\n"
     for folder, (run, _) in zip(folders, mirrored, strict=True):
         result = read_result(folder) or {"status": "unfinished"}
         run.summary.update(flat({key: result[key] for key in ("status", "best", "last") if result.get(key)}))

@@ -17,7 +17,7 @@ RUN_HELP = """\
 
 
 class Request(argparse.ArgumentParser):
-    """A parser that refuses in words; it has the arguments of `RUN_HELP`.
+    """An argument parser for the commands on finished runs, with the arguments of `RUN_HELP`; its errors are `UserError`.
 
     Args:
         command: name of the subcommand.
@@ -30,7 +30,7 @@ class Request(argparse.ArgumentParser):
         self.add_argument("--device", default="cpu")
         self.add_argument("--config-dir", "-cd", action="append", default=[])
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse exits itself
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares that it never returns
         if "required: RUN" in message:
             message = "no run is given: its folder, or its name under runs/"
         raise UserError(f"{message}; see {self.prog} --help")

@@ -258,7 +258,7 @@ def _reporting(path: Path, archive: zipfile.ZipFile, key: str) -> Iterator[None]
         yield
     except UserError:
         raise
-    # NotImplementedError is zipfile's word for a compression method that a flipped bit made up.
+    # zipfile raises NotImplementedError for an unknown compression method, the result of a flipped bit.
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
         expected, found = member_crcs(path, archive.getinfo(key + ".npy"))
         if expected != found:

@@ -176,15 +176,10 @@ class FixedSign(FixedRandom):
         return op.back(run, signal, weight.sign() * run.buffers[_name(op)].abs().to(weight.dtype))
 
 
-class FreshSign(Replacing):
+class FreshSign(UniformSign):
     """``(sign(W) |B|)^T s`` with B drawn afresh each step: brSF (Moskovitz et al. 2018). ``matched`` is in expectation."""
 
     traits = Traits(per_sample=True)
-
-    def feedback(
-        self, op: Weighted, weight: Tensor, shape: torch.Size | None, classes: int, seed: int
-    ) -> dict[str, Tensor]:
-        return self._magnitude(op, weight)
 
     def backproject(self, op: Weighted, run: RuleRun, signal: Tensor) -> Tensor:
         weight = op.weight(run)

@@ -20,7 +20,7 @@ from credit.core.registry import register
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.rules.backward.untied import Untied
+from credit.rules.backward.untied import UNTIED, Untied
 from credit.rules.traits import Traits
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -46,8 +46,8 @@ class FunctionGate(Untied):
         return {"input", "output"}
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
-        return replace(Untied.traits, not_compiled=EAGER if self.random else "")
+    def traits(self) -> Traits:
+        return replace(UNTIED, not_compiled=EAGER if self.random else "")
 
     def __call__(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
         pre, post = op.pre(run), op.post(run)

@@ -36,7 +36,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
     name = "sweep"
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
+    def traits(self) -> Traits:
         """Methods of a subclass's own are treated as components that declare nothing."""
         own = {"gate": GATE, "arrive": NORMALIZER, "backproject": FEEDBACK}
         refuses = [why for name, why in own.items() if getattr(type(self), name) is not getattr(BackwardRule, name)]

@@ -28,10 +28,15 @@ _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _BELOW_ZERO = {d: -float(torch.nextafter(torch.zeros((), dtype=d), torch.ones((), dtype=d))) for d in _DTYPES}
 
 
+UNTIED = Traits(refuses=GATE, needs=ACTS)
+
+
 class Untied:
     """What these gates share: they take every activation, and a network without any is refused."""
 
-    traits = Traits(refuses=GATE, needs=ACTS)
+    @property
+    def traits(self) -> Traits:
+        return UNTIED
 
     def keeps(self, op: Activate) -> set[str]:
         return {"input"}
@@ -76,7 +81,7 @@ def _scaled(signal: Tensor, factor: float, own: bool) -> Tensor:
 class Constant(ConstantOptions, Untied):
     """``g = height`` (default 1): the activation's derivative is left out altogether (Log/1, ReLU/1, Step/1)."""
 
-    traits = replace(Untied.traits, per_sample=True)
+    traits = replace(UNTIED, per_sample=True)
 
     @property
     def _height(self) -> float:
@@ -95,7 +100,7 @@ class Rectangle(RectangleOptions, Untied):
     ``width`` stands for the ends -width/2 and width/2. ``height`` 1 and ``width`` 1 by default, those of the authors' package.
     """
 
-    traits = replace(Untied.traits, per_sample=True)
+    traits = replace(UNTIED, per_sample=True)
 
     _size: tuple[float, _Interval]
 
@@ -118,7 +123,7 @@ class Triangle(TriangleOptions, Untied):
     the paper's accuracies with this gate follow; ``freegrad``: height 1, width 2, those of the authors' package.
     """
 
-    traits = replace(Untied.traits, per_sample=True)
+    traits = replace(UNTIED, per_sample=True)
 
     _size: tuple[float, float]
 
@@ -144,7 +149,7 @@ class Triangle(TriangleOptions, Untied):
 class Logistic(Untied):
     """``g = s (1 - s)``, s = sigmoid(z), whatever the activation (ReLU/d(Log), Step/d(Log)). On a sigmoid: backprop's."""
 
-    traits = replace(Untied.traits, per_sample=True)
+    traits = replace(UNTIED, per_sample=True)
 
     def keeps(self, op: Activate) -> set[str]:
         return {"output" if op.args["name"] == "sigmoid" else "input"}
@@ -172,8 +177,9 @@ class Jam(JamOptions, Untied):
     name: ClassVar[str]
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]  # with match_mean the whole batch's mean acts on each sample
-        return replace(Untied.traits, per_sample=not self.match_mean)
+    def traits(self) -> Traits:
+        # With match_mean the whole batch's mean acts on each sample.
+        return replace(UNTIED, per_sample=not self.match_mean)
 
     def keeps(self, op: Activate) -> set[str]:
         return {op.function.keeps} if self.match_mean else set()

@@ -64,7 +64,7 @@ class DualRule(Rule):
         self._refuse_schedule()
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
+    def traits(self) -> Traits:
         """As of all rules with states; a schedule drawn anew at each step is not compiled."""
         random = (
             "draws another order at every step (rule.schedule=random), which a compiled step cannot: leave out trainer.compile, or "

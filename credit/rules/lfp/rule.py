@@ -50,7 +50,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     name = "lfp"
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
+    def traits(self) -> Traits:
         """Of one output a class; a sum over the batch does not add up as a mean does."""
         refuses = {"probability": "gives a feedback to each class's output"}
         return Traits(refuses=refuses, shares=self.options.reduction == "mean")

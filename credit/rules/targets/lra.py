@@ -86,13 +86,13 @@ class LraRule(TargetedRule):
             )
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
+    def traits(self) -> Traits:
         """As of all rules with targets; blocks shared among threads are not compiled."""
         threads = (
             f"shares its blocks among threads (rule.workers={self.options.workers}), and a compiled step is one program: leave out "
             "trainer.compile, or write rule.workers=1"
         )
-        return replace(TargetedRule.traits, not_compiled=threads if self.options.workers > 1 else "")
+        return replace(super().traits, not_compiled=threads if self.options.workers > 1 else "")
 
     @property
     def feedback_settings(self) -> dict[str, float]:

@@ -63,9 +63,9 @@ class TargetPropagationRule(TargetedRule):
             )
 
     @property
-    def traits(self) -> Traits:  # type: ignore[override]
+    def traits(self) -> Traits:
         """As of all rules with targets; several steps of feedback a batch depend on the whole batch."""
-        return replace(TargetedRule.traits, shares=self.options.feedback_steps == 1)
+        return replace(super().traits, shares=self.options.feedback_steps == 1)
 
     @property
     def feedback_settings(self) -> dict[str, float]:

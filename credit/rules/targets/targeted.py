@@ -19,6 +19,7 @@ from credit.rules.energy import states
 from credit.rules.state import RuleRun, copies
 from credit.rules.targets import synapses
 from credit.rules.targets.options import LraOptions, TargetOptions
+from credit.rules.traits import Traits
 
 OUTPUT = "output"
 """What the network's output is called among the nodes."""
@@ -32,12 +33,13 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
     """
 
     awaits_shapes = True
-    traits = replace(
-        states.TRAITS,
-        refuses={**states.TRAITS.refuses, "time_steps": "gives activations targets"},
-    )
     options: LraOptions | TargetOptions
     nodes: list[Activate]
+
+    @property
+    def traits(self) -> Traits:
+        """As of all rules with states; activations over time have no targets."""
+        return replace(states.TRAITS, refuses={**states.TRAITS.refuses, "time_steps": "gives activations targets"})
 
     def _begin(self) -> None:
         """Refuse a network that has an activation of the output's name; make the loss."""

@@ -88,7 +88,7 @@ class Ranks:
         squares = {name: value.square() for name, value in done.signals.items() if name != GROWTH}
         means = [*done.updates.values(), done.loss, *squares.values(), *buffers.values()]
         rows = [_padded(value, share) for value in (done.logits, done.sizes) if value is not None]
-        *found, last = self._summed([*(value * part for value in means), *rows, done.loss.new_zeros(1)])
+        found = self._summed([*(value * part for value in means), *rows])
         count = len(done.updates)
         signals = {name: found[count + 1 + at].sqrt() for at, name in enumerate(squares)}
         if GROWTH in done.signals:
@@ -96,7 +96,7 @@ class Ranks:
         for at, value in enumerate(buffers.values()):
             value.copy_(found[count + 1 + len(squares) + at])
         logits, sizes = [*found[len(means) :], None][:2]
-        assert logits is not None and last is not None
+        assert logits is not None
         return Computed(logits, found[count], dict(zip(done.updates, found, strict=False)), sizes, signals)
 
     def _summed(self, values: list[Tensor]) -> list[Tensor]:

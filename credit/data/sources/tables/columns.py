@@ -37,7 +37,7 @@ class Columns:
     test_rows: int
 
     def row(self, place: int) -> str:
-        """Return which row of which file a place is, in words; rows are counted from 1, below the header."""
+        """Return the row number at a place, counted from 1 below the header, and the file if it is the test file."""
         first = len(self.y) - self.test_rows
         return f"row {place + 1}" if place < first else f"row {place - first + 1} of the test file"
 
@@ -146,7 +146,7 @@ def _classes(path: Path, target: str, values: np.ndarray, missing: np.ndarray) -
     if missing.any():
         raise UserError(
             f"{path}: the target '{target}' is missing in {int(missing.sum())} rows, row {int(missing.argmax()) + 1} the first; "
-            "take them out, or leave the word for it out of data.missing_as if it is a class"
+            "take them out, or remove its marker from data.missing_as if it is a class"
         )
     numbers = _as_numbers(values)
     if numbers is None:

@@ -117,7 +117,8 @@ def _table(cfg: DataConfig) -> tuple[CsvData, Columns]:
 def _halves(cfg: CsvData, table: Columns) -> tuple[Tensor, Tensor]:
     """Return the places of the rows for training, the validation part included, and for testing."""
     if table.test_rows:
-        return torch.arange(len(table.y)).tensor_split([len(table.y) - table.test_rows])  # type: ignore[return-value]
+        training, testing = torch.arange(len(table.y)).tensor_split([len(table.y) - table.test_rows])
+        return training, testing
     if round(TEST_SHARE * len(table.y)) < 1:
         raise UserError(
             f"data=csv data.path={cfg.path}: has {len(table.y)} rows; a fifth is the test part, so it needs 3 or more"
@@ -158,7 +159,7 @@ def _fit(cfg: CsvData, table: Columns, train: Tensor, test: Tensor) -> tuple[Fit
     notes = [
         f"{said}: {some(names, 'column', 'columns')}"
         for said, names in (
-            ("of one value over the training part, so that it tells nothing", constant),
+            ("constant over the training part, and so without information", constant),
             ("numbers the rows, which a network may learn by heart (data.drop)", numbering),
         )
         if names

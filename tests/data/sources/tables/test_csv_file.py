@@ -154,7 +154,7 @@ def test_options_say_what_a_column_is(tmp_path):
 
 def test_columns_that_tell_nothing_are_noted(tmp_path):
     data = loaded(table(tmp_path / "mine.csv", size=3, colour="red"))
-    assert data.notes == ["of one value over the training part, so that it tells nothing: 2 columns (size, colour)"]
+    assert data.notes == ["constant over the training part, and so without information: 2 columns (size, colour)"]
     assert not data.prepare(data.test.x)[:, 0].any()
     numbered = loaded(table(tmp_path / "mine.csv", weight={place: 60 - place for place in range(60)}))
     assert numbered.notes == ["numbers the rows, which a network may learn by heart (data.drop): column weight"]
