@@ -16,13 +16,16 @@ def reported(command: str, body: Callable[[], int]) -> int:
         body: the command.
 
     Returns:
-        The exit code: that of `body`, 2 for a `UserError`, 130 for Ctrl-C, 141 for a closed output.
+        The exit code: that of `body`, also where it exits by itself (143 of a run stopped by SIGTERM), 2 for a `UserError`, 130 for
+        Ctrl-C, 141 for a closed output.
     """
     try:
         return body()
     except UserError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print(f"\n{command}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
