@@ -19,6 +19,7 @@ The floors of the package. A module imports from its own folder and from lower f
     rules                 credit-assignment rules: backward, lfp, energy, targets
     models, data          networks by name; data sets, splits, noise
     engine                trace, plan, rows, ops, inference: a network without autograd
+    tasks                 what an output means: losses' targets, measures; one file a task
     core                  options, registry, errors, randomness, configuration
 """
 

@@ -93,4 +93,4 @@ def test_folders_and_files_are_small():
 
 
 def _entries(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.name not in ("__pycache__", "conf")]
+    return [entry for entry in folder.iterdir() if entry.name not in ("__pycache__", "conf", "py.typed")]

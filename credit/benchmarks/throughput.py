@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from credit.core import outputs
 from credit.models import build
 from credit.rules import api
 from credit.rules.replicas import Mapped, why_not
 from credit.sweeps.processes import run_jobs
+from credit.tasks.base import fitting
 
 EPOCH = 45
 """Number of steps after which the weights of a pass are compared with those of a loop: an epoch of Digits with batches of 32."""
@@ -144,7 +144,7 @@ def _autograd(problem: Problem) -> Callable[[], None]:
         for at, (forward, optimizer) in enumerate(zip(forwards, optimizers, strict=True)):
             optimizer.zero_grad(set_to_none=True)
             out = forward(x[at])
-            if outputs.kind(models[at]) == "probability":
+            if fitting("classification", models[at]).name == "binary":
                 F.binary_cross_entropy(out[:, 0], y[at].to(out.dtype)).backward()
             else:
                 F.cross_entropy(out, y[at]).backward()

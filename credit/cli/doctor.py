@@ -139,7 +139,7 @@ def _imagenet32(root: Path) -> Line:
     from credit.core.config.schema import DataConfig
     from credit.core.errors import UserError
     from credit.data import describe
-    from credit.data.sources.imagenet32 import FOLDER
+    from credit.data.sources.images.imagenet32 import FOLDER
 
     if not (root / FOLDER).is_dir():
         return "ok", "imagenet32", f"not in {root}; if you want it: https://image-net.org/download-images.php"

@@ -37,6 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "normalizer": _RULES[:1],
     "relevance": _RULES[1:2],
     "feedback": _RULES[1:2],
+    "task": ("credit.tasks.options",),
     "arch": ("credit.models.options",),
     "data": ("credit.data.options",),
     "noise": ("credit.data.options",),

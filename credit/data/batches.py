@@ -17,7 +17,7 @@ from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.data.augment import crop, cutout, draw, flip
 from credit.data.dataset import Data
-from credit.data.sources.on_disk import Files
+from credit.data.sources.images.on_disk import Files
 
 KEPT = 2**28
 """Numbers up to which the normalised examples of several runs are kept in memory (1 GiB as float32)."""
@@ -28,8 +28,8 @@ class Batch:
     """One step's samples. Those of several runs are stacked, the runs along an additional first dimension.
 
     Attributes:
-        x: float32 (B, C, H, W) or (B, F), normalised and augmented.
-        y: int64 (B,), labels (noisy where noise was asked for).
+        x: float32 (B, C, H, W) or (B, F), normalised and augmented; or tokens int64 (B, T).
+        y: targets: labels int64 (B,), noisy where noise was asked for; numbers float32 (B, K); or the next tokens int64 (B, T).
         index: int64 (B,), which samples of ``data.train`` these are.
     """
 
@@ -82,7 +82,17 @@ class Batches:
             x = torch.stack([self._augmented(at, own, step) for at, own in enumerate(index)])
         if self._files and place + 1 < self.steps_per_epoch:
             self._expect(order[..., end : end + self._cfg.batch_size])
-        return Batch(x, self._labels.gather(-1, index), index)
+        return Batch(x, self._targets(index, x), index)
+
+    def _targets(self, index: Tensor, x: Tensor) -> Tensor:
+        """Return the targets of the examples at these places, of which x are the inputs."""
+        if self._labels.dim() == index.dim():
+            y = self._labels.gather(-1, index)
+        elif self._alone:
+            y = self._labels[index]
+        else:
+            y = torch.stack([part[own] for part, own in zip(self._labels, index, strict=True)])
+        return self._sets[0].targets(y, x)
 
     def _stacked(self, parts: Sequence[Tensor]) -> Tensor:
         return parts[0] if self._alone else torch.stack(list(parts))
@@ -153,7 +163,7 @@ class Batches:
 
 
 def evaluation(data: Data, split_name: str, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every example of a part once, in order, as (x float32 (B, ...), y int64 (B,)); the last may be smaller.
+    """Yield every example of a part once, in order, as inputs and targets (B, ...); the last batch may be smaller.
 
     Args:
         data: the set.
@@ -167,4 +177,5 @@ def evaluation(data: Data, split_name: str, batch_size: int) -> Iterator[tuple[T
     if batch_size < 1:
         raise UserError(f"data.eval_batch_size={batch_size}: must be at least 1")
     for start in range(0, len(part), batch_size):
-        yield data.prepare(part.between(start, start + batch_size)), part.y[start : start + batch_size]
+        x = data.prepare(part.between(start, start + batch_size))
+        yield x, data.targets(part.y[start : start + batch_size], x)

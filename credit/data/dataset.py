@@ -14,6 +14,7 @@ In this order, each with its own random stream; `split_seed` is an option, and n
    (`KEPT`), before any augmentation; else every batch is preprocessed anew.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError, nearest
+from credit.data import targets
 from credit.data.noise.make import EACH, add_noise, check_noise, measured
 from credit.data.noise.part import Part
 from credit.data.normalize import Normalizer
@@ -30,7 +32,10 @@ from credit.data.parts import absent, check_options, part_places, part_sizes
 from credit.data.preprocess import Centred, Preprocessing, Stored, Whitened, note
 from credit.data.sources import catalog
 from credit.data.sources.files import Arrays
-from credit.data.sources.on_disk import Examples, Files
+from credit.data.sources.images.on_disk import Examples, Files
+from credit.tasks.base import Task
+from credit.tasks.classification import Classification
+from credit.tasks.reconstruction import Reconstruction
 
 SPLITS = ("train", "val", "test")
 
@@ -41,25 +46,28 @@ _AT_ONCE = 2**22  # numbers preprocessed at a time
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape, number of classes and sizes of a run's data, known before the data are loaded.
+    """Shape, number of outputs, sizes and task of a run's data, known before the data are loaded.
 
     Attributes:
-        shape: of one example: (C, H, W), or (F,) for rows of a table.
-        classes: number of classes.
+        shape: of one example: (C, H, W), (F,) for rows of a table, or (T,) for tokens.
+        outputs: number of outputs that a network needs: of classes, of numbers to predict, or of different tokens.
         train_size, val_size, test_size: examples in each part, after limits and the validation split.
+        task: what is predicted, a name of `credit.tasks`.
     """
 
     shape: tuple[int, ...]
-    classes: int
+    outputs: int
     train_size: int
     test_size: int
     val_size: int = 0
+    task: str = "classification"
 
 
 @dataclass
 class Split:
-    """Examples uint8 (N, C, H, W), preprocessed float32 (N, C, H, W) or float32 (N, F), and labels int64 (N,), all on the
-    training device, but for images that stay files."""
+    """Examples uint8 (N, C, H, W), preprocessed float32 (N, C, H, W), float32 (N, F) or tokens int64 (N, T), and targets: labels
+    int64 (N,), numbers float32 (N, K) or the next tokens int64 (N, T); all on the training device, but for images that stay files.
+    """
 
     held: Examples
     y: Tensor
@@ -91,7 +99,8 @@ class Data:
         clean_y: int64 (N_train,), the training labels before noise.
         corrupted: bool (N_train,), where `train.y` differs from `clean_y`.
         val_wrong: wrong labels of the validation part; None: its labels are clean.
-        names: one a class.
+        names: one an output: of each class, number or token.
+        task: what is predicted; of numbers with the units of the targets.
         digest: SHA-256 (hex) of the whole set as read, before limits and splits; a table's fold is part of it, and where
             the set is drawn (ones), so is the split seed.
         normalizer: from examples as they are held to what the network gets; fitted on the training part.
@@ -105,6 +114,7 @@ class Data:
     """
 
     kind: str
+    task: Task
     train: Split
     val: Split
     test: Split
@@ -129,6 +139,10 @@ class Data:
         """Number of classes."""
         return len(self.names)
 
+    def targets(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the targets of examples: y as held, or, of a reconstruction, the inputs x as the network gets them."""
+        return x if isinstance(self.task, Reconstruction) else y
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example: (C, H, W), or (F,) for rows of a table."""
@@ -137,6 +151,10 @@ class Data:
     def prepare(self, x: Tensor) -> Tensor:
         """Return examples as they are held, preprocessed and normalised, float32 of the same shape, not augmented."""
         return self.normalizer(x)
+
+    def _other_task(self) -> dict[str, Any]:
+        outputs = math.prod(self.shape) if isinstance(self.task, Reconstruction) else len(self.names)
+        return {"task": self.task.name, "outputs": outputs, **targets.units(self.task)}
 
     def split(self, name: str) -> Split:
         """Return the part called train, val or test.
@@ -155,7 +173,7 @@ class Data:
         return {
             "kind": self.kind,
             "shape": list(self.shape),
-            "classes": self.classes,
+            **({"classes": self.classes} if isinstance(self.task, Classification) else self._other_task()),
             "train_size": len(self.train),
             "val_size": len(self.val),
             "test_size": len(self.test),
@@ -189,6 +207,7 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
     check_options(cfg)
     whole = catalog.look(cfg)
     whole.storage.check(cfg, whole.shape)
+    task = targets.task_of(cfg, whole, noise)
     if noise is not None:
         check_noise(noise, cfg, whole)
     sizes = part_sizes(cfg, whole)
@@ -196,7 +215,8 @@ def describe(cfg: DataConfig, noise: NoiseConfig | None = None) -> Spec:
         raise UserError(
             "data.val_noise=true would change nothing: there is no validation part; write data.val_fraction=0.1"
         )
-    return Spec(whole.shape, whole.classes, sizes.train, sizes.test, sizes.val)
+    outputs = math.prod(whole.shape) if task == "reconstruction" else whole.outputs
+    return Spec(whole.shape, outputs, sizes.train, sizes.test, sizes.val, task)
 
 
 def load(cfg: DataConfig, noise: NoiseConfig, *, seed: int, device: torch.device | str) -> Data:
@@ -236,7 +256,7 @@ def load_many(cfg: DataConfig, noise: NoiseConfig, seeds: Sequence[int], device:
         if sample not in read:
             arrays = catalog.read(own)
             read[sample] = _Read(arrays, arrays.digest(), device)
-        made.append(read[sample].data(own, noise, seed))
+        made.append(read[sample].data(own, noise, seed, spec.task))
         assert len(made[-1].train) == spec.train_size
     return made
 
@@ -252,14 +272,17 @@ class _Read:
         self._fitted: list[tuple[Examples, Normalizer | Preprocessing]] = []
         self._made: list[tuple[Examples, Preprocessing, Tensor]] = []
 
-    def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int) -> Data:
-        """Return one seed's data; `cfg.split_seed` is a number."""
+    def data(self, cfg: DataConfig, noise: NoiseConfig, seed: int, task: str) -> Data:
+        """Return one seed's data for a task; `cfg.split_seed` is a number."""
         assert cfg.split_seed is not None
         train, val, test = part_places(cfg, self.arrays)
-        clean = self.y[train]
+        y, goal = targets.scaled(cfg, task, self.y, train)
+        clean = y[train]
         parts = [self._examples(part) for part in (train, val, test)]
-        noisy = self._noisy(cfg, noise, seed, parts[0], parts[0], train)
-        val_y = self.y[val]
+        labelled = task == "classification"
+        noisy = self._noisy(cfg, noise, seed, parts[0], parts[0], train) if labelled else clean
+        wrong = noisy != clean if labelled else torch.zeros(len(clean), dtype=torch.bool)
+        val_y = y[val]
         noisy_val = cfg.val_noise and noise.kind != "none"
         if noisy_val:
             val_y = self._noisy(cfg, noise, seed, parts[1], parts[0], val, "noise_val")
@@ -269,18 +292,19 @@ class _Read:
             fitted, normalizer = normalizer, Stored()
             parts = [self._preprocessed(part, fitted) for part in parts]
         found = [
-            absent(clean, self.arrays.names),
+            absent(clean, self.arrays.names) if labelled else None,
             note(cfg, len(train), tuple(parts[0].shape[1:])),
-            measured(noise, noisy != clean),
+            measured(noise, wrong),
             None if noisy_val or not cfg.val_noise else "data.val_noise=true changes nothing without label noise",
         ]
         return Data(
             kind=cfg.kind,
+            task=goal,
             train=Split(parts[0], noisy.to(self.device)),
             val=Split(parts[1], val_y.to(self.device)),
-            test=Split(parts[2], self.y[test].to(self.device)),
+            test=Split(parts[2], y[test].to(self.device)),
             clean_y=clean.to(self.device),
-            corrupted=(noisy != clean).to(self.device),
+            corrupted=wrong.to(self.device),
             names=self.arrays.names,
             digest=self.digest,
             normalizer=normalizer,

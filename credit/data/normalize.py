@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.data.sources.on_disk import Examples
+from credit.data.sources.images.on_disk import Examples
 
 GCN_EPS = 1e-2
 """Smallest divisor, in grey levels: below the spread of any CIFAR-sized image with one pixel off, above rounding."""
@@ -96,7 +96,17 @@ class Whitening:
         return ((flat - self.mean) @ self.matrix).view(x.shape)
 
 
-Normalizer = Pixelwise | Columnwise | Contrast | Whitening
+class Unchanged:
+    """Tokens, which the network gets as they are."""
+
+    per_pixel = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return int64 (B, T) of the same."""
+        return x
+
+
+Normalizer = Pixelwise | Columnwise | Contrast | Whitening | Unchanged
 
 
 def fit(name: str, x: Examples, top: int) -> Normalizer:

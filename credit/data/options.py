@@ -19,6 +19,7 @@ common("noise", NoiseConfig)
 declare(
     "data",
     {
+        "diabetes": "credit.data.sources.catalog:DIABETES",
         "digits": "credit.data.sources.catalog:DIGITS",
         "image_folder": "credit.data.sources.catalog:IMAGE_FOLDER",
         "imagenet32": "credit.data.sources.catalog:IMAGENET32",
@@ -48,7 +49,9 @@ class CsvData(DataConfig):
 
     path: str | None = opt(None, "the file, with a header line")
     test_path: str | None = opt(None, "a file of the same columns that is the test part; null: a fifth of the rows is")
-    target: str | None = opt(None, "the column that says the class")
+    target: str | list[str] | None = opt(
+        None, "the column of the class; with data.task=regression one or more of numbers"
+    )
     separator: Literal["comma", "semicolon", "tab"] = opt("comma", "between the columns")
     drop: list[str] = opt([], "columns that are not used")
     categorical: list[str] = opt([], "columns of numbers that are names of categories")
@@ -62,6 +65,15 @@ class CsvData(DataConfig):
     unseen: Literal["refuse", "zero"] = opt(
         "refuse", "a category that the training part has not; zero: 0 for all of the column's categories"
     )
+
+
+@component("data", "text", "credit.data.sources.catalog:TEXT")
+@dataclass(frozen=True)
+class TextData(DataConfig):
+    """Options of a text of characters."""
+
+    path: str | None = opt(None, "the file, in UTF-8; null: text/tinyshakespeare.txt in the data folder")
+    context: int = opt(64, "characters of a window, which is one example", ge=1)
 
 
 @component("data", "torchvision", "credit.data.sources.catalog:TORCHVISION")

@@ -45,7 +45,7 @@ def part_places(cfg: DataConfig, arrays: Arrays) -> tuple[Tensor, Tensor, Tensor
     """Return the places of the training, validation and test examples, counted through both parts of the set; ascending."""
     assert cfg.split_seed is not None
     count, seed = len(arrays.y_train), cfg.split_seed
-    y = torch.cat([arrays.y_train, arrays.y_test])
+    y = torch.cat(arrays.labels)
     own = 0 if cfg.test_fraction is not None else arrays.val
     train, val, test = torch.arange(len(y)).split([count - own, own, len(y) - count])
     if cfg.test_fraction is not None:

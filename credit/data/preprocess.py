@@ -23,7 +23,7 @@ from torch import Tensor
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
 from credit.data.normalize import ZCA_LIMIT
-from credit.data.sources.on_disk import Examples
+from credit.data.sources.images.on_disk import Examples
 
 AFTER = ("none", "standard")
 """Normalisations that have something to do behind a preprocessing."""

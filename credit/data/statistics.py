@@ -11,9 +11,10 @@ from torch import Tensor
 
 from credit.core.errors import UserError
 from credit.data.dataset import Data
-from credit.data.normalize import Columnwise, Contrast, Normalizer, Pixelwise
+from credit.data.normalize import Columnwise, Contrast, Normalizer, Pixelwise, Unchanged
 from credit.data.preprocess import Centred, Preprocessing
 
+_FIXED: dict[str, type[Contrast] | type[Unchanged]] = {"contrast": Contrast, "unchanged": Unchanged}
 _SCALED: dict[str, type[Pixelwise] | type[Columnwise]] = {"pixelwise": Pixelwise, "columnwise": Columnwise}
 
 
@@ -49,8 +50,8 @@ def restored(record: Mapping[str, Any], device: torch.device | str = "cpu") -> N
         raise UserError(f"the run's preprocessing is damaged ({error})") from None
     if kind in _SCALED and shift.shape == scale.shape and len(shift):
         return _SCALED[kind](shift, scale)
-    if kind == "contrast":
-        return Contrast()
+    if kind in _FIXED:
+        return _FIXED[kind]()
     if kind == "centred" and len(scale):
         return Centred(scale)
     raise UserError(f"the run's preprocessing is damaged: kind {kind!r} with {len(shift)} and {len(scale)} numbers")
@@ -60,8 +61,9 @@ def _plain(fitted: object) -> dict[str, Any] | None:
     for kind, cls in _SCALED.items():
         if isinstance(fitted, cls):
             return {"kind": kind, "shift": _numbers(fitted.shift), "scale": _numbers(fitted.scale)}
-    if isinstance(fitted, Contrast):
-        return {"kind": "contrast"}
+    for kind, fixed in _FIXED.items():
+        if isinstance(fitted, fixed):
+            return {"kind": kind}
     return {"kind": "centred", "scale": _numbers(fitted.scale)} if isinstance(fitted, Centred) else None
 
 

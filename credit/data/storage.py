@@ -1,4 +1,4 @@
-"""The two ways in which a set's examples are held, and what each allows: images as bytes, rows of a table as floats.
+"""The ways in which a set's examples are held, and what each allows: images as bytes, rows of a table as floats, text as tokens.
 
 What a run may ask of a set (normalisation, augmentation) follows from how it is held, and only this file says which.
 """
@@ -13,7 +13,7 @@ from credit.core.errors import UserError
 from credit.data import normalize, preprocess
 from credit.data.normalize import Columnwise, Normalizer
 from credit.data.preprocess import Preprocessing
-from credit.data.sources.on_disk import Examples
+from credit.data.sources.images.on_disk import Examples
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,32 @@ class Rows:
         return normalize.fit_columns(cfg.normalize, x, self.scaled)
 
 
-Storage = Images | Rows
+@dataclass(frozen=True)
+class Sequences:
+    """int64 (N, T): one row a sequence of tokens, which the network gets as they are."""
+
+    dtype = torch.int64
+
+    def check(self, cfg: DataConfig, shape: tuple[int, ...]) -> None:
+        """Refuse what tokens cannot have: normalisation and augmentation.
+
+        Args:
+            cfg: the data options.
+            shape: (T,).
+
+        Raises:
+            UserError: one of these was asked for.
+        """
+        if cfg.normalize != "none":
+            raise UserError(
+                f"data.normalize={cfg.normalize} with data={cfg.kind}: tokens are no numbers; write data.normalize=none"
+            )
+        if cfg.augment:
+            raise UserError(f"data.augment={cfg.augment} with data={cfg.kind}: is for images; write data.augment=[]")
+
+    def fit(self, cfg: DataConfig, x: Examples) -> normalize.Unchanged:
+        """Return the preparation of tokens, which changes nothing."""
+        return normalize.Unchanged()
+
+
+Storage = Images | Rows | Sequences

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from credit.core.lazy import exports
 
 if TYPE_CHECKING:
-    from credit.diagnostics.base import Diagnostic, find, register
+    from credit.diagnostics.base import Diagnostic, check, find, register
 
-__all__ = ["Diagnostic", "find", "register"]
+__all__ = ["Diagnostic", "check", "find", "register"]
 
-__getattr__ = exports(__name__, {"Diagnostic find register": "base"})
+__getattr__ = exports(__name__, {"Diagnostic check find register": "base"})

@@ -20,10 +20,10 @@ def backprop_of(rule: Rule) -> Rule:
     with one probability as its output the loss is the rule's own, because not every such output has a cross-entropy.
     """
     settings = api.read("bp") | {"gate": "straight_through", "local_autograd": True}
-    if rule.output_kind == "probability" and isinstance(rule, BackwardRule):
+    if rule.task.method == "of_probability" and isinstance(rule, BackwardRule):
         settings["loss"] = rule.options.loss
     settings |= rule.reference
-    reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision)
+    reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision, task=rule.task)
     reference.position = rule.position
     if rule.freezes_norms and isinstance(reference, BackwardRule):
         reference.plan = reference.plan.adapted(reference, frozen_norms=True)

@@ -52,6 +52,13 @@ class Evaluated(Watched, Protocol):
         """Return the network that evaluations use."""
 
 
+LABELS = ("classification", "binary")
+"""The tasks with one class label an example."""
+
+NUMERIC_INPUTS = (*LABELS, "regression", "reconstruction")
+"""The tasks whose inputs are numbers, so that outputs have a derivative by them."""
+
+
 class Diagnostic:
     """Base class of all diagnostics; an instance is created for each run, before its first step.
 
@@ -64,12 +71,14 @@ class Diagnostic:
 
     Attributes:
         at_end: measure only once, after the run's last step, whatever ``trainer.measure_every`` is.
+        tasks: names of the tasks that it measures; empty: all.
 
     Raises:
         UserError: the diagnostic cannot measure this run.
     """
 
     at_end: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def check(cls, rule: "Rule") -> None:
@@ -101,6 +110,21 @@ class Diagnostic:
 
     def load_state_dict(self, state: "dict[str, Tensor]") -> None:
         """Restore the state returned by `state_dict`, given on the CPU; called when a run is resumed, before its next step."""
+
+
+def check(name: str, rule: "Rule") -> None:
+    """Check that the diagnostic registered under a name can measure a rule on its network and task.
+
+    Raises:
+        UserError: it cannot.
+    """
+    found = find(name)
+    if found.tasks and rule.task.name not in found.tasks:
+        raise UserError(
+            f"trainer.measure=[{name}] measures {', '.join(found.tasks)}, and the task is {rule.task.name}: leave the diagnostic "
+            "out"
+        )
+    found.check(rule)
 
 
 def register(name: str) -> Callable[[type[T]], type[T]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated
+from credit.diagnostics.base import LABELS, Diagnostic, Evaluated
 from credit.diagnostics.networks import float_dtype, refuse_settled
 from credit.engine.ops.weighted import Weighted
 from credit.engine.plan import Plan
@@ -29,6 +29,7 @@ PERPLEXITY = 30.0
 class Embedding(Diagnostic):
     """The diagnostic ``embedding``: `embedding` of the network that evaluations use, at the run's end."""
 
+    tasks = LABELS
     at_end = True
     run: Evaluated
 

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from credit.core import outputs
 from credit.core.errors import UserError
 from credit.data import Data, evaluation
-from credit.diagnostics.base import Diagnostic, Evaluated
+from credit.diagnostics.base import LABELS, Diagnostic, Evaluated
 from credit.diagnostics.networks import float_dtype, refuse_settled
 from credit.engine.ops.activations import Activate
 from credit.rules.base import Rule, Step
+from credit.tasks.base import Task, fitting
 
 
 class Fgsm(Diagnostic):
     """The diagnostic ``fgsm``: `fgsm` at the run's end, at every ``trainer.fgsm_epsilon``."""
 
+    tasks = LABELS
     at_end = True
     run: Evaluated
 
@@ -58,9 +59,12 @@ def fgsm(
         ``{"clean": 0.98, "e0_01": 0.95}`` for 0.01.
     """
     found = {}
+    task = fitting(data.task, model)
     model.eval()
     for split in ("val", "test"):
-        rights = [_rights(model, x.to(float_dtype(model)), y, epsilons) for x, y in evaluation(data, split, batch_size)]
+        rights = [
+            _rights(model, x.to(float_dtype(model)), y, epsilons, task) for x, y in evaluation(data, split, batch_size)
+        ]
         if rights:
             shares = (torch.stack(rights).sum(0) / len(data.split(split))).tolist()
             found[split] = dict(zip(("clean", *map(_word, epsilons)), shares, strict=True))
@@ -68,15 +72,15 @@ def fgsm(
     return found
 
 
-def _rights(model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float]) -> Tensor:
+def _rights(model: nn.Module, x: Tensor, y: Tensor, epsilons: Sequence[float], task: Task) -> Tensor:
     """Return the numbers of correct predictions in a batch (1 + epsilons,), float64: clean, then by epsilon."""
     with torch.enable_grad():
         given = x.detach().requires_grad_()
         out = model(given)
-        (gradient,) = torch.autograd.grad(outputs.evaluation_loss(out, y, "sum"), given)
+        (gradient,) = torch.autograd.grad(task.loss(out, y), given)
     with torch.no_grad():
         outs = [out, *(model(x + epsilon * gradient.sign()) for epsilon in epsilons)]
-        return torch.stack([(outputs.answers(one) == y).sum().double() for one in outs])
+        return torch.stack([(task.predict(one) == y).sum().double() for one in outs])
 
 
 def _word(epsilon: float) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated
+from credit.diagnostics.base import NUMERIC_INPUTS, Diagnostic, Evaluated
 from credit.diagnostics.networks import float_dtype
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.chance import Dropout
@@ -34,6 +34,7 @@ EXAMPLES, ITERATIONS, TOLERANCE = 64, 100, 1e-4
 class Lipschitz(Diagnostic):
     """The diagnostic ``lipschitz``: `lipschitz` of the network that evaluations use, after the step."""
 
+    tasks = NUMERIC_INPUTS
     run: Evaluated
 
     @classmethod

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from credit.core import outputs
 from credit.core.errors import UserError
 from credit.data import Data, evaluation
 from credit.engine.plan import Plan
 from credit.rules.base import Rule
+from credit.tasks.base import Task, fitting
+from credit.tasks.classification import Classification
 
 
 def in_order(plan: Plan) -> list[str]:
@@ -57,7 +58,7 @@ def accuracy(model: nn.Module, data: Data, split: str, batch_size: int) -> float
     """
     model.eval()
     with torch.inference_mode():
-        measures, _, _ = measured(model, evaluation(data, split, batch_size))
+        measures, _, _ = measured(model, evaluation(data, split, batch_size), fitting(data.task, model))
     model.train()
     return measures["top1"]
 
@@ -67,28 +68,39 @@ def float_dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def measured(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], Tensor, Tensor]:
+def as_input(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return inputs in a floating-point type; tokens, which are whole numbers, as they are."""
+    return x.to(dtype) if x.is_floating_point() else x
+
+
+def measured(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task: Task
+) -> tuple[dict[str, float], Tensor, Tensor]:
     """Evaluate a network on batches; synchronizes with the device once.
 
     Args:
         model: the network, in evaluation mode.
-        batches: pairs of inputs (B, ...) and labels (B,).
+        batches: pairs of inputs and targets (B, ...).
+        task: of the network.
 
     Returns:
-        A dict of the mean ``loss``, ``top1`` and, for more than five outputs, ``top5``; the predictions (N,); the labels (N,).
+        The task's measures by name, ``loss`` among them; of class labels also the predictions (N,) and the labels (N,), which are
+        empty for other tasks.
     """
     dtype = float_dtype(model)
     sums: list[Tensor] = []
     answers: list[Tensor] = []
     labels: list[Tensor] = []
+    count = 0
     for x, y in batches:
-        out = model(x.to(dtype))
-        answers.append(outputs.answers(out))
-        labels.append(y)
-        parts = [outputs.evaluation_loss(out, y, "sum"), (answers[-1] == y).sum()]
-        if out.shape[1] > 5:
-            parts.append((out.topk(5, dim=1).indices == y[:, None]).sum())
-        sums.append(torch.stack([part.double() for part in parts]))
-    predicted, given = torch.cat(answers), torch.cat(labels)
-    values = (torch.stack(sums).sum(0) / len(given)).tolist()
-    return dict(zip(("loss", "top1", "top5"), values, strict=False)), predicted, given
+        out = model(as_input(x, dtype))
+        if isinstance(task, Classification):
+            answers.append(task.predict(out))
+            labels.append(y)
+        parts = task.sums(out, y)
+        sums.append(torch.cat([part.double().reshape(-1) for part in parts.values()]))
+        count += len(y)
+    means = (torch.stack(sums).sum(0) / count).cpu().split([part.numel() for part in parts.values()])
+    by_name = {name: mean.view(part.shape) for mean, (name, part) in zip(means, parts.items(), strict=True)}
+    empty = [torch.empty(0, dtype=torch.int64)]
+    return task.measures(by_name), torch.cat(answers or empty), torch.cat(labels or empty)

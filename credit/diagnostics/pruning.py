@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.data import Data
-from credit.diagnostics.base import Diagnostic, Evaluated
+from credit.diagnostics.base import LABELS, Diagnostic, Evaluated
 from credit.diagnostics.networks import accuracy, refuse_settled
 from credit.rules.base import Rule, Step
 
@@ -30,6 +30,7 @@ LOST = 0.01
 class Pruning(Diagnostic):
     """The diagnostic ``pruning``: `pruning` of the network that evaluations use, at the run's end."""
 
+    tasks = LABELS
     at_end = True
     by_layer: ClassVar[bool] = False
     run: Evaluated

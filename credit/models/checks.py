@@ -3,6 +3,24 @@
 from credit.core.errors import UserError
 
 
+def tokens(kind: str, shape: tuple[int, ...]) -> int:
+    """Return T where examples are sequences of T tokens.
+
+    Args:
+        kind: the architecture.
+        shape: shape of one example, without the batch.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if len(shape) != 1:
+        raise UserError(
+            f"arch {kind} takes tokens (T,), but the data's examples have shape {tuple(shape)}; use data=text, or arch=mlp, which "
+            "takes any shape"
+        )
+    return shape[0]
+
+
 def image(kind: str, shape: tuple[int, ...], smallest: int, why: str) -> tuple[int, int, int]:
     """Return ``shape`` as (channels, height, width) where the network can take such images.
 

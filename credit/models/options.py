@@ -80,6 +80,39 @@ class DeepMlpOptions(_WithStd):
     init_std: float | None = _init_std()
 
 
+@component("arch", "autoencoder", "credit.models.dense.autoencoder:autoencoder")
+@dataclass(frozen=True)
+class AutoencoderOptions:
+    """Options of the autoencoder."""
+
+    channels: list[int] = opt([], "channels of convolutions of stride 2 before the dense layers", ge=1)
+    widths: list[int] = opt([256, 32], "units of the encoder's dense layers, of which the last is the code", ge=1)
+    activation: str = _activation()
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            raise UserError("arch.widths=[] leaves no code; write one width or more, for example arch.widths=[32]")
+
+
+@component("arch", "gpt", "credit.models.sequence.gpt:gpt")
+@dataclass(frozen=True)
+class GptOptions:
+    """Options of the decoder-only transformer; its context is the data's (data.context)."""
+
+    layers: int = opt(2, "blocks of attention and perceptron", ge=1)
+    heads: int = opt(4, "heads of attention, which divide the width", ge=1)
+    width: int = opt(64, "features of a position", ge=1)
+    activation: str = _activation("gelu")
+    dropout: float = opt(0.0, "probability after embeddings, attention and perceptrons", ge=0, lt=1)
+    init_std: float = opt(0.02, "standard deviation of the first weights", gt=0, source="GPT-2")
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise UserError(
+                f"arch.heads={self.heads} does not divide arch.width={self.width}; write a width of {self.heads} times a number"
+            )
+
+
 @component("arch", "suc", "credit.models.dense.suc:suc")
 @dataclass(frozen=True)
 class SucOptions:

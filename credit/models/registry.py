@@ -34,7 +34,7 @@ def build(arch: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, seed
     Args:
         arch: ``{"kind": ..., option: value, ...}``; options left out take their defaults.
         shape: shape of one example without the batch, (channels, height, width) for images.
-        classes: number of classes: of logits, unless the kind gives a probability (see `credit.core.outputs`).
+        classes: number of outputs that the data need: of classes, unless the kind gives a probability, of numbers or of tokens.
         seed: seed of the initialization; the global random state is left as it was.
 
     Raises:

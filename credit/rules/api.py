@@ -10,16 +10,17 @@ from credit.core.config.folders import choices, rule_kind, rule_settings
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import of_kind
 from credit.rules.base import Rule
+from credit.tasks.base import Task
 
 
 def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None = None, compile: bool | str = False,
-         precision: str = "float32", **options: Any) -> Rule:  # fmt: skip
+         precision: str = "float32", task: str | Task = "classification", **options: Any) -> Rule:  # fmt: skip
     """Return the rule called ``name`` for ``model``.
 
     Args:
         name: one of ``credit.rules()``, or a rule of your own.
-        model: any traceable module, input tensor to logits (B, classes).
-        seed, example, compile, precision: see ``credit.rules.base.Rule``.
+        model: any traceable module, input tensor to the outputs of the task.
+        seed, example, compile, precision, task: see ``credit.rules.base.Rule``.
         options: the options of ``rule.*`` on the command line, over those of the rule's YAML.
 
     Raises:
@@ -29,24 +30,24 @@ def rule(name: str, model: nn.Module, *, seed: int = 0, example: Tensor | None =
     >>> rule.step(x, y); optimizer.step()                        # doctest: +SKIP
     """
     settings = read(name) | options
-    return build(settings, model, seed=seed, example=example, compile=compile, precision=precision)
+    return build(settings, model, seed=seed, example=example, compile=compile, precision=precision, task=task)
 
 
 def build(settings: Mapping[str, Any], model: nn.Module, *, seed: int = 0, example: Tensor | None = None,
-          compile: bool | str = False, precision: str = "float32") -> Rule:  # fmt: skip
+          compile: bool | str = False, precision: str = "float32", task: str | Task = "classification") -> Rule:  # fmt: skip
     """Return the rule that a config's ``rule`` section describes: ``kind``, optionally ``name``, and options."""
     options = {key: value for key, value in settings.items() if key not in ("kind", "name")}
     cls = find(str(settings["kind"]))
     label = str(settings.get("name", settings["kind"]))
     body = {"name": label, "__module__": cls.__module__, "__doc__": cls.__doc__}
     named = type(cls.__name__, (cls,), body | {"__reduce__": lambda made: _pickled(dict(settings), compile, made)})
-    made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision)
+    made: Rule = named(model, options, seed=seed, example=example, compile=compile, precision=precision, task=task)
     return made
 
 
 def _pickled(settings: dict[str, Any], compile: bool | str, rule: Rule) -> tuple[Any, ...]:
     """Return how a pickled or copied rule is made again: by its settings, on its model, with its state."""
-    more = {"seed": rule.seed, "compile": compile, "precision": rule.precision}
+    more = {"seed": rule.seed, "compile": compile, "precision": rule.precision, "task": rule.task.name}
     return _unpickled, (settings, rule.model, more, rule.state_dict(), rule.keep_input_signal)
 
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from credit.core import outputs
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import of_options
 from credit.engine.draws import Drawn, Draws, Noted, Request, Share
@@ -24,6 +23,7 @@ from credit.rules.outcome import GROWN, Computed, Shares, Step
 from credit.rules.state import Buffers, FeedbackParameters, RuleRun, Stateful, copies, places
 from credit.rules.traits import Traits
 from credit.rules.transforms import Transform, limiting, refuse_accumulation, transformed, write
+from credit.tasks.base import Task, fitting
 
 PRECISIONS = {"float32": None, "float64": None, "bf16": torch.bfloat16}
 
@@ -35,13 +35,14 @@ class Rule(Stateful):
     """Base of all rules.
 
     Args:
-        model: an unchanged module, input tensor to logits (or a probability: see `credit.core.outputs`). It stays the model: its
-            parameters receive ``.grad``.
+        model: an unchanged module, input tensor to the outputs of the task. It stays the model: its parameters receive ``.grad``.
         options: the rule's options by name (see ``Options``).
         seed: of the rule's own randomness (feedback matrices, dropout masks).
         example: one input batch, for rules that must know shapes before the first step.
         compile: compile the step with ``torch.compile``; a word names its backend.
         precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
+        task: what the outputs mean (`credit.tasks`), by name; ``classification`` of a network whose ``output_kind`` is
+            ``probability`` is ``binary``.
 
     Attributes:
         given: the options as they were given.
@@ -53,7 +54,7 @@ class Rule(Stateful):
         transforms: functions (parameters, updates) -> updates, by name, applied in order.
         watch: record the signal's RMS at every weighted op.
         notes: what a user should know about this rule on this model.
-        output_kind: what the model returns: ``logits`` or ``probability``.
+        task: the task, an instance of `credit.tasks.Task`.
 
     Raises:
         UserError: unknown or impossible options, or a model the rule cannot take.
@@ -69,19 +70,20 @@ class Rule(Stateful):
     share: Share | None = None  # of the batch that is being computed; None: all of it
 
     def __init__(self, model: nn.Module, options: Mapping[str, Any] | None = None, *, seed: int = 0,
-                 example: Tensor | None = None, compile: bool | str = False, precision: str = "float32") -> None:  # fmt: skip
+                 example: Tensor | None = None, compile: bool | str = False, precision: str = "float32",
+                 task: str | Task = "classification") -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise UserError(f"precision={precision}: {nearest(precision, PRECISIONS)}")
         if not isinstance(model, nn.Module):
             raise UserError(
-                f"model is a {type(model).__name__}; give a torch.nn.Module that returns logits (B, classes)"
+                f"model is a {type(model).__name__}; give a torch.nn.Module that returns its outputs, such as logits (B, classes)"
             )
         self.given = dict(options or {})
         known, label = of_options("rule", self.Options), f"rule '{self.name}'"
         values = known.check(self.given, label)
         self.options = known.make(values)
         self.components = {key: part.make(values) for key, part in known.components(values, label).items()}
-        self.model, self.seed, self.output_kind = model, seed, outputs.kind(model)
+        self.model, self.seed, self.task = model, seed, fitting(task, model)
         self.precision, self.dtype = precision, PRECISIONS[precision]
         self.position, self.watch = 0, False
         self.buffers, self.feedback_parameters = Buffers(), FeedbackParameters()
@@ -151,7 +153,7 @@ class Rule(Stateful):
             params: the model's (and rule's) parameters by name.
             buffers: the model's and the rule's buffers by name; BatchNorm's are moved in place.
             x: batch (B, ...).
-            y: labels (B,), int64.
+            y: targets of the task, such as labels (B,), int64.
             draws: where random numbers come from (``draws.get(name, distribution, shape, dtype)``).
         """
         raise AssertionError(f"rule {self.name} has no compute")
@@ -223,7 +225,7 @@ class Rule(Stateful):
 
         Args:
             x: batch (B, ...), on the model's device, floating point.
-            y: labels (B,), int64 in [0, classes).
+            y: targets of the task: labels (B,), int64 in [0, classes); tokens (B, T), int64; numbers (B, K).
             accumulate: add to ``.grad`` instead of overwriting it, as ``loss.backward()`` does. After n batches ``.grad`` is the
                 sum of n batch means: divide it by n, or the learning rate. ``optimizer.zero_grad()`` starts the next sum.
             transform: apply the transforms, limits among them, to this batch's update; without, `transform` does so to ``.grad``.
@@ -291,7 +293,7 @@ class Rule(Stateful):
                 tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
                 return Computed(*self._compiled(params, buffers, x, y, tensors))
         except batch_checks.BROKEN as error:
-            batch_checks.explain(error, self.model, x, y)
+            batch_checks.explain(error, self.model, x, y, self.task)
             raise
 
     def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any,
@@ -352,4 +354,4 @@ class Rule(Stateful):
 
     def _check_batch(self, x: Tensor, y: Tensor) -> None:
         weight = next(iter(self._params.values()))
-        batch_checks.check(self.plan, weight, x, y, precision=self.precision, output_kind=self.output_kind)
+        batch_checks.check(self.plan, weight, x, y, precision=self.precision, task=self.task)

@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from credit.core import outputs
 from credit.core.errors import UserError
 from credit.engine.plan import Plan
+from credit.tasks.base import Task
 
 
-def check(plan: Plan, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, output_kind: str) -> None:
+def check(plan: Plan, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, task: Task) -> None:
     """Refuse a batch that no step could use.
 
     Args:
         plan: of the network.
         weight: one of its parameters.
-        x, y: the batch (B, ...) and its labels (B,).
-        precision, output_kind: the rule's.
+        x, y: the batch (B, ...) and its targets.
+        precision, task: the rule's.
 
     Raises:
         UserError: what was given, and what to write instead.
@@ -27,13 +27,11 @@ def check(plan: Plan, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, o
         )
     if len(x) == 0:
         raise UserError("step(x, y): the batch is empty; give at least one sample")
-    if y.dtype != torch.int64 or y.dim() != 1 or len(y) != len(x):
-        raise UserError(
-            f"step(x, y): y must hold one int64 label a sample, shape ({len(x)},); got {y.dtype} {tuple(y.shape)}"
-        )
+    if wanted := task.wanted(x, y):
+        raise UserError(f"step(x, y): y must hold {wanted}; got {y.dtype} {tuple(y.shape)}")
     # A third class breaks nothing on the way, so nobody would notice; a GPU is not made to wait for its labels.
-    if output_kind == "probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
-        explain(ValueError(), plan.model, x, y)
+    if task.method == "of_probability" and y.device.type == "cpu" and not bool(((y == 0) | (y == 1)).all()):
+        explain(ValueError(), plan.model, x, y, task)
     if precision == "float64" and weight.dtype != torch.float64:
         raise UserError(
             f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
@@ -72,7 +70,7 @@ BROKEN = (RuntimeError, IndexError, ValueError)
 """What a step raises on a batch whose labels or outputs it cannot take."""
 
 
-def explain(error: Exception, model: nn.Module, x: Tensor, y: Tensor) -> None:
+def explain(error: Exception, model: nn.Module, x: Tensor, y: Tensor, task: Task) -> None:
     """Check whether a step broke on its outputs or labels.
 
     Raises:
@@ -82,5 +80,5 @@ def explain(error: Exception, model: nn.Module, x: Tensor, y: Tensor) -> None:
         return
     with torch.no_grad():
         out = model(x)
-    if why := outputs.problem(model, out, y):
+    if why := task.problem(model, out, y):
         raise UserError(f"step(x, y): {why}")

@@ -12,7 +12,7 @@ class Computed:
     """What ``compute`` returns.
 
     Attributes:
-        logits: the network's output, (B, classes); probabilities (B, 1) where the model says so (see `credit.core.outputs`).
+        logits: the network's outputs, (B, ...), as its task has them (`credit.tasks`).
         loss: 0-d, the rule's own objective on the batch (mean over samples).
         updates: by parameter name, descent direction, batch mean.
         sizes: (B,) Euclidean norm of each sample's output signal; None where the rule has no such signal.
@@ -89,7 +89,7 @@ class Step:
         """
         if self._sizes is None:
             return dict(self._signals)
-        elements = self._sizes.numel() * self.logits.shape[1]
+        elements = self._sizes.numel() * self.logits.shape[1:].numel()
         output = {
             "output.rms": torch.linalg.vector_norm(self._sizes) / elements**0.5,
             "output.active": (self._sizes > 0).to(self._sizes.dtype).mean(),

@@ -148,7 +148,7 @@ class Mapped:
                 return Computed(*self._function(stepping[0], x)(params, buffers, x, y, drawn))
         except batch_checks.BROKEN as error:
             for at, each in enumerate(self.rules):
-                batch_checks.explain(error, each.model, x[at], y[at])
+                batch_checks.explain(error, each.model, x[at], y[at], each.task)
             raise
 
     def show_updates(self, at: int) -> None:

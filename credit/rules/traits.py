@@ -51,13 +51,13 @@ class Traits:
 GATE = {"time_steps": "multiplies an error signal at an activation"}
 ACTS = {"activations": "would change nothing: it acts at activations"}
 NORMALIZER = {"time_steps": "acts on an error signal that arrives at a layer once"}
-LOSS = {"probability": "compares the logits of classes"}
+LOGITS = "compares the logits of classes"
 FEEDBACK = {"time_steps": "sends error signals across weights, one row an image"}
 
 UNDECLARED: Mapping[str, Traits] = {
     "feedback_weights": Traits(refuses=FEEDBACK),
     "gate": Traits(refuses=GATE),
-    "loss": Traits(refuses=LOSS),
+    "loss": Traits(refuses={"probability": LOGITS, "numbers": LOGITS}),
     "normalizer": Traits(refuses=NORMALIZER),
     "feedback": Traits(shares=True),
     "relevance": Traits(shares=True),
@@ -88,7 +88,12 @@ def _model(rule: "Rule") -> str:
 
 
 def _probability(rule: "Rule") -> str | None:
-    return f"{_model(rule)} gives one number, the probability of class 1" if rule.output_kind == "probability" else None
+    binary = rule.task.method == "of_probability"
+    return f"{_model(rule)} gives one number, the probability of class 1" if binary else None
+
+
+def _numbers(rule: "Rule") -> str | None:
+    return f"the targets of {rule.task.name} are numbers" if rule.task.targets == "numbers" else None
 
 
 def units_over_time(plan: Plan) -> Lif | None:
@@ -153,6 +158,7 @@ def _stopped(rule: "Rule") -> str | None:
 
 PROPERTIES: Mapping[str, Property] = {
     "probability": Property(_probability, remedy="use a network that returns logits"),
+    "numbers": Property(_numbers, remedy="use data with class labels"),
     "time_steps": Property(_time_steps, remedy="use an LFP rule or a network without time"),
     "stopped": Property(_stopped, remedy="freeze what is below instead (requires_grad_(False))"),
     "activations": Property(
@@ -179,8 +185,9 @@ def of_component(component: Any, family: str = "") -> Traits:
             traits = replace(
                 traits, per_sample=False, refuses={**careful.refuses, **traits.refuses}, shares=careful.shares
             )
-    if family == "loss" and not hasattr(component, "of_probability"):
-        traits = replace(traits, refuses={**LOSS, **traits.refuses})
+    if family == "loss":
+        lacking = {name: LOGITS for name in ("probability", "numbers") if not hasattr(component, f"of_{name}")}
+        traits = replace(traits, refuses={**lacking, **traits.refuses})
     return traits
 
 
@@ -290,7 +297,7 @@ def _judged(family: str, rule: "Rule") -> list[Op]:
     """Return the ops that each component of a family accepts or not, by its ``refusal(op)``."""
     if family == "gate":
         return list(gated(rule.plan))
-    if family == "loss" and rule.output_kind == "probability":
+    if family == "loss" and rule.task.method == "of_probability":
         return [next(op for op in rule.plan.ops if op.out == rule.plan.exit)]
     return []
 
@@ -299,7 +306,8 @@ def _instead(family: str, fits: Callable[[Any], bool], remedy: str = "") -> str:
     """Return a sentence of what to write: the components of a family that fit, with their default options, and the remedy."""
     able = []
     for one in registry.registered(family) if family else ():
-        if all(option.default is not MISSING for option in of_class(one.options).values()) and fits(one.load()()):
+        made = all(option.default is not MISSING for option in of_class(one.options).values())
+        if one.name != "auto" and made and fits(one.load()()):
             able.append(one.name)
     ways = [f"write rule.{family}=" + " or ".join(filter(None, (", ".join(able[:-1]), able[-1])))] if able else []
     text = ", or ".join([*ways, *([remedy] if remedy else []), *([] if family else ["write rule=bp"])])

@@ -10,6 +10,7 @@ from typing import Any
 from credit.core.config.schema import RunConfig
 from credit.runs.folder import CHECKPOINTS, check_same_config, is_complete, read_result, run_folder, set_aside
 from credit.runs.made_from import Changes, changes, refuse_resumption, refuse_reuse, words_about_package
+from credit.tasks.primary import primary_of
 
 Seen = dict[str, Any]
 """A cache of the files of data sets, for many runs on the same data; see `credit.runs.made_from.changes`."""
@@ -103,28 +104,25 @@ def headline(result: dict[str, Any]) -> str:
     Args:
         result: content of a ``result.json``.
     """
+    primary = primary_of(result)
     if result["status"] == "diverged":
         end = result["diverged"]
         why = end.get("why", "non-finite numbers")
         told = f"diverged at step {end['step']}, first in {end['where']}: {why}"
         last = result["last"]
-        return f"{told}; last finite evaluation {_percent(last)} (epoch {last['epoch']:g})" if last else told
+        return f"{told}; last finite evaluation {primary.on_test(last)} (epoch {last['epoch']:g})" if last else told
     best, last = result["best"], result["last"]
     warned = "; no weight changed" * (UNCHANGED in result.get("notes", ()))
     if large := result.get("large_loss"):
-        warned += f"; the training loss reached {large['loss']:.3g} (100 log(classes) is {large['limit']:.3g})"
+        warned += f"; the training loss reached {large['loss']:.3g} (100 {large.get('of', 'log(classes)')} is {large['limit']:.3g})"
     if result["selected_by"] == "last":
-        return f"{result['status']}: accuracy {_percent(last)} (last, epoch {last['epoch']:g}){warned}"
-    chosen = f"{_percent(best)} (best by validation, epoch {best['epoch']:g})"
-    told = f"{result['status']}: accuracy {chosen}, {_percent(last)} (last){warned}"
+        return f"{result['status']}: {primary.label} {primary.on_test(last)} (last, epoch {last['epoch']:g}){warned}"
+    chosen = f"{primary.on_test(best)} (best by validation, epoch {best['epoch']:g})"
+    told = f"{result['status']}: {primary.label} {chosen}, {primary.on_test(last)} (last){warned}"
     if stopped := result.get("stopped"):
         told += (
-            f"; given up at epoch {stopped['epoch']:g}: validation accuracy {stopped['val_top1']:.2%}, at best it was "
+            f"; given up at epoch {stopped['epoch']:g}: validation {primary.label} "
+            f"{primary.number(stopped[f'val_{primary.name}'])}, at best it was "
         )
-        told += f"{stopped['best_val_top1']:.2%}"
+        told += primary.number(stopped[f"best_val_{primary.name}"])
     return told
-
-
-def _percent(row: dict[str, Any]) -> str:
-    accuracy = row.get("test_top1")
-    return "-" if accuracy is None else f"{accuracy:.2%}"

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from credit.tasks.primary import ACCURACY, Primary
+
 _REFRESH = 0.1  # seconds between redraws of the bar
 
 
@@ -15,9 +17,11 @@ class Screen:
         total: number of steps of the whole run.
         show: False suppresses all output but warnings (for jobs of a sweep).
         bar: draw a progress bar if standard output is a terminal.
+        primary: the measure that evaluations are printed with.
     """
 
-    def __init__(self, total: int, *, show: bool = True, bar: bool = True) -> None:
+    def __init__(self, total: int, *, show: bool = True, bar: bool = True, primary: Primary = ACCURACY) -> None:
+        self.primary = primary
         self._total, self._show = total, show
         self._started, self._first, self._step, self._drawn = time.perf_counter(), 0, 0, 0.0
         self._bar: Any = None
@@ -76,9 +80,9 @@ class Screen:
         parts = [f"epoch {row['epoch']:g}/{epochs:g}", *([whose] if whose else [])]
         parts += [f"loss {row['train_loss']:.4g}" if row.get("train_loss") is not None else "loss -"]
         for split in ("train", "val", "test"):
-            accuracy = row.get(f"{split}_top1")
-            if accuracy is not None:
-                parts.append(f"{split} {accuracy:.2%}")
+            value = row.get(f"{split}_{self.primary.name}")
+            if value is not None and (split, self.primary.name) != ("train", "loss"):
+                parts.append(f"{split} {self.primary.text(value)}")
         if row.get("memorized") is not None:
             parts.append(f"wrong labels memorized {row['memorized']:.2%}")
         if self._bar is None and self._step < self._total:

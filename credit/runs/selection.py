@@ -29,7 +29,7 @@ _CHOOSABLE = (
 )
 """Options of `data` that validation may choose; any other changes which examples a row is trained or evaluated on."""
 
-_NUMBER = "best.val_top1"
+_NUMBER = "best.val"
 _TOLERANCE = 1e-12  # of means of the same accuracies, summed in another order
 
 
@@ -90,9 +90,9 @@ def _lines(rows: Sequence[dict[str, Any]], best: set[int], short: bool) -> list[
     lines = []
     if best:
         of = " of its data and noise" if len(tasks) > 1 else ""
-        lines.append(
-            f"{MARK.strip()} best by validation accuracy{of}, the mean over seeds; test accuracy chooses nothing."
-        )
+        found = {rows[index]["primary"].label for index in best}
+        what = found.pop() if len(found) == 1 else "measure"
+        lines.append(f"{MARK.strip()} best by validation {what}{of}, the mean over seeds; test {what} chooses nothing.")
     if short:
         lines.append(
             "Rows in which runs diverged, or which have fewer runs than others, are not candidates for the best."
@@ -112,8 +112,9 @@ def _is_whole(row: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
 
 
 def _top(rows: Sequence[dict[str, Any]], indices: Sequence[int]) -> list[int]:
-    top = max((rows[index][_NUMBER]["mean"] for index in indices), default=0.0)
-    return [index for index in indices if rows[index][_NUMBER]["mean"] >= top - _TOLERANCE]
+    score = {index: rows[index][_NUMBER]["mean"] * (1 if rows[index]["primary"].higher else -1) for index in indices}
+    top = max(score.values(), default=0.0)
+    return [index for index in indices if score[index] >= top - _TOLERANCE]
 
 
 def _subject(row: dict[str, Any]) -> tuple[str, ...]:

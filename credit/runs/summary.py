@@ -6,9 +6,10 @@ from typing import Any
 
 from credit.runs.identity import labels, undeciding
 from credit.runs.selection import Selection, select, task_of
+from credit.tasks.primary import ACCURACY, Primary, primary_of
 
-MEASURES = ("best.val_top1", "best.test_top1", "last.test_top1", "last.memorized", "seconds_per_epoch")
-"""The numbers of a row, as dotted keys of ``result.json``."""
+MEASURES = ("best.val", "best.test", "last.test", "last.memorized", "seconds_per_epoch")
+"""The numbers of a row, as dotted keys of ``result.json``; ``val`` and ``test`` stand for the task's primary measure there."""
 
 SHORTEST_PACE = 1.0
 """Seconds of training below which the time of an epoch is mostly start-up and noise, and is not reported."""
@@ -22,7 +23,8 @@ def summarise(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         Rows with ``group``, ``settings`` (texts of the options that differ between the groups, by name), ``options`` (those of
-        them that are numbers), ``task`` (a text that is equal for rows with the same labels and splits), ``runs``, ``seeds``,
+        them that are numbers), ``primary`` (the primary measure of the task),
+        ``task`` (a text that is equal for rows with the same labels and splits), ``runs``, ``seeds``,
         ``status`` (the number of runs by how they ended) and, for each of `MEASURES`, ``{"mean", "std", "n"}`` or None where no
         run has the number. ``std`` is the sample standard deviation, None for one run. Only complete runs count, those given up
         among them; the accuracy of a diverged run before it diverged does not.
@@ -65,7 +67,7 @@ def distinguishing(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
 def summary_table(rows: list[dict[str, Any]], title: str = "", width: int | None = None) -> tuple[Any, list[str]]:
     """Return the rows of `summarise` as a `rich.table.Table` with accuracies in per cent, and the lines to print below the table.
 
-    The best row of each task by validation accuracy is marked with `credit.runs.selection.MARK`.
+    The best row of each task by its measure on the validation part is marked with `credit.runs.selection.MARK`.
 
     Args:
         rows: rows of `summarise`.
@@ -90,9 +92,9 @@ def summary_table(rows: list[dict[str, Any]], title: str = "", width: int | None
 
 
 _COLUMNS = {
-    "val (best)": ("val\n(best)", "best.val_top1", 2),
-    "test at best val": ("test at\nbest val", "best.test_top1", 2),
-    "test (last)": ("test\n(last)", "last.test_top1", 2),
+    "val (best)": ("val\n(best)", "best.val", 2),
+    "test at best val": ("test at\nbest val", "best.test", 2),
+    "test (last)": ("test\n(last)", "last.test", 2),
     "wrong labels memorized": ("wrong labels\nmemorized", "last.memorized", 2),
     "s/epoch": ("s/epoch", "seconds_per_epoch", 0),
 }
@@ -107,7 +109,7 @@ _LEAST_FIRST = ("s/epoch", "test (last)", "wrong labels memorized")
 
 def _worth_a_column(rows: list[dict[str, Any]], measure: str) -> bool:
     """Return whether a measure has a column: the last test accuracy always, any other measure if a row has it."""
-    return measure == "last.test_top1" or any(row[measure] for row in rows)
+    return measure == "last.test" or any(row[measure] for row in rows)
 
 
 def _table(rows: list[dict[str, Any]], title: str, names: list[str], shown: list[str], selection: Selection) -> Any:
@@ -125,8 +127,9 @@ def _table(rows: list[dict[str, Any]], title: str, names: list[str], shown: list
         cells = [escape(row["settings"][name]) for name in names] + [_status(row)]  # a [value] is no markup
         for heading in shown:
             _, measure, decimals = _COLUMNS[heading]
-            text = _percent(row[measure], decimals) if decimals else _pace(row[measure])
-            cells.append(text + selection.mark(index) * (measure == "best.val_top1"))
+            primary = ACCURACY if measure == "last.memorized" else row["primary"]
+            text = _with_spread(row[measure], primary, decimals) if decimals else _pace(row[measure])
+            cells.append(text + selection.mark(index) * (measure == "best.val"))
         table.add_row(*cells, style="bold" if selection.mark(index).strip() else None)
     return table
 
@@ -155,7 +158,7 @@ def _row(group: str, members: list[dict[str, Any]], settings: dict[str, str]) ->
     flat = _flatten(members[0]["config"])
     row: dict[str, Any] = {"group": group, "settings": settings, "runs": len(members), "status": status}
     row["options"] = {key: flat[key] for key in settings if _is_number(flat.get(key))}
-    row["task"] = task_of(flat)
+    row["task"], row["primary"] = task_of(flat), primary_of(members[0])
     row["seeds"] = sorted(member["config"]["seed"] for member in members)
     counted = [member for member in members if member["status"] == "complete"]
     for measure in MEASURES:
@@ -182,6 +185,8 @@ def _look_up(result: dict[str, Any], path: str) -> float | None:
     if path.startswith("best.") and result.get("selected_by") == "last":
         return None
     value: Any = result
+    if path.endswith((".val", ".test")):
+        path += f"_{primary_of(result).name}"
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -203,9 +208,11 @@ def _text(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _percent(measure: dict[str, Any] | None, decimals: int) -> str:
+def _with_spread(measure: dict[str, Any] | None, primary: Primary, decimals: int) -> str:
     if measure is None:
         return "-"
+    if not primary.share:
+        return primary.text(measure["mean"]) + ("" if measure["std"] is None else f" ± {measure['std']:.2g}")
     spread = "" if measure["std"] is None else f" ± {100 * measure['std']:.{decimals}f}"
     return f"{100 * measure['mean']:.{decimals}f}{spread} %"
 

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
 from credit.rules.replicas import Mapped, why_not
 from credit.sweeps.estimate import clocked
 from credit.training.backends.memory import SPARE, available, needed
 from credit.training.optimization import build_optimizer
 from credit.training.optimization.probe import not_in_one_pass
-from credit.training.prepare import Prepared, prepare
+from credit.training.prepare import Prepared, prepare, synthetic
 from credit.training.threads import threads
 from credit.training.warm import warm_alone
 
@@ -114,11 +113,9 @@ def _too_many(prepared: Prepared, count: int, fit: int) -> str:
 
 
 def _batch(prepared: Prepared) -> tuple[Tensor, Tensor]:
-    """Return a batch of random inputs (B, ...) and labels (B,) with the run's batch size, shape and device."""
-    spec, source = prepared.spec, torch.Generator().manual_seed(0)
-    size = max(2, min(prepared.cfg.data.batch_size, spec.train_size))
-    x = torch.randn(size, *spec.shape, generator=source).to(prepared.device, float_dtype(prepared.model))
-    return x, torch.randint(0, spec.classes, (size,), generator=source).to(prepared.device)
+    """Return a random batch with the run's batch size, shapes and device."""
+    size = max(2, min(prepared.cfg.data.batch_size, prepared.spec.train_size))
+    return synthetic(prepared, size)
 
 
 def _measured(prepared: Prepared, chunk: int, x: Tensor, y: Tensor, building: float) -> Choice:

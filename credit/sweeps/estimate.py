@@ -11,11 +11,10 @@ from torch import Tensor
 
 from credit.core.config.schema import RunConfig
 from credit.data import Spec
-from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
 from credit.training.adversarial import attack
 from credit.training.optimization import build_optimizer
-from credit.training.prepare import Prepared, prepare
+from credit.training.prepare import Prepared, prepare, synthetic
 from credit.training.threads import threads
 
 STEPS = 3
@@ -83,13 +82,11 @@ def _measured(prepared: Prepared) -> Pace:
     cfg = prepared.cfg
     if cfg.trainer.compile:
         prepared = prepare(replace(cfg, trainer=replace(cfg.trainer, compile=False)))
-    model, rule, device, spec = prepared.model, prepared.rule, prepared.device, prepared.spec
+    model, rule, spec = prepared.model, prepared.rule, prepared.spec
     optimizer = build_optimizer(cfg.optimizer, model.parameters(), rule.parameters(), rule.feedback_settings)
     moving = attack(rule, cfg.trainer)
-    source = torch.Generator().manual_seed(0)
     size = min(cfg.data.batch_size, spec.train_size)
-    x = torch.randn(size, *spec.shape, generator=source).to(device, float_dtype(model))
-    y = torch.randint(0, spec.classes, (size,), generator=source).to(device)
+    x, y = synthetic(prepared, size)
 
     def step(x: Tensor) -> None:
         rule.position = 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from credit.runs import read_metrics
 from credit.sweeps.processes import Outcome
+from credit.tasks.primary import ACCURACY, Primary, primary_of
 
 FINISHED_SHOWN = 8  # a long sweep stays on one screen
 REFRESH = 0.5  # seconds
@@ -97,8 +98,11 @@ class SweepProgress:
         rows = read_metrics(self._units[index][1][0])
         if not rows:
             return f"running, {seconds:.0f} s"
-        accuracy = next((row["test_top1"] for row in reversed(rows) if row.get("test_top1") is not None), None)
-        return f"epoch {rows[-1].get('epoch', 0):g}, test {_percent(accuracy)}, {seconds:.0f} s"
+        last: dict[str, Any] = next((row for row in reversed(rows) if row.get("test_loss") is not None), {})
+        shown = ACCURACY if "test_top1" in last or not last else Primary("loss", "loss", share=False)
+        return (
+            f"epoch {rows[-1].get('epoch', 0):g}, test {_short(shown, last.get(f'test_{shown.name}'))}, {seconds:.0f} s"
+        )
 
 
 def _ended(outcome: Outcome) -> str:
@@ -109,18 +113,21 @@ def _ended(outcome: Outcome) -> str:
     if len(outcome.value) == 1:
         [(result, error)] = outcome.value
         failed = "" if error is None else f"failed: {error.splitlines()[0]}"
-        return failed or f"{result['status']}, test {_percent(_accuracy(result))}, {seconds}"
+        return failed or f"{result['status']}, test {_short(primary_of(result), _on_test(result))}, {seconds}"
     states = Counter("failed" if result is None else result["status"] for result, _ in outcome.value)
-    accuracies = [_accuracy(result) for result, _ in outcome.value if result and result["status"] == "complete"]
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    complete = [result for result, _ in outcome.value if result and result["status"] == "complete"]
+    known = [value for result in complete if (value := _on_test(result)) is not None]
+    primary = primary_of(complete[0]) if complete else ACCURACY
     told = ", ".join(f"{count} {state}" for state, count in states.items())
-    return f"{told}, test {_percent(statistics.fmean(known) if known else None)} (mean), {seconds} together"
+    return f"{told}, test {_short(primary, statistics.fmean(known) if known else None)} (mean), {seconds} together"
 
 
-def _accuracy(result: dict[str, Any]) -> float | None:
-    accuracy: float | None = (result.get("best") or result.get("last") or {}).get("test_top1")
-    return accuracy
+def _on_test(result: dict[str, Any]) -> float | None:
+    value: float | None = (result.get("best") or result.get("last") or {}).get(f"test_{primary_of(result).name}")
+    return value
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+def _short(primary: Primary, value: float | None) -> str:
+    if primary.share:
+        return "-" if value is None else f"{100 * value:.1f} %"
+    return primary.text(value)

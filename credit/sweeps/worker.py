@@ -242,7 +242,7 @@ def _ask_runners(jobs: list[dict[str, Any]], seconds: list[float | None]) -> Non
 def _pace_key(part: Any) -> list[Any]:
     """Return the settings that a step's time depends on: the network and its input, the batch size, and the rest."""
     cfg = part.cfg
-    network = [cfg.arch, part.spec.shape, part.spec.classes]
+    network = [cfg.arch, part.spec.shape, part.spec.outputs]
     optimizer = [cfg.optimizer.kind, getattr(cfg.optimizer, "name", None)]
     return [network, cfg.data.batch_size, [cfg.rule, optimizer, cfg.trainer.precision, str(part.device)]]
 

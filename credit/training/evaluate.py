@@ -1,49 +1,57 @@
 """Evaluate a network: accuracy, loss, scores by class and averaged over classes, and wrong labels memorized."""
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from credit.core import outputs
 from credit.data import Data, evaluation
 from credit.diagnostics.networks import measured
+from credit.tasks.base import Task, fitting
+from credit.tasks.classification import Classification
 from credit.training import scores
 
 
 class Running:
-    """The mean loss and top-1 accuracy over the current epoch's training batches, summed on the device without synchronization.
+    """The mean loss and accuracy over the current epoch's training batches, summed on the device without synchronization.
 
     Losses are summed in float64, so that rounding does not grow with the length of the epoch.
 
     Args:
         device: device of the sums.
+        task: of the outputs.
         replicas: number of runs in a replica batch; None for one run, without a replica dimension.
     """
 
-    def __init__(self, device: torch.device, replicas: int | None = None) -> None:
+    def __init__(self, device: torch.device, task: Task, replicas: int | None = None) -> None:
+        self._task = task
         shape = (3,) if replicas is None else (replicas, 3)
-        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)  # loss * examples, right answers, examples
+        self._sums = torch.zeros(
+            shape, dtype=torch.float64, device=device
+        )  # loss * examples, correct predictions, examples
 
     def add(self, logits: Tensor, loss: Tensor, y: Tensor) -> None:
         """Add one batch.
 
         Args:
-            logits: logits (B, classes) or probabilities (B, 1).
+            logits: outputs (B, ...).
             loss: mean loss of the batch (0-d).
-            y: labels (B,).
+            y: targets (B, ...).
 
         With replicas, each has the replicas as its first dimension.
         """
-        right = (outputs.answers(logits) == y).sum(-1).double()
-        count = torch.full_like(right, y.shape[-1])
-        self._sums += torch.stack([loss.double() * count, right, count], -1)
+        correct = self._task.correct(logits, y)
+        loss = loss.double()
+        count = torch.full_like(loss, y.shape[loss.dim()])
+        right = torch.full_like(loss, math.nan) if correct is None else correct.sum(-1).double()
+        self._sums += torch.stack([loss * count, right, count], -1)
 
     def share(self, at: int) -> "Running":
         """Return a view of the sums of one replica, which is updated with the others."""
-        one = Running(self._sums.device)
+        one = Running(self._sums.device, self._task)
         one._sums = self._sums[at]
         return one
 
@@ -52,9 +60,14 @@ class Running:
         self._sums.zero_()
 
     def summary(self) -> dict[str, float]:
-        """Return ``train_loss`` and ``train_top1`` (by the labels trained on, wrong ones included); empty without batches."""
+        """Return ``train_loss`` and ``train_top1`` (by the labels trained on, wrong ones included); empty without batches.
+
+        A task whose predictions are numbers has no ``train_top1``.
+        """
         loss, right, count = self._sums.tolist()
-        return {"train_loss": loss / count, "train_top1": right / count} if count else {}
+        if not count:
+            return {}
+        return {"train_loss": loss / count} | ({} if math.isnan(right) else {"train_top1": right / count})
 
     def state(self) -> Tensor:
         """Return the sums for a checkpoint (3,): of losses, correct predictions and examples."""
@@ -104,21 +117,23 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
         per_class: add ``per_class``, test precision, recall and F1 of every class by name.
 
     Returns:
-        ``val_loss`` (cross-entropy; squared error of a single probability), ``val_top1``, ``val_top5`` (more than five classes
-        only) and the same for ``test``; empty parts are left out. ``test_precision``, ``test_recall`` and ``test_f1``, averaged
+        The measures of the task behind ``val_`` and ``test_``; empty parts are left out. Of class labels: ``val_loss``
+        (cross-entropy; squared error of a single probability), ``val_top1``, ``val_top5`` (more than five classes only),
+        ``test_precision``, ``test_recall`` and ``test_f1``, averaged
         over classes (`credit.training.scores.macro`). ``confusion``, for at most `credit.training.scores.SHOWN` classes:
         ``classes``, their names, and ``test``, counts by true class (row) and prediction (column). ``memorized`` and
         ``recovered``: fractions of the training examples with a wrong label for which the network predicts that label, and the
         true label.
     """
     out: dict[str, Any] = {}
+    task = fitting(data.task, model)
     model.eval()
     with torch.inference_mode():
         for name in ("val", "test"):
             if len(getattr(data, name).y):
-                measures, predicted, y = measured(model, evaluation(data, name, batch_size))
+                measures, predicted, y = measured(model, evaluation(data, name, batch_size), task)
                 out.update({f"{name}_{key}": value for key, value in measures.items()})
-        if len(data.test.y):
+        if len(data.test.y) and isinstance(task, Classification):
             out.update(_by_class(scores.confusion(predicted, y, data.classes), data.names, per_class))
         out.update(_wrong_labels(model, data, batch_size))
     model.train()
@@ -149,6 +164,6 @@ def _wrong_labels(model: nn.Module, data: Data, batch_size: int) -> dict[str, fl
         for part in index.split(batch_size):
             yield data.prepare(data.train.take(part)), data.train.y[part]
 
-    measures, predicted, _ = measured(model, batches())
+    measures, predicted, _ = measured(model, batches(), fitting(data.task, model))
     recovered = (predicted == data.clean_y[index]).double().mean().item()
     return {"memorized": measures["top1"], "recovered": recovered}

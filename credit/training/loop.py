@@ -246,8 +246,10 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
             (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
             write_config(folder, started[folder])
             write_made_from(folder, run.made_from)
-        screen = stack.enter_context(Screen(first.total_steps, show=console, bar=cfg.trainer.progress))
-        own = screen if len(runs) == 1 else Screen(first.total_steps, show=False)
+        screen = stack.enter_context(
+            Screen(first.total_steps, show=console, bar=cfg.trainer.progress, primary=first.rule.task.primary)
+        )
+        own = screen if len(runs) == 1 else Screen(first.total_steps, show=False, primary=first.rule.task.primary)
         mirror = stack.enter_context(registry.find("logger", cfg.logger.kind).load()(list(runs), screen))
         for note in next(iter(runs.values())).notes:
             screen.line(f"note: {note}")

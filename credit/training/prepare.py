@@ -10,12 +10,14 @@ from torch import nn
 from credit.core.config.schema import RunConfig, TrainerConfig
 from credit.core.errors import UserError
 from credit.data import Spec, describe
-from credit.diagnostics import find
+from credit.diagnostics import check as check_diagnostic
+from credit.diagnostics.base import LABELS
 from credit.models import build
 from credit.rules.api import build as build_rule
 from credit.rules.base import Rule
 from credit.runs.folder import check_same_config, run_folder
 from credit.runs.outcome import check_resumable
+from credit.tasks.base import Task, of
 from credit.training.adversarial import attack
 from credit.training.optimization.probe import check_optimizer
 from credit.training.schedules import warmup_steps
@@ -50,7 +52,10 @@ class Prepared:
     def threads(self) -> Threads:
         """The CPU threads of the run."""
         return choose_threads(
-            self.cfg.trainer.threads, self.rule, _example(self.model, self.spec), self.cfg.data.batch_size
+            self.cfg.trainer.threads,
+            self.rule,
+            example_of(self.model, self.spec.shape, self.rule.task),
+            self.cfg.data.batch_size,
         )
 
 
@@ -74,23 +79,34 @@ def prepare(cfg: RunConfig) -> Prepared:
             f"schedule.warmup_epochs={cfg.schedule.warmup_epochs:g} is the whole run ({total / steps_per_epoch:g} "
             f"epochs): the learning rate would never come down. Shorten the warm-up or train longer."
         )
-    model = build(cfg.arch, spec.shape, spec.classes, seed=cfg.seed)
+    model = build(cfg.arch, spec.shape, spec.outputs, seed=cfg.seed)
     _check_normalisation(model, cfg, spec)
     model.to(device, torch.float64 if cfg.trainer.precision == "float64" else torch.float32).train()
-    example = _example(model, spec)
+    example = example_of(model, spec.shape, of(spec.task))
     warm = warm_rule(cfg, model, example, total)
-    rule = _rule(cfg, model, example)
+    rule = _rule(cfg, model, example, spec)
     check_optimizer(cfg, model, rule)
     for one in filter(None, (rule, warm)):
         attack(one, cfg.trainer)
     for name in cfg.trainer.measure:
-        find(name).check(rule)
+        check_diagnostic(name, rule)
+    _check_task(cfg, rule)
     return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)
 
 
-def _example(model: nn.Module, spec: Spec) -> torch.Tensor:
+def example_of(model: nn.Module, shape: tuple[int, ...], task: Task) -> torch.Tensor:
+    """Return two inputs of zeros (2, *shape) on the network's device, of its type; of tokens int64."""
     first = next(model.parameters())
-    return torch.zeros(2, *spec.shape, device=first.device, dtype=first.dtype)
+    return torch.zeros(2, *shape, device=first.device, dtype=torch.int64 if task.positions else first.dtype)
+
+
+def synthetic(prepared: Prepared, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a random batch of a run's shapes, on its device: inputs (size, ...) and targets."""
+    spec, source = prepared.spec, torch.Generator().manual_seed(0)
+    first = next(prepared.model.parameters())
+    x, y = prepared.rule.task.example(spec.shape, spec.outputs, size, source)
+    x, y = ((one.to(first) if one.is_floating_point() else one.to(first.device)) for one in (x, y))
+    return x, y
 
 
 def resolve_device(name: str) -> torch.device:
@@ -117,6 +133,27 @@ def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
     return max(1, round(cfg.epochs * steps_per_epoch))
 
 
+def _check_task(cfg: RunConfig, rule: Rule) -> None:
+    """Refuse a network that takes other inputs than the data's, and settings that mean nothing for the task."""
+    name, tokens = type(rule.model).__name__, rule.plan.takes_tokens
+    if tokens != bool(rule.task.positions):
+        raise UserError(
+            f"arch {cfg.arch['kind']} looks its inputs up in an embedding, but data={cfg.data.kind} has numbers: use data=text, or "
+            "arch=mlp"
+            if tokens
+            else f"data={cfg.data.kind} has tokens, which {name} takes as numbers: use arch=gpt or arch=rnn"
+        )
+    if rule.task.name not in LABELS and "per_class" in cfg.trainer.report:
+        raise UserError(
+            f"trainer.report=[per_class] reports scores of classes, and the task is {rule.task.name}: write trainer.report=[]"
+        )
+    if not rule.task.primary.higher and cfg.trainer.stop_when == "collapsed":
+        raise UserError(
+            f"trainer.stop_when=collapsed compares accuracies, and {rule.task.name} is measured by its {rule.task.primary.label}: "
+            "write trainer.stop_when=no_gain"
+        )
+
+
 def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
     """Refuse BatchNorm with batches of one example, whose normalized value is zero or undefined."""
     batch, left = cfg.data.batch_size, spec.train_size % cfg.data.batch_size
@@ -136,8 +173,14 @@ def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
             raise UserError(f"arch {cfg.arch['kind']} has BatchNorm ('{name}') and {why}, or an arch without BatchNorm")
 
 
-def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor) -> Rule:
+def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor, spec: Spec) -> Rule:
     trainer = cfg.trainer
     return build_rule(
-        cfg.rule, model, seed=cfg.seed, example=example, compile=trainer.compile, precision=trainer.precision
+        cfg.rule,
+        model,
+        seed=cfg.seed,
+        example=example,
+        compile=trainer.compile,
+        precision=trainer.precision,
+        task=spec.task,
     )

@@ -138,7 +138,7 @@ class RunRecorder:
             row |= running | self._evaluation(outcome, x)
             self._see_loss(max(running["train_loss"], float(outcome.loss)), run.step)
             better = self._note(row)
-            run.stopped = early(trainer, run.best, row)
+            run.stopped = early(trainer, run.best, row, run.rule.task.primary)
             if run.stopped:
                 found = (found or {}) | self.measures.ending(x, y, outcome)
             if not (run.ended or better):  # large, and reports read only that of the best and the last evaluation
@@ -178,11 +178,12 @@ class RunRecorder:
         return row
 
     def _note(self, row: dict[str, Any]) -> bool:
-        """Store the row as the last and, by validation accuracy, as the best; return whether it is the new best."""
+        """Store the row as the last and, by the measure on the validation part, as the best; return whether it is the best."""
         run = self.run
         run.last = {key: value for key, value in row.items() if not isinstance(value, dict)}
-        accuracy = row.get("val_top1")
-        if accuracy is None or (run.best is not None and accuracy <= run.best["val_top1"]):
+        primary = run.rule.task.primary
+        key = f"val_{primary.name}"
+        if row.get(key) is None or (run.best is not None and not primary.better(row[key], run.best[key])):
             return False
         run.best = run.last
         return True

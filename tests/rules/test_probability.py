@@ -144,7 +144,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("lisp", "sigmoid", {}, ("rule.loss=violations compares the logits of classes", "SingleUnit gives one number")),
     ("lisp_margin", "sigmoid", {}, ("Write rule.loss=ce, mse or half_sse, or use", "or use a network that returns logits",)),
     ("bp_hinge", "step", {}, ("rule.loss=worst_violation",)),
-    ("ste", "step", {}, ("rule.loss=ce cannot take step at 'act' in SingleUnit", "is infinite", "Write rule.loss=mse")),
+    ("ste", "step", {}, ("rule.loss=auto cannot take step at 'act' in SingleUnit", "is infinite", "Write rule.loss=mse")),
     ("bp", "identity", {}, ("needs a number in [0, 1], and identity gives any", "Write rule.loss=mse")),
     ("lisp_ce", "sigmoid", {}, ("rule.normalizer=rms brings", "one number", "Write rule.normalizer=none or max_abs")),
     ("bp", "relu", {}, ("and relu gives any",)),

@@ -45,26 +45,26 @@ def test_seeds_become_mean_and_spread():
     results = [result("bp", seed, accuracy) for seed, accuracy in enumerate(accuracies)]
     results += [result("fa", 0, 0.5)]
     bp, fa = summarise(results)
-    assert bp["best.test_top1"] == {
+    assert bp["best.test"] == {
         "mean": pytest.approx(statistics.fmean(accuracies)),
         "std": pytest.approx(statistics.stdev(accuracies)),
         "n": 3,
     }
     assert bp["seeds"] == [0, 1, 2] and bp["runs"] == 3
-    assert fa["best.test_top1"] == {"mean": 0.5, "std": None, "n": 1}
+    assert fa["best.test"] == {"mean": 0.5, "std": None, "n": 1}
 
 
 def test_a_run_that_was_given_up_counts_and_is_told():
     [row] = summarise([result("bp", 0, 0.9), result("bp", 1, 0.7, stopped={"why": "collapsed"})])
-    assert row["status"] == {"complete": 1, "given up": 1} and row["best.test_top1"]["n"] == 2
+    assert row["status"] == {"complete": 1, "given up": 1} and row["best.test"]["n"] == 2
 
 
 def test_a_diverged_run_counts_as_a_run_and_not_as_an_accuracy():
     [row] = summarise([result("bp", 0, 0.9), result("bp", 1, None)])
     assert row["status"] == {"complete": 1, "diverged": 1}
-    assert row["runs"] == 2 and row["best.test_top1"]["n"] == 1
+    assert row["runs"] == 2 and row["best.test"]["n"] == 1
     [row] = summarise([result("bp", 0, 0.9), result("bp", 1, 0.1) | {"status": "diverged"}])  # after an evaluation
-    assert row["best.test_top1"] == {"mean": 0.9, "std": None, "n": 1}
+    assert row["best.test"] == {"mean": 0.9, "std": None, "n": 1}
 
 
 def test_options_that_decide_nothing_tell_no_rows_apart():

@@ -9,6 +9,7 @@ from torch import nn
 
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.data import load
+from credit.tasks.base import of
 from credit.training import scores
 from credit.training.evaluate import Running, evaluate, with_fresh_statistics
 
@@ -105,12 +106,12 @@ def test_an_evaluation_says_how_each_class_was_answered(noisy_digits):
 
 
 def test_running_statistics_are_means_over_examples():
-    running = Running(torch.device("cpu"))
+    running = Running(torch.device("cpu"), of("classification"))
     assert running.summary() == {}
     running.add(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor(1.0), torch.tensor([0, 0]))
     running.add(torch.tensor([[2.0, 1.0]]), torch.tensor(4.0), torch.tensor([0]))
     assert running.summary() == pytest.approx({"train_loss": 2.0, "train_top1": 2 / 3})
-    other = Running(torch.device("cpu"))
+    other = Running(torch.device("cpu"), of("classification"))
     other.restore(running.state())
     assert other.summary() == running.summary()
     running.reset()

@@ -148,7 +148,7 @@ PIXELS = torch.zeros(4, 1, 5, 5, dtype=torch.uint8)
     ("returned", "said"),
     [
         ((X, Y, X), "returned 3 values; it must return four arrays"),
-        ((X, Y.float(), X, Y), "y_train is torch.float32 of shape (4,): labels are whole numbers"),
+        ((X, Y.float(), X, Y), "y_train is torch.float32 (4, 1), y_test torch.int64 (4,): both are labels"),
         ((X, Y - 1, X, Y), "counted from 0"),
         ((X, Y[:3], X, Y), "x_train has 4 examples, y_train 3 labels"),
         ((X, Y, X[:0], Y[:0]), "both parts have examples"),

@@ -7,12 +7,12 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from credit.cli.train import main
-from credit.core import outputs
 from credit.core.config.compose import compose
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.data import load
 from credit.models import build
 from credit.runs import run_folder
+from credit.tasks.base import fitting, of
 from credit.training import train
 from credit.training.evaluate import Running, evaluate
 
@@ -92,17 +92,16 @@ def test_what_cannot_work_is_told_on_one_screen(words, told, capsys, tmp_path):
 
 def test_answers_and_losses_of_both_kinds_of_output():
     p, y = torch.tensor([[0.2], [0.5], [0.51], [1.0]]), torch.tensor([0, 1, 1, 0])
-    assert outputs.answers(p).tolist() == [0, 0, 1, 1] and outputs.answers(p).dtype == torch.int64
-    assert outputs.evaluation_loss(p, y, "none").tolist() == pytest.approx([0.04, 0.25, 0.2401, 1.0])
-    assert outputs.evaluation_loss(p, y).item() == pytest.approx(1.5301 / 4)
+    binary, classes = of("binary"), of("classification")
+    assert binary.predict(p).tolist() == [0, 0, 1, 1] and binary.predict(p).dtype == torch.int64
+    assert binary.loss(p, y).item() == pytest.approx(0.04 + 0.25 + 0.2401 + 1.0)
     z = torch.tensor([[0.0, 2.0, 1.0], [3.0, 3.0, 0.0]])
-    assert outputs.answers(z).tolist() == [1, 0] and outputs.answers(z.expand(4, 2, 3)).shape == (4, 2)
-    assert outputs.answers(p.expand(5, 4, 1)).tolist() == [[0, 0, 1, 1]] * 5
+    assert classes.predict(z).tolist() == [1, 0] and classes.predict(z.expand(4, 2, 3)).shape == (4, 2)
+    assert binary.predict(p.expand(5, 4, 1)).tolist() == [[0, 0, 1, 1]] * 5
     expected = torch.nn.functional.cross_entropy(z, torch.tensor([1, 2]), reduction="sum")
-    assert outputs.evaluation_loss(z, torch.tensor([1, 2]), "sum") == expected
-    assert (outputs.kind(torch.nn.Linear(2, 2)), outputs.kind(build({"kind": "suc"}, (2,), 2, seed=0))) == (
-        "logits", "probability",
-    )  # fmt: skip
+    assert classes.loss(z, torch.tensor([1, 2])) == expected
+    models = torch.nn.Linear(2, 2), build({"kind": "suc"}, (2,), 2, seed=0)
+    assert [fitting("classification", model).name for model in models] == ["classification", "binary"]
 
 
 def test_an_evaluation_of_a_probability_scores_both_classes_and_the_wrong_labels():
@@ -126,7 +125,7 @@ def test_an_evaluation_of_a_probability_scores_both_classes_and_the_wrong_labels
 
 
 def test_running_means_count_right_answers_of_a_probability():
-    running = Running(torch.device("cpu"))
+    running = Running(torch.device("cpu"), of("binary"))
     running.add(torch.tensor([[0.9], [0.9], [0.1]]), torch.tensor(0.5), torch.tensor([1, 0, 0]))
     assert running.summary() == pytest.approx({"train_loss": 0.5, "train_top1": 2 / 3})
 

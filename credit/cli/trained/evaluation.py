@@ -25,6 +25,9 @@ result.json; with settings of data or noise the examples are others, and the pre
 _KEPT = ("normalize", "preprocess", "zca_epsilon", "augment", "crop_padding", "cutout_size", "batch_size", "drop_last")
 """Options of `data` that are about training, or that the run's own preprocessing stands for."""
 
+_SHOWN = ("loss", "bits", "rmse", "mae", "r2")
+"""Measures that are printed beside the accuracy."""
+
 
 def main(argv: list[str]) -> int:
     """Print the metrics and return 0.
@@ -69,16 +72,18 @@ def _data(model: "Trained", words: Sequence[str]) -> "Data":
         UserError: they cannot be read, or the network takes other examples or has other classes.
     """
     from credit.data import describe, load
+    from credit.data.targets import recorded_task
 
     cfg = _changed(model.config, words)
     usual = type(cfg.data)()
     neutral = {name: getattr(usual, name) for name in _KEPT} | {"normalize": "none", "augment": [], "batch_size": 1}
     options = replace(cfg.data, **neutral)
     spec = describe(options, cfg.noise)
-    if spec.shape != model.shape or spec.classes != len(model.classes):
+    task, outputs = recorded_task(model.result["data"])
+    if (spec.shape, spec.outputs, spec.task) != (model.shape, outputs, task.name):
         raise UserError(
-            f"data={options.kind} has examples of shape {spec.shape} in {spec.classes} classes, and the run's network takes "
-            f"{model.shape} and knows {len(model.classes)}: give a set of the same kind"
+            f"data={options.kind} has examples of shape {spec.shape} with {spec.outputs} outputs ({spec.task}), and the run's "
+            f"network takes {model.shape} with {outputs} ({task.name}): give a set of the same kind"
         )
     data = load(options, cfg.noise, seed=cfg.seed, device=next(model.parameters()).device)
     if data.names != model.classes:
@@ -114,8 +119,10 @@ def _lines(model: "Trained", found: Mapping[str, Any]) -> list[str]:
     row = model.result[model.weights]
     lines = [f"{model.folder.name}  {model.weights} weights, epoch {row['epoch']:g}"]
     for part in ("val", "test"):
-        if f"{part}_top1" in found:
-            lines.append(f"{part:<5} accuracy {found[f'{part}_top1']:.2%}  loss {found[f'{part}_loss']:.6g}")
+        if f"{part}_loss" in found:
+            shown = [f"{name} {found[f'{part}_{name}']:.6g}" for name in _SHOWN if f"{part}_{name}" in found]
+            accuracy = [f"accuracy {found[f'{part}_top1']:.2%}"] if f"{part}_top1" in found else []
+            lines.append("  ".join([f"{part:<5} {' '.join(accuracy)}".rstrip(), *shown]))
     if "memorized" in found:
         lines.append(f"wrong training labels: memorized {found['memorized']:.2%}, recovered {found['recovered']:.2%}")
     return lines

@@ -53,7 +53,8 @@ def main(argv: list[str]) -> int:
     rows = [row for file in asked.files for row in _predictions(model, file)]  # all, before the first line is printed
     if asked.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([("file", "row", "class", "probability"), *rows])
+        columns = ("target", "value") if model.task.targets == "numbers" else ("class", "probability")
+        writer.writerows([("file", "row", *columns), *rows])
     else:
         for name, row, word, probability in rows:
             print(f"{name}{'' if row == '' else f'[{row}]'}  {word}  {probability}")
@@ -61,15 +62,32 @@ def main(argv: list[str]) -> int:
 
 
 def _predictions(model: "Trained", file: Path) -> Iterator[tuple[str, Any, str, str]]:
+    """Yield (file, row, class, its probability) of each example of a file; of a regression (file, row, target, its value).
+
+    Raises:
+        UserError: the network's task has no prediction that one line can show.
+    """
     import torch
 
-    from credit.core.outputs import answers
+    from credit.tasks.classification import Classification
+    from credit.tasks.reconstruction import Reconstruction
+    from credit.tasks.regression import Regression
 
+    if isinstance(model.task, Reconstruction) or not isinstance(model.task, Classification | Regression):
+        raise UserError(
+            f"credit predict prints a class or numbers for each example, and the task of {model.folder.name} is {model.task.name}: "
+            "compute its outputs in Python, credit.load(run)(x)"
+        )
     several = file.suffix.lower() in ARRAYS
     x = model.preprocess(_array(model, file) if several else _image(model, file))
     with torch.inference_mode():
         out = torch.cat([model(part) for part in x.split(model.config.data.eval_batch_size)])
-    chosen = answers(out)
+    if isinstance(model.task, Regression):
+        for row, values in enumerate(model.task.predict(out).tolist()):
+            for name, value in zip(model.classes, values, strict=True):
+                yield str(file), row if several else "", name, f"{value:.6g}"
+        return
+    chosen = model.task.predict(out)
     if out.shape[1] == 1:  # the probability of class 1
         sure = torch.where(chosen == 1, out[:, 0], 1 - out[:, 0])
     else:
@@ -125,7 +143,7 @@ def _image(model: "Trained", file: Path) -> "Tensor":
     import torch
     from PIL import Image
 
-    from credit.data.sources.images import decode
+    from credit.data.sources.images.decoding import decode
 
     if len(model.shape) != 3 or model.shape[0] not in (1, 3) or model.shape[1] != model.shape[2]:
         raise UserError(

@@ -67,6 +67,11 @@ def csv_paths(cfg: DataConfig) -> list[Path]:
     return _places(path, cfg) if path else []
 
 
+def text_paths(cfg: DataConfig) -> list[Path]:
+    """Return where the file of ``data=text`` may be, in order."""
+    return own_paths(cfg) if cfg.path else [data_root(cfg) / "text" / "tinyshakespeare.txt"]
+
+
 def _places(path: str, cfg: DataConfig) -> list[Path]:
     given = Path(path).expanduser()
     return [given] if given.is_absolute() else [given, data_root(cfg) / given]
@@ -113,6 +118,9 @@ def _files(cfg: DataConfig) -> tuple[Path, list[Path]]:
         found = [next(filter(Path.is_file, places), None) for places in (own_paths(cfg), csv_paths(cfg))]
         there = [file.resolve() for file in found if file is not None]
         return Path(os.path.commonpath([table.parent for table in there] or [root])), there
+    if cfg.kind == "text":
+        text = next(filter(Path.is_file, text_paths(cfg)), None)
+        return (root, []) if text is None else (text.parent, [text])
     if cfg.kind == "torchvision":
         places = [root / name for name in TORCHVISION_FILES.get(cfg.name or "", ())]
         return root, [file for place in places for file in ([place] if place.is_file() else visible_files(place))]

@@ -24,7 +24,7 @@ OPEN_GROUPS = ("rule", "arch")
 RATELESS = ("human", "matrix")
 """Kinds of noise that have no rate to choose."""
 
-_IMAGES = "kind!=csv|ones|sign_line|tabular"
+_IMAGES = "kind!=csv|diabetes|ones|sign_line|tabular|text"
 _FOLDER = "kind=image_folder"
 _TABLE = "kind=tabular"
 
@@ -34,6 +34,13 @@ class DataConfig:
     """Which examples, how many, and what is done to them before the network sees them."""
 
     kind: str = opt("digits", "the data set")
+    task: Literal["auto", "classification", "regression", "reconstruction"] = opt(
+        "auto",
+        "what is predicted: auto: the set's targets, classes, numbers or the next token; reconstruction: the inputs",
+    )
+    target_scale: Literal["standard", "none"] = opt(
+        "standard", "of numbers as targets: mean 0 and standard deviation 1 over the training part, or as they are"
+    )
     batch_size: int = opt(128, "examples a step", ge=1)
     limit_train: int | None = opt(None, "keep this many training examples alone; null: all", ge=1)
     limit_test: int | None = opt(None, "keep this many test examples alone; null: all", ge=1)
@@ -70,7 +77,10 @@ class DataConfig:
     )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
     download: bool = opt(
-        False, "fetch a published set that is not there", result=False, when="kind!=csv|npz|image_folder|torchvision"
+        False,
+        "fetch a published set that is not there",
+        result=False,
+        when="kind!=csv|diabetes|npz|image_folder|text|torchvision",
     )
     root: str | None = opt(None, "folder of the data; null: $CREDIT_DATA, else ./data", result=False)
     path: str | None = opt(None, "the file or folder of one's own set", when="kind=npz|image_folder")

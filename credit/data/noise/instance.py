@@ -38,10 +38,10 @@ def check(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
             "noise=instance noise.rate=0: flip rates are drawn around the rate and cut to [0, 1], so labels would be wrong; write "
             "noise=none, or a rate such as noise.rate=0.4"
         )
-    size = math.prod(whole.shape) * whole.classes
+    size = math.prod(whole.shape) * whole.outputs
     if size > _LARGEST:
         raise UserError(
-            f"noise=instance on data={cfg.kind}: a matrix of {math.prod(whole.shape)} x {whole.classes} for each class takes "
+            f"noise=instance on data={cfg.kind}: a matrix of {math.prod(whole.shape)} x {whole.outputs} for each class takes "
             f"{8 * size / 2**30:.0f} GiB; use a smaller data.image_size where the set has it, or noise=symmetric"
         )
 

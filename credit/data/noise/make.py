@@ -31,7 +31,7 @@ def check_noise(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
         UserError: unknown kind, an option out of range, or a kind that means nothing on this set.
     """
     section_values("noise", noise)
-    if noise.kind != "none" and whole.classes < 2:
+    if noise.kind != "none" and whole.outputs < 2:
         raise UserError(f"noise={noise.kind} on data={cfg.kind}: one class only, there is no wrong label to give")
     if noise.kind in _CHECKS:
         _CHECKS[noise.kind](noise, cfg, whole)
@@ -46,7 +46,7 @@ def _check_pairs(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
 
 
 def _check_matrix(noise: NoiseConfig, cfg: DataConfig, whole: Whole) -> None:
-    drawn.read_matrix(MatrixNoise(noise.kind, path=getattr(noise, "path", None)), cfg, whole.classes)
+    drawn.read_matrix(MatrixNoise(noise.kind, path=getattr(noise, "path", None)), cfg, whole.outputs)
 
 
 _CHECKS: Mapping[str, Callable[[NoiseConfig, DataConfig, Whole], None]] = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from credit.core.config.schema import DataConfig
-from credit.data.sources.on_disk import Examples
+from credit.data.sources.images.on_disk import Examples
 
 
 @dataclass(frozen=True)

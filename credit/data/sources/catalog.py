@@ -5,7 +5,6 @@ own layout, every file checked against its known digest, then as ``<set>.npz``.
 """
 
 import gzip
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,16 @@ from credit.core import registry
 from credit.core.config.data_files import data_root, own_paths
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
-from credit.data.sources import imagenet32, own, torchvision_sets
+from credit.data.sources import own, text
 from credit.data.sources.digests import verified_bytes
 from credit.data.sources.download import fetch
-from credit.data.sources.files import Arrays, Source, Whole, parse_idx
-from credit.data.sources.folder import LAYOUT, list_folder, read_folder
+from credit.data.sources.files import Arrays, Source, Whole, parse_idx, sklearn_folder
+from credit.data.sources.images import imagenet32, torchvision_sets
+from credit.data.sources.images.folder import LAYOUT, list_folder, read_folder
 from credit.data.sources.made import ones, sign_line
 from credit.data.sources.npz import npz_head, read_npz
 from credit.data.sources.pickles import read_pickle
-from credit.data.sources.tables import csv_file, tabular
+from credit.data.sources.tables import csv_file, diabetes, tabular
 from credit.data.splits import stratified
 from credit.data.storage import Images
 
@@ -146,9 +146,9 @@ def _look_known(cfg: DataConfig) -> Whole:
         return Whole(known.shape, len(known.names), known.train, known.test)
     if npz.is_file():
         whole = npz_head(npz).whole
-        if (whole.shape, whole.classes) != (known.shape, len(known.names)):
+        if (whole.shape, whole.outputs) != (known.shape, len(known.names)):
             raise UserError(
-                f"{npz}: images of {whole.shape} in {whole.classes} classes, but {known.title} has {known.shape} in "
+                f"{npz}: images of {whole.shape} in {whole.outputs} classes, but {known.title} has {known.shape} in "
                 f"{len(known.names)}. To train on a set of your own: data=npz data.path={npz}"
             )
         return whole
@@ -188,9 +188,7 @@ def _look_digits(_: DataConfig) -> Whole:
 
 def _read_digits(_: DataConfig) -> Arrays:
     """Return the handwritten digits that come with scikit-learn: (1797, 1, 8, 8), values 0..16, a fixed 80/20 split."""
-    spec = importlib.util.find_spec("sklearn")  # finds it without the second that importing sklearn.datasets takes
-    folder = Path((spec.submodule_search_locations or ["."])[0] if spec else ".")
-    packed = folder / "datasets" / "data" / "digits.csv.gz"
+    packed = sklearn_folder() / "datasets" / "data" / "digits.csv.gz"
     if packed.is_file():
         with gzip.open(packed, "rt") as stream:
             table = np.loadtxt(stream, delimiter=",", dtype=np.int64)
@@ -289,5 +287,7 @@ ONES = Source(ones.look, ones.read, drawn=True)
 SIGN_LINE = Source(sign_line.look, sign_line.read, drawn=True)
 CSV = Source(csv_file.look, csv_file.read, drawn=True)
 TABULAR = Source(tabular.look, tabular.read)
+DIABETES = Source(diabetes.look, diabetes.read)
+TEXT = Source(text.look, text.read)
 TORCHVISION = Source(torchvision_sets.look, torchvision_sets.read)
 PUBLISHED = Source(_look_known, _read_known)

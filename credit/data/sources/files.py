@@ -1,17 +1,19 @@
 """A whole set before any split, and what its labels must be; the parser of IDX files."""
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
 from credit.data.sources.digests import arrays_digest
-from credit.data.sources.on_disk import Files
+from credit.data.sources.images.on_disk import Files
 from credit.data.storage import Images, Storage
 
 CHANNELS = (1, 3, 4)
@@ -24,18 +26,20 @@ class Whole:
 
     Attributes:
         shape: of one example.
-        classes: number of classes.
+        outputs: number of outputs that a network needs: of classes, of numbers to predict, or of different tokens.
         train, test: numbers of examples; `train` counts the set's own validation part too.
         storage: how the examples are held.
         val: examples of the set's own validation part, the last ones of `train`; 0: it has none.
+        task: what the targets are for, a name of `credit.tasks`: ``classification``, ``regression`` or ``tokens``.
     """
 
     shape: tuple[int, ...]
-    classes: int
+    outputs: int
     train: int
     test: int
     storage: Storage = field(default_factory=Images)
     val: int = 0
+    task: str = "classification"
 
 
 @dataclass
@@ -44,12 +48,13 @@ class Arrays:
 
     Attributes:
         x_train, x_test: uint8 (N, C, H, W) or float32 (N, F) as `storage` says; contiguous, on the CPU.
-        y_train, y_test: int64 (N,), classes counted from 0.
-        names: one name a class.
+        y_train, y_test: targets: int64 (N,), classes counted from 0; float32 (N, K), numbers; int64 (N, T), the next tokens.
+        names: one name an output: of each class, number or token.
         storage: how the examples are held.
         files: images that stay files, training first; `x_train` and `x_test` are then empty.
         val: examples of the set's own validation part, the last ones of `y_train`; 0: it has none.
         notes: what a user must know of how the set was read.
+        task: as of `Whole`.
     """
 
     x_train: Tensor
@@ -61,6 +66,16 @@ class Arrays:
     files: Files | None = None
     val: int = 0
     notes: list[str] = field(default_factory=list)
+    task: str = "classification"
+
+    @property
+    def labels(self) -> tuple[Tensor, Tensor]:
+        """The labels of both parts that splits are stratified by, int64 (N,); 0 where the targets are no classes."""
+        parts = self.y_train, self.y_test
+        if self.task == "classification":
+            return parts
+        train, test = (torch.zeros(len(part), dtype=torch.int64) for part in parts)
+        return train, test
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the four arrays by name."""
@@ -82,6 +97,12 @@ class Source:
     look: Callable[[DataConfig], Whole]
     read: Callable[[DataConfig], Arrays]
     drawn: bool = False
+
+
+def sklearn_folder() -> Path:
+    """Return the folder of scikit-learn, without the second that importing its data sets takes."""
+    spec = importlib.util.find_spec("sklearn")
+    return Path((spec.submodule_search_locations or ["."])[0] if spec else ".")
 
 
 def parse_idx(content: bytes, path: Path) -> np.ndarray:

@@ -37,22 +37,31 @@ class NpzHead:
     rows: bool = False
 
     @property
+    def task(self) -> str:
+        """What the targets are for: ``classification`` of labels, ``regression`` of floats."""
+        return "regression" if self.labels["train"].is_floating_point() else "classification"
+
+    @property
     def whole(self) -> Whole:
         """The set before limits and splits."""
         counts = {part: len(labels) for part, labels in self.labels.items()}
         shape, val = self.shapes["train"][1:], counts.get("val", 0)
-        largest = int(max(labels.max() for labels in self.labels.values()))
-        classes = largest + 1 if self.names is None else len(self.names)
+        if self.task == "regression":
+            outputs = self.labels["train"].shape[1]
+        else:
+            largest = int(max(labels.max() for labels in self.labels.values()))
+            outputs = largest + 1 if self.names is None else len(self.names)
         if self.rows:
-            return Whole(shape, classes, counts["train"] + val, counts["test"], Rows(), val)
+            return Whole(shape, outputs, counts["train"] + val, counts["test"], Rows(), val, self.task)
         chw = (1, *shape) if len(shape) == 2 else shape if self.layout == "NCHW" else (shape[2], *shape[:2])
-        return Whole(chw, classes, counts["train"] + val, counts["test"], val=val)
+        return Whole(chw, outputs, counts["train"] + val, counts["test"], val=val, task=self.task)
 
 
 def read_npz(path: Path) -> Arrays:
     """Return the set in an ``.npz`` with ``x_train y_train x_test y_test`` and, optionally, ``x_val y_val names layout``.
 
-    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), rows of numbers floats (N, F); labels are integers from 0.
+    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), rows of numbers floats (N, F); labels are integers from 0, numbers to
+    predict floats (N,) or (N, K).
 
     Raises:
         UserError: not an npz, missing or unfit members, a number of a row that is not finite, or a member whose bytes do
@@ -70,14 +79,15 @@ def read_npz(path: Path) -> Arrays:
                 continue
             stored = stored.permute(0, 3, 1, 2) if head.layout == "NHWC" and stored.dim() == 4 else stored
             examples[part] = stored.reshape(-1, *whole.shape).contiguous()
-    names = head.names or [str(c) for c in range(whole.classes)]
+    names = head.names or [f"{'y' * (head.task == 'regression')}{place}" for place in range(whole.outputs)]
     x_train, y_train = (
         torch.cat([held["train"], held["val"]]) if whole.val else held["train"] for held in (examples, head.labels)
     )
     notes = [f"{path}: x_val, y_val are the validation part"] if whole.val else []
     return Arrays(
-        x_train, y_train, examples["test"], head.labels["test"], names, whole.storage, val=whole.val, notes=notes
-    )
+        x_train, y_train, examples["test"], head.labels["test"], names, whole.storage, val=whole.val, notes=notes,
+        task=head.task,
+    )  # fmt: skip
 
 
 def _check_finite(path: Path, key: str, rows: Tensor) -> None:
@@ -116,6 +126,13 @@ def npz_head(path: Path) -> NpzHead:
                 f"{path}: examples of x_train are {head.shapes['train'][1:]}, those of x_{part} {shape}; all must have one size"
             )
     head.layout = None if head.rows else _layout(path, head.shapes["train"], given)
+    if len({(one.dtype, one.shape[1:]) for one in head.labels.values()}) > 1:
+        kinds = ", ".join(f"y_{part} {one.dtype} {tuple(one.shape)}" for part, one in head.labels.items())
+        raise UserError(f"{path}: targets are {kinds}; all parts have labels, or floats of one number of columns")
+    if head.task == "regression":
+        if head.names is not None and len(head.names) != head.labels["train"].shape[1]:
+            raise UserError(f"{path}: {len(head.names)} names for {head.labels['train'].shape[1]} columns of targets")
+        return head
     check_classes(path, torch.cat(list(head.labels.values())), head.names)
     return head
 
@@ -229,11 +246,16 @@ def _layout(path: Path, shape: tuple[int, ...], given: str | None) -> str | None
 
 
 def _labels(path: Path, key: str, labels: np.ndarray) -> Tensor:
+    if labels.dtype.kind == "f" and labels.ndim in (1, 2) and labels.size:
+        targets = torch.from_numpy(labels.astype(np.float32).reshape(len(labels), -1))
+        _check_finite(path, key, targets)
+        return targets
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
-            f"{path}: {key} is {labels.dtype} of shape {labels.shape}; write one whole number an example, from 0"
+            f"{path}: {key} is {labels.dtype} of shape {labels.shape}; write one whole number an example, from 0; or floats "
+            "(N,) or (N, K), numbers to predict"
         )
     counted = labels.astype(np.int64)
     if counted.size and counted.min() < 0:

@@ -5,9 +5,10 @@
         return x_train, y_train, x_test, y_test
 
 Arrays are NumPy's or torch's: images uint8 (N, C, H, W) or (N, H, W), or rows of numbers (N, F) of any float type; labels whole
-numbers (N,), counted from 0. In their place the function may return torch data sets, ``train, test`` or ``train, val, test``, that
-give an example and its label by number: images uint8 (C, H, W), or floats k / 255 as torchvision's `ToTensor` makes them, or
-PIL's; or rows of floats (F,). The function returns the same whenever it is called with the same options.
+numbers (N,), counted from 0, or numbers to predict, floats (N,) or (N, K). In place of arrays the function may return torch data
+sets, ``train, test`` or ``train, val, test``, that give an example and its label by number: images uint8 (C, H, W), or floats
+k / 255 as torchvision's `ToTensor` makes them, or PIL's; or rows of floats (F,). The function returns the same whenever it is
+called with the same options.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +36,8 @@ def source(component: Component) -> Source:
 
     def look(cfg: DataConfig) -> Whole:
         made = _make(component, cfg, keep=True)
-        return Whole(
-            tuple(made.x_train.shape[1:]), len(made.names), len(made.y_train), len(made.y_test), made.storage, made.val
-        )
+        counts = len(made.y_train), len(made.y_test)
+        return Whole(tuple(made.x_train.shape[1:]), len(made.names), *counts, made.storage, made.val, made.task)
 
     return Source(look, lambda cfg: _make(component, cfg, keep=False))
 
@@ -88,10 +88,18 @@ def arrays(owner: str, returned: object, names: Sequence[str] | None = None, *, 
             f"{owner}: examples of x_train are {train.dtype} {tuple(train.shape[1:])}, those of x_test {test.dtype} "
             f"{tuple(test.shape[1:])}; all have one type and shape"
         )
+    storage = Images() if train.dtype == torch.uint8 else Rows()
+    if len({(one.dtype, one.shape[1:]) for one in y.values()}) > 1:
+        kinds = ", ".join(
+            f"{name} {'is ' * (name == 'y_train')}{one.dtype} {tuple(one.shape)}" for name, one in y.items()
+        )
+        raise UserError(f"{owner}: {kinds}: both are labels, or floats of one number of columns")
+    if y["y_train"].is_floating_point():
+        columns = [f"y{column}" for column in range(y["y_train"].shape[1])]
+        return Arrays(train, y["y_train"], test, y["y_test"], columns, storage, val=val, task="regression")
     every = torch.cat(list(y.values()))
     check_classes(owner, every, names)
     named = list(names) if names else [str(label) for label in range(int(every.max()) + 1)]
-    storage = Images() if train.dtype == torch.uint8 else Rows()
     return Arrays(train, y["y_train"], test, y["y_test"], named, storage, val=val)
 
 
@@ -201,8 +209,15 @@ def _examples(what: str, given: object) -> Tensor:
 
 def _labels(what: str, given: object) -> Tensor:
     y = _tensor(what, given)
+    if y.is_floating_point() and y.dim() in (1, 2) and y.numel():
+        if not y.isfinite().all():
+            raise UserError(f"{what} has a value that is not finite; leave the row out")
+        return y.float().view(len(y), -1)
     if y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool or (len(y) and int(y.min()) < 0):
-        raise UserError(f"{what} is {y.dtype} of shape {tuple(y.shape)}: labels are whole numbers (N,), counted from 0")
+        raise UserError(
+            f"{what} is {y.dtype} of shape {tuple(y.shape)}: labels are whole numbers (N,), counted from 0; "
+            "numbers to predict are floats (N,) or (N, K)"
+        )
     return y.long()
 
 

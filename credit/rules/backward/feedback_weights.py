@@ -1,7 +1,8 @@
 """Feedback weights: how error signals cross layers. W: the op's weight; B: a feedback matrix; e: the output error (B, classes).
 
 Feedback matrices are buffers of the rule, named ``feedback.<parameter>`` (shaped like W) or, for direct feedback,
-``feedback.<op>`` (classes, *input shape). Uniform unless the user sets them. Those that learn are the rule's parameters.
+``feedback.<op>`` (classes, *input shape), of tokens (tokens, *input shape of one position). Uniform unless the user sets them.
+Those that learn are the rule's parameters.
 
 ``rule.feedback_scale`` is the size of feedback weights:
 
@@ -230,8 +231,9 @@ class Direct(DirectOptions, Replacing):
         matrix = run.buffers[f"feedback.{op.name}"]
         shape = op.input_shape(run)
         assert run.error is not None
-        sent = run.error.to(matrix.dtype) @ matrix.flatten(1)
-        if matrix.dim() == 2 and len(shape) > 2:
+        error = run.error if run.error.shape[-1] == matrix.shape[0] else run.error.flatten(1)
+        sent = error.to(matrix.dtype) @ matrix.flatten(1)
+        if matrix.dim() == 2 and sent.dim() == 2 and len(shape) > 2:
             # A tensor of its own: what follows may overwrite it.
             return sent.view(*sent.shape, *[1] * (len(shape) - 2)).expand(shape).contiguous()
         return sent.view(shape)

@@ -3,8 +3,9 @@
 Each returns the descent signal already divided by the batch size, and the loss whose gradient it is. Traits (see
 `credit.rules.traits`): ``sparse`` where satisfied samples have no signal at all, which the backward pass then leaves out where it
 pays; ``needs`` of ``summed_steps``: a loss of a spiking network's output at every time step, called with (steps * batch, classes)
-and the labels as often. A loss of networks whose output is the probability p (B, 1) of class 1 has ``of_probability``, called with
-(p, y), and ``refusal``, which returns why the probabilities that an op makes cannot be scored.
+and the labels as often. The method that is called follows from the task (`credit.tasks`): ``__call__`` with (z, y);
+``of_probability`` with (p, y), where the network's output is the probability p (B, 1) of class 1, and beside it ``refusal``, which
+returns why the probabilities that an op makes cannot be scored; ``of_numbers`` with outputs and targets t, both (B, K).
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
 
@@ -79,7 +80,7 @@ class CrossEntropyRate:
 
 
 class SquaredError:
-    """``2 (z - t) / C`` with t the one-hot target; ``2 (p - y)`` of a probability.
+    """``2 (z - t) / C``, of classes with t the one-hot target; ``2 (p - y)`` of a probability.
 
     The gradient of ``1/B sum_i 1/C sum_j (z_ij - t_ij)^2``, the mean over outputs and samples (torch's MSELoss).
     """
@@ -87,19 +88,23 @@ class SquaredError:
     traits = Traits(shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
-        return error * (2.0 / (z.shape[1] * y.shape[0])), error.square().mean()
+        return self._scored(z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0)))
 
     def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        error = p - _at(y)
-        return error * (2.0 / y.shape[0]), error.square().mean()
+        return self._scored(p - _at(y))
+
+    def of_numbers(self, o: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self._scored(o - t)
+
+    def _scored(self, error: Tensor) -> tuple[Tensor, Tensor]:
+        return error * (2.0 / (error.shape[1] * error.shape[0])), error.square().mean()
 
     def refusal(self, op: Op) -> str | None:
         return None
 
 
 class HalfSquaredError(SquaredError):
-    """``z - t`` with t the one-hot target, ``p - y`` of a probability.
+    """``z - t``, of classes with t the one-hot target; ``p - y`` of a probability.
 
     The gradient of ``1/B sum_i 1/2 sum_j (z_ij - t_ij)^2``, half the sum over outputs, averaged over the samples alone: the least
     squares of dual propagation (paper 3), C/2 times ``mse``.
@@ -107,13 +112,26 @@ class HalfSquaredError(SquaredError):
 
     traits = Traits(shares=True)
 
-    def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        error = z.scatter_add(1, _at(y), torch.full_like(z[:, :1], -1.0))
-        return error * (1.0 / y.shape[0]), 0.5 * error.square().sum() / y.shape[0]
+    def _scored(self, error: Tensor) -> tuple[Tensor, Tensor]:
+        return error * (1.0 / error.shape[0]), 0.5 * error.square().sum() / error.shape[0]
 
-    def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        error = p - _at(y)
-        return error * (1.0 / y.shape[0]), 0.5 * error.square().mean()
+
+class Usual(CrossEntropy):
+    """Cross-entropy of classes, tokens and probabilities; of numbers the mean squared error."""
+
+    traits = Traits(shares=True)
+    of_numbers = SquaredError().of_numbers
+
+
+class UsualOfStates(CrossEntropy):
+    """Cross-entropy of classes and tokens; of numbers half the sum of squared errors, whose gradient is the distance to them."""
+
+    traits = Traits(shares=True)
+    of_numbers = HalfSquaredError().of_numbers
+
+
+OF_STATES = {"auto": UsualOfStates, "ce": CrossEntropy, "half_sse": HalfSquaredError}
+"""The losses of rules with states or targets."""
 
 
 class Violations(MarginOptions):

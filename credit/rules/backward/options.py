@@ -29,7 +29,10 @@ class BackwardOptions(RuleOptions):
         "adversarial_share": "examples are moved by the trainer, for any rule; write trainer.adversarial_share={value}",
     }
 
-    loss: str = opt("ce", "the loss whose gradient at the output is the error signal", family="loss", was="signal")
+    loss: str = opt(
+        "auto", "the loss whose gradient at the output is the error signal; auto: cross-entropy (ce) of classes and tokens, mse of "
+        "numbers", family="loss", was="signal", same={"ce": "auto"},
+    )  # fmt: skip
     gate: str = opt("derivative", "what happens to the error signal at an activation", family="gate")
     feedback_weights: str = opt(
         "transpose", "weights by which the error signal crosses a layer", family="feedback_weights", was="transport"
@@ -55,6 +58,7 @@ rename(
 # ------------------------------------------------------------ losses
 
 
+@component("loss", "auto", f"{_LOSSES}:Usual")
 @component("loss", "ce", f"{_LOSSES}:CrossEntropy")
 @dataclass(frozen=True)
 class CrossEntropyOptions:
@@ -97,8 +101,10 @@ def ce_or_half_sse(default: str, **more: Any) -> Any:
     """Return the option ``loss`` of a kind of rules that has these two."""
     return opt(
         default,
-        "cross-entropy, or half_sse: 1/2 sum over outputs of (o - y)^2, the mean over samples",
+        "ce: cross-entropy; half_sse: 1/2 sum over outputs of (o - y)^2, the mean over samples; auto: ce of classes and tokens, "
+        "half_sse of numbers",
         renamed=HALF_SSE,
+        same={"ce": "auto"},
         **more,
     )
 

@@ -12,7 +12,7 @@ from credit.engine.backward import AddUpdates, BackwardPass
 from credit.engine.draws import Draws
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Rows, Signals
-from credit.engine.ops.weighted import Weighted
+from credit.engine.ops.weighted import Conv, Weighted
 from credit.rules.backward import gains, learned_feedback, reach
 from credit.rules.backward.options import BackwardOptions
 from credit.rules.base import Computed, Rule
@@ -101,7 +101,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
             return (
                 signal  # processes exchange the largest value at each layer, also those whose samples are all satisfied
             )
-        index = signal.any(1).nonzero().squeeze(1)
+        index = signal.flatten(1).any(1).nonzero().squeeze(1)
         count = index.shape[0]
         # With no signal at all nothing arrives anywhere, so a watched step goes through the backward pass for its zeros.
         pays = count < batch and (count <= PAYS * batch or forced) and not (count == 0 and self.watch)
@@ -144,7 +144,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
 
     def _make_feedback(self, ops: Sequence[Weighted], run: RuleRun | None = None, logits: Tensor | None = None) -> None:
         """Make the matrices of some ops; those that need shapes, or whose weight is computed, after a forward pass (``run``)."""
-        classes, needed = 0 if logits is None else logits.shape[1], []
+        needed = []
         for op in ops:
             if "weight" in op.params:
                 weight = self._params[op.params["weight"]].detach()
@@ -158,9 +158,21 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
             else {}
         )
         for op, weight, shape in needed:
-            for name, value in self.feedback_weights.feedback(op, weight, shape, classes, self.seed).items():
+            errors, shape = (0, shape) if logits is None or shape is None else self._sent(op, shape, logits.shape)
+            for name, value in self.feedback_weights.feedback(op, weight, shape, errors, self.seed).items():
                 gain = found.get(op.name)
-                self.buffers.make(name, value if gain is None else self.feedback_weights.rescaled(value, gain, classes))
+                self.buffers.make(name, value if gain is None else self.feedback_weights.rescaled(value, gain, errors))
+
+    def _sent(self, op: Weighted, shape: torch.Size, outputs: torch.Size) -> tuple[int, torch.Size]:
+        """Return how many output errors direct feedback sends to an op's input, and that input's shape (B, ...).
+
+        Of outputs at positions (B, T, V) each position's V errors are sent to the same position of an input (B, T, ...), so that no
+        error reaches another position, and all T * V to an input of another shape.
+        """
+        rank = 1 + self.task.positions
+        if rank > 1 and shape[:rank] == outputs[:rank] and not isinstance(op, Conv):
+            return outputs[rank:].numel(), torch.Size((shape[0], *shape[rank:]))
+        return outputs[1:].numel(), shape
 
     # ------------------------------------------------------------ the step
 
@@ -180,19 +192,13 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
 
     def _output(self, run: RuleRun, logits: Tensor, y: Tensor) -> Tensor:
         """Return the output signal, leaving the loss and the signal's size per sample in ``run.stats``."""
-        score = self.loss
-        if self.output_kind == "probability":
-            if logits.shape[1:] != (1,):
-                raise ValueError("a probability is one column")  # told better by batch_checks.explain
-            score = self.loss.of_probability
         if self.readout is not None:
             spikes = self.readout.spikes(run)
             logits, y = spikes.flatten(0, 1), y.repeat(len(spikes))
-        signal: Tensor
-        signal, run.stats["loss"] = score(logits if self.dtype is None else logits.float(), y)
+        signal, run.stats["loss"] = self.task.score(self.loss, logits if self.dtype is None else logits.float(), y)
         steps = signal.shape[0] != run.batch  # of a spiking network: (steps * B, classes)
-        rows = signal.unflatten(0, (-1, run.batch)).transpose(0, 1).flatten(1) if steps else signal
-        run.stats["sizes"] = torch.linalg.vector_norm(rows, dim=1) * run.batch
+        rows = signal.unflatten(0, (-1, run.batch)).transpose(0, 1) if steps else signal
+        run.stats["sizes"] = torch.linalg.vector_norm(rows.flatten(1), dim=1) * run.batch
         if self.keeps_output:
             run.error = signal
         return signal

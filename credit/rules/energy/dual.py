@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.program import Program
@@ -59,7 +58,7 @@ class DualRule(Rule):
         states.note_no_hidden(self)
         self.feedback_weights = states.feedback_weights(self, self.options.feedback_weights)
         self.feedback_parameters = states.make_feedback(self, self.feedback_weights)
-        self.loss = registry.find("loss", self.options.loss).load()()
+        self.loss = states.TaskLoss(self)
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._refuse_schedule()
 
@@ -70,7 +69,7 @@ class DualRule(Rule):
             "draws another order at every step (rule.schedule=random), which a compiled step cannot: leave out trainer.compile, or "
             "write rule.schedule=fwbw"
         )
-        return replace(states.TRAITS, not_compiled=random if self.options.schedule == "random" else "")
+        return replace(states.traits(self), not_compiled=random if self.options.schedule == "random" else "")
 
     @property
     def freezes_norms(self) -> bool:
@@ -80,7 +79,7 @@ class DualRule(Rule):
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.options.loss)
+        return states.reference(self)
 
     @property
     def keep_states(self) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.draws import Draws
 from credit.engine.inference.program import Move, Program
@@ -26,6 +25,7 @@ from credit.rules.energy import states
 from credit.rules.energy.options import EquilibriumOptions
 from credit.rules.energy.settling import Settling
 from credit.rules.outcome import InferenceDiverged
+from credit.rules.traits import Traits
 
 
 class Settled(nn.Module):
@@ -54,7 +54,11 @@ class EquilibriumRule(Rule):
     Options = EquilibriumOptions
     options: EquilibriumOptions
     name = "equilibrium"
-    traits = states.TRAITS
+
+    @property
+    def traits(self) -> Traits:
+        """As of all rules with states."""
+        return states.traits(self)
 
     def setup(self) -> None:
         states.refuse_local(self)
@@ -66,7 +70,7 @@ class EquilibriumRule(Rule):
         states.note_no_hidden(self)
         self.feedback_weights: FeedbackWeights = states.feedback_weights(self, self.options.feedback_weights)
         self.feedback_parameters = states.make_feedback(self, self.feedback_weights)
-        self.loss = registry.find("loss", self.options.loss).load()()
+        self.loss = states.TaskLoss(self)
         self._recorded: dict[str, Program] = {}
 
     @property
@@ -77,7 +81,7 @@ class EquilibriumRule(Rule):
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.options.loss)
+        return states.reference(self)
 
     # ------------------------------------------------------------ the step
 

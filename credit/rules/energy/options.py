@@ -43,7 +43,7 @@ class DualOptions(RuleOptions):
         0.01, "strength of the nudge, by which updates are divided (the paper: 0.01 to 1); a list gives one to each layer, the "
         "output's last", gt=0, source="Eq. 12",
     )  # fmt: skip
-    loss: Literal["ce", "half_sse"] = ce_or_half_sse("ce")
+    loss: Literal["auto", "ce", "half_sse"] = ce_or_half_sse("auto")
     schedule: Literal["fwbw", "fw", "random"] = opt(
         "fwbw",
         "order of the states' updates: fwbw (with one pass as cheap as backprop), fw (needs as many passes as layers), random",

@@ -20,10 +20,10 @@ class Settling:
 
     Args:
         chosen: the rule's options.
-        loss: the loss: (logits, labels) -> (its gradient over B, its mean).
+        loss: the loss: (outputs, targets) -> (its gradient over B, its mean).
         weights: those that feedback crosses layers by.
         output: number of the output's state.
-        y: labels (B,).
+        y: targets of the task, such as labels (B,).
         batch: B.
         watch: whether signals are measured at the weights.
 
@@ -80,8 +80,7 @@ class Settling:
     def _nudge(self, work: Work, state: State, strength: float) -> None:
         a, now = states.before(work, state), self.last[state.index]
         if self._chosen.clamp_output:
-            target = torch.zeros_like(a).scatter(1, self._y.unsqueeze(1), 1.0)
-            self._set(work, state, target)
+            self._set(work, state, self._loss.target(a, self._y))
             return
         gradient = self._loss(now, self._y)[0]
         moved = torch.add(a, gradient, alpha=strength * self._batch)

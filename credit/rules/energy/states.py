@@ -10,6 +10,7 @@ from credit.engine.inference.segments import State
 from credit.engine.ops.weighted import Weighted
 from credit.rules.backward import learned_feedback, reach
 from credit.rules.backward.feedback_weights import FeedbackWeights
+from credit.rules.backward.losses import OF_STATES
 from credit.rules.base import Rule
 from credit.rules.traits import Traits
 
@@ -29,18 +30,40 @@ def activation(state: State, z: Tensor, *, mine: bool = False) -> Tensor:
     return value(z, *state.op.options)
 
 
-def reference(loss: str) -> dict[str, Any]:
+class TaskLoss:
+    """The loss of a rule with states or targets: (outputs, targets of the task) -> (its gradient over B, its mean).
+
+    Args:
+        rule: its task, and the name of the loss in its options.
+    """
+
+    def __init__(self, rule: Any) -> None:
+        self._task, self._loss = rule.task, OF_STATES[rule.options.loss]()
+
+    def __call__(self, out: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        scored: tuple[Tensor, Tensor] = self._task.score(self._loss, out, y)
+        return scored
+
+    def target(self, out: Tensor, y: Tensor) -> Tensor:
+        """Return the outputs that the targets stand for, such as one-hot rows, shaped like the outputs."""
+        wanted: Tensor = self._task.target(out, y)
+        return wanted
+
+
+def reference(rule: Any) -> dict[str, Any]:
     """Return the options of `bp` that make it backprop on the same loss."""
-    return {} if loss == "ce" else {"loss": loss}
+    loss = rule.options.loss
+    if loss == "auto" and rule.task.targets == "numbers":
+        loss = "half_sse"
+    return {} if loss in ("auto", "ce") else {"loss": loss}
 
 
-TRAITS = Traits(
-    refuses={
-        "probability": "nudges logits, one a class",
-        "stopped": "relates every layer to those above it",
-    },
-    shares=True,
-)
+def traits(rule: Any, **refuses: str) -> Traits:
+    """Return the traits of a rule with states or targets; `refuses` adds to what it refuses."""
+    if rule.options.loss == "ce":
+        refuses["numbers"] = "compares the logits of classes with rule.loss=ce (rule.loss=half_sse compares numbers)"
+    common = {"probability": "nudges logits, one a class", "stopped": "relates every layer to those above it"}
+    return Traits(refuses={**common, **refuses}, shares=True)
 
 
 def refuse_local(rule: Rule) -> None:

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.core.outputs import answers
 from credit.core.registry import register
 from credit.rules.lfp.options import BoundedSoftmaxOptions, RewardOptions
 from credit.rules.traits import Traits
@@ -35,7 +34,7 @@ def _onehot(o: Tensor, y: Tensor) -> Tensor:
 
 
 def _wrong(o: Tensor, y: Tensor) -> Tensor:
-    return (answers(o) != y).to(o.dtype).mean()
+    return (o.argmax(1) != y).to(o.dtype).mean()
 
 
 class Sigmoid:
@@ -83,7 +82,7 @@ class Reward(RewardOptions):
         return self.reward_sign
 
     def __call__(self, o: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        right = (answers(o) == y).to(o.dtype).unsqueeze(1)
+        right = (o.argmax(1) == y).to(o.dtype).unsqueeze(1)
         reward = _onehot(o, y).mul_(2 * right - 1)
         return reward.mul_(o.sign()) if self.reward_sign else reward, _wrong(o, y)
 

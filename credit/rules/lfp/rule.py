@@ -52,7 +52,8 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     @property
     def traits(self) -> Traits:
         """Of one output a class; a sum over the batch does not add up as a mean does."""
-        refuses = {"probability": "gives a feedback to each class's output"}
+        why = "gives a feedback to each class's output"
+        refuses = {"probability": why, "numbers": why}
         return Traits(refuses=refuses, shares=self.options.reduction == "mean")
 
     def usual_clip_unit(self) -> float | None:
@@ -159,10 +160,9 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     def _output(self, run: RuleRun, logits: Tensor, y: Tensor) -> Tensor:
         logits = logits if self.dtype is None else logits.float()
         steps = {"steps": self._steps()} if getattr(self.feedback, "needs_steps", False) else {}
-        r, run.stats["loss"] = self.feedback(logits, y, **steps)
-        run.stats["sizes"] = torch.linalg.vector_norm(r, dim=1)
-        signal: Tensor = r * (-1.0 / run.batch)
-        return signal
+        r, run.stats["loss"] = self.task.score(self.feedback, logits, y, **steps)
+        run.stats["sizes"] = torch.linalg.vector_norm(r.flatten(1), dim=1)
+        return r * (-1.0 / logits.shape[: 1 + self.task.positions].numel())
 
     def _steps(self) -> int:
         return next(op.args["steps"] for op in self.plan.back if isinstance(op, Readout))

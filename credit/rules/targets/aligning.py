@@ -7,7 +7,6 @@ else needs them, so that no more of them are held at a time than the error conne
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from credit.engine.ops.activations import Activate
@@ -163,6 +162,6 @@ class Aligning:
         """Return errors and targets by node in order of execution, per sample; None where they were not kept."""
         if not self.keep:
             return None, None
-        self.targets[OUTPUT] = F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        self.targets[OUTPUT] = self.rule.loss.target(logits, y)
         names = [*self.rule.by_name, OUTPUT]
         return {name: self.errors[name] for name in names}, {name: self.targets[name] for name in names}

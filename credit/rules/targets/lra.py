@@ -142,7 +142,7 @@ class LraRule(TargetedRule):
         run = self._run(params, buffers, draws)
         logits = self.plan.forward(run, x)
         signal, loss = self.loss(logits if run.dtype is None else logits.float(), y)
-        sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        sizes = torch.linalg.vector_norm(signal.flatten(1), dim=1) * run.batch
         aligning = Aligning(
             self, run, keep=self._keep_errors, workers=self.options.workers if type(draws) is Draws else 1
         )

@@ -71,7 +71,7 @@ class LraOptions(RuleOptions):
     q: float = opt(
         2.0, "power of the discrepancy ||z - y||_p ^ q, which is not convex below 1", ge=1, source="rec-LRA, Eq. 2"
     )
-    loss: Literal["ce", "half_sse"] = ce_or_half_sse("ce")
+    loss: Literal["auto", "ce", "half_sse"] = ce_or_half_sse("auto")
     workers: int = opt(1, "threads that independent blocks are shared among", ge=1, speed=True)
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class TargetOptions(RuleOptions):
     )
     feedback_lr: float | None = opt(None, "learning rate of the feedback maps; null: the optimizer's", gt=0)
     synapses: Synapses = _synapses()
-    loss: Literal["ce", "half_sse"] = ce_or_half_sse("ce")
+    loss: Literal["auto", "ce", "half_sse"] = ce_or_half_sse("auto")
 
     def __post_init__(self) -> None:
         if self.feedback_loss == "l_drl" and self.noise_std == 0:

@@ -127,7 +127,7 @@ class TargetPropagationRule(TargetedRule):
         if run.dtype is not None:
             found = {name: value.float() for name, value in found.items()}
         signal, loss = self.loss(found[OUTPUT], y)
-        sizes = torch.linalg.vector_norm(signal, dim=1) * run.batch
+        sizes = torch.linalg.vector_norm(signal.flatten(1), dim=1) * run.batch
         errors = self._first(run, signal, updates)
         self._send(run, found, errors)
         share = 2.0 / run.batch

@@ -1,13 +1,11 @@
 """What rules that give layers targets have in common: representation alignment and target propagation."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from credit.core import registry
 from credit.core.errors import UserError
 from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
@@ -39,7 +37,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
     @property
     def traits(self) -> Traits:
         """As of all rules with states; activations over time have no targets."""
-        return replace(states.TRAITS, refuses={**states.TRAITS.refuses, "time_steps": "gives activations targets"})
+        return states.traits(self, time_steps="gives activations targets")
 
     def _begin(self) -> None:
         """Refuse a network that has an activation of the output's name; make the loss."""
@@ -49,12 +47,12 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
                 f"{type(self.model).__name__}; give that module another name"
             )
         self._keep_errors = getattr(self, "_keep_errors", False)
-        self.loss = registry.find("loss", self.options.loss).load()()
+        self.loss = states.TaskLoss(self)
 
     @property
     def reference(self) -> dict[str, Any]:
         """Backprop on the same loss."""
-        return states.reference(self.options.loss)
+        return states.reference(self)
 
     @property
     def keep_errors(self) -> bool:

@@ -18,6 +18,7 @@ from credit.runs.selection import edge
 from credit.tables.expand.manifest import Choice, Job
 from credit.tables.spec.nodes import refusal
 from credit.tables.spec.schema import Budget, Cell, Spec, Tuning
+from credit.tasks.primary import primary_of
 
 FIRST_SEED = 1000
 """The first seed of trials; those of a cell's runs are 0, 1, ..."""
@@ -112,7 +113,7 @@ def _of_run(result: dict[str, Any], mode: str) -> float | None:
     if result.get("status") != "complete":
         return None
     row = result.get("best" if mode == "best_val" else "last") or {}
-    value: float | None = row.get("val_top1")
+    value: float | None = row.get(f"val_{primary_of(result).name}")
     return value
 
 

@@ -40,7 +40,7 @@ def was_reasonable(result: dict[str, Any]) -> bool:
     than four classes, halfway from chance to all.
     """
     best, data = result.get("best"), result.get("data")
-    if not best or not data:
+    if not best or not data or "classes" not in data:
         return False
     chance, accuracy = 1 / data["classes"], best.get("val_top1", best.get("test_top1"))
     return accuracy is not None and accuracy > min(2 * chance, (1 + chance) / 2)

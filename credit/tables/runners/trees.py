@@ -76,7 +76,7 @@ def estimate(config: RunConfig, options: dict[str, Any]) -> float:
 
     spec = describe(_whole_at_once(config), config.noise)
     rounds = (options.get("params") or {}).get("n_estimators", 100)
-    trees = rounds * (spec.classes if spec.classes > 2 else 1)
+    trees = rounds * (spec.outputs if spec.outputs > 2 else 1)
     return float(START + trees * (SECONDS_PER_TREE + SECONDS_PER_VALUE * spec.train_size * math.prod(spec.shape)))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from credit.data import Batches
-from credit.diagnostics.networks import float_dtype
+from credit.diagnostics.networks import as_input, float_dtype
 from credit.rules.base import Rule, Step
 from credit.rules.outcome import InferenceDiverged
 from credit.runs.folder import RESULT, write_json
@@ -83,7 +83,7 @@ class Backend(abc.ABC):
         """Make batch and labels of the next step, for the rules whose turn it is."""
         self.place()
         batch = self.batches.at(self.first.step)
-        self.x, self.y = batch.x.to(self._dtype), batch.y
+        self.x, self.y = as_input(batch.x, self._dtype), batch.y
         if self.first.cfg.trainer.adversarial_epsilon is not None:
             self.x = self.adversarial([self._attack(recorder.run.acting) for recorder in self.recorders])
 

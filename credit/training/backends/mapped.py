@@ -50,7 +50,7 @@ class ReplicaBatch(Backend):
             states = [run.optimizer.state.get(part, {}) for run, part in zip(runs, parts, strict=True)]
             if states[0]:
                 self.optimizer.state[stacked] = {key: _stacked(key, states) for key in states[0]}
-        self.running = Running(first.device, len(runs))
+        self.running = Running(first.device, first.rule.task, len(runs))
         for at, run in enumerate(runs):
             self.running.share(at).restore(run.running.state())
             run.running = self.running.share(at)
@@ -100,7 +100,7 @@ class ReplicaBatch(Backend):
         """Let every run stand by itself where the pass stands."""
         self.settle()
         for recorder in self.recorders:
-            alone = Running(recorder.run.device)
+            alone = Running(recorder.run.device, recorder.run.rule.task)
             alone.restore(recorder.run.running.state())
             recorder.run.running = alone
 

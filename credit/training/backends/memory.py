@@ -12,10 +12,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from credit.diagnostics.networks import float_dtype
 from credit.rules.outcome import InferenceDiverged
 from credit.training.optimization.probe import traits
-from credit.training.prepare import Prepared
+from credit.training.prepare import Prepared, synthetic
 
 SPARE = 0.8
 """Share of the free memory that a pass may take."""
@@ -30,9 +29,7 @@ def needed(prepared: Prepared, count: int) -> int:
     """
     cfg, spec, model = prepared.cfg, prepared.spec, prepared.model
     size = min(cfg.data.batch_size, spec.train_size)
-    x = torch.zeros(size, *spec.shape, device=prepared.device, dtype=float_dtype(model))
-    y = torch.zeros(size, dtype=torch.int64, device=prepared.device)
-    step = peak_bytes(_step_of(prepared), x, y)
+    step = peak_bytes(_step_of(prepared), *synthetic(prepared, size))
     weights = sum(p.numel() * p.element_size() for p in [*model.parameters(), *prepared.rule.parameters()])
     fixed = sum(value.numel() * value.element_size() for value in prepared.rule.buffers.values())
     # As stored (a byte a number) and, unless augmented, normalised beforehand.

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError, nearest
 from credit.data.statistics import statistics
-from credit.diagnostics.networks import float_dtype
+from credit.data.targets import recorded_task
+from credit.diagnostics.networks import as_input, float_dtype
 from credit.training.state.loading import Trained, run_data
 
 FORMATS = {"safetensors": ".safetensors", "torch_export": ".pt2", "onnx": ".onnx"}
@@ -93,8 +94,8 @@ def record_of(trained: Trained) -> dict[str, Any]:
 
 def _examples(trained: Trained, size: int) -> Tensor:
     source = torch.Generator().manual_seed(size)
-    x = torch.randn(size, *trained.shape, generator=source)
-    return x.to(next(trained.parameters()).device, float_dtype(trained.network))
+    x, _ = trained.task.example(trained.shape, recorded_task(trained.result["data"])[1], size, source)
+    return as_input(x.to(next(trained.parameters()).device), float_dtype(trained.network))
 
 
 def _safetensors(trained: Trained, path: Path, record: str) -> Callable[[Tensor], Tensor]:

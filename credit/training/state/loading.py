@@ -13,15 +13,17 @@ from credit.core.errors import UserError, nearest
 from credit.data import Batches, Data
 from credit.data import load as load_data
 from credit.data.statistics import restored, statistics
-from credit.diagnostics.networks import float_dtype
+from credit.data.targets import recorded_task
+from credit.diagnostics.networks import as_input, float_dtype
 from credit.models import build
 from credit.rules.api import build as build_rule
 from credit.rules.base import Rule
 from credit.runs.folder import CHECKPOINTS, CONFIG, read_config, read_result, runs_root
 from credit.runs.made_from import changes
+from credit.tasks.base import fitting
 from credit.training.evaluate import evaluate
 from credit.training.optimization import averaged
-from credit.training.prepare import resolve_device
+from credit.training.prepare import example_of, resolve_device
 from credit.training.state import checkpoint
 from credit.training.state.run_state import evaluated_network, weights_digest
 from credit.training.threads import choose_threads, threads
@@ -30,7 +32,7 @@ WEIGHTS = ("best", "last")
 
 
 class Trained(nn.Module):
-    """A trained network in evaluation mode. Its ``forward`` maps preprocessed inputs (B, ...) to logits (B, classes).
+    """A trained network in evaluation mode. Its ``forward`` maps preprocessed inputs (B, ...) to outputs, logits for example.
 
     Where the run's rule is evaluated by settling (eqprop, chl), ``forward`` settles.
 
@@ -39,7 +41,8 @@ class Trained(nn.Module):
         predictor: what ``forward`` calls: the network, or the module in which its states settle.
         rule: the run's rule, on the network that was trained.
         config: the run's configuration.
-        classes: names of the classes.
+        task: of the outputs (`credit.tasks`).
+        classes: names of the outputs: of the classes, numbers or tokens.
         result: content of the run's ``result.json``.
         folder, step: the run's folder, and the step of the weights.
         weights: ``best`` or ``last``.
@@ -57,6 +60,7 @@ class Trained(nn.Module):
         self._held = (network, rule)  # a tuple: no second name of the same parameters
         self.config, self.result, self.weights = cfg, result, weights
         self.folder, self.step = folder, int(result[weights]["step"])
+        self.task = fitting(recorded_task(result["data"])[0], network)
         self.classes: list[str] = list(record["names"])
         self.shape = tuple(int(size) for size in result["data"]["shape"])
         self.top: int | None = record["top"]
@@ -103,7 +107,7 @@ class Trained(nn.Module):
                 f"(N, {', '.join(map(str, self.shape))})"
             )
         if self.top is None:
-            return self._ready(given.float())
+            return self._ready(given.long() if self.task.positions else given.float())
         low, high = (given.min().item(), given.max().item()) if given.numel() else (0, 0)
         if not (
             low >= 0 and high <= self.top and (not given.is_floating_point() or bool((given == given.round()).all()))
@@ -115,7 +119,7 @@ class Trained(nn.Module):
 
     def _ready(self, x: Tensor) -> Tensor:
         made: Tensor = self.normalizer(x.to(self._device))
-        return made.to(float_dtype(self.network))
+        return as_input(made, float_dtype(self.network))
 
     def metrics(self, data: Data | None = None) -> dict[str, Any]:
         """Return the metrics of an evaluation (`credit.training.evaluate.evaluate`), on the run's own data by default.
@@ -127,7 +131,7 @@ class Trained(nn.Module):
             UserError: the run's data cannot be read, or are others than those of the run.
         """
         own = run_data(self.config, self.result, self._device) if data is None else data
-        example = torch.zeros(2, *self.shape, device=self._device, dtype=float_dtype(self.network))
+        example = example_of(self.network, self.shape, self.task)
         cfg = self.config
         with threads(choose_threads(cfg.trainer.threads, self.rule, example, cfg.data.batch_size).count):
             found = evaluate(self.predictor, own, cfg.data.eval_batch_size, per_class="per_class" in cfg.trainer.report)
@@ -157,10 +161,11 @@ def load(run: str | Path, weights: Literal["best", "last"] = "best", *, device: 
     found, size = resolve_device(device), result["data"]["shape"]
     # The checkpoint's weights follow: published ones are not downloaded.
     arch = {**cfg.arch, **({"pretrained": False} if "pretrained" in cfg.arch else {})}
-    model = build(arch, tuple(size), result["data"]["classes"], seed=cfg.seed)
+    task, outputs = recorded_task(result["data"])
+    model = build(arch, tuple(size), outputs, seed=cfg.seed)
     model.to(found, torch.float64 if cfg.trainer.precision == "float64" else torch.float32)
-    example = torch.zeros(2, *size, device=found, dtype=next(model.parameters()).dtype)
-    rule = build_rule(cfg.rule, model, seed=cfg.seed, example=example, precision=cfg.trainer.precision)
+    example = example_of(model, tuple(size), task)
+    rule = build_rule(cfg.rule, model, seed=cfg.seed, example=example, precision=cfg.trainer.precision, task=task)
     average = averaged(model, cfg.trainer.ema)
     try:
         model.load_state_dict(state["model"])

@@ -37,7 +37,7 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
             records the step and the reason.
         more: further entries, for example ``diverged={"step": 12, "where": "conv3"}``.
     """
-    chosen = run.best is not None
+    chosen, primary = run.best is not None, run.rule.task.primary
     own_threads = torch.get_num_threads() if run.threads.count is None and run.device.type == "cpu" else None
     result = {
         "status": status,
@@ -47,7 +47,8 @@ def result_of(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "name": run_name(run.cfg),
         "group": group_name(run.cfg),
         # Without a validation part no epoch is chosen: test accuracy must not choose one.
-        "selected_by": "val_top1" if chosen else "last",
+        **primary.entry(),
+        "selected_by": f"val_{primary.name}" if chosen else "last",
         "best": run.best if chosen else run.last,
         "last": run.last,
         "evaluated": "averaged weights" if run.average is not None else "trained weights",

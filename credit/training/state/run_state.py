@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.data import Batches, Data
-from credit.diagnostics.networks import float_dtype
+from credit.diagnostics.networks import as_input, float_dtype
 from credit.rules.base import Rule
 from credit.runs.made_from import made_from
 from credit.training.evaluate import Running, with_fresh_statistics
@@ -104,8 +104,8 @@ class Training:
             step: its step, counted from 1.
         """
         known = self.large_loss is not None
-        classes, epoch = len(self.data.names), step / self.steps_per_epoch
-        self.large_loss = large_loss.larger(self.large_loss, loss, classes, step, epoch)
+        uninformed, epoch = self.data.task.uninformed(len(self.data.names)), step / self.steps_per_epoch
+        self.large_loss = large_loss.larger(self.large_loss, loss, uninformed, step, epoch)
         return self.large_loss is not None and not known
 
     @property
@@ -217,7 +217,7 @@ def begin(prepared: Prepared, data: Data) -> Training:
             cfg.optimizer, model.parameters(), prepared.rule.parameters(), prepared.rule.feedback_settings
         ),
         average=averaged(model, cfg.trainer.ema),
-        running=Running(prepared.device),
+        running=Running(prepared.device, prepared.rule.task),
         threads=prepared.threads,
         untrained=parameters_digest(model),
         warm=prepared.warm,
@@ -230,7 +230,7 @@ def evaluated_network(model: nn.Module, cfg: RunConfig, rule: Rule, batches: Bat
     if not cfg.trainer.bn_batches or rule.freezes_norms:
         return model
     dtype = float_dtype(model)
-    return with_fresh_statistics(model, (batches.at(step).x.to(dtype) for step in range(cfg.trainer.bn_batches)))
+    return with_fresh_statistics(model, (as_input(batches.at(step).x, dtype) for step in range(cfg.trainer.bn_batches)))
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -55,7 +55,7 @@ def test_real_sets_load_as_published(kind, need_data):
     cfg = DataConfig(kind=kind, root=str(need_data(kind)))
     spec = describe(cfg)
     data = load(cfg, NoiseConfig(), seed=0, device="cpu")
-    assert spec.shape == data.shape == shape and spec.classes == data.classes == classes
+    assert spec.shape == data.shape == shape and spec.outputs == data.classes == classes
     assert spec.train_size == len(data.train) == round(0.9 * train) and len(data.test) == 10000
     assert spec.val_size == len(data.val) == round(0.1 * train)
     assert data.train.x.dtype == torch.uint8 and data.train.x.is_contiguous()
@@ -92,13 +92,13 @@ def test_npz_sets_of_every_layout(tmp_path, shape, compressed):
         members["x_train"].reshape(40, 6, 6, -1).transpose(0, 3, 1, 2) if shape != (3, 6, 6) else members["x_train"]
     )
     assert np.array_equal(got.x_train.numpy(), images)
-    assert spec.classes == 4 and got.names == ["0", "1", "2", "3"]
+    assert spec.outputs == 4 and got.names == ["0", "1", "2", "3"]
 
 
 def test_a_relative_path_is_also_looked_for_in_the_data_folder(tmp_path, monkeypatch):
     write_npz(tmp_path / "mine.npz")
     monkeypatch.setenv("CREDIT_DATA", str(tmp_path))
-    assert describe(DataConfig(kind="npz", path="mine.npz", batch_size=4)).classes == 4
+    assert describe(DataConfig(kind="npz", path="mine.npz", batch_size=4)).outputs == 4
 
 
 def test_the_same_images_have_one_digest_in_every_layout(tmp_path):
@@ -183,7 +183,7 @@ def test_options_that_do_not_belong_are_refused(options, words):
             "x_train are (108,), those of x_test (6, 6, 3); all must have one size",
         ),
         ({"y_train": np.zeros(39, int)}, "40 examples in x_train, 39 in y_train"),
-        ({"y_train": np.zeros(40)}, "y_train is float64"),
+        ({"y_train": np.zeros(40)}, "targets are y_train torch.float32"),
         ({"y_train": -np.ones(40, int)}, "label -1; classes are counted from 0"),
         ({"x_test": np.zeros((20, 5, 6, 3), np.uint8)}, "all must have one size"),
         ({"names": np.array(["a", "b"])}, "label 3, but only 2 names"),
@@ -219,7 +219,7 @@ def test_named_classes_may_be_without_examples_and_a_note_says_so(tmp_path):
     names = np.array(["ant", "bee", "cow", "dog"])
     cfg = DataConfig(kind="npz", path=str(tmp_path / "mine.npz"), batch_size=4)
     write_npz(tmp_path / "mine.npz", y_train=np.arange(40) % 3, names=names)
-    assert describe(cfg).classes == 4
+    assert describe(cfg).outputs == 4
     notes = load(cfg, NoiseConfig(), seed=0, device="cpu").notes
     assert notes == ["no training example of class dog: a network cannot learn it"]
     write_npz(tmp_path / "mine.npz", y_train=np.full(40, 2), names=names)

@@ -115,7 +115,7 @@ def test_the_result_is_whole_and_readable_by_tables_and_summaries():
     assert records.read_config(place)["decisive"]["data"]["name"] == "iris"
     rows = summarise(results)
     assert [row["settings"]["rule"] for row in rows] == MODELS and [row["seeds"] for row in rows] == [[0, 1]] * 2
-    assert rows[0]["last.test_top1"]["n"] == 2
+    assert rows[0]["last.test"]["n"] == 2
     shown = measure("last_accuracy").function(results[0], lambda: [], "last")
     assert shown == pytest.approx(100 * results[0]["last"]["test_top1"])
     assert {"status", "selected_by", "best", "provenance", "seconds", "data_digest"} <= set(results[0])

@@ -25,9 +25,10 @@ class Columns:
     Attributes:
         numbers: by name, float64 (N,); NaN where missing.
         categories: by name, text (N,); None where missing.
-        y: int64 (N,), classes counted from 0.
-        names: of the classes, sorted: as numbers where all are.
+        y: int64 (N,), classes counted from 0; or float32 (N, K), the numbers of the target columns.
+        names: of the classes, sorted: as numbers where all are; or of the target columns.
         test_rows: how many rows are those of the test file; 0: there is none.
+        task: ``classification`` or ``regression``.
     """
 
     numbers: dict[str, np.ndarray]
@@ -35,6 +36,7 @@ class Columns:
     y: Tensor
     names: list[str]
     test_rows: int
+    task: str = "classification"
 
     def row(self, place: int) -> str:
         """Return the row number at a place, counted from 1 below the header, and the file if it is the test file."""
@@ -57,8 +59,12 @@ def read_columns(path: Path, test_path: Path | None, cfg: CsvData) -> Columns:
     text = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     gaps = {"", *cfg.missing_as}
     missing = {name: np.array([cell in gaps for cell in cells]) for name, cells in text.items()}
-    target = str(cfg.target)
-    y, names = _classes(path, target, text.pop(target), missing[target])
+    targets = target_columns(cfg)
+    if cfg.task == "regression":
+        y = torch.stack([_target(path, name, text.pop(name), missing[name]) for name in targets], 1)
+        names = targets
+    else:
+        y, names = _classes(path, targets[0], text.pop(targets[0]), missing[targets[0]])
     numbers, categories = {}, {}
     for name, values in text.items():
         if name in cfg.drop:
@@ -72,9 +78,17 @@ def read_columns(path: Path, test_path: Path | None, cfg: CsvData) -> Columns:
             numbers[name] = found
     if not numbers and not categories:
         raise UserError(
-            f"{path}: has no column but the target '{target}'{' that is not in data.drop' * bool(cfg.drop)}"
+            f"{path}: has no column but the target '{', '.join(targets)}'{' that is not in data.drop' * bool(cfg.drop)}"
         )
-    return Columns(numbers, categories, y, names, len(tables[1][target]) if test_path is not None else 0)
+    task = "regression" if cfg.task == "regression" else "classification"
+    return Columns(numbers, categories, y, names, len(tables[1][targets[0]]) if test_path is not None else 0, task)
+
+
+def target_columns(cfg: CsvData) -> list[str]:
+    """Return the names of the target columns; none where none is given."""
+    if cfg.target is None:
+        return []
+    return [cfg.target] if isinstance(cfg.target, str) else list(cfg.target)
 
 
 def _cells(path: Path, separator: str) -> dict[str, np.ndarray]:
@@ -113,18 +127,26 @@ def _cells(path: Path, separator: str) -> dict[str, np.ndarray]:
 
 def _check_names(path: Path, found: Sequence[str], cfg: CsvData) -> None:
     """Refuse names in the options that are no columns."""
-    if cfg.target is None:
+    targets = target_columns(cfg)
+    if not targets:
         raise UserError(
             f"data=csv: does not say which column is the class; write data.target=..., one of {', '.join(found)}"
         )
-    if cfg.target not in found:
-        alone = "" if len(found) > 1 else f" (its one column is '{found[0]}': is data.separator={cfg.separator} right?)"
-        raise UserError(f"data.target={cfg.target}: {path} has no such column; {nearest(cfg.target, found)}{alone}")
+    if len(targets) > 1 and cfg.task != "regression":
+        raise UserError(
+            f"data.target=[{','.join(targets)}]: one column is the class; give one, or write data.task=regression for numbers"
+        )
+    for target in targets:
+        if target not in found:
+            alone = (
+                "" if len(found) > 1 else f" (its one column is '{found[0]}': is data.separator={cfg.separator} right?)"
+            )
+            raise UserError(f"data.target={target}: {path} has no such column; {nearest(target, found)}{alone}")
     for option in ("drop", "categorical"):
         for name in getattr(cfg, option):
             if name not in found:
                 raise UserError(f"data.{option}: {path} has no column '{name}'; {nearest(name, found)}")
-            if name == cfg.target:
+            if name in targets:
                 raise UserError(f"data.{option}: '{name}' is the target; leave it out of data.{option}")
     if both := set(cfg.drop) & set(cfg.categorical):
         raise UserError(f"data.drop and data.categorical both name '{min(both)}': keep one")
@@ -163,10 +185,27 @@ def _classes(path: Path, target: str, values: np.ndarray, missing: np.ndarray) -
     if len(names) > MANY_CLASSES and (fractions or 2 * len(names) > len(values)):
         raise UserError(
             f"{path}: the target '{target}' has {len(names)} different values in {len(values)} rows"
-            f"{', with fractions' * fractions}: these are no classes; give the column that says the class, or write the classes as "
-            "names"
+            f"{', with fractions' * fractions}: these are no classes; write data.task=regression to predict numbers, or give the "
+            "column that says the class, or write the classes as names"
         )
     return torch.from_numpy(y.astype(np.int64)), names
+
+
+def _target(path: Path, name: str, values: np.ndarray, missing: np.ndarray) -> Tensor:
+    """Return a target of a regression, float32 (N,)."""
+    if missing.any():
+        raise UserError(
+            f"{path}: the target '{name}' is missing in {int(missing.sum())} rows, row {int(missing.argmax()) + 1} the first; "
+            "take them out"
+        )
+    numbers = _as_numbers(values)
+    if numbers is None:
+        text = next(value for value in values if _as_numbers(np.array([value])) is None)
+        raise UserError(
+            f"{path}: the target '{name}' has text ('{text}'), and data.task=regression predicts numbers; give another column, or "
+            "write data.task=classification"
+        )
+    return torch.from_numpy(numbers.astype(np.float32))
 
 
 def _numbers(path: Path, name: str, values: np.ndarray, missing: np.ndarray) -> np.ndarray | None:

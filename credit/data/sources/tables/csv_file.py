@@ -69,7 +69,7 @@ def look(cfg: DataConfig) -> Whole:
     """
     options, table = _table(cfg)
     train, test = _halves(options, table)
-    whole = Whole((1,), len(table.names), len(train), len(test))
+    whole = Whole((1,), len(table.names), len(train), len(test), task=table.task)
     part_sizes(options, whole)  # refuses splits that cannot be
     if options.split_seed is None and table.categories and options.unseen == "zero":
         raise UserError(
@@ -78,7 +78,7 @@ def look(cfg: DataConfig) -> Whole:
         )
     fitted = _fit(options, table, train, test)[0]
     width = len(table.numbers) + fitted.width
-    return Whole((width,), len(table.names), len(train), len(test), Rows(len(table.numbers)))
+    return Whole((width,), len(table.names), len(train), len(test), Rows(len(table.numbers)), task=table.task)
 
 
 def read(cfg: DataConfig) -> Arrays:
@@ -91,7 +91,8 @@ def read(cfg: DataConfig) -> Arrays:
     train, test = _halves(options, table)
     fitted, notes = _fit(options, table, train, test)
     x = fitted.encode(table)
-    return Arrays(x[train], table.y[train], x[test], table.y[test], table.names, Rows(len(table.numbers)), notes=notes)
+    y, storage = table.y, Rows(len(table.numbers))
+    return Arrays(x[train], y[train], x[test], y[test], table.names, storage, notes=notes, task=table.task)
 
 
 def _table(cfg: DataConfig) -> tuple[CsvData, Columns]:
@@ -106,7 +107,7 @@ def _table(cfg: DataConfig) -> tuple[CsvData, Columns]:
             raise UserError(f"data=csv data.{option}={getattr(options, option)}: there is no file at {looked}")
         found.append(file)
     assert found[0] is not None
-    read_by = [getattr(options, name) for name in ("target", "separator", "drop", "categorical", "missing_as")]
+    read_by = [getattr(options, name) for name in ("target", "task", "separator", "drop", "categorical", "missing_as")]
     key = repr((read_by, [(file, file.stat().st_mtime_ns) for file in found if file is not None]))
     if key not in _held:
         _held.clear()
@@ -123,7 +124,8 @@ def _halves(cfg: CsvData, table: Columns) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"data=csv data.path={cfg.path}: has {len(table.y)} rows; a fifth is the test part, so it needs 3 or more"
         )
-    test, train = stratified(table.y, round(TEST_SHARE * len(table.y)), cfg.split_seed or 0, "csv_test")
+    labels = table.y if table.task == "classification" else torch.zeros(len(table.y), dtype=torch.int64)
+    test, train = stratified(labels, round(TEST_SHARE * len(table.y)), cfg.split_seed or 0, "csv_test")
     return train, test
 
 
@@ -136,7 +138,7 @@ def _fit(cfg: CsvData, table: Columns, train: Tensor, test: Tensor) -> tuple[Fit
     order = torch.cat([train, test])
     seeded = CsvData(**{**section_values("data", cfg), "split_seed": cfg.split_seed or 0})
     empty = torch.empty(0)
-    parts = part_places(seeded, Arrays(empty, table.y[train], empty, table.y[test], table.names))
+    parts = part_places(seeded, Arrays(empty, table.y[train], empty, table.y[test], table.names, task=table.task))
     seen, others = order[parts[0]].numpy(), order[torch.cat(parts[1:])].numpy()
     if cfg.split_seed is None:  # shapes only: each seed's own part is looked at when it is read
         seen, others = order.numpy(), order.numpy()[:0]

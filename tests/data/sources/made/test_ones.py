@@ -57,7 +57,7 @@ def test_a_fifth_is_for_testing_in_proportion():
     share = everything(data)[1].float().mean()
     assert abs(data.test.y.float().mean() - share) < 1 / 400
     spec = describe(DataConfig(kind="ones", test_fraction=0.3, val_fraction=0.5))
-    assert (spec.shape, spec.classes, spec.train_size, spec.val_size, spec.test_size) == ((10,), 2, 700, 700, 600)
+    assert (spec.shape, spec.outputs, spec.train_size, spec.val_size, spec.test_size) == ((10,), 2, 700, 700, 600)
     assert len(ones(test_fraction=0.3).test) == 600
 
 

@@ -40,7 +40,7 @@ def test_a_hundred_inputs_are_held_out_at_random_by_the_split_seed() -> None:
 
 def test_sizes_are_known_before() -> None:
     spec = describe(DataConfig(kind="sign_line", normalize="none", step=0.02, held_out=40, val_fraction=0.0))
-    assert (spec.shape, spec.classes, spec.train_size, spec.test_size) == ((1,), 2, 361, 40)
+    assert (spec.shape, spec.outputs, spec.train_size, spec.test_size) == ((1,), 2, 361, 40)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_every_set_has_the_published_rows_features_and_classes(name, need_data):
     else:
         assert table_digest(values) == TABLES[name].digest
     spec, data = describe(cfg(name, root=str(data_root))), fold(name, root=str(data_root))
-    assert spec.shape == data.shape == (features,) and spec.classes == data.classes == classes
+    assert spec.shape == data.shape == (features,) and spec.outputs == data.classes == classes
     assert (spec.train_size, spec.val_size, spec.test_size) == (len(data.train), len(data.val), len(data.test))
     assert data.train.x.dtype == torch.float32
 

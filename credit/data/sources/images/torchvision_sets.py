@@ -19,8 +19,8 @@ from credit.core.config.validate import section_values
 from credit.core.errors import UserError, nearest
 from credit.data.options import TorchvisionData
 from credit.data.sources.files import Arrays, Whole, check_classes
-from credit.data.sources.folder import check_memory
-from credit.data.sources.images import resized
+from credit.data.sources.images.decoding import resized
+from credit.data.sources.images.folder import check_memory
 from credit.data.splits import stratified
 
 TEST_SHARE = 0.2

@@ -11,7 +11,7 @@ from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import describe, load
 from credit.data.options import TorchvisionData
-from credit.data.sources.torchvision_sets import PARTS
+from credit.data.sources.images.torchvision_sets import PARTS
 from tests.support.fakes import write_image
 
 
@@ -46,7 +46,7 @@ def test_kmnist_is_grey_with_its_own_parts_and_names(tmp_path):
     held = write_digits(tmp_path, "KMNIST", ("train", "t10k"))
     cfg = config("KMNIST", tmp_path)
     spec, data = describe(cfg), load(cfg, NoiseConfig("symmetric", 0.4), seed=0, device="cpu")
-    assert spec.shape == data.shape == (1, 28, 28) and data.names[0] == "o" and spec.classes == 10
+    assert spec.shape == data.shape == (1, 28, 28) and data.names[0] == "o" and spec.outputs == 10
     assert (spec.train_size, spec.val_size, spec.test_size) == (30, 10, 20)
     assert np.array_equal(data.test.x[:, 0], held["x_test"]) and data.test.y.tolist() == held["y_test"].tolist()
     assert data.train.x.dtype == torch.uint8 and data.train.x.is_contiguous()
@@ -58,7 +58,7 @@ def test_kmnist_is_grey_with_its_own_parts_and_names(tmp_path):
 def test_emnists_subset_is_an_option(tmp_path):
     write_digits(tmp_path, "EMNIST", ("emnist-digits-train", "emnist-digits-test"))
     write_digits(tmp_path, "EMNIST", ("emnist-balanced-train", "emnist-balanced-test"), classes=40)
-    assert describe(config("EMNIST", tmp_path)).classes == 47
+    assert describe(config("EMNIST", tmp_path)).outputs == 47
     data = loaded("EMNIST", tmp_path, subset="digits")
     assert data.names == list("0123456789") and len(data.test) == 20
     with pytest.raises(UserError, match="data.subset=digits would change nothing: it is read with data.name=EMNIST"):

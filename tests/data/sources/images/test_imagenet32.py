@@ -15,8 +15,9 @@ from credit.core.config import check
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import describe, load
-from credit.data.sources import catalog, imagenet32
+from credit.data.sources import catalog
 from credit.data.sources.digests import arrays_digest
+from credit.data.sources.images import imagenet32
 from credit.rules.api import read as read_rule
 from credit.training import train
 from tests.support.fakes import old_pickle
@@ -86,7 +87,7 @@ def refusal(call: Callable[..., Any], *given: Any) -> str:
 def test_every_official_format_reads_to_the_same_images_and_labels(form, tmp_path):
     write_all(tmp_path, form)
     whole = catalog.look(config(tmp_path))
-    assert (whole.shape, whole.classes, whole.train, whole.test) == ((3, 32, 32), 1000, 10 * PER_FILE, TESTED)
+    assert (whole.shape, whole.outputs, whole.train, whole.test) == ((3, 32, 32), 1000, 10 * PER_FILE, TESTED)
     arrays = catalog.read(config(tmp_path))
     assert (
         arrays.x_train.dtype == torch.uint8

@@ -17,8 +17,8 @@ from credit.core.config.data_files import ignored, visible_files
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError, nearest
 from credit.data.sources.files import Arrays, some
-from credit.data.sources.images import decode, open_image
-from credit.data.sources.on_disk import Files
+from credit.data.sources.images.decoding import decode, open_image
+from credit.data.sources.images.on_disk import Files
 
 LAYOUT = (
     "Put it there, or say where it is: data.path=<folder>. It holds train/<class>/ and val/<class>/ (or test/<class>/) with one "

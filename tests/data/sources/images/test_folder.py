@@ -12,7 +12,7 @@ from credit.core.config.data_files import data_files
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Batches, describe, load
-from credit.data.sources.folder import read_folder
+from credit.data.sources.images.folder import read_folder
 from credit.runs.identity import run_name
 from tests.support.fakes import write_image
 
@@ -46,7 +46,7 @@ def test_described_as_loaded(folder):
     spec = describe(config(folder, image_size=5, val_fraction=0.0))
     data = load(config(folder, image_size=5, val_fraction=0.0), NoiseConfig(), seed=0, device="cpu")
     assert spec.shape == data.shape == (3, 5, 5) and spec.train_size == len(data.train) == 6
-    assert spec.test_size == len(data.test) == 2 and len(data.val) == 0 and data.classes == spec.classes == 2
+    assert spec.test_size == len(data.test) == 2 and len(data.val) == 0 and data.classes == spec.outputs == 2
 
 
 def test_a_test_folder_stands_in_for_val(folder):
@@ -237,7 +237,7 @@ def test_chosen_classes_alone_are_read_and_numbered_in_order(folder):
     got = read(folder, classes=["dog", "bee"])
     assert got.names == ["bee", "dog"] and got.y_train.tolist() == [0, 0, 0, 1] and got.y_test.tolist() == [0, 1]
     spec = describe(config(folder, classes=["dog", "bee"], val_fraction=0.0))
-    assert spec.classes == 2 and spec.train_size == 4 and spec.test_size == 2
+    assert spec.outputs == 2 and spec.train_size == 4 and spec.test_size == 2
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_imagenet_20_says_where_it_is_looked_for_and_what_it_looks_like(tmp_path
         for wnid in cfg.classes or ():
             write_image(tmp_path / "ILSVRC2012" / part / wnid / f"{wnid}_1.JPEG", size=(300, 260), seed=1)
     spec = describe(cfg)
-    assert spec.shape == (3, 224, 224) and spec.classes == spec.test_size == 20
+    assert spec.shape == (3, 224, 224) and spec.outputs == spec.test_size == 20
     (tmp_path / "ILSVRC2012/val/n02115913").rename(tmp_path / "ILSVRC2012/val/n02115914")
     with pytest.raises(UserError, match="class n02115913 has no folder in .*val.*n02115914"):
         describe(cfg)

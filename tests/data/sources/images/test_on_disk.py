@@ -10,8 +10,8 @@ from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
 from credit.data import Batches, Data, describe, evaluation, load, load_many
 from credit.data.batches import Batch
-from credit.data.sources.images import decode
-from credit.data.sources.on_disk import Files
+from credit.data.sources.images.decoding import decode
+from credit.data.sources.images.on_disk import Files
 from credit.runs import run_folder
 from credit.runs.metrics import read_metrics
 from credit.training import train
@@ -76,7 +76,7 @@ def test_each_image_of_a_batch_is_decoded_once_and_no_other(folder: Path, monkey
         decoded.append(path)
         return decode(path, **options)
 
-    monkeypatch.setattr("credit.data.sources.folder.decode", counted)
+    monkeypatch.setattr("credit.data.sources.images.folder.decode", counted)
     data, cfg = images(folder, "files", normalize="unit"), settings(folder, "files")
     assert not decoded and data.shape == (3, 8, 8) and len(data.train) == 30
     held, batches = data.train.held, Batches(data, cfg, seed=0)
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_image_is_named_where_it_is_asked_for(tmp_path: Path) 
 
 
 def test_memory_is_no_limit_and_the_refusal_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("credit.data.sources.folder.os.sysconf", lambda _: 30)  # a machine of 900 bytes
+    monkeypatch.setattr("credit.data.sources.images.folder.os.sysconf", lambda _: 30)  # a machine of 900 bytes
     with pytest.raises(UserError, match=r"(?s)GiB decoded.*Write data\.hold=files, which decodes them batch by batch"):
         images(folder, "decoded")
     assert len(images(folder, "files").train) == 30

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
 from credit.core.errors import UserError
-from credit.data.sources.images import decode
+from credit.data.sources.images.decoding import decode
 
 SIZE = (4, 4)
 PIXELS = np.random.default_rng(0).integers(0, 256, (*SIZE, 4), dtype=np.uint8)

@@ -1,0 +1,9 @@
+"""The tasks by name. Imports no torch."""
+
+from credit.core.registry import declare
+
+declare(
+    "task",
+    {name: f"credit.tasks.{name}:{name.capitalize()}" for name in
+     ("classification", "binary", "regression", "tokens", "reconstruction")},
+)  # fmt: skip
