@@ -20,6 +20,7 @@ from credit.core.errors import UserError
 from credit.rules import api
 from credit.rules.base import OWN, Rule
 from credit.rules.outcome import Computed, Step
+from credit.tasks.base import Task
 
 
 class _Updates(torch.autograd.Function):
@@ -80,8 +81,8 @@ class Wrapped(nn.Module):
         Without gradients (`torch.no_grad`) the loss alone is computed, and nothing moves.
 
         Args:
-            x: batch (B, ...), floating point, on the model's device.
-            y: labels (B,), int64.
+            x: batch (B, ...), on the model's device: floating point, or tokens.
+            y: targets of the task, such as labels (B,), int64.
 
         Raises:
             UserError: a batch that the rule cannot take, or limits on updates without an attached optimizer.
@@ -229,7 +230,7 @@ def _read_position(module: Any, keys: Any) -> None:
 
 
 def wrap(model: nn.Module, rule: str = "bp", *, seed: int = 0, example: Tensor | None = None, compile: bool | str = False,
-         precision: str = "float32", **options: Any) -> Wrapped:  # fmt: skip
+         precision: str = "float32", task: str | Task = "classification", **options: Any) -> Wrapped:  # fmt: skip
     """Return a model as a module whose loss is differentiated by a rule, for any training loop.
 
     Arguments as of `credit.rule`. Rules whose own parameters have shapes that follow from the input's need an ``example``.
@@ -238,5 +239,5 @@ def wrap(model: nn.Module, rule: str = "bp", *, seed: int = 0, example: Tensor |
     >>> net.attach(optimizer)                                                  # doctest: +SKIP
     >>> net(x, y).backward(); optimizer.step(); optimizer.zero_grad()          # doctest: +SKIP
     """
-    made = api.rule(rule, model, seed=seed, example=example, compile=compile, precision=precision, **options)
-    return Wrapped(made)
+    more: dict[str, Any] = {"seed": seed, "compile": compile, "precision": precision, "task": task}
+    return Wrapped(api.rule(rule, model, example=example, **more, **options))

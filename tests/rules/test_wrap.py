@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import credit
 from credit.core.errors import UserError
+from credit.models import build
 from tests.support import nets
 
 RULES = ["bp", "lisp_raw", "lfp_epsilon", "dp", "dfa", "fa", "rec_lra", "dtp", "eqprop"]
@@ -255,3 +256,24 @@ def test_it_can_stand_inside_a_module() -> None:
     rule.step(x, y)
     torch.testing.assert_close(grads(net.model), grads(rule.model))
     assert "net.position" in outer.state_dict()
+
+
+@pytest.mark.parametrize("task", ["regression", "tokens"])
+def test_gradients_of_other_tasks_are_autograds(task):
+    if task == "tokens":
+        model = build({"kind": "gpt", "width": 8, "heads": 2, "layers": 1}, (6,), 5, seed=0)
+        x, y = (torch.randint(5, (4, 6), generator=torch.Generator().manual_seed(at)) for at in (0, 1))
+    else:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+        x, y = (torch.randn(4, size, generator=torch.Generator().manual_seed(size)) for size in (3, 2))
+    net = credit.wrap(copy.deepcopy(model), "bp", task=task)
+    net(x, y).backward()
+    out = model(x)
+    loss = (
+        torch.nn.functional.mse_loss(out, y)
+        if task == "regression"
+        else torch.nn.functional.cross_entropy(out.flatten(0, 1), y.flatten())
+    )
+    loss.backward()
+    for one, other in zip(net.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

@@ -18,7 +18,7 @@ from credit.runs.selection import edge
 from credit.tables.expand.manifest import Choice, Job
 from credit.tables.spec.nodes import refusal
 from credit.tables.spec.schema import Budget, Cell, Spec, Tuning
-from credit.tasks.primary import primary_of
+from credit.tasks.primary import ACCURACY, Primary, primary_of
 
 FIRST_SEED = 1000
 """The first seed of trials; those of a cell's runs are 0, 1, ..."""
@@ -94,26 +94,29 @@ def choose(spec: Spec, cell: Cell, of: Cell, trials: Sequence[Sequence[Job]]) ->
     """Return the choice of a cell; `trials` has the jobs of each candidate in cell `of`."""
     results = [[read_result(job.path()) for job in jobs] for jobs in trials]
     over = [[held for held in found if held and held.get("status") in ("complete", "diverged")] for found in results]
-    accuracies = tuple(_accuracy(found, spec.accuracy) if found else None for found in over)
+    primary = next((primary_of(held) for found in over for held in found), ACCURACY)
+    accuracies = tuple(_mean(found, spec.accuracy, primary) if found else None for found in over)
     chosen = -1
     if all(len(found) == len(jobs) for found, jobs in zip(over, trials, strict=True)):
-        known = [-math.inf if value is None else value for value in accuracies]
+        sign = 1 if primary.higher else -1
+        known = [-math.inf if value is None else sign * value for value in accuracies]
         chosen = known.index(max(known))
     return Choice(*cell, of[0], accuracies, tuple(map(len, over)), chosen)
 
 
-def _accuracy(results: Sequence[dict[str, Any]], mode: str) -> float | None:
-    """Return the mean validation accuracy of a candidate's trials, in per cent; None if one diverged."""
-    found = [_of_run(result, mode) for result in results]
+def _mean(results: Sequence[dict[str, Any]], mode: str, primary: Primary) -> float | None:
+    """Return the mean of a candidate's trials by the primary measure on the validation part, shares in per cent; None if one
+    diverged."""
+    found = [_of_run(result, mode, primary) for result in results]
     known = [value for value in found if value is not None and math.isfinite(value)]
-    return 100 * fmean(known) if len(known) == len(found) else None
+    return (100 if primary.share else 1) * fmean(known) if len(known) == len(found) else None
 
 
-def _of_run(result: dict[str, Any], mode: str) -> float | None:
+def _of_run(result: dict[str, Any], mode: str, primary: Primary) -> float | None:
     if result.get("status") != "complete":
         return None
     row = result.get("best" if mode == "best_val" else "last") or {}
-    value: float | None = row.get(f"val_{primary_of(result).name}")
+    value: float | None = row.get(f"val_{primary.name}")
     return value
 
 

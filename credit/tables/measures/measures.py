@@ -19,7 +19,8 @@ from credit.tables.measures.quantities import Measure, Result, Rows
 
 NUMBERS = (
     "epoch", "step", "lr", "seconds", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "test_loss", "test_top1",
-    "test_top5", "test_precision", "test_recall", "test_f1", "memorized", "recovered",
+    "test_top5", "test_precision", "test_recall", "test_f1", "memorized", "recovered", "val_r2", "val_rmse", "val_mae", "val_bits",
+    "test_r2", "test_rmse", "test_mae", "test_bits",
 )  # fmt: skip
 """The numbers in a row of metrics.jsonl."""
 
@@ -112,6 +113,10 @@ MEASURES = {
         q.on_test("test accuracy, best epoch on test (chosen on test: not an estimate)", epoch="best_test"), by_epoch=None,
         note="what a paper reports that selects on test; of the epochs that were evaluated",
     ),
+    "loss": q.value_of("test loss", "test_loss", 3, better=False, note="of tokens in nats a token"),
+    "bits": q.value_of("test loss in bits a token", "test_bits", 3, better=False),
+    "r2": q.value_of("R² on the test part", "test_r2", 3, better=True),
+    "rmse": q.value_of("root mean squared error on the test part", "test_rmse", 3, better=False, note="in units of the targets"),
     "accuracy_lost": Measure(
         "test accuracy lost since the best evaluation", "points", 1, q.accuracy_lost, None, False, note="best minus last"
     ),

@@ -66,14 +66,28 @@ def accuracy_on_test(result: Result, rows: Rows, accuracy: str, key: str = "test
         accuracy: the epoch, one of `credit.tables.spec.schema.ACCURACIES`.
         key: ``test_top1``, or another number of an evaluation in [0, 1], such as ``test_top5``.
     """
+    return percent(value_on_test(result, rows, accuracy, key, max))
+
+
+def value_on_test(
+    result: Result, rows: Rows, accuracy: str, key: str, better: Callable[..., float | None]
+) -> float | None:
+    """Return a number of an evaluation at the epoch that `accuracy` names; None without one.
+
+    Args:
+        result, rows, accuracy: as of `accuracy_on_test`.
+        key: the number's key in a row of metrics.
+        better: ``max`` or ``min``: which of all epochs the best on test is.
+    """
     if accuracy == "best_val":
-        return percent((result.get("best") or result.get("last") or {}).get(key))
+        value: float | None = (result.get("best") or result.get("last") or {}).get(key)
+        return value
     last = of_last_epoch(result, key)
     if accuracy == "last":
-        return percent(last)
+        return last
     seen = [row[key] for row in rows() if row.get(key) is not None]
     seen += [] if last is None else [last]
-    return percent(max(seen, default=None))
+    return better(seen, default=None)
 
 
 def accuracy_lost(result: Result, rows: Rows, accuracy: str) -> float | None:
@@ -176,6 +190,26 @@ def on_test(label: str, key: str = "test_top1", note: str = "", epoch: str = "")
         lambda row: percent(row.get(key)),
         note=note,
         runs="found",
+    )
+
+
+def value_of(label: str, key: str, decimals: int, *, better: bool, unit: str = "", note: str = "") -> Measure:
+    """Return the measure of a number of an evaluation, at the epoch of the table's accuracy.
+
+    Args:
+        label, decimals, unit, note: as of `Measure`.
+        key: the number's key in a row of metrics.
+        better: `Measure.higher_is_better`.
+    """
+    best = max if better else min
+    return Measure(
+        label,
+        unit,
+        decimals,
+        lambda result, rows, accuracy: value_on_test(result, rows, accuracy, key, best),
+        lambda row: row.get(key),
+        better,
+        note=note,
     )
 
 

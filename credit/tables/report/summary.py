@@ -128,6 +128,8 @@ def tuned(held: Collection) -> list[Block]:
     says += f"run{'s' * (tune.seeds != 1)} each, of seeds of their own{trials}; the best on validation images gives the cell's "
     says += f"seeds their settings, test images choose nothing.{like}"
     rows, columns = list(dict.fromkeys(row for row, _ in own)), list(dict.fromkeys(column for _, column in own))
+    share = measure(spec.measures[0]).unit == "%"
+    decimals, what = (1, "accuracies of all candidates in %") if share else (3, "numbers of all candidates")
     lines = []
     for column in columns:
         entries = []
@@ -138,7 +140,9 @@ def tuned(held: Collection) -> list[Block]:
                 continue
             none = {tune.seeds: DAGGER}  # all trials over, without a value
             each = zip(choice.accuracies, choice.ended, strict=True)
-            tried = ", ".join(none.get(over, NOTHING) if value is None else f"{value:.1f}" for value, over in each)
+            tried = ", ".join(
+                none.get(over, NOTHING) if value is None else f"{value:.{decimals}f}" for value, over in each
+            )
             if choice.chosen < 0:
                 entries.append(f"not yet\n({tried})")
             else:
@@ -146,7 +150,7 @@ def tuned(held: Collection) -> list[Block]:
         lines.append((spec.columns[column].label, *entries))
     head = ("", *(spec.rows[row].label for row in rows))
     edges = sum(choice.chosen >= 0 and at_edge(tune, choice.chosen) for choice in own.values())
-    legend = f"Behind each choice the validation accuracies of all candidates in %, in their order; {DAGGER} diverged."
+    legend = f"Behind each choice the validation {what}, in their order; {DAGGER} diverged."
     if edges:
         says += f" {edges} of {len(own)} choices, marked {EDGE}, have the smallest or largest of three or more values: a value "
         says += "beyond may be better."
