@@ -57,8 +57,9 @@ def test_eval_on_other_examples_uses_the_runs_preprocessing(capsys, run, tmp_pat
     y = np.arange(40) % 10
     np.savez(tmp_path / "colours.npz", x_train=half, y_train=y, x_test=half, y_test=y)
     words = ["data=npz", f"data.path={tmp_path / 'colours.npz'}"]
-    assert "examples of shape (3, 8, 8) in 10 classes, and the run's network takes (1, 8, 8)" in told(
-        capsys, "eval", folder, *words, code=2
+    assert (
+        "examples of shape (3, 8, 8) with 10 outputs (classification), and the run's network takes (1, 8, 8)"
+        in told(capsys, "eval", folder, *words, code=2)
     )
 
 

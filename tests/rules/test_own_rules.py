@@ -226,7 +226,7 @@ def test_ranges_and_conditions_of_an_own_rules_options_are_checked() -> None:
         with pytest.raises(UserError, match=words):
             credit.rule("scaled", nets.mlp("relu"), **options)
     rule = credit.rule("scaled", nets.mlp("relu"), scaled=True, scale=2)
-    assert isinstance(rule.options, Scaled.Options) and rule.options.scale == 2.0 and rule.options.loss == "ce"
+    assert isinstance(rule.options, Scaled.Options) and rule.options.scale == 2.0 and rule.options.loss == "auto"
 
 
 def test_the_earlier_name_of_the_base_class_is_refused_with_the_new_one() -> None:
