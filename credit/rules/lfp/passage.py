@@ -2,6 +2,8 @@
 
 Feedback passes an activation unchanged; views, slices and maxima route it; sums and averages share it in proportion, like a
 layer under LFP-epsilon whose weights nobody changes. BatchNorm has two readings, both of them choices of ``rule.batchnorm``.
+Attention written out, norms of each sample by itself and products of activations follow AttnLRP (Achtibat et al. 2024), which the
+LFP authors' transformers use: the Taylor rule at softmax, the uniform rule at products, the identity rule at norms.
 Every function takes (rule, op, run, signal, add) as `BackwardPass.visit` does; signals are feedback times -1 / B.
 """
 
@@ -14,14 +16,14 @@ from torch import Tensor
 from credit.core.errors import UserError
 from credit.engine.backward import AddUpdates
 from credit.engine.ops.activations import Activate
-from credit.engine.ops.arithmetic import Add, Affine, Cat, Mean
+from credit.engine.ops.arithmetic import Add, Affine, Cat, MatMul, Mean, Mul, Softmax
 from credit.engine.ops.base import Op, Signals
 from credit.engine.ops.chance import Dropout
-from credit.engine.ops.norms import BatchNorm, Norm
+from credit.engine.ops.norms import BatchNorm, GroupNorm, LayerNorm, Norm, RMSNorm
 from credit.engine.ops.pools import AdaptivePool, AvgPool, MaxPool
-from credit.engine.ops.shapes import Expand, Permute, Select, Split, Stack, View
+from credit.engine.ops.shapes import Cast, Expand, FixedMap, Permute, Select, Split, Stack, Value, View
 from credit.engine.ops.spiking import Lif, Readout
-from credit.engine.ops.weighted import Pad, Weighted
+from credit.engine.ops.weighted import Embedding, Pad, Weighted
 from credit.rules.lfp.relevance import stabilised
 from credit.rules.state import RuleRun
 
@@ -53,6 +55,41 @@ def shared(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdate
 def pooled(rule: "LfpRule", op: AdaptivePool, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
     """An adaptive pool: a maximum routes, an average shares."""
     return (routed if op.args["mode"] == "max" else shared)(rule, op, run, signal, add)
+
+
+def used(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
+    """A parameter used by itself, such as an embedding's row or a position's: a layer under LFP-epsilon whose input is 1."""
+    quotient = signal / stabilised(run.held[op.index][1], rule.options.epsilon)
+    add((name, update * run.params[name].abs()) for name, update in op.updates(run, quotient))
+    return (None,) * len(op.inputs)
+
+
+def standardised(rule: "LfpRule", op: Norm, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
+    """A norm of each sample by itself: the identity rule (AttnLRP, Proposition 3.4).
+
+    Scale and shift are updated as a layer of their own under LFP-epsilon, ``scale x^ + shift``.
+    """
+    if op.trains:
+        quotient = signal / stabilised(run.held[op.index][1], rule.options.epsilon)
+        add((name, update * run.params[name].abs()) for name, update in op.updates(run, quotient))
+    return (signal,)
+
+
+def multiplied(rule: "LfpRule", op: MatMul | Mul, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
+    """A product of two activations: half of the feedback to each factor, in proportion to its contributions (Proposition 3.3).
+
+    Of ``O = A B``: ``r_A = A * ((r / (2 O + epsilon)) B^T)``, and so for B; elementwise products likewise.
+    """
+    inputs, y = run.held[op.index]
+    sent = op.adjoint(run, signal / stabilised(2 * y, rule.options.epsilon))
+    return tuple(None if part is None else part * x for part, x in zip(sent, inputs, strict=True))
+
+
+def weighed(rule: "LfpRule", op: Softmax, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
+    """Softmax s of x: ``x_i (r_i - s_i sum_j r_j)`` (Proposition 3.1); 0 where s is 0, as under a mask."""
+    (x,), s = run.held[op.index]
+    sent = x * (signal - s * signal.sum(op.args["dim"], keepdim=True))
+    return (torch.where(s > 0, sent, 0.0),)
 
 
 def dropped(rule: "LfpRule", op: Dropout, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
@@ -174,6 +211,10 @@ PASSAGES: dict[type[Op], Passage] = {
     MaxPool: routed,
     AdaptivePool: pooled,
     AvgPool: shared, Add: shared, Affine: shared, Mean: shared,
+    Cast: routed, FixedMap: routed,
+    Embedding: used, Value: used,
+    LayerNorm: standardised, RMSNorm: standardised, GroupNorm: standardised,
+    MatMul: multiplied, Mul: multiplied, Softmax: weighed,
     Dropout: dropped,
     BatchNorm: normalised,
     Lif: fired,
@@ -181,14 +222,18 @@ PASSAGES: dict[type[Op], Passage] = {
 }  # fmt: skip
 
 
+_OF_VALUES = (shared, multiplied, weighed)
+"""Passages that read the inputs and the output of the op."""
+
+
 def holds(rule: "LfpRule", op: Op) -> tuple[bool, bool]:
     """Whether (inputs, output) of an op are read on the way back."""
     if isinstance(op, Weighted):
         return False, op.index not in rule.divided
-    if isinstance(op, BatchNorm):
+    if isinstance(op, Norm | Embedding | Value):
         return False, True
     average = isinstance(op, AdaptivePool) and op.args["mode"] == "avg"
-    both = (average or PASSAGES.get(type(op)) is shared) and op.index not in rule.linear
+    both = (average or PASSAGES.get(type(op)) in _OF_VALUES) and op.index not in rule.linear
     return both, both
 
 
@@ -219,21 +264,25 @@ def refuse(rule: "LfpRule") -> None:
                 "standardised, masked or transposed weight), of which layer-wise feedback propagation has no reading. Use a "
                 "parameter as it is, or a rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
             )
-        if isinstance(op, Weighted) or (type(op) in PASSAGES and not op.trains) or isinstance(op, BatchNorm):
+        if isinstance(op, Weighted) or type(op) in PASSAGES and not _logarithm(op):
             if isinstance(op, Lif):
                 _refuse_membrane(rule, op)
             continue
         why = (
-            "normalises by a mean"
-            if isinstance(op, Norm)
+            "trains a parameter of its own"
+            if op.trains
             else "does not share its output among contributions of its inputs"
         )
-        why = "is a parameter used by itself" if op.trains and not isinstance(op, Norm) else why
         raise UserError(
             f"rule '{rule.name}' cannot send feedback through {op.describe()} in {model}: it {why}, of which layer-wise feedback "
-            "propagation has no reading. Use a network of linear, convolutional, pooling, adding and activation layers, or a "
-            "rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
+            "propagation has no reading. Use a network of linear, convolutional, pooling, adding, attention and activation layers, "
+            "or a rule that sends derivatives (rule=bp, fa, lisp_margin, ...)"
         )
+
+
+def _logarithm(op: Op) -> bool:
+    """Return whether an op is the logarithm of a softmax, which AttnLRP has no rule for."""
+    return isinstance(op, Softmax) and op.args["form"] == "log"
 
 
 def _refuse_membrane(rule: "LfpRule", op: Lif) -> None:
