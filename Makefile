@@ -77,7 +77,7 @@ $(TABLE_TARGETS): env
 	$(BIN)/credit table $(strip $(foreach table,$(TABLES),$(if $(filter $@,$(subst /,-,$(table))),$(table)))) budget=$(BUDGET) $(if $(SEEDS),seeds=$(SEEDS)) $(ARGS)
 
 lock: $(UV_STAMP) ## resolve pyproject.toml anew into requirements.lock
-	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --extra tabular --extra slurm \
+	$(UV) pip compile --universal --generate-hashes --python-version 3.11 --extra dev --extra tabular --extra slurm --extra integrations \
 		--no-emit-index-url --no-annotate --no-header --quiet pyproject.toml -o requirements.lock
 
 clean: ## remove caches and builds; the environment, the data and the runs stay
