@@ -113,6 +113,16 @@ class GptOptions:
             )
 
 
+@component("arch", "rnn", "credit.models.sequence.rnn:rnn")
+@dataclass(frozen=True)
+class RnnOptions:
+    """Options of the recurrent network; its number of positions is the data's (data.context)."""
+
+    cell: Literal["rnn", "gru", "lstm"] = opt("gru", "recurrent cell")
+    layers: int = opt(1, "recurrent layers", ge=1)
+    width: int = opt(64, "features of the embedding and of each state", ge=1)
+
+
 @component("arch", "suc", "credit.models.dense.suc:suc")
 @dataclass(frozen=True)
 class SucOptions:

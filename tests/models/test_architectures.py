@@ -115,7 +115,9 @@ def test_forward_gives_logits_and_traces_to_the_same(arch: dict[str, Any], shape
 def test_no_module_of_ours_works_in_place(kind: str) -> None:
     if kind == "timm":
         pytest.skip("timm's own choice")
-    shape, outputs = {"suc": (CIFAR, 2), "gpt": ((16,), 10), "autoencoder": (CIFAR, 3072)}.get(kind, (CIFAR, 10))
+    shape, outputs = {"suc": (CIFAR, 2), "gpt": ((16,), 10), "rnn": ((16,), 10), "autoencoder": (CIFAR, 3072)}.get(
+        kind, (CIFAR, 10)
+    )
     for module in build({"kind": kind}, shape, outputs, seed=0).modules():
         assert not getattr(module, "inplace", False)
 

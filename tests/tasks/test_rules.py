@@ -126,6 +126,24 @@ def test_backprop_of_a_gpt_equals_autograd():
         torch.testing.assert_close(done.updates[key], gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_recurrent_network_is_torchs_and_backprop_equals_autograd(cell):
+    x, y = (torch.randint(11, (3, 6), generator=source(at)) for at in (0, 1))
+    model = build({"kind": "rnn", "cell": cell, "width": 5, "layers": 2}, (6,), 11, seed=0).double()
+    theirs = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell](5, 5, 2, batch_first=True).double()
+    with torch.no_grad():
+        for name, p in theirs.named_parameters():
+            own = f"layers.{name[-1]}.{'input' if '_ih_' in name else 'state'}.{name.split('_')[0]}"
+            p.copy_(dict(model.named_parameters()).get(own, torch.zeros_like(p)))
+        states = theirs(model.get_submodule("token")(x))[0]
+        torch.testing.assert_close(model(x), model.get_submodule("head")(states))
+    _, done = updates("bp", model, x, y, task="tokens")
+    loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    for (key, _), gradient in zip(model.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(done.updates[key], gradient, rtol=1e-9, atol=1e-12)
+
+
 def test_no_position_of_a_gpt_sees_those_after_it():
     model = build({"kind": "gpt", "width": 12, "heads": 3}, (9,), 11, seed=0).eval()
     x = torch.randint(11, (1, 9), generator=source(0))

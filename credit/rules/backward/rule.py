@@ -170,7 +170,7 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
         error reaches another position, and all T * V to an input of another shape.
         """
         rank = 1 + self.task.positions
-        if rank > 1 and shape[:rank] == outputs[:rank] and not isinstance(op, Conv):
+        if len(shape) > rank > 1 and shape[:rank] == outputs[:rank] and not isinstance(op, Conv):
             return outputs[rank:].numel(), torch.Size((shape[0], *shape[rank:]))
         return outputs[1:].numel(), shape
 
