@@ -94,6 +94,7 @@ class Wrapped(nn.Module):
         if y is None:
             out: Tensor = self.model(x)
             return out
+        _refuse_transforms()
         self._adopt()
         dtype = _autocast(x.device.type) or self.rule.dtype
         with torch.autocast(x.device.type, enabled=False):
@@ -214,6 +215,15 @@ def _autocast(kind: str) -> torch.dtype | None:
             "torch.autocast(..., dtype=torch.bfloat16), for which no gradient scaler is needed"
         )
     return dtype
+
+
+def _refuse_transforms() -> None:
+    if torch._C._are_functorch_transforms_active():
+        raise UserError(
+            "net(x, y) inside torch.func.grad, vmap or another transform of torch.func: a rule's step is not differentiated or "
+            "mapped from outside; map over function, arguments = net.rule.functional(x, y), whose third output is the updates "
+            "(examples/torch_func.py). net(x), the model's output, can be transformed"
+        )
 
 
 def _key(name: str) -> str:

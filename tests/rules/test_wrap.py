@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 import credit
@@ -247,6 +248,30 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
         copied(x, y)
     with pytest.raises(UserError, match="make it with an example"):
         credit.wrap(nets.mlp("tanh"), "rec_lra")
+
+
+def test_the_loss_of_given_weights_and_transforms_of_torch_func() -> None:
+    net, rule, x, y = made("bp")
+    given = {name: (p.detach() / 2).requires_grad_() for name, p in net.named_parameters()}
+    functional_call(net, given, (x, y)).backward()
+    with torch.no_grad():
+        for p in rule.model.parameters():
+            p /= 2
+    rule.step(x, y)
+    torch.testing.assert_close(
+        {name: p.grad for name, p in given.items()},
+        {f"model.{name}": value for name, value in grads(rule.model).items()},
+    )
+    assert not grads(net)
+    plain = {name: p.detach() for name, p in given.items()}
+    for transformed in (
+        lambda: grad(lambda own: functional_call(net, own, (x, y)))(plain),
+        lambda: vmap(lambda one, label: net(one[None], label[None]))(x, y),
+        lambda: torch.no_grad()(vmap(lambda one, label: net(one[None], label[None])))(x, y),
+    ):
+        with pytest.raises(UserError, match=r"inside torch.func.grad, vmap.*net.rule.functional\(x, y\)"):
+            transformed()
+    torch.testing.assert_close(vmap(net)(x), net(x))
 
 
 def test_it_can_stand_inside_a_module() -> None:
