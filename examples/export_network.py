@@ -5,13 +5,13 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from digits import network, sets
+from digits import accuracy, network, sets
 
 import credit
 
 
-def main(steps: int = 200) -> float:
-    """Train, export and return the largest difference between the network's outputs and those of both exports."""
+def main(steps: int = 200) -> tuple[float, float]:
+    """Train, export and return the test accuracy and the largest difference between the network's and the exports' outputs."""
     train, test = sets()
     net = credit.wrap(network(), "lisp_margin")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
@@ -33,8 +33,9 @@ def main(steps: int = 200) -> float:
         with torch.inference_mode():
             wanted, one = model(example), torch.export.load(exported).module()(example)
         (other,) = onnxruntime.InferenceSession(onnx).run(None, {"x": example.numpy()})
-    return max(float((wanted - made).abs().max()) for made in (one, torch.from_numpy(other)))
+    difference = max(float((wanted - made).abs().max()) for made in (one, torch.from_numpy(other)))
+    return accuracy(model, test), difference
 
 
 if __name__ == "__main__":
-    print(f"largest difference {main():.1e}")
+    print("accuracy {:.1%}, largest difference {:.1e}".format(*main()))

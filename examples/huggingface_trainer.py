@@ -1,6 +1,7 @@
 """The Trainer of transformers: next-token prediction by any rule.
 
-The models of transformers branch on the shapes of their inputs, so that none of them can be traced; a module of plain layers can.
+Rules trace their network. Many models of transformers branch on the shapes of their inputs (GPT-2, Llama, BERT, ViT, ResNet), and
+`credit.wrap` refuses them with the line at fault; a module of plain layers, such as this GPT, is traced.
 """
 
 import tempfile

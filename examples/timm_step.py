@@ -1,4 +1,4 @@
-"""The step of timm's training script: its optimizer, schedule, loss scaler, clipping and average of weights."""
+"""The step of timm's training script: its optimizer, schedule, accumulation, loss scaler, clipping and average of weights."""
 
 import timm
 import torch
@@ -19,18 +19,23 @@ def main(epochs: int = 10) -> float:
         "vit_tiny_patch16_224", img_size=8, patch_size=2, in_chans=1, embed_dim=32, depth=2, num_heads=2, num_classes=10
     )
     net = credit.wrap(model, "usf")
-    optimizer = create_optimizer_v2(net, opt="adamw", lr=3e-3, weight_decay=0.05)
-    schedule = CosineLRScheduler(optimizer, t_initial=epochs, warmup_t=1, warmup_lr_init=1e-4)
+    optimizer = create_optimizer_v2(net, opt="adamw", lr=1e-2, weight_decay=0.05)
     average, scaler = ModelEmaV3(net, decay=0.98), NativeScaler(device="cpu")
-    loader = DataLoader(train, batch_size=32, shuffle=True, generator=torch.Generator().manual_seed(0))
-    for epoch in range(epochs):
+    order = torch.Generator().manual_seed(0)
+    loader = DataLoader(train, batch_size=32, shuffle=True, drop_last=True, generator=order)
+    total, updates = epochs * len(loader) // 2, 0
+    schedule = CosineLRScheduler(optimizer, total, warmup_t=total // 10, warmup_lr_init=1e-4, t_in_epochs=False)
+    schedule.step_update(updates)
+    for _ in range(epochs):
         net.train()
-        schedule.step(epoch)
-        for x, y in loader:
-            loss = net(x.view(-1, 1, 8, 8), y)
-            scaler(loss, optimizer, clip_grad=5.0, clip_mode="norm", parameters=net.parameters(), need_update=True)
-            optimizer.zero_grad()
-            average.update(net)
+        for at, (x, y) in enumerate(loader, 1):
+            loss, need_update = net(x.view(-1, 1, 8, 8), y) / 2, at % 2 == 0
+            scaler(loss, optimizer, 5.0, clip_mode="norm", parameters=net.parameters(), need_update=need_update)
+            if need_update:
+                updates += 1
+                optimizer.zero_grad()
+                average.update(net, step=updates)
+                schedule.step_update(updates)
     x, y = test.tensors
     with torch.inference_mode():
         right = average.module.eval()(x.view(-1, 1, 8, 8)).argmax(1) == y

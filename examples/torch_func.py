@@ -8,6 +8,13 @@ from torch.func import functional_call, stack_module_state, vmap
 import credit
 
 
+def step(rule: credit.Rule, params: dict[str, Tensor], x: Tensor, y: Tensor, lr: float = 0.1) -> dict[str, Tensor]:
+    """Return the weights of all networks (N, ...) after one step on a batch; the networks share the rule's feedback weights."""
+    function, (_, buffers, *_, draws) = rule.functional(x, y)
+    updates: dict[str, Tensor] = vmap(lambda own: function(own, buffers, x, y, draws)[2])(params)
+    return {name: value - lr * updates[name] for name, value in params.items()}
+
+
 def main(steps: int = 150, networks: int = 3) -> list[float]:
     """Train networks of several seeds in one mapped step each, and return their test accuracies."""
     train, test = sets()
@@ -16,16 +23,10 @@ def main(steps: int = 150, networks: int = 3) -> list[float]:
     params = {name: value.detach() for name, value in params.items()}
     rule = credit.rule("fa", models[0])
     source = torch.Generator().manual_seed(0)
-
-    def step(params: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        function, (_, buffers, *_, draws) = rule.functional(x, y)
-        updates: dict[str, Tensor] = vmap(lambda own: function(own, buffers, x, y, draws)[2])(params)
-        return {name: value - 0.1 * updates[name] for name, value in params.items()}
-
     x, y = train.tensors
     for _ in range(steps):
         chosen = torch.randint(0, len(y), (64,), generator=source)
-        params = step(params, x[chosen], y[chosen])
+        params = step(rule, params, x[chosen], y[chosen])
     x, y = test.tensors
     with torch.inference_mode():
         out = vmap(lambda own: functional_call(models[0], own, x))(params)
