@@ -134,7 +134,8 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, *, per_class: bool =
                 measures, predicted, y = measured(model, evaluation(data, name, batch_size), task)
                 out.update({f"{name}_{key}": value for key, value in measures.items()})
         if len(data.test.y) and isinstance(task, Classification):
-            out.update(_by_class(scores.confusion(predicted, y, data.classes), data.names, per_class))
+            counts = scores.confusion(predicted, y, data.classes).cpu()
+            out.update(_by_class(counts, data.names, per_class))
         out.update(_wrong_labels(model, data, batch_size))
     model.train()
     return out

@@ -65,14 +65,39 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("times", 1.0)
 
 
-def averaged(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return an exponential moving average of the weights and of the normalization statistics; None if `decay` is None.
+class Average(AveragedModel):
+    """An exponential moving average of a network's parameters and buffers.
 
-    Its step counter is on the CPU, so that an update does not synchronize with a GPU.
+    Equals torch's average with ``multi_avg_fn=get_ema_multi_avg_fn(decay)`` and ``use_buffers=True``, without torch's copy of the
+    number of updates to the parameters' device, for which a GPU would be waited for at every step.
+
+    Args:
+        model: the network.
+        decay: share of the average that an update keeps.
     """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._move = get_ema_multi_avg_fn(decay)
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards the network; the first call copies the network."""
+        own, new = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
+        with torch.no_grad():
+            for dtype in {value.dtype for value in own}:
+                mine, theirs = ([value for value in values if value.dtype == dtype] for values in (own, new))
+                if self.n_averaged == 0:
+                    torch._foreach_copy_(mine, theirs)
+                else:
+                    self._move(mine, theirs, self.n_averaged)
+        self.n_averaged += 1
+
+
+def averaged(model: nn.Module, decay: float | None) -> Average | None:
+    """Return an exponential moving average of the weights and of the normalization statistics; None if `decay` is None."""
     if decay is None:
         return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = Average(model, decay)
     for parameter in average.parameters():
         parameter.requires_grad_(False)
     return average

@@ -59,7 +59,7 @@ def of_timm(
     _refuse(f"optimizer.name={name}", _SECOND if info.second_order else "")
     try:
         call = timm.optim.get_optimizer_class(known)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, AssertionError) as error:
         raise UserError(f"optimizer.name={name}: its package cannot be imported ({error}); install it") from error
     cls = getattr(call, "func", call)  # a partial with the name's own defaults
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):

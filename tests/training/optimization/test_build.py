@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from credit.core.config.schema import OptimizerConfig
 from credit.training.optimization import averaged, build_optimizer, nonfinite_parameter, set_learning_rate
@@ -73,3 +74,19 @@ def test_names_the_parameter_that_is_not_finite():
     assert nonfinite_parameter(model) is None
     model.get_buffer("1.running_var")[1] = float("inf")
     assert nonfinite_parameter(model) == "1.running_var"
+
+
+def test_averaged_weights_are_torchs_bit_for_bit():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    ours, theirs = averaged(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    assert ours is not None
+    for _ in range(4):
+        model(torch.randn(5, 3))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+        for (name, one), (same, other) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
+            assert name == same and torch.equal(one, other), name

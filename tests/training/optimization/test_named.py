@@ -57,6 +57,7 @@ def test_equals_the_librarys_own(cfg, plain):
         (named("torch", "SparseAdam"), "made for sparse gradients"),
         (named("timm", "adahessian"), "second derivatives"),
         (named("timm", "kron"), "no checkpoint keeps"),
+        (named("timm", "fusedlamb"), "its package cannot be imported"),
         (named("torch", "RAdam", beta=[0.9, 0.99]), "RAdam has no such option; did you mean 'betas'"),
         (named("torch", "RAdam", betas=[0.9]), "takes 2 values"),
         (named("torch", "RAdam", betas=["a", 0.9]), "optimizer.options.betas=a of RAdam is a word: must be a number"),
