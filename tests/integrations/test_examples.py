@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def example(name: str, monkeypatch: pytest.MonkeyPatch, *libraries: str) -> ModuleType:
     """Return an example's module; the test is skipped where a library is not installed."""
     for library in libraries:
-        pytest.importorskip(library, reason=f"{library} is not installed: uv pip install 'credit[integrations]'")
+        pytest.importorskip(library, reason=f"{library} is not installed: make env")
     monkeypatch.syspath_prepend(EXAMPLES)
     return importlib.import_module(name)
 

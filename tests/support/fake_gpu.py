@@ -42,7 +42,7 @@ class _Generator(torch.Generator):
         return made
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:  # type: ignore[override]  # torch's stub has a plain attribute, which cannot be set
         return self.place
 
 

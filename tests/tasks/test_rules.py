@@ -144,6 +144,20 @@ def test_a_recurrent_network_is_torchs_and_backprop_equals_autograd(cell):
         torch.testing.assert_close(done.updates[key], gradient, rtol=1e-9, atol=1e-12)
 
 
+def test_direct_feedback_of_a_recurrent_network_is_as_wide_as_it_has_positions():
+    """A state (B, width) is no sequence of positions, also where width and number of positions are equal."""
+    x, y = (torch.randint(7, (3, 6), generator=source(at)) for at in (0, 1))
+    for width in (5, 6):
+        rule, done = updates(
+            "dfa", build({"kind": "rnn", "width": width}, (6,), 7, seed=0).double(), x, y, task="tokens"
+        )
+        feedback = {name: value.shape for name, value in rule.buffers.items() if ".state" in name}
+        assert feedback and set(feedback.values()) == {(6 * 7, width)}
+        assert rule.buffers["feedback.head"].shape == (7, width) and all(
+            bool(u.isfinite().all()) for u in done.updates.values()
+        )
+
+
 def test_no_position_of_a_gpt_sees_those_after_it():
     model = build({"kind": "gpt", "width": 12, "heads": 3}, (9,), 11, seed=0).eval()
     x = torch.randint(11, (1, 9), generator=source(0))

@@ -39,6 +39,15 @@ def nonnegative(plan: Plan) -> set[int]:
     return sure
 
 
+def without_input(plan: Plan) -> set[int]:
+    """Return the slots of values that are computed from parameters and constants alone."""
+    sure: set[int] = set()
+    for op in plan.ops:
+        if sure.issuperset(op.inputs):
+            sure.add(op.out)
+    return sure
+
+
 def rectified(plan: Plan) -> set[int]:
     """Return the places of the ops whose result a ReLU overwrites: what is kept of it is the ReLU's own."""
     makers = {op.out: op.index for op in plan.ops}

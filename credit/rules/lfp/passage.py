@@ -3,7 +3,8 @@
 Feedback passes an activation unchanged; views, slices and maxima route it; sums and averages share it in proportion, like a
 layer under LFP-epsilon whose weights nobody changes. BatchNorm has two readings, both of them choices of ``rule.batchnorm``.
 Attention written out, norms of each sample by itself and products of activations follow AttnLRP (Achtibat et al. 2024), which the
-LFP authors' transformers use: the Taylor rule at softmax, the uniform rule at products, the identity rule at norms.
+LFP authors' transformers use: the Taylor rule at softmax, the uniform rule at products, the identity rule at norms. A factor that
+does not depend on the input (a layer scale, a mask) is a weight, and the other factor gets all of the feedback.
 Every function takes (rule, op, run, signal, add) as `BackwardPass.visit` does; signals are feedback times -1 / B.
 """
 
@@ -57,10 +58,15 @@ def pooled(rule: "LfpRule", op: AdaptivePool, run: RuleRun, signal: Tensor, add:
     return (routed if op.args["mode"] == "max" else shared)(rule, op, run, signal, add)
 
 
-def used(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
-    """A parameter used by itself, such as an embedding's row or a position's: a layer under LFP-epsilon whose input is 1."""
+def _grow(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> None:
+    """Add the updates of an op's own parameters, as those of a layer under LFP-epsilon."""
     quotient = signal / stabilised(run.held[op.index][1], rule.options.epsilon)
     add((name, update * run.params[name].abs()) for name, update in op.updates(run, quotient))
+
+
+def used(rule: "LfpRule", op: Op, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
+    """A parameter used by itself, such as an embedding's row or a position's: a layer under LFP-epsilon whose input is 1."""
+    _grow(rule, op, run, signal, add)
     return (None,) * len(op.inputs)
 
 
@@ -70,18 +76,19 @@ def standardised(rule: "LfpRule", op: Norm, run: RuleRun, signal: Tensor, add: A
     Scale and shift are updated as a layer of their own under LFP-epsilon, ``scale x^ + shift``.
     """
     if op.trains:
-        quotient = signal / stabilised(run.held[op.index][1], rule.options.epsilon)
-        add((name, update * run.params[name].abs()) for name, update in op.updates(run, quotient))
+        _grow(rule, op, run, signal, add)
     return (signal,)
 
 
 def multiplied(rule: "LfpRule", op: MatMul | Mul, run: RuleRun, signal: Tensor, add: AddUpdates) -> Signals:
-    """A product of two activations: half of the feedback to each factor, in proportion to its contributions (Proposition 3.3).
+    """A product of two activations: half of the feedback to each factor, by its contributions (Propositions 3.2 and 3.3).
 
-    Of ``O = A B``: ``r_A = A * ((r / (2 O + epsilon)) B^T)``, and so for B; elementwise products likewise.
+    Of ``O = A B``: ``r_A = A * ((r / (2 O + epsilon)) B^T)``, and so for B; elementwise products likewise. Where one factor is a
+    weight (`credit.rules.lfp.layers.without_input`), r is divided by ``O + epsilon``, as in a layer.
     """
     inputs, y = run.held[op.index]
-    sent = op.adjoint(run, signal / stabilised(2 * y, rule.options.epsilon))
+    shares = max(1, sum(slot not in rule.weights for slot in op.inputs))
+    sent = op.adjoint(run, signal / stabilised(shares * y, rule.options.epsilon))
     return tuple(None if part is None else part * x for part, x in zip(sent, inputs, strict=True))
 
 
@@ -210,8 +217,8 @@ PASSAGES: dict[type[Op], Passage] = {
     View: routed, Permute: routed, Select: routed, Split: routed, Expand: routed, Stack: routed, Cat: routed, Pad: routed,
     MaxPool: routed,
     AdaptivePool: pooled,
-    AvgPool: shared, Add: shared, Affine: shared, Mean: shared,
-    Cast: routed, FixedMap: routed,
+    AvgPool: shared, Add: shared, Affine: shared, Mean: shared, FixedMap: shared,
+    Cast: routed,
     Embedding: used, Value: used,
     LayerNorm: standardised, RMSNorm: standardised, GroupNorm: standardised,
     MatMul: multiplied, Mul: multiplied, Softmax: weighed,

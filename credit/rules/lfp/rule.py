@@ -23,7 +23,7 @@ from credit.rules.base import Computed, Rule
 from credit.rules.lfp import passage
 from credit.rules.lfp.composite import assign
 from credit.rules.lfp.crossing import Layer
-from credit.rules.lfp.layers import find_settled, nonnegative, rectified, silent_at_zero
+from credit.rules.lfp.layers import find_settled, nonnegative, rectified, silent_at_zero, without_input
 from credit.rules.lfp.options import LfpOptions
 from credit.rules.lfp.relevance import Relevance
 from credit.rules.state import RuleRun
@@ -43,6 +43,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         rectified: ops whose kept output was rectified in place, which loses nothing: there feedback is 0.
         nonnegative: slots of values that are never below 0.
         silent: slots of values that get no feedback where they are 0.
+        weights: slots of values that no input reaches.
     """
 
     Options = LfpOptions
@@ -77,6 +78,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
         self.plan = self.plan.adapted(self)
         self.settled = find_settled(self.plan, fold)  # the ops of this plan
         self.rectified, self.nonnegative = rectified(self.plan), nonnegative(self.plan)
+        self.weights = without_input(self.plan)
         self._refuse_unread_epsilon()
         self._note_frozen()
         self._note_surrogate()

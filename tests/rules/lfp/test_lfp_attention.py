@@ -118,3 +118,52 @@ def test_a_logarithm_of_softmax_is_refused():
     model = nn.Sequential(nn.Linear(4, 5), nn.LogSoftmax(1), nn.Linear(5, 3))
     with pytest.raises(UserError, match="cannot send feedback through softmax '1'.*does not share its output"):
         credit.rule("lfp_epsilon", model)
+
+
+class Between(nn.Module):
+    """Two linear layers with a function of parameters or constants between them."""
+
+    scale: Tensor
+    kernel: Tensor
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.first, self.last = kind, nn.Linear(4, 6), nn.Linear(6, 3)
+        scale, kernel = torch.randn(6, generator=source(1)), torch.rand(1, 1, 3, generator=source(2))
+        if kind == "parameter":
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale)
+        self.register_buffer("kernel", kernel)
+        if kind == "layer":
+            self.layer = nn.Linear(6, 6, bias=False)
+            self.layer.weight.data = scale.diag()
+        if kind == "conv":
+            self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False).requires_grad_(False)
+            self.conv.weight.data = kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        between = {
+            "parameter": lambda: h * self.scale,
+            "constant": lambda: h * self.scale,
+            "layer": lambda: self.layer(h),
+            "blur": lambda: F.conv1d(h.unsqueeze(1), self.kernel, padding=1).squeeze(1),
+            "conv": lambda: self.conv(h.unsqueeze(1)).squeeze(1),
+        }
+        out: Tensor = self.last(between[self.kind]())
+        return out
+
+
+@pytest.mark.parametrize(("kind", "as_layer"), [("parameter", "layer"), ("constant", "layer"), ("blur", "conv")])
+def test_a_product_with_weights_and_a_constant_kernel_are_layers(kind, as_layer):
+    found = []
+    for one in (kind, as_layer):
+        torch.manual_seed(0)
+        model = Between(one).double()
+        x = torch.randn(5, 4, generator=source(3), dtype=torch.float64)
+        found.append(credit.rule("lfp_epsilon", model, precision="float64").updates(x, torch.arange(5) % 3).updates)
+    for name in ("first.weight", "first.bias", "last.weight"):
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-9, atol=1e-12)
+    if kind == "parameter":
+        torch.testing.assert_close(found[0]["scale"], found[1]["layer.weight"].diagonal(), rtol=1e-4, atol=1e-8)
