@@ -17,6 +17,7 @@ from credit.core.errors import UserError
 from credit.core.randomness import generator
 from credit.data.augment import crop, cutout, draw, flip
 from credit.data.dataset import Data
+from credit.data.mixing import mixed, mixes
 from credit.data.sources.images.on_disk import Files
 
 KEPT = 2**28
@@ -29,7 +30,8 @@ class Batch:
 
     Attributes:
         x: float32 (B, C, H, W) or (B, F), normalised and augmented; or tokens int64 (B, T).
-        y: targets: labels int64 (B,), noisy where noise was asked for; numbers float32 (B, K); or the next tokens int64 (B, T).
+        y: targets: labels int64 (B,), noisy where noise was asked for; mixed labels float32 (B, classes); numbers float32 (B, K);
+            or the next tokens int64 (B, T).
         index: int64 (B,), which samples of ``data.train`` these are.
     """
 
@@ -82,7 +84,8 @@ class Batches:
             x = torch.stack([self._augmented(at, own, step) for at, own in enumerate(index)])
         if self._files and place + 1 < self.steps_per_epoch:
             self._expect(order[..., end : end + self._cfg.batch_size])
-        return Batch(x, self._targets(index, x), index)
+        y = self._targets(index, x)
+        return Batch(*self._mixed(x, y, step), index) if mixes(self._cfg) else Batch(x, y, index)
 
     def _targets(self, index: Tensor, x: Tensor) -> Tensor:
         """Return the targets of the examples at these places, of which x are the inputs."""
@@ -93,6 +96,15 @@ class Batches:
         else:
             y = torch.stack([part[own] for part, own in zip(self._labels, index, strict=True)])
         return self._sets[0].targets(y, x)
+
+    def _mixed(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return each run's examples and labels mixed in pairs, as `credit.data.mixing.mixed`."""
+        runs = [(x, y)] if self._alone else zip(x, y, strict=True)
+        pairs = [
+            mixed(self._cfg, *run, len(data.names), seed=seed, step=step)
+            for run, data, seed in zip(runs, self._sets, self._seeds, strict=True)
+        ]
+        return self._stacked([pair[0] for pair in pairs]), self._stacked([pair[1] for pair in pairs])
 
     def _stacked(self, parts: Sequence[Tensor]) -> Tensor:
         return parts[0] if self._alone else torch.stack(list(parts))

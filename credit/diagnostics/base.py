@@ -52,7 +52,7 @@ class Evaluated(Watched, Protocol):
         """Return the network that evaluations use."""
 
 
-LABELS = ("classification", "binary")
+LABELS = ("classification", "binary", "mixtures")
 """The tasks with one class label an example."""
 
 NUMERIC_INPUTS = (*LABELS, "regression", "reconstruction")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.diagnostics.base import LABELS, Diagnostic, Watched
+from credit.diagnostics.base import Diagnostic, Watched
 from credit.diagnostics.networks import layers
 from credit.engine.draws import Draws
 from credit.rules import api
@@ -61,7 +61,7 @@ class _StepsOwnDraws(Draws):
 class Descent(Diagnostic):
     """The diagnostic ``descent``: see `theorem_4` for the numbers. S is computed on the step's batch, in train mode."""
 
-    tasks = LABELS
+    tasks = ("classification",)
 
     def __init__(self, run: Watched) -> None:
         super().__init__(run)

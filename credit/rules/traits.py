@@ -52,12 +52,13 @@ GATE = {"time_steps": "multiplies an error signal at an activation"}
 ACTS = {"activations": "would change nothing: it acts at activations"}
 NORMALIZER = {"time_steps": "acts on an error signal that arrives at a layer once"}
 LOGITS = "compares the logits of classes"
+LABELS = "compares the logit of the true class with others"
 FEEDBACK = {"time_steps": "sends error signals across weights, one row an image"}
 
 UNDECLARED: Mapping[str, Traits] = {
     "feedback_weights": Traits(refuses=FEEDBACK),
     "gate": Traits(refuses=GATE),
-    "loss": Traits(refuses={"probability": LOGITS, "numbers": LOGITS}),
+    "loss": Traits(refuses={"probability": LOGITS, "numbers": LOGITS, "mixtures": LABELS}),
     "normalizer": Traits(refuses=NORMALIZER),
     "feedback": Traits(shares=True),
     "relevance": Traits(shares=True),
@@ -94,6 +95,10 @@ def _probability(rule: "Rule") -> str | None:
 
 def _numbers(rule: "Rule") -> str | None:
     return f"the targets of {rule.task.name} are numbers" if rule.task.targets == "numbers" else None
+
+
+def _mixtures(rule: "Rule") -> str | None:
+    return "the targets are shares of classes" if rule.task.method == "of_mixtures" else None
 
 
 def units_over_time(plan: Plan) -> Lif | None:
@@ -159,6 +164,7 @@ def _stopped(rule: "Rule") -> str | None:
 PROPERTIES: Mapping[str, Property] = {
     "probability": Property(_probability, remedy="use a network that returns logits"),
     "numbers": Property(_numbers, remedy="use data with class labels"),
+    "mixtures": Property(_mixtures, remedy="leave out data.mixup and data.cutmix (task='mixtures')"),
     "time_steps": Property(_time_steps, remedy="use an LFP rule or a network without time"),
     "stopped": Property(_stopped, remedy="freeze what is below instead (requires_grad_(False))"),
     "activations": Property(
@@ -186,7 +192,8 @@ def of_component(component: Any, family: str = "") -> Traits:
                 traits, per_sample=False, refuses={**careful.refuses, **traits.refuses}, shares=careful.shares
             )
     if family == "loss":
-        lacking = {name: LOGITS for name in ("probability", "numbers") if not hasattr(component, f"of_{name}")}
+        scored = UNDECLARED["loss"].refuses
+        lacking = {name: why for name, why in scored.items() if not hasattr(component, f"of_{name}")}
         traits = replace(traits, refuses={**lacking, **traits.refuses})
     return traits
 

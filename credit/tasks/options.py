@@ -5,5 +5,5 @@ from credit.core.registry import declare
 declare(
     "task",
     {name: f"credit.tasks.{name}:{name.capitalize()}" for name in
-     ("classification", "binary", "regression", "tokens", "reconstruction")},
+     ("classification", "binary", "mixtures", "regression", "tokens", "reconstruction")},
 )  # fmt: skip

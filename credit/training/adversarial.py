@@ -59,7 +59,7 @@ class Attack:
         _refuse(rule, loss, epsilon)
         self.rule, self.epsilon, self.share = rule, epsilon, share
         settings = {**loss, "local_autograd": rule.options.local_autograd}
-        self.gradient = InputGradient(rule.model, settings, seed=rule.seed, precision=rule.precision)
+        self.gradient = InputGradient(rule.model, settings, seed=rule.seed, precision=rule.precision, task=rule.task)
         self.gradient.frozen_norms = rule.freezes_norms
         self.gradient.keep_input_signal = True
 

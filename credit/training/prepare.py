@@ -10,10 +10,12 @@ from torch import nn
 from credit.core.config.schema import RunConfig, TrainerConfig
 from credit.core.errors import UserError
 from credit.data import Spec, describe
+from credit.data.mixing import task_of_steps
 from credit.diagnostics import check as check_diagnostic
 from credit.diagnostics.base import LABELS
 from credit.models import build
 from credit.rules.api import build as build_rule
+from credit.rules.backward.losses import check_weights
 from credit.rules.base import Rule
 from credit.runs.folder import check_same_config, run_folder
 from credit.runs.outcome import check_resumable
@@ -83,14 +85,15 @@ def prepare(cfg: RunConfig) -> Prepared:
     _check_normalisation(model, cfg, spec)
     model.to(device, torch.float64 if cfg.trainer.precision == "float64" else torch.float32).train()
     example = example_of(model, spec.shape, of(spec.task))
-    warm = warm_rule(cfg, model, example, total)
-    rule = _rule(cfg, model, example, spec)
+    task = task_of_steps(cfg.data, spec.task, spec.shape)
+    warm = warm_rule(cfg, model, example, total, task)
+    rule = _rule(cfg, model, example, task)
     check_optimizer(cfg, model, rule)
     for one in filter(None, (rule, warm)):
         attack(one, cfg.trainer)
     for name in cfg.trainer.measure:
         check_diagnostic(name, rule)
-    _check_task(cfg, rule)
+    _check_task(cfg, rule, spec.outputs)
     return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)
 
 
@@ -133,7 +136,7 @@ def total_steps(cfg: TrainerConfig, steps_per_epoch: int) -> int:
     return max(1, round(cfg.epochs * steps_per_epoch))
 
 
-def _check_task(cfg: RunConfig, rule: Rule) -> None:
+def _check_task(cfg: RunConfig, rule: Rule, outputs: int) -> None:
     """Refuse a network that takes other inputs than the data's, and settings that mean nothing for the task."""
     name, tokens = type(rule.model).__name__, rule.plan.takes_tokens
     if tokens != bool(rule.task.positions):
@@ -147,6 +150,8 @@ def _check_task(cfg: RunConfig, rule: Rule) -> None:
         raise UserError(
             f"trainer.report=[per_class] reports scores of classes, and the task is {rule.task.name}: write trainer.report=[]"
         )
+    if (weights := cfg.rule.get("class_weights")) is not None:
+        check_weights(weights, outputs)
     if not rule.task.primary.higher and cfg.trainer.stop_when == "collapsed":
         raise UserError(
             f"trainer.stop_when=collapsed compares accuracies, and {rule.task.name} is measured by its {rule.task.primary.label}: "
@@ -173,7 +178,7 @@ def _check_normalisation(model: nn.Module, cfg: RunConfig, spec: Spec) -> None:
             raise UserError(f"arch {cfg.arch['kind']} has BatchNorm ('{name}') and {why}, or an arch without BatchNorm")
 
 
-def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor, spec: Spec) -> Rule:
+def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor, task: str) -> Rule:
     trainer = cfg.trainer
     return build_rule(
         cfg.rule,
@@ -182,5 +187,5 @@ def _rule(cfg: RunConfig, model: nn.Module, example: torch.Tensor, spec: Spec) -
         example=example,
         compile=trainer.compile,
         precision=trainer.precision,
-        task=spec.task,
+        task=task,
     )

@@ -12,7 +12,7 @@ from credit.rules.api import build, names, read
 from credit.rules.base import Rule
 
 
-def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: int) -> Rule | None:
+def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: int, task: str) -> Rule | None:
     """Return the rule of the first ``trainer.warm_steps`` steps, with the options of its YAML file; None without a warm start.
 
     Paper 2 (LFP), A.6.4, trains with the gradient for 100 iterations and then with a feedback rule.
@@ -22,6 +22,7 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
         model: the run's network, on its device.
         example: a batch of inputs (N, ...).
         total_steps: number of steps of the run.
+        task: of the run's steps.
 
     Raises:
         UserError: the rule is unknown, equals the run's, cannot be used on the network or has feedback parameters; or the warm
@@ -48,9 +49,8 @@ def warm_rule(cfg: RunConfig, model: nn.Module, example: Tensor, total_steps: in
         )
     trainer = cfg.trainer
     try:
-        rule = build(
-            settings, model, seed=cfg.seed, example=example, compile=trainer.compile, precision=trainer.precision
-        )
+        more: dict[str, Any] = {"seed": cfg.seed, "example": example, "task": task}
+        rule = build(settings, model, compile=trainer.compile, precision=trainer.precision, **more)
     except UserError as error:
         raise UserError(f"the warm start, trainer.warm_rule={name}: {error}") from error
     if _learns(rule):

@@ -168,6 +168,72 @@ def test_images_are_reconstructed(arch, capsys):
     assert model.metrics()["test_r2"] == result["best"]["test_r2"]
 
 
+# ------------------------------------------------------------ mixed labels
+
+MIXED = ["data=digits", "data.limit_train=300", "data.mixup=0.4", "data.cutmix=1.0", "trainer.epochs=2", *SHORT]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["rule=fa", "trainer.measure=[alignment,drift,fgsm,lipschitz,magnitudes,pruning,signs]"],
+        ["rule=dp", "trainer.measure=[inference]"],
+        ["rule=bp", "arch=plain_conv_bn", "arch.widths=[4,4,4,4,4,4]", "trainer.adversarial_epsilon=0.1"],
+        ["rule=lisp_ce", "rule.class_weights=[1,1,1,1,1,2,2,2,2,2]", "noise=0.2", "trainer.precision=float64"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_runs_on_mixed_labels(more, capsys):
+    result, rows, _ = run([*MIXED, *more], capsys)
+    assert result["data"]["classes"] == 10 and 0 < rows[-1]["train_top1"] < 1
+    model = credit.load(run_folder(compose([*MIXED, *more])))
+    assert model.metrics()["test_top1"] == result["best"]["test_top1"]
+
+
+def test_runs_on_mixed_labels_are_the_same_in_one_pass(tmp_path, monkeypatch):
+    losses = []
+    for replicate in ("processes", "map"):
+        monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / replicate))
+        words = [*MIXED, "rule=bp", "trainer.precision=float64", f"trainer.replicate={replicate}"]
+        assert main(["-m", *words, "seed=0,1"]) == 0
+        folders = [run_folder(compose([*words, f"seed={seed}"])) for seed in (0, 1)]
+        results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+        losses.append([result["last"]["train_loss"] for result in results])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9) and losses[0][0] != losses[0][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["rule=lisp_margin", "data.mixup=0.2"],
+            "rule.loss=worst_violation compares the logit of the true class with others",
+        ),
+        (
+            ["rule=lfp_epsilon", "data.mixup=0.2"],
+            "gives a feedback to each class's output, but the targets are shares of classes",
+        ),
+        (
+            ["rule=bp", "data.task=reconstruction", "arch=autoencoder", "data.mixup=1"],
+            "data.mixup=1 mixes class labels, and the task is reconstruction",
+        ),
+        (["rule=bp", "data.mixup=0"], "data.mixup=0"),
+        (["rule=bp", "data.mix_probability=0.5"], "data.mix_probability=0.5 would change nothing"),
+        (["rule=bp", "data.mixup=1", "trainer.measure=[descent]"], "trainer.measure=[descent] measures classification"),
+        (["rule=bp", "rule.class_weights=[1,2]"], "rule.class_weights has 2 weights, and there are 10 classes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_mixed_or_weighted_is_refused(words, message, capsys, tmp_path):
+    assert message in refused(["data=digits", *words], capsys, tmp_path)
+
+
+def test_warm_starts_and_attacks_have_the_task_of_the_run(capsys):
+    words = ["data=diabetes", "rule=bp", "trainer.epochs=1", "trainer.warm_rule=fa", "trainer.warm_steps=2", *SHORT]
+    result, _, _ = run([*words, "trainer.adversarial_epsilon=0.1"], capsys)
+    assert result["status"] == "complete"
+
+
 # ------------------------------------------------------------ sweeps and replicas
 
 

@@ -75,6 +75,17 @@ class DataConfig:
         "shuffled",
         "of an epoch: every training example once, or as many draws, with repetition, each class equally often",
     )
+    mixup: float | None = opt(
+        None, "alpha of Beta(alpha, alpha), from which a step draws the share in which pairs of examples and their labels are "
+        "mixed; null: not mixed", gt=0, source="Zhang et al. 2018",
+    )  # fmt: skip
+    cutmix: float | None = opt(
+        None, "alpha of Beta(alpha, alpha), from which a step draws the share of an image that is kept, the rest being a rectangle "
+        "of another image; null: nothing is pasted", gt=0, source="Yun et al. 2019", when=_IMAGES,
+    )  # fmt: skip
+    mix_probability: float = opt(
+        1.0, "share of the steps whose batch is mixed, by data.mixup or data.cutmix", gt=0, le=1
+    )
     drop_last: bool = opt(True, "leave out an epoch's last batch where it is smaller")
     download: bool = opt(
         False,

@@ -5,14 +5,18 @@ Each returns the descent signal already divided by the batch size, and the loss 
 pays; ``needs`` of ``summed_steps``: a loss of a spiking network's output at every time step, called with (steps * batch, classes)
 and the labels as often. The method that is called follows from the task (`credit.tasks`): ``__call__`` with (z, y);
 ``of_probability`` with (p, y), where the network's output is the probability p (B, 1) of class 1, and beside it ``refusal``, which
-returns why the probabilities that an op makes cannot be scored; ``of_numbers`` with outputs and targets t, both (B, K).
+returns why the probabilities that an op makes cannot be scored; ``of_mixtures`` with logits and shares of classes t, both (B, C);
+``of_numbers`` with outputs and targets t, both (B, K).
 Sources: LISP (paper 1) Eq. 1, 2 and section 2; with v_j = max(0, m - (z_y - z_j)), j != y.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op
 from credit.rules.backward.options import CrossEntropyOptions, MarginOptions
@@ -31,17 +35,28 @@ def violations(z: Tensor, y: Tensor, margin: float) -> Tensor:
     return v.clamp(min=0).scatter(1, _at(y), 0.0)
 
 
+def check_weights(weights: Sequence[float], classes: int) -> None:
+    """Refuse weights of another number of classes."""
+    if len(weights) != classes:
+        raise UserError(
+            f"rule.class_weights has {len(weights)} weights, and there are {classes} classes; give one a class"
+        )
+
+
 class CrossEntropy(CrossEntropyOptions):
     """``softmax(z) - target``: the gradient of cross-entropy (LISP-CE and backprop alike).
 
     Of a probability: ``(p - y) / max(p (1 - p), 1e-12)``, unbounded where p is nearly 0 or 1 (torch's binary cross-entropy,
     its logarithms cut off at -100): the output's activation is part of the network, and its gate acts on this signal.
-    ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016).
+    ``label_smoothing`` spreads that share of the target evenly over all classes (Szegedy et al. 2016). ``class_weights`` w_c scale
+    the terms of the classes: ``-1/B sum_i sum_c w_c t_ic log p_ic``. (torch's loss divides by ``sum_i w_{y_i}``, not by B.)
     """
 
     traits = Traits(shares=True)
 
     def __call__(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.class_weights is not None:
+            return self.of_mixtures(z, torch.zeros_like(z).scatter_(1, _at(y), 1.0))
         logs = F.log_softmax(z, 1)
         loss = F.nll_loss(logs, y)
         spread = self.label_smoothing
@@ -53,12 +68,31 @@ class CrossEntropy(CrossEntropyOptions):
             signal.sub_(spread / z.shape[1])
         return signal.mul_(1.0 / y.shape[0]), loss
 
+    def of_mixtures(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        logs, size = F.log_softmax(z, 1), 1.0 / z.shape[0]
+        t = t * (1 - self.label_smoothing) + self.label_smoothing / z.shape[1]
+        if (weights := self._weights(z, z.shape[1])) is not None:
+            t = t * weights
+        return (logs.exp() * t.sum(1, keepdim=True) - t).mul_(size), -(t * logs).sum() * size
+
     def of_probability(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        target = _at(y).to(p.dtype)
+        target, weights = _at(y).to(p.dtype), self._weights(p, 2)
         if self.label_smoothing:
             target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        signal = (p - target) / (p * (1 - p)).clamp(min=1e-12)
-        return signal.mul_(1.0 / y.shape[0]), F.binary_cross_entropy(p, target)
+        if weights is None:
+            signal, loss = p - target, F.binary_cross_entropy(p, target)
+        else:
+            zero, one = weights[0] * (1 - target), weights[1] * target
+            signal = zero * p - one * (1 - p)
+            loss = -(one * p.log().clamp(min=-100) + zero * (1 - p).log().clamp(min=-100)).mean()
+        return signal.div_((p * (1 - p)).clamp(min=1e-12)).mul_(1.0 / y.shape[0]), loss
+
+    def _weights(self, out: Tensor, classes: int) -> Tensor | None:
+        """Return the weights of the classes (C,) on the output's device; None without any."""
+        if self.class_weights is None:
+            return None
+        check_weights(self.class_weights, classes)
+        return torch.tensor(self.class_weights, dtype=out.dtype).to(out.device, non_blocking=True)
 
     def refusal(self, op: Op) -> str | None:
         name = op.args["name"] if isinstance(op, Activate) else op.kind
@@ -95,6 +129,8 @@ class SquaredError:
 
     def of_numbers(self, o: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         return self._scored(o - t)
+
+    of_mixtures = of_numbers
 
     def _scored(self, error: Tensor) -> tuple[Tensor, Tensor]:
         return error * (2.0 / (error.shape[1] * error.shape[0])), error.square().mean()

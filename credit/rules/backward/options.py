@@ -67,6 +67,9 @@ class CrossEntropyOptions:
     label_smoothing: float = opt(
         0.0, "share of the target that is spread evenly over all classes", ge=0, lt=1, source="Szegedy et al. 2016"
     )
+    class_weights: list[float] | None = opt(
+        None, "factors of the classes' terms of the loss, one a class; null: 1 for each", ge=0, symbol="w_c"
+    )
 
 
 @component("loss", "worst_violation", f"{_LOSSES}:WorstViolation")

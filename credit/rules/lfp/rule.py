@@ -54,7 +54,7 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
     def traits(self) -> Traits:
         """Of one output a class; a sum over the batch does not add up as a mean does."""
         why = "gives a feedback to each class's output"
-        refuses = {"probability": why, "numbers": why}
+        refuses = dict.fromkeys(("probability", "numbers", "mixtures"), why)
         return Traits(refuses=refuses, shares=self.options.reduction == "mean")
 
     def usual_clip_unit(self) -> float | None:

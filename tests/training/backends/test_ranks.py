@@ -55,6 +55,7 @@ WORDS: dict[str, list[str]] = {
     "images": ["rule=lisp_ce", "arch=lenet5", "data.augment=[crop,flip]", "trainer.steps=3", "trainer.epochs=null", *SHORT],
     "images, lfp": ["rule=lfp_epsilon", "arch=lenet5", "trainer.steps=3", "trainer.epochs=null", *SHORT],
     "images, rec_lra": ["rule=rec_lra", "arch=lenet5", "trainer.steps=3", "trainer.epochs=null", *SHORT],
+    "cutmix": ["rule=bp", "data.mixup=0.4", "data.cutmix=1.0", *MLP],
     "spiking": ["rule=lfp_epsilon", "data=digits", "arch=spiking_mlp", "arch.widths=[12]", "arch.steps=3", *SHORT],
 }  # fmt: skip
 
