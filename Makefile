@@ -23,7 +23,7 @@ BUDGET ?= quick
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-data test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
+.PHONY: help env train test test-data specs test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ test: env ## the fast tests
 
 test-data: env ## the fast tests of real data, where it is unpacked (./data or $CREDIT_DATA); `make test` skips them without
 	$(PYTEST) -m "data and not slow"
+
+specs: env ## expand every published table into its runs
+	$(PYTEST) -m "" -k "every_table_of_the_project and not at_every_budget" tests/tables/expand
 
 test-all: env ## all tests, the slow ones too
 	$(PYTEST) -m ""

@@ -40,6 +40,7 @@ def test_logits_and_gradients_start_at_a_moderate_size_at_any_depth(norm: str, d
     assert min(sizes) > 1e-3 and max(sizes) < 5  # none is dead, none explodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "frozen"])
 def test_depth_20_learns_digits_by_backprop(norm: str) -> None:
     x, y = digits()

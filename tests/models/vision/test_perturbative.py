@@ -101,6 +101,7 @@ def test_backprop_of_the_plan_is_autograds(options: dict[str, Any]) -> None:
         assert bool((expected[name].abs() > 1e-9 * largest).any()) != dead, name
 
 
+@pytest.mark.slow
 def test_replicas_in_one_step_keep_their_own_noise() -> None:
     alone, together = ([network(depth=10, seed=seed).double() for seed in (0, 1)] for _ in range(2))
     x = torch.randn(2, 6, 2, 9, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -167,6 +168,7 @@ def test_sizes_beside_the_convolutional_twin(
     assert names[0] == names[1] and len(names[0]) == 8
 
 
+@pytest.mark.slow
 def test_it_learns_digits_by_backprop() -> None:
     from sklearn.datasets import load_digits
 

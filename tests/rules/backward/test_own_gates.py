@@ -83,6 +83,7 @@ def test_with_a_generator_a_step_is_neither_compiled_nor_mapped() -> None:
         credit.rule("bp", model, gate="spray").functional(x, y)
 
 
+@pytest.mark.slow
 def test_the_battery_takes_own_gates() -> None:
     gate("spray")(lambda pre, post, generator: torch.rand(pre.shape, generator=generator, dtype=pre.dtype))
     gate("bell")(lambda pre, post: torch.exp(-pre.square()))

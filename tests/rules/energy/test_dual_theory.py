@@ -243,7 +243,7 @@ def test_an_adversary_that_is_too_strong_has_no_resting_point() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["dp_damped", "lpom"])
+@pytest.mark.parametrize("name", ["dp_damped", pytest.param("lpom", marks=pytest.mark.slow)])
 def test_damped_states_rest_where_the_lifted_objective_does(name: str) -> None:
     """At alpha 1 the resting point is Eq. 46's: s_k = f(a_k + W_k^T (s_{k+1} - f(W_k s_k))), the output least squares' minimum."""
     model, x, y = lively()

@@ -151,8 +151,10 @@ def angle(model: nn.Module, name: str, expected: dict[str, Any], x: Tensor, y: T
     return float(np.degrees(np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1))))
 
 
-@pytest.mark.parametrize("phases", [2, 3])
-@pytest.mark.parametrize("loss", ["half_sse", "ce"])
+@pytest.mark.parametrize(
+    ("loss", "phases"),
+    [("half_sse", 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in [("half_sse", 3), ("ce", 2), ("ce", 3)])],
+)
 def test_weak_nudges_turn_to_the_gradient_at_rest(loss: str, phases: int) -> None:
     """The gradient of the loss where the network settles; backprop's through one forward pass is another, at any beta."""
     model = dual_nets.mlp("tanh", spread=0.5)

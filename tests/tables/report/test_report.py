@@ -168,6 +168,7 @@ def test_the_best_on_validation_is_the_last_where_nothing_was_held_out(own: Path
     assert "at the epoch that was best on validation; in" in page
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes_but_for_times(digits: Digits, tmp_path: Path) -> None:
     first, again, later = (tmp_path / name for name in ("first", "again", "later"))
     write(digits, first)
