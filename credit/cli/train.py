@@ -11,7 +11,7 @@ from credit.cli.failures import reported
 from credit.core.errors import UserError, nearest
 from credit.core.processes import world_size
 from credit.core.user_files import use_folders
-from credit.runs.folder import runs_root
+from credit.runs.places import runs_root
 from credit.runs.provenance import COMMAND, environment, job_command, note_job_commands
 
 _WORDS = {

@@ -13,8 +13,9 @@ from typing import Any
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.runs.identity import decisive, group_name, run_hash, run_name
+from credit.runs.places import CONFIG, RESULT, runs_root
 
-CONFIG, RESULT, LOCK = "config.json", "result.json", "lock"
+LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 """Name of the folder of a run's checkpoints, inside the run's folder."""
 
@@ -22,11 +23,6 @@ EARLIER = "earlier"
 """Name of the folder, beside the runs, of the runs that ``rerun=true`` set aside."""
 
 _DONE = ("complete", "diverged")
-
-
-def runs_root() -> Path:
-    """Return the folder of all runs: ``$CREDIT_RUNS``, else ``runs`` in the current folder."""
-    return Path(os.environ.get("CREDIT_RUNS") or "runs")
 
 
 def run_folder(cfg: RunConfig) -> Path:

@@ -5,6 +5,7 @@ components above 1 (`credit.core.registry.Component`). An option at its default 
 and a new option renames no run.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -16,9 +17,11 @@ from credit.core.config.data_files import noise_file
 from credit.core.config.folders import rule_settings
 from credit.core.config.schema import GROUPS, OPEN_GROUPS, RATELESS, SECTIONS, RunConfig
 from credit.core.config.validate import option_set
+from credit.core.errors import UserError
 from credit.core.option_sets import OptionSet
 from credit.core.options import of_class
 from credit.core.registry import known
+from credit.runs.places import RESULT, find_run
 
 _PREFIX_LENGTH = 100
 
@@ -40,6 +43,8 @@ def decisive(cfg: RunConfig, *, speed: bool = False) -> dict[str, Any]:
     for group in (one for one in GROUPS if one != "logger"):
         found[group] = _deciding(group, _values(cfg, group), speed)
     _digest_weights(found["arch"])
+    if (origin := found["trainer"].get("init_from")) is not None:
+        found["trainer"]["init_from"] = _weights_of(origin)
     if "path" in found["noise"] and (file := noise_file(cfg.noise, cfg.data)) is not None:
         found["noise"]["path"] = _content(file)
     if "classes" in found["data"]:  # the order of folders of classes does not matter
@@ -95,6 +100,13 @@ def _digest_weights(arch: dict[str, Any]) -> None:
         file = Path(pretrained).expanduser()
         if file.is_file():  # a missing file is refused when the network is built
             arch["pretrained"] = _content(file)
+
+
+def _weights_of(run: str) -> str:
+    """Return the digest of a finished run's last weights, in place of its name; the name where there is no such run."""
+    with contextlib.suppress(UserError, OSError, ValueError, KeyError, TypeError):
+        return f"sha256:{json.loads((find_run(run) / RESULT).read_text())['weights_sha256']}"
+    return run  # refused when the run is prepared
 
 
 def _content(file: Path) -> str:

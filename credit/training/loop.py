@@ -15,10 +15,11 @@ from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.core.processes import rank, world_size
 from credit.data import load_many
-from credit.runs.folder import RESULT, locked, run_folder, write_config
+from credit.runs.folder import locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
 from credit.runs.metrics import MetricsFile
 from credit.runs.outcome import finished, start_anew
+from credit.runs.places import RESULT
 from credit.runs.screen import Screen
 from credit.training.backends.base import Backend, Ends, NoRunsLeft, Results
 from credit.training.backends.mapped import ReplicaBatch

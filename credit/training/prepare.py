@@ -23,6 +23,7 @@ from credit.tasks.base import Task, of
 from credit.training.adversarial import attack
 from credit.training.optimization.probe import check_optimizer
 from credit.training.schedules import warmup_steps
+from credit.training.state.origin import Origin, origin_of
 from credit.training.threads import Threads, choose_threads
 from credit.training.warm import warm_rule
 
@@ -39,6 +40,7 @@ class Prepared:
         spec: shapes and sizes of the data set.
         steps_per_epoch, total_steps: numbers of steps in an epoch and in the run.
         warm: the rule of the first ``trainer.warm_steps`` steps; None without a warm start.
+        origin: the finished run that the run begins with; None without one.
     """
 
     cfg: RunConfig
@@ -49,6 +51,7 @@ class Prepared:
     steps_per_epoch: int
     total_steps: int
     warm: Rule | None = None
+    origin: Origin | None = None
 
     @cached_property
     def threads(self) -> Threads:
@@ -86,6 +89,7 @@ def prepare(cfg: RunConfig) -> Prepared:
     model.to(device, torch.float64 if cfg.trainer.precision == "float64" else torch.float32).train()
     example = example_of(model, spec.shape, of(spec.task))
     task = task_of_steps(cfg.data, spec.task, spec.shape)
+    origin = origin_of(cfg, total)
     warm = warm_rule(cfg, model, example, total, task)
     rule = _rule(cfg, model, example, task)
     check_optimizer(cfg, model, rule)
@@ -94,7 +98,7 @@ def prepare(cfg: RunConfig) -> Prepared:
     for name in cfg.trainer.measure:
         check_diagnostic(name, rule)
     _check_task(cfg, rule, spec.outputs)
-    return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm)
+    return Prepared(cfg, model, rule, device, spec, steps_per_epoch, total, warm, origin)
 
 
 def example_of(model: nn.Module, shape: tuple[int, ...], task: Task) -> torch.Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from credit.core.config import check
 from credit.core.user_files import use_folders
-from credit.runs.folder import runs_root
+from credit.runs.places import runs_root
 from credit.sweeps.runners import runner
 from credit.tables.expand.jobs import expand
 from credit.tables.expand.manifest import Manifest, write_manifest

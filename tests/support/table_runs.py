@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from credit.core.user_files import use_folders
-from credit.runs.folder import runs_root
+from credit.runs.places import runs_root
 from credit.tables.claims.claims import judge
 from credit.tables.claims.statistics import Estimate
 from credit.tables.claims.verdicts import Judgement

@@ -180,6 +180,14 @@ class TrainerConfig:
     device: str = opt("auto", "auto, cpu, cuda, or cuda:0 (the number of the GPU)", speed=True)
     warm_rule: str | None = opt(None, "name of the rule that makes the first warm_steps steps; null: the run's own")
     warm_steps: int | None = opt(None, "steps of warm_rule", ge=1)
+    init_from: str | None = opt(
+        None, "a finished run, its folder or its name under runs/: this one begins with its last weights, its rule's and its "
+        "optimizer's state; null: begin anew",
+    )  # fmt: skip
+    init_schedule: Literal["restart", "continue"] = opt(
+        "restart", "restart: steps and schedule begin anew; continue: they go on where init_from ended, and epochs (or steps) "
+        "counts both runs", when="init_from",
+    )  # fmt: skip
     adversarial_epsilon: float | None = opt(
         None, "size of the adversarial step of training examples, epsilon times the sign of the gradient of the rule's loss, in "
         "units of the network's input (which data.normalize scales); null: examples as they are", gt=0, symbol="epsilon",

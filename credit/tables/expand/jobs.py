@@ -10,8 +10,8 @@ from credit.core.config.compose import compose_each
 from credit.core.config.overrides import quoted
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError, nearest
-from credit.runs.folder import runs_root
 from credit.runs.identity import run_hash
+from credit.runs.places import runs_root
 from credit.sweeps.runners import runner
 from credit.tables.expand import cuts, tuning
 from credit.tables.expand.manifest import Choice, Cut, Job, Manifest

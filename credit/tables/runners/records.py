@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from credit.core.config.schema import RunConfig
-from credit.runs.folder import CONFIG, RESULT, is_complete, locked, read_result, write_config, write_json
+from credit.runs.folder import is_complete, locked, read_result, write_config, write_json
 from credit.runs.made_from import made_from, write_made_from
 from credit.runs.metrics import finite_or_null
+from credit.runs.places import CONFIG, RESULT
 from credit.runs.provenance import provenance
 
 

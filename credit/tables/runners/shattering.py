@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, labels, short_digest
+from credit.runs.places import runs_root
 from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from credit.core.config import check
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import runs_root
 from credit.runs.identity import decisive, group_name, run_name, short_digest
+from credit.runs.places import runs_root
 from credit.runs.provenance import provenance
 from credit.tables.options import runner_options
 from credit.tables.runners.records import record, result_of

@@ -12,8 +12,9 @@ from credit.data import Batches
 from credit.diagnostics.networks import as_input, float_dtype
 from credit.rules.base import Rule, Step
 from credit.rules.outcome import InferenceDiverged
-from credit.runs.folder import RESULT, write_json
+from credit.runs.folder import write_json
 from credit.runs.outcome import headline
+from credit.runs.places import RESULT
 from credit.runs.screen import Screen
 from credit.training.adversarial import Attack, attack
 from credit.training.evaluate import Running

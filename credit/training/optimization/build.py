@@ -59,6 +59,19 @@ def build_optimizer(
     return made
 
 
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of another run's optimizer of the same kind, such as its momentum; the own settings stay.
+
+    Args:
+        optimizer: as `build_optimizer` made it.
+        state: ``state_dict()`` of the other one.
+    """
+    own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of every parameter group; that of the rule's group is scaled by the ratio of the two base rates."""
     for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from credit.core.config import RunConfig, check
+from credit.core.config import RunConfig
 from credit.core.errors import UserError, nearest
 from credit.data import Batches, Data
 from credit.data import load as load_data
@@ -18,13 +18,12 @@ from credit.diagnostics.networks import as_input, float_dtype
 from credit.models import build
 from credit.rules.api import build as build_rule
 from credit.rules.base import Rule
-from credit.runs.folder import CHECKPOINTS, CONFIG, read_config, read_result, runs_root
-from credit.runs.made_from import changes
+from credit.runs.places import find_run
 from credit.tasks.base import fitting
 from credit.training.evaluate import evaluate
 from credit.training.optimization import averaged
 from credit.training.prepare import example_of, resolve_device
-from credit.training.state import checkpoint
+from credit.training.state.finished import damaged, finished, state_of
 from credit.training.state.run_state import evaluated_network, weights_digest
 from credit.training.threads import choose_threads, threads
 
@@ -156,8 +155,8 @@ def load(run: str | Path, weights: Literal["best", "last"] = "best", *, device: 
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights}: {nearest(weights, WEIGHTS)}")
     folder = find_run(run)
-    cfg, result = _finished(folder)
-    state = _state(folder, result, weights)
+    cfg, result = finished(folder)
+    state = state_of(folder, result, weights)
     found, size = resolve_device(device), result["data"]["shape"]
     # The checkpoint's weights follow: published ones are not downloaded.
     arch = {**cfg.arch, **({"pretrained": False} if "pretrained" in cfg.arch else {})}
@@ -173,11 +172,11 @@ def load(run: str | Path, weights: Literal["best", "last"] = "best", *, device: 
         if average is not None:
             average.load_state_dict(state["average"])
     except (KeyError, RuntimeError, TypeError, AttributeError, ValueError) as error:
-        raise _damaged(
+        raise damaged(
             folder, f"its checkpoint does not fit the network of its configuration ({_line(error)})"
         ) from error
     if state["step"] == result["steps"] and weights_digest(model) != result["weights_sha256"]:
-        raise _damaged(folder, "its weights are not those of which result.json records the SHA-256")
+        raise damaged(folder, "its weights are not those of which result.json records the SHA-256")
     rule.position = max(0, state["step"] - 1)
     network: nn.Module = model if average is None else average.module
     record, data = result["data"], None
@@ -201,70 +200,6 @@ def run_data(cfg: RunConfig, result: Mapping[str, Any], device: torch.device | s
             "the old files back"
         )
     return data
-
-
-def find_run(run: str | Path) -> Path:
-    """Return the folder of a run, from its path or from its name under ``runs/``.
-
-    Raises:
-        UserError: there is none, or the folder is not a run's.
-    """
-    places = [Path(run), runs_root() / run]
-    for place in places:
-        if (place / CONFIG).is_file():
-            return place
-    for place in places:
-        if place.is_dir() and str(run).strip():
-            raise UserError(f"{place} is not a run's folder: it has no {CONFIG}")
-    names = [path.parent.name for path in runs_root().glob(f"*/{CONFIG}")]
-    hint = nearest(run, names) if len(names) <= 20 else f"`ls {runs_root()}` shows the names"
-    raise UserError(f"{run}: there is no such folder, and no run of this name in {runs_root()}; {hint}")
-
-
-def _finished(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the configuration and the result of a complete run.
-
-    Raises:
-        UserError: the run is unfinished, diverged, failed or damaged, or its code changed.
-    """
-    result = read_result(folder)
-    if result is None:
-        raise UserError(f"{folder} has no result yet: the run is unfinished; give its command again, and it goes on")
-    if result.get("status") != "complete":
-        raise UserError(
-            f"{folder}: the run is not complete (status {result.get('status')!r}), so that its weights are no trained network's"
-        )
-    missing = [
-        key
-        for key in ("config", "data", "best", "last", "steps", "data_digest", "weights_sha256")
-        if not result.get(key)
-    ]
-    if missing:
-        raise UserError(
-            f"{folder}: its result.json lacks {', '.join(missing)}: it is no run of a network, or it is damaged"
-        )
-    if read_config(folder).get("config") != result["config"]:
-        raise _damaged(folder, f"{CONFIG} and result.json describe different runs")
-    cfg = check(result["config"])
-    if changed := changes(folder, cfg).code:
-        raise UserError(
-            f"{folder}: your code changed since the run was made ({'; '.join(changed)}): put the old files back"
-        )
-    return cfg, result
-
-
-def _state(folder: Path, result: Mapping[str, Any], weights: str) -> dict[str, Any]:
-    path = checkpoint.path_of(folder, int(result[weights]["step"]))
-    if not path.is_file():
-        raise _damaged(folder, f"it lacks {CHECKPOINTS}/{path.name}, the weights after step {result[weights]['step']}")
-    try:
-        return checkpoint.read(path)
-    except checkpoint.DamagedError as damage:
-        raise _damaged(folder, f"checkpoint {path.name} is damaged ({damage})") from damage
-
-
-def _damaged(folder: Path, why: str) -> UserError:
-    return UserError(f"{folder} cannot be loaded: {why}. Train it again: its command with rerun=true")
 
 
 def _line(error: Exception) -> str:

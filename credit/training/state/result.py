@@ -7,10 +7,11 @@ import torch
 
 from credit.core.processes import world_size
 from credit.data.statistics import statistics
-from credit.runs.folder import RESULT, write_json
+from credit.runs.folder import write_json
 from credit.runs.identity import group_name, run_name
 from credit.runs.metrics import finite_or_null
 from credit.runs.outcome import UNCHANGED
+from credit.runs.places import RESULT
 from credit.runs.provenance import noted_command, provenance
 from credit.training.state.run_state import Training, parameters_digest, weights_digest
 

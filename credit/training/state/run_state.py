@@ -19,9 +19,10 @@ from credit.rules.base import Rule
 from credit.runs.made_from import made_from
 from credit.training.evaluate import Running, with_fresh_statistics
 from credit.training.monitors import large_loss
-from credit.training.optimization import averaged, build_optimizer
+from credit.training.optimization import averaged, build_optimizer, load_optimizer
 from credit.training.prepare import Prepared, total_steps
 from credit.training.state.fingerprint import check_checkpoint, fingerprint
+from credit.training.state.origin import Origin
 from credit.training.threads import Threads
 from credit.training.warm import warm_notes
 
@@ -45,6 +46,7 @@ class Training:
         resumed: the differences at resumptions (`credit.training.state.fingerprint`).
         together: the seeds of the run's replica batch, its own included.
         kept: the state of each diagnostic in the last checkpoint.
+        origin: the finished run that this one begins with; None without one.
         keepers: functions that return the present state of each diagnostic (`credit.diagnostics.Diagnostic.state_dict`).
     """
 
@@ -71,6 +73,7 @@ class Training:
     resumed: list[dict[str, Any]] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     large_loss: dict[str, Any] | None = None
+    origin: Origin | None = None
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     keepers: dict[str, Callable[[], dict[str, Tensor]]] = field(default_factory=dict)
 
@@ -94,7 +97,8 @@ class Training:
         """The notes about the run's weights, data and rules that a user should know."""
         weights = getattr(self.model, "weights_note", None)  # of a network with pretrained weights
         own = [*self.data.notes, *self.rule.notes, *([large_loss.words(self.large_loss)] if self.large_loss else [])]
-        return [*([weights] if weights else []), *warm_notes(self.cfg, self.warm), *own]
+        begins = [] if self.origin is None else [self.origin.note]
+        return [*begins, *([weights] if weights else []), *warm_notes(self.cfg, self.warm), *own]
 
     def see_loss(self, loss: float, step: int) -> bool:
         """Store a training loss if it is large; return whether it is the first large one.
@@ -196,15 +200,23 @@ class Training:
 
 
 def begin(prepared: Prepared, data: Data) -> Training:
-    """Return the state of a prepared run at step 0.
+    """Return the state of a prepared run at its beginning: step 0, or the last step of the run that it continues.
 
     Args:
         prepared: the run's components.
         data: its data set, on its device.
+
+    Raises:
+        UserError: the run that it begins with was trained on other data, or its checkpoint is damaged.
     """
-    cfg, model = prepared.cfg, prepared.model
+    cfg, model, origin = prepared.cfg, prepared.model, prepared.origin
     batches = Batches(data, cfg.data, seed=cfg.seed)
-    return Training(
+    state = None if origin is None else origin.state()
+    if origin is not None and state is not None:
+        _check_origin(origin, state, data)
+        model.load_state_dict(state["model"])
+        prepared.rule.load_state_dict(state["rule"])
+    run = Training(
         cfg=cfg,
         model=model,
         rule=prepared.rule,
@@ -222,7 +234,23 @@ def begin(prepared: Prepared, data: Data) -> Training:
         untrained=parameters_digest(model),
         warm=prepared.warm,
         made_from=made_from(cfg),
+        origin=origin,
     )
+    if origin is not None and state is not None:
+        load_optimizer(run.optimizer, state["optimizer"])
+        if run.average is not None and state["average"] is not None:
+            run.average.load_state_dict(state["average"])
+        run.step = origin.steps
+    return run
+
+
+def _check_origin(origin: Origin, state: dict[str, Any], data: Data) -> None:
+    """Refuse to go on from a run of other data."""
+    if origin.goes_on and state["data_digest"] != data.digest:
+        raise UserError(
+            f"trainer.init_from={origin.folder}: the data changed since that run (digest {state['data_digest'][:12]} then, "
+            f"{data.digest[:12]} now): put the old files back, or write trainer.init_schedule=restart"
+        )
 
 
 def evaluated_network(model: nn.Module, cfg: RunConfig, rule: Rule, batches: Batches) -> nn.Module:

@@ -12,8 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from credit.core.config import check
 from credit.core.config.compose import compose
 from credit.core.errors import UserError
-from credit.runs.folder import run_folder, runs_root
+from credit.runs.folder import run_folder
 from credit.runs.identity import decisive
+from credit.runs.places import runs_root
 from credit.tables.expand.jobs import as_word, blamed, expand
 from credit.tables.expand.manifest import MANIFEST, Cut, Job, Manifest, read_manifest, write_manifest
 from credit.tables.spec.layers import settle

@@ -17,7 +17,8 @@ from credit.cli.main import main
 from credit.core.config.compose import compose
 from credit.core.errors import UserError
 from credit.core.user_files import use_folders
-from credit.runs.folder import run_folder, runs_root
+from credit.runs.folder import run_folder
+from credit.runs.places import runs_root
 from credit.tables.expand.manifest import table_folder
 from credit.tables.report.report import verdict_lines, write_report
 from credit.tables.spec.schema import Figure

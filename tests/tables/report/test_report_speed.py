@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from credit.runs.folder import runs_root
+from credit.runs.places import runs_root
 from credit.tables.expand.manifest import Job, Manifest, write_manifest
 
 
