@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
 from credit.core.errors import UserError
+from credit.engine.compilation import backend_of, compile_step
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
 from credit.rules import batch_checks
@@ -37,7 +38,7 @@ class Mapped:
     Args:
         rules: rules of one kind on networks of one architecture, one a replica; their own parameters and their models'
             are moved into common storage.
-        compiled: compile the mapped step; a word names the backend.
+        compiled: compile the mapped step as one graph; a word names the backend.
 
     Attributes:
         rules: as given.
@@ -52,8 +53,7 @@ class Mapped:
         self.rules = list(rules)
         _refuse_unlike(self.rules)
         self.position = self.rules[0].position
-        backend = compiled if isinstance(compiled, str) else "inductor"
-        self._compile = (lambda f: torch.compile(f, dynamic=False, backend=backend)) if compiled else None
+        self._backend = backend_of(compiled) if compiled else None
         self._recorded: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._stack()
 
@@ -171,7 +171,10 @@ class Mapped:
         key = (id(rule), tuple(x.shape), x.dtype, rule.watch)
         if key not in self._recorded:
             mapped = torch.func.vmap(rule._functional)
-            self._recorded[key] = _recording(mapped) if self._compile is None else self._compile(mapped)
+            label = f"{len(self.rules)} replicas of rule '{rule.name}'"
+            self._recorded[key] = (
+                _recording(mapped) if self._backend is None else compile_step(mapped, self._backend, label)
+            )
         return self._recorded[key]
 
 

@@ -235,7 +235,7 @@ def evaluation_is_pure(case: Case) -> None:
 
 
 def compiled_equals_eager(case: Case, backend: str = "aot_eager") -> None:
-    """Test that the updates of a compiled step equal those of an eager step, to rounding.
+    """Test that a step can be compiled as one graph, and that its updates equal those of an eager step, to rounding.
 
     Args:
         case: the rule and its network.
@@ -245,13 +245,10 @@ def compiled_equals_eager(case: Case, backend: str = "aot_eager") -> None:
     eager, compiled = case.model().double(), case.model().double()
     a = case.rule(eager, precision="float64")
     b = case.rule(compiled, precision="float64", compile=backend)
-    try:
-        for _ in range(2):
-            a.step(x.double(), y)
-            b.step(x.double(), y)
-            _close(_grads(eager), _grads(compiled), 1e-9, "compiled against eager")
-    finally:
-        torch._dynamo.reset()  # each rule compiles the same lines again, and recompilations are limited
+    for _ in range(2):
+        a.step(x.double(), y)
+        b.step(x.double(), y)
+        _close(_grads(eager), _grads(compiled), 1e-11, "compiled against eager")
 
 
 def mapped_equals_loop(case: Case) -> None:

@@ -7,9 +7,16 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 import credit
+from credit.core.errors import UserError
+from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Run
+from credit.models import build
+from credit.rules.backward.rule import BackwardRule
 from credit.rules.base import Rule
+from credit.rules.replicas import Mapped
 
 # torch's compiler and its bundled libraries warn about themselves
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -56,8 +63,7 @@ def made(net: str, seed: int, **settings: Any) -> tuple[Rule, nn.Module, Tensor,
 
 def compiled_equals_eager(net: str, backend: str, tolerance: float) -> None:
     eager, model, x, y = made(net, 1)
-    compiled, twin, _, _ = made(net, 1)
-    compiled._compiled = torch.compile(compiled._functional, backend=backend, dynamic=False, fullgraph=True)
+    compiled, twin, _, _ = made(net, 1, compile=backend)
     close: dict[str, float] = {"rtol": tolerance, "atol": tolerance}
     for _ in range(2):  # a second step: other masks, moved statistics
         a, b = eager.step(x, y), compiled.step(x, y)
@@ -78,6 +84,99 @@ def test_traced_by_the_compiler_in_one_graph_it_is_the_eager_step(net: str) -> N
 @pytest.mark.parametrize("net", NETS)
 def test_compiled_to_machine_code_it_is_the_eager_step(net: str) -> None:
     compiled_equals_eager(net, "inductor", 1e-5)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [{"kind": "gpt", "layers": 1, "heads": 2, "width": 8}, {"kind": "rnn", "width": 8}],
+    ids=lambda net: net["kind"],
+)
+@pytest.mark.slow
+def test_networks_of_tokens_are_one_graph(net: dict[str, Any]) -> None:
+    tokens = torch.arange(4 * 7).view(4, 7) % 5
+    x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    eager, compiled = (
+        credit.rule(
+            "lfp_epsilon", build(net, (6,), 5, seed=0).double(), precision="float64", task="tokens", compile=how
+        )
+        for how in (False, "aot_eager")
+    )
+    expected, updates = eager.updates(x, y).updates, compiled.updates(x, y).updates
+    assert expected.keys() == updates.keys()
+    for name, update in expected.items():
+        torch.testing.assert_close(updates[name], update, rtol=1e-12, atol=1e-12)
+
+
+def graphs() -> int:
+    """Return how many graphs torch has compiled."""
+    return counters["stats"]["unique_graphs"]
+
+
+def test_rules_do_not_share_the_limit_of_recompilations() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        before, rules = graphs(), [made("mlp", seed, compile="eager") for seed in (1, 2)]
+        for rule, _, x, y in rules * 2:
+            rule.step(x, y)
+        assert graphs() == before + 2
+        rule, _, x, y = rules[0]
+        with pytest.raises(
+            UserError, match=r"rule 'bp' is compiled once for each shape .* one more than the 1 that torch"
+        ):
+            rule.step(x[:3], y[:3])
+        rule.step(x, y)
+        assert graphs() == before + 2
+
+
+@pytest.mark.slow
+def test_passes_of_replicas_do_not_share_the_limit_of_recompilations() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        before, rules = graphs(), [made("mlp", seed) for seed in (1, 2)]
+        x, y = (torch.stack([parts[at] for parts in ([x, y] for _, _, x, y in rules)]) for at in (0, 1))
+        together = Mapped([rule for rule, *_ in rules], compiled="eager")
+        for size in (5, 3, 5):
+            together.step(x[:, :size], y[:, :size])
+        assert graphs() == before + 2
+
+
+@pytest.fixture
+def breaking(registry_as_it_was: None) -> None:
+    """A rule whose step depends on the value of a number, which no graph can."""
+
+    @credit.register_rule("breaking")
+    class Breaking(BackwardRule):
+        def gate(self, op: Activate, run: Run, signal: Tensor) -> Tensor:
+            return signal if float(signal.sum()) > 0 else 2 * signal  # the line that breaks
+
+
+BREAKS = (
+    r"the step of {label} cannot be compiled as one graph by torch.compile \(backend eager\): .*data-dependent.*"
+    + (r"test_compiled.py:\d+, .*the line that breaks\. Leave out trainer.compile \(compile=True\)")
+)
+
+
+def test_a_graph_break_is_refused(breaking: None) -> None:
+    rule = credit.rule("breaking", Dense(), compile="eager")
+    with pytest.raises(UserError, match=BREAKS.format(label="rule 'breaking'")):
+        rule.step(torch.randn(5, 6), torch.arange(5) % 4)
+    assert all(p.grad is None for p in rule.model.parameters())
+
+
+def test_a_backend_that_fails_is_named() -> None:
+    def failing(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler found")
+
+    torch._dynamo.register_backend(failing, "failing")
+    rule = credit.rule("bp", Dense(), compile="failing")
+    with pytest.raises(UserError, match=r"rule 'bp' cannot .* \(backend failing\): .*no C\+\+ compiler found"):
+        rule.step(torch.randn(5, 6), torch.arange(5) % 4)
+
+
+def test_unknown_backends_are_refused() -> None:
+    told = "compile=inducto: torch.compile has no such backend; did you mean 'inductor'. valid: .*inductor"
+    with pytest.raises(UserError, match=told):
+        credit.rule("bp", Dense(), compile="inducto")
+    with pytest.raises(UserError, match=told):
+        Mapped([credit.rule("bp", Dense())], compiled="inducto")
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -59,10 +59,14 @@ def test_every_rule_learns_and_compiles(name: str, net: str, trial: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "trial"), [("lisp_margin", "compiled"), ("lisp_margin", "learns"), ("bp", "learns"), ("brsf", "learns")]
+    ("name", "trial"),
+    [
+        *((name, "compiled") for name in ("lisp_margin", "lfp_epsilon")),
+        *((name, "learns") for name in ("lisp_margin", "bp", "brsf")),
+    ],
 )
 def test_some_rules_learn_and_compile(name: str, trial: str) -> None:
-    assert attempt(trial, Case(name, "conv+bn")) == ("pass", "")
+    assert attempt(trial, _case(name, "conv+bn")) == ("pass", "")
 
 
 @pytest.fixture
