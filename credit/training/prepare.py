@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from credit.core.config.schema import RunConfig, TrainerConfig
+from credit.core.config.validate import check_device
 from credit.core.errors import UserError
 from credit.data import Spec, describe
 from credit.data.mixing import task_of_steps
@@ -120,8 +121,9 @@ def resolve_device(name: str) -> torch.device:
     """Return the device named by ``trainer.device``; ``auto`` is the first GPU if there is one, else the CPU.
 
     Raises:
-        UserError: the machine has no such GPU.
+        UserError: no device that runs are tested on, or a GPU that the machine does not have.
     """
+    check_device(name)
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if present else "cpu")

@@ -66,6 +66,7 @@ TEXT = [
     ("trainer.epochs=1 trainer.steps=10", "both given"),
     ("trainer.epochs=null", "both missing"),
     ("trainer.device=gpu", "valid: auto, cpu, cuda"),
+    ("trainer.device=mps", "trainer.device=mps: credit is tested on cpu and cuda"),
     ("optimizer.lr", "settings are written key=value"),
     ("optimizer.lr 0.1", "settings are written key=value"),
     ("data.root=a{b", "cannot read 'data.root=a{b'"),

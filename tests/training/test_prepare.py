@@ -85,6 +85,12 @@ def test_refuses_a_gpu_that_is_not_there():
         resolve_device("cuda:1")
 
 
+def test_refuses_devices_that_runs_are_not_tested_on():
+    for name in ("mps", "xpu", "cuda:", "tpu"):
+        with pytest.raises(UserError, match=f"trainer.device={name}: credit is tested on cpu and cuda"):
+            resolve_device(name)
+
+
 def test_refuses_a_folder_of_another_config(config, monkeypatch, tmp_path):
     monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "other"))
     cfg, other = config(), config(optimizer={"lr": 0.123})

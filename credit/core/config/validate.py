@@ -124,6 +124,19 @@ def _one_length(body: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(LENGTHS), **body} if given else body
 
 
+def check_device(name: str) -> None:
+    """Refuse a device, as of ``trainer.device``, on which runs are not tested.
+
+    Raises:
+        UserError: neither ``auto``, the CPU nor an NVIDIA GPU.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UserError(
+            f"trainer.device={name}: credit is tested on cpu and cuda, and a number that another device gets wrong would stay "
+            "unnoticed; valid: auto, cpu, cuda, cuda:0 (the number of the GPU)"
+        )
+
+
 def _check_lengths(cfg: RunConfig) -> None:
     epochs, steps = cfg.trainer.epochs, cfg.trainer.steps
     if epochs is not None and steps is not None:
@@ -135,8 +148,7 @@ def _check_lengths(cfg: RunConfig) -> None:
         raise UserError(
             "trainer.epochs and trainer.steps are both missing: write trainer.epochs=20 or trainer.steps=1000"
         )
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.trainer.device):
-        raise UserError(f"trainer.device={cfg.trainer.device}: valid: auto, cpu, cuda, cuda:0 (the number of the GPU)")
+    check_device(cfg.trainer.device)
     if not cfg.trainer.fgsm_epsilon:
         raise UserError(
             "trainer.fgsm_epsilon=[] moves no example: give sizes of the step, for example trainer.fgsm_epsilon=[0.01]"
