@@ -337,6 +337,12 @@ def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, .
         function = getattr(torch.Tensor, target) if node.op == "call_method" else target
         return local_call(builder, function, args, {key: value for key, value in kwargs.items() if key != "inplace"})
     module = args[0]
+    if isinstance(module, torch.nn.SyncBatchNorm):
+        raise UserError(
+            f"'{target}' (SyncBatchNorm) in {type(builder.model).__name__} takes its statistics over the processes of its group, "
+            "of which rules know nothing. Write nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d: under torchrun, credit-train "
+            "takes their statistics over the whole batch of all processes (trainer.sync_batchnorm=true)"
+        )
     if _in_place(builder.model, node):
         raise UserError(
             f"'{target}' ({type(module).__name__}) in {type(builder.model).__name__} works in place, which an op without a row "

@@ -235,7 +235,11 @@ class Rule(Stateful):
         """
         if accumulate and transform and self._limits:
             refuse_accumulation()
-        computed = self.updates(x, y, OWN) if self.sharing is None else self.sharing.updates(self, x, y)
+        if self.sharing is None:
+            computed = self.updates(x, y, OWN)
+        else:
+            self._follow(x, y)  # on the whole batch: a share may have a single sample
+            computed = self.sharing.updates(self, x, y)
         owned = self._all_parameters()
         with torch.no_grad():
             chosen = self.transforms if transform else []
@@ -266,7 +270,8 @@ class Rule(Stateful):
             UserError: a batch or model that the rule cannot take.
             InferenceDiverged: what the rule infers has left for infinity (on a GPU the trainer looks, from time to time).
         """
-        self.follow_model()
+        if self.share is None:
+            self._follow(x, y)
         if buffers is None or buffers is OWN:
             own = self._model_buffers()
             buffers = own if buffers is OWN else copies(own)
@@ -275,9 +280,13 @@ class Rule(Stateful):
             self.tell_divergence(x, y)
         return computed
 
-    def _computed(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
+    def _follow(self, x: Tensor, y: Tensor) -> None:
+        """Follow changes of the model, and check the batch and, once, the plan on it."""
+        self.follow_model()
         self._check_batch(x, y)
         self.check_plan(x)
+
+    def _computed(self, x: Tensor, y: Tensor, buffers: dict[str, Tensor]) -> Computed:
         if not self._ready:
             self.prepare(x)
         self.feedback_parameters.to(next(iter(self._params.values())))  # the model was moved after the rule was made
@@ -300,14 +309,21 @@ class Rule(Stateful):
              plan: Plan | None = None) -> RuleRun:  # fmt: skip
         """Return a step's run on the rule's plan, or on another."""
         saved = [None] * len((plan or self.plan).ops)
-        sharing = None if self.share is None else self.sharing
-        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=isinstance(draws, Draws), sharing=sharing)
+        sharing = None if self.share is None or isinstance(draws, Noted) else self.sharing
+        across = None if sharing is None else sharing.across
+        overwrite = isinstance(draws, Draws)
+        return RuleRun(params, buffers, draws, self.dtype, saved, overwrite=overwrite, across=across, sharing=sharing)
 
     def check_plan(self, x: Tensor) -> None:
         """Compare the plan's outputs with the model's own on the first batch (B, ...) after tracing (`agreement.check`)."""
         if not self._agreed:
             agreement.check(self.plan, self._params, self._model_buffers(), x)
             self._agreed = True
+
+    def check_share(self, x: Tensor, share: slice) -> None:
+        """Refuse a network that mixes the samples of a batch x (B, ...), of which this process has a share."""
+        across = None if self.sharing is None else self.sharing.across
+        agreement.check_share(self.plan, self._params, self._model_buffers(), x, share, across)
 
     def _functional(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, tensors: dict[str, Tensor]

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from credit.engine.ops.base import Across
+
 
 @dataclass
 class Computed:
@@ -100,6 +102,10 @@ class Step:
 class Shares(Protocol):
     """Shares of each batch that a rule's updates are computed on: of several processes (`credit.training.backends.ranks`), or one
     after another (`credit.training.backends.pieces`)."""
+
+    @property
+    def across(self) -> Across | None:
+        """The sums over all shares that BatchNorm takes its statistics from; None: they are each share's own."""
 
     def updates(self, rule: Any, x: Tensor, y: Tensor) -> Computed:
         """Return what the rule computes on a whole batch (B, ...) with labels (B,), share by share."""

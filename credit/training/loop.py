@@ -229,9 +229,8 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
     size, batch = first.spec.train_size, cfg.data.batch_size
     smallest = batch if cfg.data.drop_last else size % batch or batch
     for part in prepared.values():
-        rules = [rule for rule in (part.rule, part.warm) if rule is not None]
-        share_steps(rules, smallest)
-        accumulate(rules, cfg.trainer.accumulate, smallest)
+        share_steps(part, smallest)
+        accumulate(part.rules, cfg.trainer.accumulate, smallest)
     # Before folders are created: missing or corrupt data leave no folder.
     sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)
     runs = {run_folder(part.cfg): begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)}

@@ -54,6 +54,11 @@ class Prepared:
     warm: Rule | None = None
     origin: Origin | None = None
 
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules that make steps."""
+        return [self.rule] if self.warm is None else [self.rule, self.warm]
+
     @cached_property
     def threads(self) -> Threads:
         """The CPU threads of the run."""

@@ -49,6 +49,11 @@ def test_an_unknown_op_names_node_op_model_and_the_way_out() -> None:
     assert "'between' (Softshrink) in Net" in said and "local_autograd=true" in said
 
 
+def test_sync_batch_norm_names_the_norm_to_write() -> None:
+    said = refusal(Net(nn.SyncBatchNorm(4)))
+    assert "'between' (SyncBatchNorm) in Net" in said and "nn.BatchNorm1d" in said
+
+
 def test_an_unknown_argument_names_node_op_and_argument() -> None:
     said = refusal(Net(lambda x: x.mean(1, keepdim=True, dtype=torch.float64)))
     assert "'mean' (Tensor.mean) in Net" in said and "dtype" in said

@@ -41,6 +41,7 @@ def test_the_name_reads_and_ends_in_ten_hex_digits():
         {"noise": {"kind": "symmetric", "rate": 0.1}},
         {"trainer": {"epochs": 21}},
         {"trainer": {"epochs": 20, "precision": "float64"}},
+        {"trainer": {"epochs": 20, "sync_batchnorm": False}},
         {"data": {"limit_train": 100}},
         {"schedule": {"kind": "constant"}},
     ],

@@ -202,6 +202,9 @@ class TrainerConfig:
         1, "pieces that each batch is computed in, one after another, in the memory of one; the result is the same to rounding, "
         "but for BatchNorm's statistics, which are each piece's", ge=1,
     )  # fmt: skip
+    sync_batchnorm: bool = opt(
+        True, "BatchNorm's statistics under torchrun are the whole batch's; false: those of each process's own share"
+    )
     eval_every: float = opt(1.0, "epochs between evaluations; 0.5: twice in each", gt=0)
     ema: float | None = opt(
         None, "decay of averaged weights, which are evaluated in place of the trained ones; null: none", ge=0, lt=1

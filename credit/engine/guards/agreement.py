@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from credit.core.errors import UserError
 from credit.engine.ops.activations import Activate
+from credit.engine.ops.base import Across
 from credit.engine.ops.chance import Dropout
 from credit.engine.ops.norms import BatchNorm
 from credit.engine.ops.spiking import Lif
@@ -69,8 +70,7 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
     if off is None:
         return
     share, difference, size = off
-    steps = any(isinstance(op, Lif) or isinstance(op, Activate) and op.function.vjp is None for op in plan.ops)
-    if steps and share <= 0.5:
+    if _has_steps(plan) and share <= 0.5:
         return
     raise UserError(
         f"the plan traced from {type(plan.model).__name__} does not compute what the module does: on this batch their outputs, of "
@@ -78,6 +78,46 @@ def check(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor
         "repeat: it draws random numbers, depends on what earlier calls left behind, or has an op whose row in "
         "credit/engine/rows/table.py differs from torch's. Move that part out of forward()"
     )
+
+
+def check_share(
+    plan: Plan,
+    params: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    x: Tensor,
+    share: slice,
+    across: Across | None,
+) -> None:
+    """Refuse a network whose outputs for some samples of a batch depend on the other samples, but for BatchNorm's ``across``.
+
+    Args:
+        plan, params, buffers: as for `check`.
+        x: a batch (B, ...).
+        share: the samples of it that this process has, two or more.
+        across: the shares of all processes, over which BatchNorm takes its statistics; None: there is no such BatchNorm.
+
+    Raises:
+        UserError: the outputs of the share are not those of the whole batch.
+    """
+    alone, shared = (
+        plan.run(dict(params), {name: value.clone() for name, value in buffers.items()}, None) for _ in range(2)
+    )
+    shared.across = across
+    with torch.no_grad():
+        off = _compared(plan.forward(shared, x[share]), plan.forward(alone, x)[share])
+    if off is None or _has_steps(plan) and off[0] <= 0.5:
+        return
+    local = f" ({', '.join(plan.localised)}, by local autograd)" if plan.localised else ""
+    raise UserError(
+        f"torchrun gives each process a share of every batch, but the outputs of {type(plan.model).__name__} for a sample depend "
+        f"on the other samples of the batch: an op of its forward() mixes them{local}, such as a mean over dim 0 or F.batch_norm "
+        f"on tensors that are no buffers. Outputs of size {off[2]:.3g} differ by {off[1]:.3g}. Use nn.BatchNorm1d, 2d or 3d, whose "
+        "statistics are the whole batch's, or train in one process"
+    )
+
+
+def _has_steps(plan: Plan) -> bool:
+    return any(isinstance(op, Lif) or isinstance(op, Activate) and op.function.vjp is None for op in plan.ops)
 
 
 def _refuse_unmoved(
@@ -113,14 +153,18 @@ def _differing(
         theirs = _own_output(plan, params, their_buffers, x)
         if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:
             return 1.0, float("inf"), float("inf")
-        theirs = theirs.detach()  # forward() may have switched gradients on
-        size = float(theirs.abs().nan_to_num(0, 0, 0).max())
-        equal = torch.isclose(ours, theirs, rtol=0, atol=TOLERANCE.get(theirs.dtype, 5e-2) * size, equal_nan=True)
-        if bool(equal.all()):
-            return None
-        wrong = ~equal.flatten(1).all(1) if equal.dim() > 1 else ~equal
-        difference = (ours - theirs).abs()[~equal].nan_to_num(float("inf")).max()
-        return float(wrong.double().mean()), float(difference), size
+        return _compared(ours, theirs.detach())  # forward() may have switched gradients on
+
+
+def _compared(ours: Tensor, theirs: Tensor) -> tuple[float, float, float] | None:
+    """As `_differing`, of outputs of one shape."""
+    size = float(theirs.abs().nan_to_num(0, 0, 0).max())
+    equal = torch.isclose(ours, theirs, rtol=0, atol=TOLERANCE.get(theirs.dtype, 5e-2) * size, equal_nan=True)
+    if bool(equal.all()):
+        return None
+    wrong = ~equal.flatten(1).all(1) if equal.dim() > 1 else ~equal
+    difference = (ours - theirs).abs()[~equal].nan_to_num(float("inf")).max()
+    return float(wrong.double().mean()), float(difference), size
 
 
 def _own_output(plan: Plan, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Any:

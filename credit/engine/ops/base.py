@@ -6,7 +6,7 @@ loss. A rule changes how the error signal is computed; the bookkeeping is the sa
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,13 @@ class Rows:
         return value[: self.count]
 
 
+class Across(Protocol):
+    """The shares of one batch, each computed by a process of its own."""
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over all shares, which call this in the same order with the same shape."""
+
+
 @dataclass
 class Run:
     """The state of one step: its arguments, and the values saved for the adjoints. A rule adds fields in a subclass.
@@ -64,6 +71,7 @@ class Run:
         entry: the error signal at the network's input, where the plan computes it.
         arrived: by slot, the signals that reached the activations where a cut plan receives them (see `credit.engine.plan.Cuts`).
         dtypes: by slot, the type of the value there, which its signal has too; empty where ``dtype`` is None.
+        across: the shares of the batch over which BatchNorm takes its statistics; None: over the samples of this run.
     """
 
     params: dict[str, Tensor]
@@ -79,6 +87,7 @@ class Run:
     held: dict[int, tuple[tuple[Any, ...], Any]] = field(default_factory=dict)
     entry: Tensor | None = None
     arrived: dict[int, Tensor] = field(default_factory=dict)
+    across: Across | None = None
 
     @property
     def present(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
-from credit.engine.ops.base import Carried, Op, Rows, Run, Signals, leads
+from credit.engine.ops.base import Across, Carried, Op, Rows, Run, Signals, leads
 
 aten = torch.ops.aten
 
@@ -51,7 +51,9 @@ class Norm(Op):
 class BatchNorm(Norm):
     """Batch normalisation; ``args``: ``eps``, ``momentum`` (None: cumulative average), ``buffers`` by role, ``frozen``.
 
-    In training it uses the batch's statistics and moves the running ones; frozen, it is an affine map.
+    In training it uses the batch's statistics and moves the running ones; frozen, it is an affine map. Where the batch is shared by
+    several processes (``run.across``), its statistics are those of the whole batch. An adjoint then takes its two means over the
+    whole batch too. Error signals carry 1 / ``run.batch``, the size of the own share.
     """
 
     kind: ClassVar[str] = "batch_norm"
@@ -60,57 +62,96 @@ class BatchNorm(Norm):
     def forward(self, run: Run, x: Tensor) -> Tensor:
         names = self.args["buffers"]
         batch_stats = run.train and not self.args["frozen"] or not names
-        if batch_stats and x.numel() == x.shape[1]:
-            raise UserError(
-                f"{self.describe()} has one value a channel in a batch of shape {tuple(x.shape)}, whose normalized value is 0 "
-                "whatever the input; give two samples or more, or put the module in eval mode"
-            )
-        mean = run.buffers[names["running_mean"]] if names else None
-        var = run.buffers[names["running_var"]] if names else None
         momentum = self.args["momentum"]
         if batch_stats and names and run.train and "num_batches_tracked" in names:
             count = run.buffers[names["num_batches_tracked"]]
             count.add_(1)
             momentum = momentum if momentum is not None else 1.0 / float(count)
+        if batch_stats and run.across is not None:
+            all_mean, all_var = self._of_all(run, x, run.across, momentum or 0.0)
+            self.save(run, (x, all_mean, (all_var + self.args["eps"]).rsqrt(), batch_stats))
+            return self._normalised(run, x, all_mean, all_var)
+        if batch_stats and x.numel() == x.shape[1]:
+            raise UserError(
+                f"{self.describe()} has one value a channel in a batch of shape {tuple(x.shape)}, whose normalized value is 0 "
+                "whatever the input; give two samples or more, or put the module in eval mode"
+            )
+        mean, var = self._running(run)
         out, save_mean, save_std = torch.native_batch_norm(
             x, self.weight(run), self.bias(run), mean, var, batch_stats, momentum or 0.0, self.args["eps"]
         )
         self.save(run, (x, save_mean, save_std, batch_stats))
         return out
 
+    def _running(self, run: Run) -> tuple[Tensor | None, Tensor | None]:
+        """Return the running mean and variance (channels,); None where it keeps none."""
+        names = self.args["buffers"]
+        return (run.buffers[names["running_mean"]], run.buffers[names["running_var"]]) if names else (None, None)
+
+    def _of_all(self, run: Run, x: Tensor, across: Across, momentum: float) -> tuple[Tensor, Tensor]:
+        """Return the mean and the biased variance (channels,) of the whole batch, and move the running ones by them.
+
+        Two exchanges, as a sum of squares from which the square of the mean is taken would lose digits.
+        """
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        own_var, own_mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+        count = own_mean.new_full((1,), x.numel() // x.shape[1])
+        summed, total = across.sum(torch.cat([own_mean * count, count])).split([len(own_mean), 1])
+        mean = summed / total
+        var = across.sum((own_var + (own_mean - mean).square()) * count) / total
+        for running, value in zip(self._running(run), (mean, var * (total / (total - 1))), strict=True):
+            if running is not None and run.train:
+                running.lerp_(value.to(running.dtype), momentum)
+        return mean, var
+
+    def _normalised(self, run: Run, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        eps = self.args["eps"]
+        out: Tensor = torch.native_batch_norm(x, self.weight(run), self.bias(run), mean, var, False, 0.0, eps)[0]
+        return out
+
     def full(self, run: Run, signal: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
         x, save_mean, save_std, batch_stats = self.load(run)
-        names = self.args["buffers"]
-        mean = run.buffers[names["running_mean"]] if names else None
-        var = run.buffers[names["running_var"]] if names else None
+        if batch_stats and run.across is not None:
+            return self._full_of_all(run, signal, mask, run.across)
+        mean, var = self._running(run)
         outs: tuple[Tensor, Tensor, Tensor] = aten.native_batch_norm_backward(
             signal, x, self.weight(run), mean, var, save_mean, save_std, batch_stats, self.args["eps"], mask
         )
         return outs
+
+    def _full_of_all(self, run: Run, signal: Tensor, mask: list[bool], across: Across) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``full``: ``g (s - mean(s) - x^ mean(s x^))``, the means over the whole batch, g = scale / std.
+
+        The first term and both sums are the adjoint of an affine map, the sums being the updates of shift and scale.
+        """
+        x, mean, inverse, _ = self.load(run)
+        weight, eps = self.weight(run), self.args["eps"]
+        sent, gain, shift = aten.native_batch_norm_backward(
+            signal, x, weight, mean, inverse.pow(-2) - eps, None, None, False, eps, [mask[0], True, True]
+        )
+        if mask[0]:
+            count = gain.new_full((1,), x.numel() // x.shape[1])
+            summed = across.sum(torch.cat([gain * run.batch, shift * run.batch, count]))
+            gains, shifts, total = summed.split([len(gain), len(gain), 1])
+            factor = (inverse if weight is None else inverse * weight) / (total * run.batch)
+            shape = [1, -1] + [1] * (x.dim() - 2)
+            sent.sub_((x - mean.view(shape)).mul_((gains * inverse * factor).view(shape)))
+            sent.sub_((shifts * factor).view(shape))
+        return sent, gain, shift
 
     def statistics(self, run: Run) -> tuple[Tensor, Tensor]:
         """Return the mean and the inverse standard deviation (channels,) that the forward normalised by."""
         _, mean, inverse, batch_stats = self.load(run)
         if batch_stats:
             return mean, inverse
-        names = self.args["buffers"]
-        variance = run.buffers[names["running_var"]]
-        return run.buffers[names["running_mean"]], (variance + self.args["eps"]).rsqrt()
+        running_mean, running_var = self._running(run)
+        assert running_mean is not None and running_var is not None
+        return running_mean, (running_var + self.args["eps"]).rsqrt()
 
     def follow(self, run: Run, value: Tensor) -> Tensor:
         """Normalise another tensor by the statistics that the forward pass normalised by."""
         mean, inverse = self.statistics(run)
-        out: Tensor = torch.native_batch_norm(
-            value,
-            self.weight(run),
-            self.bias(run),
-            mean,
-            inverse.pow(-2) - self.args["eps"],
-            False,
-            0.0,
-            self.args["eps"],
-        )[0]
-        return out
+        return self._normalised(run, value, mean, inverse.pow(-2) - self.args["eps"])
 
     def separable(self, inputs: tuple[Any, ...], carried: Carried, out: Any) -> bool:
         return not self.couples and out.dim() > 1 and leads(out, inputs[0])

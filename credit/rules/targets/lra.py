@@ -143,9 +143,9 @@ class LraRule(TargetedRule):
         logits = self.plan.forward(run, x)
         signal, loss = self.loss(logits if run.dtype is None else logits.float(), y)
         sizes = torch.linalg.vector_norm(signal.flatten(1), dim=1) * run.batch
-        aligning = Aligning(
-            self, run, keep=self._keep_errors, workers=self.options.workers if type(draws) is Draws else 1
-        )
+        # Processes make their exchanges in one order, which threads do not keep.
+        alone = type(draws) is Draws and run.across is None
+        aligning = Aligning(self, run, keep=self._keep_errors, workers=self.options.workers if alone else 1)
         aligning.align(signal)
         if self.options.error_update.startswith("paper"):
             run.stats["inference.growth"] = self._growth(run).amax()

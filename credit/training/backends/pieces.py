@@ -28,6 +28,8 @@ class Pieces:
         count: how many.
     """
 
+    across = None
+
     def __init__(self, count: int) -> None:
         self.count = count
 

@@ -3,9 +3,9 @@
     torchrun --nproc-per-node=2 $(which credit-train) rule=lisp_margin data=cifar10
 
 Every process has the whole data set, makes the whole batch of a step with its noise and augmentation, and computes the rule's
-updates on its own rows; random numbers of the step are the whole batch's. The updates' mean over the batch, the loss and the logits
-are summed in one exchange, so that limits, optimizers, evaluations and decisions are the same everywhere. The first process records
-the run.
+updates on its own rows; random numbers of the step are the whole batch's, and so are BatchNorm's statistics, unless
+``trainer.sync_batchnorm=false``. The updates' mean over the batch, the loss and the logits are summed in one exchange, so that
+limits, optimizers, evaluations and decisions are the same everywhere. The first process records the run.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from credit.runs.identity import decisive
 from credit.runs.provenance import environment
 from credit.runs.user_code import package_code
 from credit.training.backends.pieces import GROWTH, shares
+from credit.training.prepare import Prepared, synthetic
 
 T = TypeVar("T")
 
@@ -39,16 +40,26 @@ T = TypeVar("T")
 class Ranks:
     """The processes of a run.
 
+    Args:
+        sync_batchnorm: whether BatchNorm's statistics are those of all shares of a batch; else they are each share's own.
+
     Attributes:
         rank, size: the number of this one, from 0, and how many there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sync_batchnorm: bool = False) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.across = self if sync_batchnorm else None
 
     def share(self, whole: int) -> Share:
         """Return this process's share of so many samples."""
         return shares(whole, self.size)[self.rank]
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
 
     def maximum(self, value: Tensor) -> Tensor:
         """Return the largest of a value (0-d) over all processes."""
@@ -122,7 +133,7 @@ def _padded(value: Tensor, share: Share) -> Tensor:
 
 
 def current() -> Ranks | None:
-    """Return the processes of the run that is being trained; None where there is one."""
+    """Return the processes of the run that is being trained; None where there is only one."""
     return Ranks() if dist.is_available() and dist.is_initialized() else None
 
 
@@ -178,17 +189,24 @@ def joined(cfg: RunConfig) -> Iterator[RunConfig]:
             dist.destroy_process_group()
 
 
-def share_steps(rules: list[Rule], smallest: int) -> None:
+def share_steps(run: Prepared, smallest: int) -> None:
     """Let the steps of a run's rules be shared by the processes that have joined; do nothing where there is one.
 
     Args:
-        rules: the run's.
+        run: whose rules they are.
         smallest: samples of its smallest batch.
 
     Raises:
-        UserError: a batch smaller than the number of processes, or a rule that needs the whole batch in one process.
+        UserError: a batch smaller than the number of processes, or a rule or network that needs the whole batch in one process.
     """
-    ranks = current()
+    ranks, sync = current(), run.cfg.trainer.sync_batchnorm
+    norms = [batch_norm(rule.plan) for rule in run.rules]
+    if not sync and (ranks is None or not any(norms)):
+        why = "this is one process" if ranks is None else f"{type(run.model).__name__} has no BatchNorm that uses them"
+        raise UserError(
+            "trainer.sync_batchnorm=false is about the statistics of a batch that processes of torchrun share, and "
+            f"{why}: it would change nothing; leave it out"
+        )
     if ranks is None:
         return
     if smallest < ranks.size:
@@ -196,12 +214,16 @@ def share_steps(rules: list[Rule], smallest: int) -> None:
             f"torchrun started {ranks.size} processes, and the smallest batch of an epoch has {smallest} examples: each process "
             "needs one. Start fewer, or write a larger data.batch_size, or data.drop_last=true"
         )
-    for rule in rules:
+    for rule, norm in zip(run.rules, norms, strict=True):
         refuse_shares(rule)
-        rule.sharing = ranks
-        if (norm := batch_norm(rule.plan)) is not None and not rule.freezes_norms:
+        rule.sharing = Ranks(sync and norm is not None)
+        if norm is None or sync:
+            mine = ranks.share(2 * ranks.size)
+            rule.check_share(synthetic(run, mine.whole)[0], slice(mine.start, mine.stop))
+        else:
             rule.notes.append(
-                f"{ranks.size} processes: {norm.describe()} and its like use the statistics of each process's share of a batch"
+                f"{ranks.size} processes and trainer.sync_batchnorm=false: {norm.describe()} and its like use the statistics of "
+                "each process's share of a batch"
             )
 
 
