@@ -23,7 +23,7 @@ BUDGET ?= quick
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-data specs test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
+.PHONY: help env train test test-data specs fuzz test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,10 @@ test-data: env ## the fast tests of real data, where it is unpacked (./data or $
 
 specs: env ## expand every published table into its runs
 	$(PYTEST) -m "" -k "every_table_of_the_project and not at_every_budget" tests/tables/expand
+
+FUZZ ?= 3000
+fuzz: env ## damage FUZZ=3000 files of each format, by the numbers of FUZZ_SEED=0: each is read, or refused in words
+	FUZZ_COUNT=$(FUZZ) $(PYTEST) -m slow tests/testing/fuzz
 
 test-all: env ## all tests, the slow ones too
 	$(PYTEST) -m ""

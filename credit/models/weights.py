@@ -3,8 +3,6 @@
 No file can run code: safetensors holds tensors alone, and torch's own format is read with ``weights_only``.
 """
 
-import pickle
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,17 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from credit.core.errors import UserError
+from credit.core.reading import reading
 
 TORCH = (".pt", ".pth")
 """Suffixes of torch's own format."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes of names that wrappers of a network add."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of real numbers that a file may have; they are converted to the network's own."""
-_DAMAGE = (pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError, AssertionError, struct.error)
-"""What `torch.load` raises for bytes that it did not write, beside errors of its own and of reading."""
 
 
-def read_weights(path: str) -> dict[str, Tensor]:
-    """Return the tensors in a ``.safetensors`` file, or in a state dict that `torch.save` wrote (``.pt``, ``.pth``).
+def read_weights(path: str) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a file, and a note on their names, which may be empty.
+
+    The file is ``.safetensors``, or a state dict that `torch.save` wrote (``.pt``, ``.pth``).
 
     Args:
         path: as given with ``arch.pretrained``.
@@ -31,7 +32,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
         UserError: an empty path, no such file, another format, a damaged file, one that holds more than tensors, or a tensor
             that is quantised, sparse, complex, of 8-bit floats or not finite (named).
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.strip():
@@ -48,27 +48,27 @@ def read_weights(path: str) -> dict[str, Tensor]:
         )
     if not file.is_file():
         raise UserError(f"{given}: there is no such file; give the path of the weights")
-    try:
+    with reading(file, "a file of tensors alone", "fetch or save it again, as tensors alone"):
         if file.suffix == ".safetensors":
-            return _usable(load_file(file), given)
+            return _own_names(_usable(load_file(file), given))
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except _DAMAGE as error:  # torch's own words advise to load it without protection
-        raise UserError(
-            f"{given} is damaged, or holds more than tensors, which may be code and is not run; fetch or save it again, as "
-            f"tensors alone"
-        ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{given} cannot be read: {reason}; fetch or save it again, as tensors alone") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):  # as training scripts wrap it
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise UserError(f"{given} holds no state dict (tensors by name): save model.state_dict()")
-    return _usable(state, given)
+    return _own_names(_usable(state, given))
+
+
+def _own_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return tensors by their names without the prefixes of wrappers (DataParallel, torch.compile), and a note on these."""
+    names, removed = list(state), ""
+    while names and any(all(name.startswith(prefix) for name in names) for prefix in WRAPPERS):
+        removed += names[0].partition(".")[0] + "."
+        names = [name.partition(".")[2] for name in names]
+    note = f"; the prefix {removed} of all names was left out" if removed else ""
+    return dict(zip(names, state.values(), strict=True)), note
 
 
 def _usable(state: Mapping[str, Tensor], given: str) -> dict[str, Tensor]:

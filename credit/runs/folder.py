@@ -198,12 +198,12 @@ def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
         UserError: the file cannot be read, is not JSON or is not an object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unusable(path.parent, error) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is damaged (not JSON); {remedy}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged (a {type(value).__name__}, not an object); {remedy}")

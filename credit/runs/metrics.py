@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from credit.core.reading import reading
+
 METRICS = "metrics.jsonl"
 
 
@@ -52,13 +54,21 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the metrics of a run as a list of rows, oldest first; empty without a file.
 
     A last line that a crash cut short is left out.
+
+    Raises:
+        UserError: the file is damaged: not text, or a line that is no row (a JSON object with a whole number ``step``).
     """
-    try:
-        text = (folder / METRICS).read_text()
-    except FileNotFoundError:
+    path, rows = folder / METRICS, []
+    if not path.exists():
         return []
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    with reading(path, "a run's metrics", f"train the run again: its command with rerun=true, or delete {folder}"):
+        text = path.read_text(encoding="utf-8")
+        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError(f"line {number} is no row of metrics")
+            rows.append(row)
+    return rows
 
 
 def finite_or_null(value: Any) -> Any:

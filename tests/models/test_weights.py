@@ -137,7 +137,9 @@ def test_weights_that_do_not_fit_are_named(
 def test_files_that_hold_more_than_tensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(UserError, match=r"model.pt' is damaged, or holds more .*save it again, as tensors alone"):
+    with pytest.raises(
+        UserError, match=r"model.pt .* is not a file of tensors alone: it names .*save it again, as tensors alone"
+    ):
         build(SMALL | {"pretrained": str(path)}, CIFAR, 7, seed=0)
     for content in ({"epoch": 3}, {0: torch.ones(2)}):
         torch.save(content, path)
@@ -181,6 +183,18 @@ def test_a_timm_models_head_is_told_too(classes: int, tmp_path: Path) -> None:
     model = build({"kind": "timm", "name": "test_resnet", "pretrained": str(path)}, CIFAR, classes, seed=2)
     words = "the head's too" if classes == 10 else "the head starts fresh, for 7 classes (the weights' are 10)"
     assert words in str(model.weights_note)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefixes_of_wrappers_are_left_out_with_a_note(prefix: str, tmp_path: Path) -> None:
+    both: dict[str, dict[str, Any]] = {"timm": {"kind": "timm", "name": "test_resnet"}, "vgg": SMALL}
+    for name, options in both.items():
+        whole = build(options, CIFAR, 10, seed=1).state_dict()
+        path = tmp_path / f"{name}.pt"
+        torch.save({prefix + key: value for key, value in whole.items()}, path)
+        model = build(options | {"pretrained": str(path)}, CIFAR, 10, seed=2)
+        assert all(torch.equal(value, whole[key]) for key, value in model.state_dict().items())
+        assert f"the prefix {prefix} of all names was left out" in str(model.weights_note)
 
 
 def test_what_decides_a_run_is_the_files_content(tmp_path: Path) -> None:
@@ -269,6 +283,6 @@ def test_whatever_bytes_a_file_has_are_refused_in_words(tmp_path: Path) -> None:
     contents += [source.randbytes(source.randrange(1, 60)) for _ in range(100)]
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"model\.pt'"), warnings.catch_warnings():
+        with pytest.raises(UserError, match=r"model\.pt"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, of a pickle's version
             read_weights(str(path))

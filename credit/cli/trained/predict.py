@@ -2,12 +2,14 @@
 
 import csv
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from credit.cli.trained.request import RUN_HELP, Request, trained
 from credit.core.errors import UserError
+from credit.core.reading import reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,17 +107,16 @@ def _array(model: "Trained", file: Path) -> "Tensor":
     import numpy as np
     import torch
 
-    try:
-        held = np.load(file, allow_pickle=False)
-        if isinstance(held, np.lib.npyio.NpzFile):
-            names = held.files
-            if len(names) != 1 and "x" not in names:
-                raise UserError(
-                    f"{file} has the arrays {', '.join(names) or 'none'}: which one? Save the examples as x"
-                )
-            held = held["x" if "x" in names else names[0]]
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{file} is no array of numbers ({str(error).splitlines()[0]})") from error
+    from credit.data.sources.npz import npz_array, npz_names
+
+    with reading(file, "an array of numbers", "save it by np.save or np.savez"):
+        zipped = zipfile.is_zipfile(file)
+        held = None if zipped else np.load(file, allow_pickle=False)
+    if held is None:
+        names = npz_names(file)
+        if len(names) != 1 and "x" not in names:
+            raise UserError(f"{file} has the arrays {', '.join(names) or 'none'}: which one? Save the examples as x")
+        held = npz_array(file, "x" if "x" in names else names[0])
     if held.dtype.kind not in "buif" or not len(np.atleast_1d(held)):
         raise UserError(f"{file}: an array of {held.dtype} of shape {held.shape}; give examples of numbers")
     return torch.from_numpy(np.ascontiguousarray(_channels_first(held, model.shape)))

@@ -1,5 +1,6 @@
 """The folders of configuration files and the choices in them, read as text; imports nothing heavy."""
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 from credit.core import registry, user_files
 from credit.core.config.schema import GROUPS
 from credit.core.errors import UserError, nearest
+from credit.core.reading import read_text, reading
 from credit.core.user_files import user_folders
 
 OVERLAYS = ("experiment", "debug")
@@ -76,7 +78,11 @@ def settings(group: str, name: str) -> dict[str, Any] | None:
 
 
 def _settings_of(group: str, file: Path) -> dict[str, Any]:
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    with reading(file, "YAML", "mend it"):
+        content = yaml.safe_load(read_text(file)) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{file} cannot be read: it must hold 'key: value' lines, not a {type(content).__name__}")
+    check_defaults(file, content.get("defaults", []))
     found: dict[str, Any] = {}
     for base in content.pop("defaults", []):
         # An entry with a colon is a choice in another group (the rule's usual optimizer): not the choice's own.
@@ -88,9 +94,23 @@ def _settings_of(group: str, file: Path) -> dict[str, Any]:
     return found | content
 
 
+def check_defaults(file: Path | str, given: object) -> None:
+    """Refuse a file's list of defaults that cannot be followed.
+
+    Raises:
+        UserError: it is no list of names and of ``group: name``.
+    """
+    listed = isinstance(given, Sequence) and not isinstance(given, str)
+    if not listed or not all(isinstance(entry, str | Mapping) and entry for entry in given):  # type: ignore[attr-defined]
+        raise UserError(
+            f"{file} cannot be read: defaults must be a list of names, or of group: name, such as [bp, _self_], and is "
+            f"{' '.join(str(given).split())[:100]}"
+        )
+
+
 def describe(file: Path) -> str:
     """Return the first comment line of a YAML file that is text for people, without its mark; empty where none."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file).splitlines():
         text = line.strip()
         if text.startswith("#") and not text.startswith("# @"):
             return text.lstrip("# ").strip()

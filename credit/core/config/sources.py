@@ -35,9 +35,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from credit.core.config.folders import choices, search_folders
+from credit.core.config.folders import check_defaults, choices, search_folders
 from credit.core.config.schema import GROUPS, LENGTHS, NUMBER
 from credit.core.errors import UserError
+from credit.core.reading import read_text
 from credit.core.registry import HOMES
 
 SCHEME = "credit"
@@ -90,7 +91,7 @@ class CreditConfigSource(FileConfigSource):
         name = f"{self.path}/{self._normalize_file_name(config_path)}"
         if not super().is_config(config_path):
             return super().load_config(config_path)  # which raises Hydra's error of a missing file
-        text = Path(name).read_text(encoding="utf-8")
+        text = read_text(Path(name))
         if "${" in text or "searchpath" in text:
             _record(self._normalize_file_name(config_path), unsettled=True)
         try:
@@ -99,6 +100,8 @@ class CreditConfigSource(FileConfigSource):
             raise UserError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(config, DictConfig):
             raise UserError(f"{name} cannot be read: it must hold 'key: value' lines, not a list")
+        if "defaults" in config:
+            check_defaults(name, config["defaults"])
         header = self._get_header_dict(text)
         return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header=header)
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from credit.core.config.data_files import noise_file, noise_paths
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError
+from credit.core.reading import reading
 from credit.data.noise.part import Part
 from credit.data.options import MatrixNoise
 
@@ -94,16 +95,12 @@ def read_matrix(options: MatrixNoise, cfg: DataConfig, classes: int) -> Tensor:
 
 
 def _numbers(path: Path, given: str) -> np.ndarray:
-    try:
+    remedy = "write one row a line, commas between the numbers and no header, or np.save('T.npy', T)"
+    with reading(path, "a matrix of numbers", remedy):
         if path.suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
         if path.suffix == ".csv":
             return np.loadtxt(path, delimiter=",", ndmin=2)
-    except (ValueError, TypeError, EOFError, OSError) as error:
-        raise UserError(
-            f"{given}: {path} holds no matrix of numbers ({str(error).splitlines()[0][:200]}); write one row a line, commas "
-            "between the numbers and no header, or np.save('T.npy', T)"
-        ) from error
     raise UserError(f"{given}: is read from .npy or .csv files, not from '{path.suffix or path.name}'")
 
 

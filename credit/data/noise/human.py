@@ -7,8 +7,6 @@ that every file holds beside are compared with those of the set.
 """
 
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Generator, Tensor
 from credit.core.config.data_files import HUMAN_FILES, data_root, noise_file, noise_paths
 from credit.core.config.schema import DataConfig, NoiseConfig
 from credit.core.errors import UserError
+from credit.core.reading import reading
 from credit.data.noise.part import Part
 from credit.data.options import HumanNoise
 from credit.data.sources.files import Whole
@@ -138,12 +137,10 @@ def _content(path: Path) -> dict[str, Any]:
 def _numpys(path: Path) -> dict[str, Any]:
     """Return the dict that ``np.save`` wrapped into an array of one object."""
     with path.open("rb") as stream:
-        try:
+        with reading(path, "a .npy file", "fetch it again"):
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             header(stream)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"corrupt data: {path} is no .npy file: {error}") from error
         return unpickle_arrays(stream, path, wrapped=True)
 
 
@@ -157,15 +154,11 @@ def _torchs(path: Path) -> dict[str, Any]:
         np.dtype,
         *(type(np.dtype(name)) for name in _DTYPES),
     ]
-    try:
-        with torch.serialization.safe_globals(names):
-            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        named = str(error).partition("GLOBAL ")[2].split(" ")[0]
-        what = f"names {named}, which is no array" if named else "is no whole file of torch.save"
-        raise UserError(
-            f"{path}: {what}: refused, and nothing in it was run. It should hold a dict of arrays; fetch it again"
-        ) from error
+    with (
+        reading(path, "a dict of arrays written by torch.save", "fetch it again"),
+        torch.serialization.safe_globals(names),
+    ):
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not arrays by name")
     return {str(key): value for key, value in content.items()}

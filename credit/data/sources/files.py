@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +116,10 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
         raise UserError(f"{path}: not an IDX file of unsigned bytes (first bytes {content[:4].hex(' ') or 'none'})")
     ndim = content[3]
     start = 4 + 4 * ndim
+    if len(content) < start:
+        raise UserError(f"{path}: its header has {ndim} sizes, and the file ends before them (truncated?)")
     shape = tuple(np.frombuffer(content[4:start], dtype=">u4").astype(int).tolist())
-    if len(shape) != ndim or len(content) - start != int(np.prod(shape)):
+    if len(content) - start != math.prod(shape):
         raise UserError(
             f"{path}: its header says {shape}, but {max(len(content) - start, 0)} bytes follow (truncated?)"
         )

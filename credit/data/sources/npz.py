@@ -1,7 +1,6 @@
 """Sets in ``.npz`` files of one's own: images as bytes, or rows of numbers. Objects in them are never unpickled."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError
+from credit.core.reading import reading, reason
 from credit.data.sources.digests import check_sidecar, corrupt, member_crcs
 from credit.data.sources.files import CHANNELS, Arrays, Whole, check_classes
 from credit.data.storage import Rows
@@ -263,14 +263,13 @@ def _labels(path: Path, key: str, labels: np.ndarray) -> Tensor:
     return torch.from_numpy(counted)
 
 
-def _open(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(
-            f"corrupt data: {path} ({path.stat().st_size} bytes) is not a whole .npz: {error}. "
-            "It is truncated or another format; delete it and make or copy it again."
-        ) from error
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    with (
+        reading(path, "a whole .npz", "it is truncated or has another format: delete it, and make or copy it again"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        yield archive
 
 
 @contextmanager
@@ -280,12 +279,11 @@ def _reporting(path: Path, archive: zipfile.ZipFile, key: str) -> Iterator[None]
         yield
     except UserError:
         raise
-    # zipfile raises NotImplementedError for an unknown compression method, the result of a flipped bit.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+    except Exception as error:
         expected, found = member_crcs(path, archive.getinfo(key + ".npy"))
         if expected != found:
             raise corrupt(path, "crc32", expected, found, f"member {key}.npy") from error
-        raise UserError(f"{path}: {key} cannot be read: {error}. Save it as a plain NumPy array") from error
+        raise UserError(f"{path}: {key} cannot be read: {reason(error)}. Save it as a plain NumPy array") from error
 
 
 def _member(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:

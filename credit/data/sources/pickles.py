@@ -6,17 +6,29 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from credit.core.errors import UserError
+from credit.core.reading import reading
 from credit.data.sources.digests import verified_bytes
+
+_NAMES = {
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+    *(
+        f"numpy.{core}.{name}"
+        for core in ("core", "_core")
+        for name in ("multiarray._reconstruct", "numeric._frombuffer")
+    ),
+}
+"""Everything that a pickle may name, of NumPy 1 and 2."""
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays and plain containers; any other global is refused, so nothing in the file can run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        array = module.startswith("numpy") and name in ("_reconstruct", "_frombuffer", "ndarray", "dtype")
-        if array or (module, name) == ("_codecs", "encode"):
+        if f"{module}.{name}" in _NAMES:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise UserError(f"a data pickle names {module}.{name}, which is no array: refused, and nothing in it was run")
+        raise UserError(f"it names {module}.{name}, which may be code and was not run; fetch it again")
 
 
 def read_pickle(path: Path, digest: str) -> dict[str, Any]:
@@ -39,26 +51,12 @@ def unpickle_arrays(stream: BinaryIO, path: Path, *, wrapped: bool = False) -> d
     Raises:
         UserError: a pickle that holds more than arrays, is damaged, or holds no dict.
     """
-    try:
-        content = _ArraysOnly(stream, encoding="latin1").load()
+    with reading(path, "a whole pickle of arrays", "it is truncated or has another format: fetch or unpack it again"):
+        try:
+            content = _ArraysOnly(stream, encoding="latin1").load()
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
         content = content.item() if wrapped else content
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    # What unpickling says of a damaged file; the last four are what NumPy makes of nonsense.
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        UnicodeError,
-        ValueError,
-        TypeError,
-        IndexError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        raise UserError(
-            f"corrupt data: {path} is no whole pickle of arrays ({str(error)[:200]}): truncated or another format; delete it and "
-            "fetch or unpack it again"
-        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not arrays by name")
     return content

@@ -16,6 +16,7 @@ from credit.core.config.data_files import text_paths
 from credit.core.config.schema import DataConfig
 from credit.core.config.validate import section_values
 from credit.core.errors import UserError
+from credit.core.reading import read_text
 from credit.data.options import TextData
 from credit.data.sources.files import Arrays, Whole
 from credit.data.storage import Sequences
@@ -88,13 +89,7 @@ def _text(cfg: DataConfig) -> tuple[TextData, tuple[Tensor, list[str]]]:
 @lru_cache(maxsize=1)
 def _read(file: Path, changed: int) -> tuple[Tensor, list[str]]:
     """Return a text as numbers of its tokens, int64 (N,), and the tokens."""
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}: byte {error.start} is no UTF-8 ({error.reason}), so this is no text, or one in another encoding; convert it: "
-            "iconv -t utf-8"
-        ) from None
+    text = read_text(file)
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     if not len(points):
         raise UserError(f"{file} is empty; give a text of some thousand characters")

@@ -57,7 +57,7 @@ def timm_model(shape: tuple[int, ...], classes: int, options: TimmOptions) -> nn
     if options.pretrained is not False:
         arguments["pretrained"] = True
     if isinstance(options.pretrained, str):
-        arguments["pretrained_cfg_overlay"] = _weights(options.pretrained, config)
+        arguments["pretrained_cfg_overlay"], renamed = _weights(options.pretrained, config)
     elif options.pretrained and (config is None or not config.has_weights):
         raise UserError(
             f"arch.pretrained=true: timm has no weights for {options.name}; write arch.pretrained=false, or a path"
@@ -67,7 +67,7 @@ def timm_model(shape: tuple[int, ...], classes: int, options: TimmOptions) -> nn
     if isinstance(options.pretrained, str):
         state = arguments["pretrained_cfg_overlay"]["state_dict"]
         _check_names(options.name, options.pretrained, state, model)
-        converted = conversions(model.state_dict(), state, f"arch.pretrained={options.pretrained!r}")
+        converted = renamed + conversions(model.state_dict(), state, f"arch.pretrained={options.pretrained!r}")
     if options.stem == "cifar":
         _small_stem(options.name, model)
     _check_fit(options.name, model, (channels, height, width), classes)
@@ -118,16 +118,16 @@ def _create(name: str, arguments: dict[str, Any], pretrained: bool | str, size: 
         ) from error
 
 
-def _weights(path: str, config: Any) -> dict[str, Any]:
-    """Read a file of weights into the overlay that makes timm load them."""
-    state = read_weights(path)
+def _weights(path: str, config: Any) -> tuple[dict[str, Any], str]:
+    """Read a file of weights into the overlay that makes timm load them; return it with a note on the tensors' names."""
+    state, renamed = read_weights(path)
     overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
     # timm decides from this number whether the file's head can be kept: say what the file has, not what timm expects.
     head = config.classifier if config is not None else None
     bias = state.get(f"{head}.bias") if isinstance(head, str) else None
     if bias is not None:
         overlay["num_classes"] = bias.shape[0]
-    return overlay
+    return overlay, renamed
 
 
 def _note(model: nn.Module, pretrained: bool | str, classes: int) -> str:

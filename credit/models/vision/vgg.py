@@ -54,10 +54,12 @@ def vgg16(shape: tuple[int, ...], classes: int, options: VggOptions) -> nn.Modul
     begin(model, options.init)
     if options.pretrained is not False:
         told = f"arch.pretrained={'true' if options.pretrained is True else repr(options.pretrained)}"
-        state = _torchvisions() if options.pretrained is True else weights.read_weights(str(options.pretrained))
+        state, renamed = (
+            (_torchvisions(), "") if options.pretrained is True else weights.read_weights(str(options.pretrained))
+        )
         state = _by_own_names(model, state, told)
         _check_image(state, (channels * (height // 32) * (width // 32), height, width), options.dense, told)
-        vars(model)["weights_note"] = weights.fit(model, state, ("head.weight", "head.bias"), told)
+        vars(model)["weights_note"] = weights.fit(model, state, ("head.weight", "head.bias"), told) + renamed
     return model
 
 

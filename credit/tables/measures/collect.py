@@ -5,6 +5,7 @@ Files are read when they are needed: metrics.jsonl only for a measure or a figur
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
+from credit.core.errors import UserError
 from credit.runs.folder import read_result
 from credit.runs.metrics import read_metrics
 from credit.tables.expand.manifest import Job, Manifest
@@ -21,11 +23,16 @@ from credit.tables.measures.quantities import honest_words
 from credit.tables.measures.twins import find
 from credit.tables.spec.schema import Spec
 
-STATUSES = ("complete", "diverged", "failed", "missing")
-"""The statuses of a run."""
+STATUSES = ("complete", "diverged", "failed", "damaged", "missing")
+"""The statuses of a run; damaged: its result.json cannot be read."""
 
 Cell: TypeAlias = tuple[str, str]
 Repeat: TypeAlias = tuple[tuple[str, Any], ...]
+
+
+def _mention(damage: UserError) -> None:
+    """Print what is damaged; the report is made without it."""
+    print(f"left out of the report: {damage}", file=sys.stderr)
 
 
 @dataclass
@@ -36,8 +43,12 @@ class Run:
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json; None if the run is not over."""
-        return read_result(self.job.path())
+        """The content of result.json; None if the run is not over, and a status alone where it is damaged."""
+        try:
+            return read_result(self.job.path())
+        except UserError as damage:
+            _mention(damage)
+            return {"status": "damaged"}
 
     @property
     def status(self) -> str:
@@ -47,8 +58,12 @@ class Run:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, oldest first."""
-        return read_metrics(self.job.path())
+        """The rows of metrics.jsonl, oldest first; none where the file is damaged."""
+        try:
+            return read_metrics(self.job.path())
+        except UserError as damage:
+            _mention(damage)
+            return []
 
     @property
     def repeat(self) -> Repeat:

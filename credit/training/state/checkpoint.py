@@ -7,7 +7,6 @@ A file is one header line (``credit-checkpoint 1 <SHA-256> <length>``) followed 
 import copy
 import hashlib
 import io
-import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from typing import Any
 import torch
 
 from credit.core.errors import UserError
+from credit.core.reading import reading, reason
 from credit.runs.folder import CHECKPOINTS as FOLDER
 from credit.runs.folder import sync_folder, write_whole
 
-_MAGIC = b"credit-checkpoint 1"
+_NAME, _FORMAT = b"credit-checkpoint", b"1"
 _KEPT = 2
 
 
@@ -44,7 +44,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save(_compact(state), buffer)
     content = buffer.getvalue()
-    header = b" ".join([_MAGIC, hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()])
+    header = b" ".join([_NAME, _FORMAT, hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()])
     path = path_of(folder, step)
     if not path.parent.exists():
         path.parent.mkdir()
@@ -95,11 +95,18 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: the file is truncated, was changed, or contains anything but tensors and plain values.
+        UserError: it is no regular file, or a newer version of credit wrote it.
     """
-    header, _, content = path.read_bytes().partition(b"\n")
+    with reading(path, "a checkpoint", "delete it"):
+        header, _, content = path.read_bytes().partition(b"\n")
     words = header.split(b" ")
-    if len(words) != 4 or b" ".join(words[:2]) != _MAGIC:
+    if len(words) != 4 or words[0] != _NAME or not words[1].isdigit():
         raise DamagedError("it does not begin like a checkpoint")
+    if words[1] != _FORMAT:
+        raise UserError(
+            f"{path} has format {words[1].decode()}, and this version of credit reads format {_FORMAT.decode()}: use the version "
+            "that wrote it, or begin the run anew with rerun=true"
+        )
     if words[3] != str(len(content)).encode():
         raise DamagedError(f"{len(content)} bytes, {words[3].decode(errors='replace')} were written")
     if hashlib.sha256(content).hexdigest().encode() != words[2]:
@@ -108,8 +115,8 @@ def read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch also warns about what it then refuses
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise DamagedError(f"torch refuses it: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        raise DamagedError(f"torch refuses it: {reason(error)}") from None
     if not isinstance(state, dict):
         raise DamagedError("it holds no training state")
     return state

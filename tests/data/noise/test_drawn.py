@@ -46,8 +46,8 @@ def test_labels_follow_the_matrix_of_a_file(tmp_path, suffix):
         (np.where(np.eye(10) > 0, np.nan, T), "row 0, of class 0, has the sum nan"),
         (np.vstack([np.eye(10)[[1, 0, 0]], np.eye(10)[3:]]).T, "its columns do: transpose it"),
         (np.eye(10), "is the identity, by which no label would be wrong"),
-        (np.array(["a", "b"]), "holds no matrix of numbers"),
-        (np.array([{}], dtype=object), "holds no matrix of numbers"),
+        (np.array(["a", "b"]), "is not a matrix of numbers"),
+        (np.array([{}], dtype=object), "is not a matrix of numbers"),
     ],
 )
 def test_what_is_no_transition_matrix_is_refused_before_loading(tmp_path, matrix, words):

@@ -260,7 +260,7 @@ def test_an_accuracy_chosen_on_test_stands_beside_an_honest_one(own: Path, tmp_p
     collected = held(spec, {("r0", "a"): [91.0, 92.0, 93.0], ("r0", "b"): [81.0, 82.0, 83.0]})
     for run in collected.all():
         best = run.job.path() / "metrics.jsonl"
-        best.write_text('{"epoch": 1, "test_top1": 0.99}\n{"epoch": 2, "test_top1": 0.9}\n')
+        best.write_text('{"epoch": 1, "step": 1, "test_top1": 0.99}\n{"epoch": 2, "step": 2, "test_top1": 0.9}\n')
     page = write_report(spec, collected.manifest, tmp_path / "out").read_text()
     assert "at the epoch that was best on test, which chooses on the test set" in page
     assert "Honestly, at the epoch not chosen on test (last epoch):" in page
@@ -268,6 +268,19 @@ def test_an_accuracy_chosen_on_test_stands_beside_an_honest_one(own: Path, tmp_p
     dishonest, honest = page.split("The same, with the epoch not chosen on test")
     assert "? **undecided** | it |" in dishonest
     assert "✓ **held** | it |" in honest
+
+
+def test_a_damaged_run_is_marked_and_costs_no_other(digits: Digits, tmp_path: Path, capsys) -> None:
+    first, second, *_ = digits.manifest.jobs
+    (first.path() / "result.json").write_bytes(b"{\xff")
+    metrics = second.path() / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b'"step"', b'"stop"', 1))
+    page = write_report(digits.spec, digits.manifest, tmp_path).read_text()
+    assert "1 damaged" in page
+    words = capsys.readouterr().err
+    assert f"{first.path() / 'result.json'} is damaged (not JSON)" in words and "line 1 is no row of metrics" in words
+    lines = {line["folder"]: line["status"] for line in lines_of(tmp_path, "runs.csv")}
+    assert lines[first.path().name] == "damaged" and lines[second.path().name] == "complete"
 
 
 def test_no_time_of_an_epoch_is_shown_of_runs_of_less_than_a_second(digits: Digits, tmp_path: Path) -> None:

@@ -86,6 +86,16 @@ def test_none_left_stops_and_says_so_every_time(tmp_path):
             checkpoint.latest(tmp_path, lambda text: None)
 
 
+def test_a_newer_format_is_neither_damaged_nor_set_aside(tmp_path):
+    path = saved(tmp_path)[-1]
+    path.write_bytes(path.read_bytes().replace(b"credit-checkpoint 1", b"credit-checkpoint 2", 1))
+    with pytest.raises(
+        UserError, match="has format 2, and this version of credit reads format 1: use the version that"
+    ):
+        checkpoint.latest(tmp_path, refuse_warning)
+    assert path.exists()
+
+
 class Code:
     """A pickle that would run code when it is read."""
 

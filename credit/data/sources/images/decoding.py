@@ -1,19 +1,18 @@
 """Decoding of one image file into RGB bytes; what 8 bits a channel cannot represent is refused."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from credit.core.errors import UserError
+from credit.core.reading import reading
 from credit.data.sources.digests import check_sidecar
 
 OPAQUE = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 """Pillow's modes without alpha that are converted to RGB, as torchvision's loader does."""
 TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
 """Pillow's modes with alpha."""
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def open_image(path: Path) -> ImageFile.ImageFile:
@@ -23,10 +22,8 @@ def open_image(path: Path) -> ImageFile.ImageFile:
         UserError: a file that is no image.
     """
     check_sidecar(path)
-    try:
+    with reading(path, "a readable image", "copy it again, or take it out of the folder"):
         return Image.open(path)
-    except _DAMAGE as error:
-        raise UserError(f"corrupt data: {path} is no readable image: {error}") from error
 
 
 def decode(path: Path, size: tuple[int, int], shorter: int | None, alpha: str = "refuse") -> np.ndarray:
@@ -53,15 +50,11 @@ def decode(path: Path, size: tuple[int, int], shorter: int | None, alpha: str = 
                 f"{path} is {image.height} x {image.width}, the first image {height} x {width}: "
                 f"give the size all shall have, for example data.image_size={min(size)}"
             )
-        try:
+        with reading(path, "an image that can be decoded", "copy it again, or take it out of the folder"):
             _refuse_unfit(path, image)
             if shorter is not None:
                 image.draft("RGB", (2 * shorter, 2 * shorter))  # JPEG only: skip detail the resize would drop
             rgb = _composited(path, image, alpha) if image.has_transparency_data else image.convert("RGB")
-        except UserError:
-            raise
-        except _DAMAGE as error:
-            raise UserError(f"corrupt data: {path} ({path.stat().st_size} bytes) cannot be decoded: {error}") from error
     return np.asarray(rgb if shorter is None else resized(rgb, size, shorter))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from credit.core.errors import UserError, nearest
+from credit.core.reading import reading
 from credit.data.options import CsvData
 from credit.data.sources.files import some
 
@@ -93,20 +94,20 @@ def target_columns(cfg: CsvData) -> list[str]:
 
 def _cells(path: Path, separator: str) -> dict[str, np.ndarray]:
     """Return a file's columns as text by name, without blanks around it."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream, delimiter=separator, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = []
-            for cells in reader:
-                if len(cells) not in (0, len(header)):
-                    raise UserError(
-                        f"{path}: line {reader.line_num} has {len(cells)} cells, the header {len(header)}; put a cell with a "
-                        f"{separator!r} in it in quotes"
-                    )
-                rows += [cells] if cells else []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: is no table of text in UTF-8: {error}") from error
+    with (
+        reading(path, "a table of text in UTF-8", "save it as CSV in UTF-8"),
+        path.open(newline="", encoding="utf-8-sig") as stream,
+    ):
+        reader = csv.reader(stream, delimiter=separator, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        rows = []
+        for cells in reader:
+            if len(cells) not in (0, len(header)):
+                raise UserError(
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the header {len(header)}; put a cell with a "
+                    f"{separator!r} in it in quotes"
+                )
+            rows += [cells] if cells else []
     if "" in header:
         raise UserError(
             f"{path}: column {header.index('') + 1} has no name in the header. If it is the index that pandas writes, save it "

@@ -8,7 +8,6 @@ Only columns that OpenML calls numeric are used: credit-g's 7 of 20, and electri
 """
 
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 from credit.core.config.data_files import data_root
 from credit.core.config.schema import DataConfig
 from credit.core.errors import UserError, nearest
+from credit.core.reading import reading
 from credit.data.sources.digests import arrays_digest, check_sidecar, corrupt, file_digest, verified_bytes
 from credit.data.sources.download import fetch
 from credit.data.sources.files import Arrays, Whole
@@ -162,11 +162,11 @@ def _numbers(labels: Sequence[str], table: Table, source: str) -> Tensor:
 
 def _read_npz(path: Path, table: Table) -> Values:
     check_sidecar(path)
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as members:
-            values = Values(torch.from_numpy(members["x"]), torch.from_numpy(members["y"]))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        raise UserError(f"corrupt data: {path} cannot be read ({error}); delete it and fetch it again") from error
+    with (
+        reading(path, "a whole .npz with x and y", "delete it and fetch it again"),
+        np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as members,
+    ):
+        values = Values(torch.from_numpy(members["x"]), torch.from_numpy(members["y"]))
     _check(values, table, str(path))
     return values
 

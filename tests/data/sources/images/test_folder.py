@@ -89,7 +89,7 @@ def test_a_truncated_image_is_named_with_its_size(folder, name):
     write_image(path, size=(64, 64))
     path.write_bytes(path.read_bytes()[:1500])
     message = refusal(folder, image_size=8)
-    assert "cannot be decoded" in message and str(path) in message and "1500 bytes" in message
+    assert "not an image that can be decoded" in message and str(path) in message and "1500 bytes" in message
 
 
 def test_an_image_whose_sidecar_digest_differs_is_refused(folder):

@@ -204,8 +204,8 @@ def test_what_is_wrong_is_said_before_training(tmp_path, changes, options, words
         (b"a,a,kind\n1,2,x\n", "two columns are named 'a'"),
         (b",a,kind\n0,2,x\n", "column 1 has no name in the header. If it is the index that pandas writes, save"),
         (b"a,kind\n1,x\n1,2,y\n", "line 3 has 3 cells, the header 2"),
-        (b"a,kind\n\xff,x\n", "is no table of text in UTF-8"),
-        (b'a,kind\n"1,x\n', "is no table of text in UTF-8"),
+        (b"a,kind\n\xff,x\n", "is not a table of text in UTF-8"),
+        (b'a,kind\n"1,x\n', "is not a table of text in UTF-8"),
         (b"a,kind\n1,x\n2,y\n", "has 2 rows; a fifth is the test part"),
     ],
 )
