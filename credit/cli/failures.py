@@ -4,12 +4,14 @@ import sys
 from collections.abc import Callable
 
 from credit.core.errors import UserError
+from credit.core.processes import FAILED, first_to_fail
 
 
 def reported(command: str, body: Callable[[], int]) -> int:
     """Run `body` and return its exit code; print a `UserError` or an interruption as one paragraph on stderr.
 
-    Any other exception is a bug and propagates: Python prints its traceback and exits with 1.
+    Any other exception is a bug and propagates: Python prints its traceback and exits with 1. Of the processes of torchrun, the
+    first one that fails prints its error, and the others end with 2.
 
     Args:
         command: name of the command, for the messages.
@@ -22,7 +24,8 @@ def reported(command: str, body: Callable[[], int]) -> int:
     try:
         return body()
     except UserError as error:
-        print(f"{command}: {error}", file=sys.stderr)
+        if first_to_fail():
+            print(f"{command}: {error}", file=sys.stderr, flush=True)
         return 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -32,3 +35,7 @@ def reported(command: str, body: Callable[[], int]) -> int:
     except BrokenPipeError:  # `credit list | head` closed the output; no error
         sys.stderr.close()
         return 141
+    except Exception:
+        if first_to_fail():
+            raise
+        return FAILED

@@ -10,6 +10,7 @@ limits, optimizers, evaluations and decisions are the same everywhere. The first
 
 import contextlib
 import datetime
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.core.processes import local_rank, rank, world_size
+from credit.core.processes import end_with_others, first_to_fail, local_rank, rank, world_size
 from credit.engine.activity import batch_norm
 from credit.engine.draws import Share
 from credit.rules.base import OWN, Rule
@@ -160,7 +161,7 @@ def agreed(number: int | None) -> int | None:
 def joined(cfg: RunConfig) -> Iterator[RunConfig]:
     """Join the processes that torchrun started for a run, unless they have joined already, and yield this one's configuration.
 
-    All but the first keep their records in a folder that is removed in the end.
+    All but the first keep their records in a folder that is removed in the end. Where one fails, the others end too.
 
     Raises:
         UserError: the processes have different configurations or versions of the code.
@@ -174,6 +175,7 @@ def joined(cfg: RunConfig) -> Iterator[RunConfig]:
         torch.cuda.set_device(local_rank())
     mine = not dist.is_initialized()
     if mine:
+        end_with_others()
         dist.init_process_group("nccl" if cuda else "gloo", timeout=datetime.timedelta(minutes=30))
     try:
         _refuse_unlike(cfg)
@@ -184,8 +186,12 @@ def joined(cfg: RunConfig) -> Iterator[RunConfig]:
         with tempfile.TemporaryDirectory() as scratch, environment(CREDIT_RUNS=scratch):
             quiet = replace(cfg.trainer, checkpoint_every=10**6, progress=False)
             yield replace(cfg, trainer=quiet, logger=replace(cfg.logger, kind="files"))
-    finally:
+    except Exception:
         if mine:
+            first_to_fail()
+        raise
+    finally:
+        if mine and not isinstance(sys.exception(), Exception):  # one that failed waits for nobody
             dist.destroy_process_group()
 
 

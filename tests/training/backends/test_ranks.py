@@ -194,6 +194,70 @@ def test_a_rank_killed_at_random_ten_times_loses_nothing(tmp_path: Path) -> None
     assert found[0] == found[1]
 
 
+FAILING = """
+import os
+
+import numpy as np
+
+
+def failing(*, where: str = "nowhere"):
+    if os.environ["RANK"] == "1" and where == "data":
+        raise FileNotFoundError("no folder")
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    return x[:150], np.arange(150) % 3, x[150:], np.arange(50) % 3
+"""
+FAILING_RULE = """
+import os
+import time
+
+import credit
+from credit.core.errors import UserError
+from credit.rules.backward.rule import BackwardRule
+
+
+@credit.register("rule", "failing")
+class Failing(BackwardRule):
+    traits = credit.Traits(shares=True)
+
+    def compute(self, params, buffers, x, y, draws):
+        if os.environ["RANK"] == "1" and self.position == 4:
+            raise UserError("no fifth step")
+        if os.environ["RANK"] == "0" and self.position == 4 and "WAIT" in os.environ:
+            time.sleep(100)
+        return super().compute(params, buffers, x, y, draws)
+"""
+FAILURES: dict[str, tuple[list[str], str, int]] = {
+    "a wrong option": (["optimizer.lr=-1"], "credit-train: optimizer.lr=-1 is outside", 2),
+    "settings that differ": (["rule=bp", "seed=${oc.env:RANK}"], "credit-train: the processes of one run must be", 2),
+    "data": (["data.where=data"], "FileNotFoundError: no folder", 1),
+    "a step": (["rule=failing"], "credit-train: no fifth step", 2),
+    "a step, the other process waiting": (["rule=failing"], "credit-train: no fifth step", 2),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_an_error_of_one_process_ends_all_and_is_printed_once(name: str, tmp_path: Path) -> None:
+    for part, source in (("data", FAILING), ("rule", FAILING_RULE)):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "failing.py").write_text(source)
+        (tmp_path / part / "failing.yaml").write_text("# Fails\nkind: failing\n" + "name: failing\n" * (part == "rule"))
+    words, told, code = FAILURES[name]
+    call = command(
+        free_port(), "--config-dir", str(tmp_path), "data=failing", "data.batch_size=16", "arch.widths=[4]", *words
+    )
+    surroundings = os.environ | {"CREDIT_RUNS": str(tmp_path / "runs")} | ({"WAIT": "1"} if "waiting" in name else {})
+    with subprocess.Popen(call, env=surroundings, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        lines, printed = [], None
+        for line in run.stderr:
+            lines.append(line)
+            printed = time.monotonic() if told in line and printed is None else printed
+    text = "".join(lines)
+    assert text.count(told) == 1 and text.count("Traceback") == 2 - (code == 2), text
+    assert f"exitcode  : {code} " in text.partition("Root Cause")[2] and run.returncode != 0
+    assert printed is not None and time.monotonic() - printed < 20
+
+
 REFUSED = [
     (["-m", "seed=0,1"], "torchrun started 2 processes for one run, and -m makes several"),
     (["replicas=3"], "torchrun started 2 processes for one run, and replicas=3 are several"),
