@@ -23,7 +23,7 @@ BUDGET ?= quick
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-data specs fuzz test-all lint format types smoke wheel bench bench-gpu check papers lock clean $(TABLE_TARGETS)
+.PHONY: help env train test test-data specs fuzz test-all lint format types smoke wheel bench gpu check papers lock clean $(TABLE_TARGETS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -70,9 +70,8 @@ wheel: env ## build the wheel, install it in a throw-away environment, train onc
 bench: env ## one step of each rule against autograd's: time and memory
 	$(BIN)/credit bench
 
-bench-gpu: env ## on a GPU: untied and jammed steps, twenty replicas at batch 256 against autograd, eager and compiled
-	$(BIN)/credit bench --device cuda --compiled --archs mlp,lenet5 --rules bp,untied_constant,untied_rectangle,jam_full \
-		--satisfied '' --no-data --replicas 20
+gpu: env ## all that is measured on a GPU, in one report: runs/reports/gpu; ARGS="--seconds 6 trainer.epochs=10"
+	@$(BIN)/python -m credit.cli.benches.gpu $(ARGS)
 
 check: env ## the battery that every rule must pass
 	$(BIN)/credit check

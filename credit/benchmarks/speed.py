@@ -3,16 +3,21 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from credit.core.errors import UserError
+from credit.engine.compilation import compile_step, settings_of
 from credit.rules import api
 from credit.training.backends.memory import peak_bytes
+
+MODES: dict[str, bool | str] = {"eager": False, "compiled": True, "graphs": "reduce-overhead"}
+"""The argument ``compile`` of both sides of a comparison, by mode; ``graphs`` are CUDA graphs of compiled steps."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Ratio:
             not measured.
         step_ms, autograd_ms: median milliseconds of a step, for orientation.
         pairs: number of pairs timed.
+        skipped: number of compiled programs that torch did not replay as CUDA graphs although asked to, on both sides.
     """
 
     time: float
@@ -35,16 +41,29 @@ class Ratio:
     step_ms: float
     autograd_ms: float
     pairs: int
+    skipped: int = 0
 
 
-def autograd_step(model: nn.Module, compiled: bool) -> Callable[[Tensor, Tensor], None]:
+def forward_of(model: nn.Module, mode: str) -> Callable[..., Any]:
+    """Return a network's forward pass in a mode of `MODES`, compiled as steps of rules are."""
+    if not MODES[mode]:
+        return model
+    return compile_step(model, settings_of(MODES[mode]), f"the forward pass of {type(model).__name__}")
+
+
+def skipped_graphs() -> int:
+    """Return the number of programs that torch has not replayed as CUDA graphs although asked to, in this process."""
+    return counters["inductor"]["cudagraph_skips"]
+
+
+def autograd_step(model: nn.Module, mode: str) -> Callable[[Tensor, Tensor], None]:
     """Return the reference step: gradients set to None, forward pass, cross-entropy and ``backward()``.
 
     Args:
         model: the network, in train mode.
-        compiled: compile the forward pass with ``torch.compile``.
+        mode: a key of `MODES`; the backward pass is compiled with the forward pass.
     """
-    forward = torch.compile(model, dynamic=False) if compiled else model
+    forward = forward_of(model, mode)
 
     def step(x: Tensor, y: Tensor) -> None:
         model.zero_grad(set_to_none=True)
@@ -96,7 +115,7 @@ def compare_satisfied(model: nn.Module, x: Tensor, share: float, *, seconds: flo
     return compare("lisp_margin", model, x, y, seconds=seconds, **options)
 
 
-def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool = False, seconds: float = 6.0,
+def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, mode: str = "eager", seconds: float = 6.0,
             **options: Any) -> Ratio:  # fmt: skip
     """Compare a step of a rule with autograd's on the same model and batch.
 
@@ -104,17 +123,18 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, compiled: bool
         name: name of the rule.
         model: the network, in train mode, on the device of x.
         x, y: a batch of inputs (B, ...) and labels (B,).
-        compiled: compile both sides with ``torch.compile``.
+        mode: a key of `MODES`, of both sides.
         seconds: approximate duration of the measurement; at least 5 pairs are timed.
         options: options of the rule.
     """
-    rule = api.rule(name, model, compile=compiled, **options)
-    plain = autograd_step(model, compiled)
+    rule = api.rule(name, model, compile=MODES[mode], **options)
+    plain, before = autograd_step(model, mode), skipped_graphs()
 
     def ours(x: Tensor, y: Tensor) -> None:
         rule.step(x, y)
 
-    return against((model, ours), (model, plain), x, y, seconds=seconds, memory=not compiled)
+    found = against((model, ours), (model, plain), x, y, seconds=seconds, memory=mode == "eager")
+    return replace(found, skipped=skipped_graphs() - before)
 
 
 Side = tuple[nn.Module, Callable[[Tensor, Tensor], None]]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from credit.benchmarks.speed import MODES, forward_of, skipped_graphs
 from credit.models import build
 from credit.rules import api
 from credit.rules.replicas import Mapped, why_not
@@ -38,7 +39,7 @@ class Problem:
         batch: number of examples in a step.
         replicas: number of seeds.
         device: name of the device.
-        compiled: compile both sides with ``torch.compile``.
+        mode: a key of `credit.benchmarks.speed.MODES`, of both sides.
     """
 
     arch: dict[str, Any]
@@ -48,7 +49,7 @@ class Problem:
     batch: int = 32
     replicas: int = 20
     device: str = "cpu"
-    compiled: bool = False
+    mode: str = "eager"
 
     def models(self, count: int | None = None) -> list[nn.Module]:
         """Return networks with seeds 0, 1, ..., in train mode; `count` is their number, None for that of the replicas."""
@@ -73,6 +74,7 @@ class Speedup:
         blocks: number of blocks timed for each alternative.
         difference: largest difference between the weights of a pass and those of separate steps, after ``EPOCH`` steps in
             float32, divided by the largest weight; None if the rule cannot be mapped.
+        skipped: number of compiled programs that torch did not replay as CUDA graphs although asked to, on both sides.
     """
 
     mapped: float | None
@@ -80,6 +82,7 @@ class Speedup:
     autograd_ms: float
     blocks: int
     difference: float | None = None
+    skipped: int = 0
 
     @property
     def chosen(self) -> float:
@@ -96,8 +99,7 @@ def compare_replicas(problem: Problem, *, seconds: float = 6.0, processes: int =
         processes: number of processes, one a core, among which the replicas are divided; 1 leaves them out.
         blocks: number of alternating blocks into which the duration is divided.
     """
-    if problem.compiled:
-        torch._dynamo.reset()  # another problem's networks count against the limit of recompilations
+    before = skipped_graphs()
     plain, mapped = _autograd(problem), _mapped(problem)
     length = seconds / blocks
     ratios: dict[str, list[float]] = {"mapped": [], "processes": []}
@@ -111,7 +113,9 @@ def compare_replicas(problem: Problem, *, seconds: float = 6.0, processes: int =
             ratios["processes"].append(pace / _pace_of_processes(problem, processes, length))
     median = {way: statistics.median(found) if found else None for way, found in ratios.items()}
     apart = None if mapped is None else difference(problem)
-    return Speedup(median["mapped"], median["processes"], statistics.median(paces) * 1e3, blocks, apart)
+    return Speedup(
+        median["mapped"], median["processes"], statistics.median(paces) * 1e3, blocks, apart, skipped_graphs() - before
+    )
 
 
 def difference(problem: Problem, steps: int = EPOCH) -> float:
@@ -138,7 +142,7 @@ def _autograd(problem: Problem) -> Callable[[], None]:
     models, (x, y) = problem.models(), problem.data()
     # The same optimizer kernel for all alternatives, so that only the steps differ.
     optimizers = [SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True) for model in models]
-    forwards = [torch.compile(model, dynamic=False) if problem.compiled else model for model in models]
+    forwards = [forward_of(model, problem.mode) for model in models]
 
     def step() -> None:
         for at, (forward, optimizer) in enumerate(zip(forwards, optimizers, strict=True)):
@@ -158,7 +162,7 @@ def _mapped(problem: Problem) -> Callable[[], None] | None:
     rules = [api.rule(problem.rule, model, seed=at) for at, model in enumerate(problem.models())]
     if why_not(rules[0], x[0], y[0]) is not None:
         return None
-    together = Mapped(rules, compiled=problem.compiled)
+    together = Mapped(rules, compiled=MODES[problem.mode])
     optimizer = SGD(together.parameters(), lr=1e-4, momentum=0.9, fused=True)
 
     def step() -> None:

@@ -46,7 +46,12 @@ def parser() -> argparse.ArgumentParser:
         f"{' and '.join(SPARSE)}; at 100 the forward pass and the output signal are left; '' leaves them out "
         "(default: %(default)s)",
     )
-    p.add_argument("--compiled", action="store_true", help="also with torch.compile on both sides (slow to start)")
+    p.add_argument(
+        "--modes",
+        default="eager",
+        help="comma-separated, of eager, compiled (torch.compile on both sides, slow to start) and graphs (CUDA graphs of the "
+        "compiled steps; 'skipped' where torch could not make them) (default: %(default)s)",
+    )
     p.add_argument(
         "--replicas",
         type=int,
@@ -55,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     p.add_argument("--no-data", action="store_true", help="leave out the data path")
-    p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    p.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:0 (default: %(default)s)")
     p.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     p.add_argument("--json", type=Path, help="where the numbers go (default: bench.json among the runs)")
     p.add_argument("--config-dir", action="append", default=[], help="a folder with rules of your own")
@@ -74,20 +79,26 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     import torch
 
+    from credit.benchmarks.speed import MODES
     from credit.core.errors import UserError, nearest
     from credit.core.user_files import use_folders
     from credit.rules import api
+    from credit.training.prepare import resolve_device
 
     use_folders(args.config_dir)
     rules = api.names() if args.rules == "all" else written(args.rules) if args.rules else []
     archs = args.archs.split(",")
     named = [parts(rule)[0] for rule in rules]
-    for given, valid, what in ((named, api.names(), "--rules"), (archs, ARCHS, "--archs")):
+    args.modes = args.modes.split(",")
+    for given, valid, what in (
+        (named, api.names(), "--rules"),
+        (archs, ARCHS, "--archs"),
+        (args.modes, MODES, "--modes"),
+    ):
         for name in given:
             if name not in valid:
                 raise UserError(f"{what} {name}: {nearest(name, valid)}")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: this machine shows no CUDA device; write --device cpu")
+    args.device = str(resolve_device(args.device, "--device "))
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.replicas < 0 or args.replicas == 1:
@@ -163,7 +174,6 @@ def _problem(arch: str, device: str, batch: int) -> tuple[Any, Any, Any]:
 
 
 def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    import torch
     import yaml
     from rich.console import Console
     from rich.table import Table
@@ -175,21 +185,21 @@ def _rows(rules: list[str], arch: str, args: argparse.Namespace) -> list[dict[st
     for column in ("rule", "mode", "time", "quartiles", "target", "peak memory", "target", "pairs"):
         table.add_column(column, justify="left" if column in ("rule", "mode") else "right")
     for rule in rules:
-        for compiled in (False, True) if args.compiled else (False,):
-            torch._dynamo.reset() if compiled else None
+        for mode in args.modes:
             model, x, y = _problem(arch, args.device, batch)
             name, options = parts(rule)
             values = {option: yaml.safe_load(value) for option, value in options.items()}
-            ratio = compare(name, model, x, y, compiled=compiled, seconds=args.seconds, **values)
-            mode, target = "compiled" if compiled else "eager", TARGETS.get(rule, Target())
-            time = target.compiled if compiled and target.compiled is not None else target.time
+            ratio = compare(name, model, x, y, mode=mode, seconds=args.seconds, **values)
+            target = TARGETS.get(rule, Target())
+            time = target.time if mode == "eager" or target.compiled is None else target.compiled
             told = {"arch": arch, "batch": batch, "rule": rule, "mode": mode}
             rows.append(told | {"target": time, "memory_target": target.memory} | asdict(ratio))
             quartiles = f"{ratio.low:.2f}-{ratio.high:.2f}"
             memory, most, least = (
                 "" if value is None else f"{value:.2f}" for value in (ratio.memory, time, target.memory)
             )
-            table.add_row(rule, mode, f"{ratio.time:.2f}", quartiles, most, memory, least, str(ratio.pairs))
+            shown = f"{mode} (skipped)" if ratio.skipped else mode
+            table.add_row(rule, shown, f"{ratio.time:.2f}", quartiles, most, memory, least, str(ratio.pairs))
     Console().print(table)
     return rows
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError, nearest
 from credit.core.option_sets import of_options
-from credit.engine.compilation import backend_of, compile_step
+from credit.engine.compilation import compile_step, settings_of
 from credit.engine.draws import Drawn, Draws, Noted, Request, Share
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
@@ -40,7 +40,8 @@ class Rule(Stateful):
         options: the rule's options by name (see ``Options``).
         seed: of the rule's own randomness (feedback matrices, dropout masks).
         example: one input batch, for rules that must know shapes before the first step.
-        compile: compile the step with ``torch.compile`` as one graph; a word names its backend.
+        compile: compile the step with ``torch.compile`` as one graph; a word names a backend, or a mode such as
+            ``reduce-overhead``, which replays CUDA graphs (a step then overwrites what the last one returned).
         precision: ``float32``, ``float64`` (the model must be double) or ``bf16`` (weighted ops compute in bfloat16).
         task: what the outputs mean (`credit.tasks`), by name; ``classification`` of a network whose ``output_kind`` is
             ``probability`` is ``binary``.
@@ -89,7 +90,8 @@ class Rule(Stateful):
         self.position, self.watch = 0, False
         self.buffers, self.feedback_parameters = Buffers(), FeedbackParameters()
         self.transforms: list[Transform] = []
-        self._compiled = compile_step(self._functional, backend_of(compile), f"rule '{self.name}'") if compile else None
+        label = f"the step of rule '{self.name}'"
+        self._compiled = compile_step(self._functional, settings_of(compile), label) if compile else None
         self._limits = 0  # how many of the transforms, the first ones, are the limits that the options ask for
         self._trace()
         if example is not None:

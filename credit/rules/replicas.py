@@ -20,7 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
 from credit.core.errors import UserError
-from credit.engine.compilation import backend_of, compile_step
+from credit.engine.compilation import compile_step, settings_of
 from credit.engine.draws import Draws
 from credit.engine.ops.base import Op
 from credit.rules import batch_checks
@@ -38,7 +38,7 @@ class Mapped:
     Args:
         rules: rules of one kind on networks of one architecture, one a replica; their own parameters and their models'
             are moved into common storage.
-        compiled: compile the mapped step as one graph; a word names the backend.
+        compiled: compile the mapped step as one graph, as of `Rule`.
 
     Attributes:
         rules: as given.
@@ -53,7 +53,7 @@ class Mapped:
         self.rules = list(rules)
         _refuse_unlike(self.rules)
         self.position = self.rules[0].position
-        self._backend = backend_of(compiled) if compiled else None
+        self._settings = settings_of(compiled) if compiled else None
         self._recorded: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._stack()
 
@@ -171,9 +171,9 @@ class Mapped:
         key = (id(rule), tuple(x.shape), x.dtype, rule.watch)
         if key not in self._recorded:
             mapped = torch.func.vmap(rule._functional)
-            label = f"{len(self.rules)} replicas of rule '{rule.name}'"
+            label = f"the step of {len(self.rules)} replicas of rule '{rule.name}'"
             self._recorded[key] = (
-                _recording(mapped) if self._backend is None else compile_step(mapped, self._backend, label)
+                _recording(mapped) if self._settings is None else compile_step(mapped, self._settings, label)
             )
         return self._recorded[key]
 

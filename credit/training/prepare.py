@@ -122,20 +122,20 @@ def synthetic(prepared: Prepared, size: int) -> tuple[torch.Tensor, torch.Tensor
     return x, y
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device named by ``trainer.device``; ``auto`` is the first GPU if there is one, else the CPU.
+def resolve_device(name: str, option: str = "trainer.device=") -> torch.device:
+    """Return the device of a name, the value of an option; ``auto`` is the first GPU if there is one, else the CPU.
 
     Raises:
         UserError: no device that runs are tested on, or a GPU that the machine does not have.
     """
-    check_device(name)
+    check_device(name, option)
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if present else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= present:
         there = f"its GPUs are {', '.join(f'cuda:{i}' for i in range(present))}" if present else "it has no usable GPU"
-        raise UserError(f"trainer.device={name}: this machine has no such device ({there}); write trainer.device=auto")
+        raise UserError(f"{option}{name}: this machine has no such device ({there}); write {option}auto")
     return device
 
 

@@ -144,6 +144,10 @@ def test_unknown_names_are_refused() -> None:
         bench.main(["--rules", "dffa"])
     with pytest.raises(UserError, match="--archs lenet: did you mean 'lenet5'"):
         bench.main(["--archs", "lenet"])
+    with pytest.raises(UserError, match="--modes compile: did you mean 'compiled'"):
+        bench.main(["--modes", "eager,compile"])
+    with pytest.raises(UserError, match="--device mps: credit is tested on cpu and cuda"):
+        bench.main(["--device", "mps"])
 
 
 def test_a_rule_is_measured_with_the_options_written_behind_its_name(

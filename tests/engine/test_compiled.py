@@ -1,6 +1,7 @@
 """The same step compiled, mapped over seeds, and in bfloat16."""
 
 import copy
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -81,9 +82,27 @@ def test_traced_by_the_compiler_in_one_graph_it_is_the_eager_step(net: str) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["inductor", "reduce-overhead"])
 @pytest.mark.parametrize("net", NETS)
-def test_compiled_to_machine_code_it_is_the_eager_step(net: str) -> None:
-    compiled_equals_eager(net, "inductor", 1e-5)
+def test_compiled_to_machine_code_it_is_the_eager_step(net: str, backend: str) -> None:
+    compiled_equals_eager(net, backend, 1e-5)
+
+
+@pytest.mark.slow
+def test_weights_and_buffers_stay_in_place_for_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU torch makes no graphs, but has decided by then which inputs a graph would copy: the batch and the masks alone."""
+    inputs_of: list[tuple[int, int]] = []
+
+    def noted(graph: Any, inputs: Any, *, static_input_idxs: Any, **settings: Any) -> Any:
+        inputs_of.append((len(static_input_idxs), len(inputs)))
+        raise RuntimeError("enough is known")
+
+    monkeypatch.setattr(import_module("torch._inductor.compile_fx"), "_compile_fx_inner", noted)
+    rule, model, x, y = made("conv", 1, compile="reduce-overhead")
+    with torch._inductor.config.patch(force_disable_caches=True), pytest.raises(UserError, match="enough is known"):
+        rule.step(x, y)
+    kept = len([*model.parameters(), *model.buffers()])
+    assert inputs_of == [(kept, kept + 3)]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ def test_a_backend_that_fails_is_named() -> None:
 
 
 def test_unknown_backends_are_refused() -> None:
-    told = "compile=inducto: torch.compile has no such backend; did you mean 'inductor'. valid: .*inductor"
+    told = "compile=inducto: torch.compile has no such backend or mode; did you mean 'inductor'. valid: .*inductor"
     with pytest.raises(UserError, match=told):
         credit.rule("bp", Dense(), compile="inducto")
     with pytest.raises(UserError, match=told):

@@ -26,7 +26,7 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the benchmark of replicas, print a table and return its rows.
 
     Args:
-        args: the command's arguments, with ``replicas`` (number of seeds), ``device``, ``seconds`` and ``compiled``.
+        args: the command's arguments, with ``replicas`` (number of seeds), ``device``, ``seconds`` and ``modes``.
     """
     from rich.console import Console
     from rich.table import Table
@@ -47,11 +47,10 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, (arch, shape, classes) in NETWORKS.items():
         for rule in ("bp", "untied_constant"):
-            for compiled in (False, True) if args.compiled else (False,):
-                problem = Problem(arch, shape, classes, rule, batch, args.replicas, args.device, compiled)
+            for mode in args.modes:
+                problem = Problem(arch, shape, classes, rule, batch, args.replicas, args.device, mode)
                 found = compare_replicas(problem, seconds=args.seconds, processes=processes)
                 target = TARGETS[kind].get(arch["kind"])
-                mode = "compiled" if compiled else "eager"
                 rows.append(
                     {"network": name, "rule": rule, "mode": mode, "batch": batch, "replicas": args.replicas}
                     | {"target": target, "chosen": found.chosen}
@@ -59,6 +58,7 @@ def replica_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                 )
                 told = (found.mapped, found.processes, found.chosen, target)
                 apart = "" if found.difference is None else f"{found.difference:.0e}"
-                table.add_row(name, rule, mode, *("" if one is None else f"{one:.2f}" for one in told), apart)
+                shown = f"{mode} (skipped)" if found.skipped else mode
+                table.add_row(name, rule, shown, *("" if one is None else f"{one:.2f}" for one in told), apart)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     return rows

@@ -124,15 +124,15 @@ def _one_length(body: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(LENGTHS), **body} if given else body
 
 
-def check_device(name: str) -> None:
-    """Refuse a device, as of ``trainer.device``, on which runs are not tested.
+def check_device(name: str, option: str = "trainer.device=") -> None:
+    """Refuse a device, the value of an option, on which runs are not tested.
 
     Raises:
         UserError: neither ``auto``, the CPU nor an NVIDIA GPU.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise UserError(
-            f"trainer.device={name}: credit is tested on cpu and cuda, and a number that another device gets wrong would stay "
+            f"{option}{name}: credit is tested on cpu and cuda, and a number that another device gets wrong would stay "
             "unnoticed; valid: auto, cpu, cuda, cuda:0 (the number of the GPU)"
         )
 
