@@ -155,7 +155,7 @@ def _steps(backend: Backend, stop: StopRequest, screen: Screen) -> None:
                 backend.settle()
                 backend.evict(backend.each(step + 1, RunRecorder.measure_after))
 
-        stop.signal = agreed(stop.noted)
+        stop.signal = agreed(stop.noted, step + 1, backend.first.device)
         # Evaluation, metrics and checkpoints: at ends of epochs, after a measurement, and on a request to stop.
         if backend.evicted or backend.recorders[0].due(measured, stop):
             with clock.paused():

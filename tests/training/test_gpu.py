@@ -1,17 +1,21 @@
 """Runs on fake CUDA tensors: the loop waits for the device where an epoch ends and at no step, and nothing is elsewhere."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from credit.core import registry
 from credit.core.config import RunConfig
 from credit.data import load
 from credit.runs.metrics import MetricsFile
 from credit.runs.screen import Screen
+from credit.training.backends.ranks import Ranks
 from credit.training.backends.single import Single
 from credit.training.evaluate import evaluate
 from credit.training.loop import _steps
@@ -83,6 +87,33 @@ def test_the_loop_waits_first_where_an_epoch_ends(name: str, tmp_path: Path) -> 
         runs = first_wait(run, tmp_path, waiting)
     assert (run.step, waiting.places) == (run.steps_per_epoch, ["paused"])  # by the clock, before the evaluation
     assert on_gpu(runs.x, runs.y, runs.outcome.logits, run.running.state(), *run.model.parameters())
+
+
+@pytest.fixture
+def two_processes() -> Iterator[None]:
+    """Make this process the first of two, in a group whose exchanges compute nothing, as those of fake tensors cannot."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    distributed.destroy_process_group()
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "augmented": SETTINGS["augmented"],
+    "limits": SETTINGS["limits"],
+    "batch norm": {"arch": {"norm": "batch"}},
+    "largest value": {"name": "lfp_epsilon", "rule": {"normalizer": "max_abs"}},
+    "inference": {"name": "dp"},
+}
+
+
+@pytest.mark.parametrize("name", _named(SHARED, ("batch norm",)))
+def test_a_process_of_several_waits_first_where_an_epoch_ends(name: str, two_processes: None, tmp_path: Path) -> None:
+    gpu, settings = FakeGpu(), dict(SHARED[name])
+    run = on_fake_gpu(gpu, small_config(settings.pop("name", "lisp_margin"), **settings))
+    run.rule.sharing = Ranks("batch norm" in name)
+    with gpu.computing() as waiting:
+        first_wait(run, tmp_path, waiting)
+    assert (run.step, waiting.places) == (run.steps_per_epoch, ["paused"])
 
 
 def test_the_first_steps_are_looked_at(tmp_path: Path) -> None:

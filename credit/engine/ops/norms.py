@@ -62,13 +62,13 @@ class BatchNorm(Norm):
     def forward(self, run: Run, x: Tensor) -> Tensor:
         names = self.args["buffers"]
         batch_stats = run.train and not self.args["frozen"] or not names
-        momentum = self.args["momentum"]
+        momentum: float | Tensor = self.args["momentum"] or 0.0
         if batch_stats and names and run.train and "num_batches_tracked" in names:
-            count = run.buffers[names["num_batches_tracked"]]
-            count.add_(1)
-            momentum = momentum if momentum is not None else 1.0 / float(count)
+            count = run.buffers[names["num_batches_tracked"]].add_(1)
+            if self.args["momentum"] is None:
+                momentum = 1.0 / count.double()
         if batch_stats and run.across is not None:
-            all_mean, all_var = self._of_all(run, x, run.across, momentum or 0.0)
+            all_mean, all_var = self._of_all(run, x, run.across, momentum)
             self.save(run, (x, all_mean, (all_var + self.args["eps"]).rsqrt(), batch_stats))
             return self._normalised(run, x, all_mean, all_var)
         if batch_stats and x.numel() == x.shape[1]:
@@ -78,7 +78,7 @@ class BatchNorm(Norm):
             )
         mean, var = self._running(run)
         out, save_mean, save_std = torch.native_batch_norm(
-            x, self.weight(run), self.bias(run), mean, var, batch_stats, momentum or 0.0, self.args["eps"]
+            x, self.weight(run), self.bias(run), mean, var, batch_stats, float(momentum), self.args["eps"]
         )
         self.save(run, (x, save_mean, save_std, batch_stats))
         return out
@@ -88,7 +88,7 @@ class BatchNorm(Norm):
         names = self.args["buffers"]
         return (run.buffers[names["running_mean"]], run.buffers[names["running_var"]]) if names else (None, None)
 
-    def _of_all(self, run: Run, x: Tensor, across: Across, momentum: float) -> tuple[Tensor, Tensor]:
+    def _of_all(self, run: Run, x: Tensor, across: Across, momentum: float | Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean and the biased variance (channels,) of the whole batch, and move the running ones by them.
 
         Two exchanges, as a sum of squares from which the square of the mean is taken would lose digits.
@@ -101,7 +101,7 @@ class BatchNorm(Norm):
         var = across.sum((own_var + (own_mean - mean).square()) * count) / total
         for running, value in zip(self._running(run), (mean, var * (total / (total - 1))), strict=True):
             if running is not None and run.train:
-                running.lerp_(value.to(running.dtype), momentum)
+                running.add_((value - running) * momentum)
         return mean, var
 
     def _normalised(self, run: Run, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from credit.runs.identity import decisive
 from credit.runs.provenance import environment
 from credit.runs.user_code import package_code
 from credit.training.backends.pieces import GROWTH, shares
+from credit.training.monitors.finite import PATIENCE
 from credit.training.prepare import Prepared, synthetic
 
 T = TypeVar("T")
@@ -82,14 +83,17 @@ class Ranks:
             InferenceDiverged: on any of the processes.
         """
         share, ended = self.share(len(x)), None
+        looks = x.device.type == "cpu"  # elsewhere the trainer looks for divergence, from time to time
         rule.share = share
         try:
             done = rule.updates(x[share.start : share.stop], y[share.start : share.stop], OWN)
         except InferenceDiverged as end:
+            if not looks:
+                raise
             ended = end
         finally:
             rule.share = None
-        if self.maximum(torch.tensor(float(ended is not None), device=x.device)):
+        if looks and self.maximum(torch.tensor(float(ended is not None))):
             raise next(end for end in self.gathered(ended) if end is not None)
         return self._whole(rule, done, share)
 
@@ -148,12 +152,19 @@ def shared(work: Callable[[], T]) -> T:
     return found[0]
 
 
-def agreed(number: int | None) -> int | None:
-    """Return the largest of a number over all processes; None where none has one."""
+def agreed(number: int | None, step: int, device: torch.device) -> int | None:
+    """Return the largest of a number over all processes; None where none has one.
+
+    Args:
+        number: this process's.
+        step: the step, the same on all of them. On a GPU, which is waited for, the result is None but at every `PATIENCE`-th.
+        device: the run's.
+    """
     ranks = current()
     if ranks is None:
         return number
-    device = torch.device("cuda", local_rank()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    if device.type != "cpu" and step % PATIENCE:
+        return None
     return int(ranks.maximum(torch.tensor(number or 0, device=device))) or None
 
 

@@ -10,7 +10,8 @@ from credit.rules.base import Rule, Step
 from credit.rules.outcome import GROWN, InferenceDiverged
 from credit.training.optimization import nonfinite_parameter
 
-_PATIENCE = 50  # steps between two checks on a GPU
+PATIENCE = 50
+"""Steps between two waits for a GPU."""
 
 
 class DivergedError(ArithmeticError):
@@ -102,7 +103,7 @@ class FiniteWatch:
             return {}
         first = self._first[: len(bad)]
         first.masked_fill_(bad & (first < 0), step)
-        return self.settle() if self._at_once or step % _PATIENCE == 0 else {}
+        return self.settle() if self._at_once or step % PATIENCE == 0 else {}
 
     def settle(self) -> dict[int, Lost]:
         """Return the runs, by index, that have diverged in any step so far."""
