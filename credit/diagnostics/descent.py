@@ -104,7 +104,7 @@ class Descent(Diagnostic):
             for name, b in model.named_buffers()
         }
         with torch.no_grad():
-            found = self._hinge.compute(weights, buffers, x.double(), y, draws)
+            found = self._hinge.computed(weights, buffers, x.double(), y, draws)
         names = self._hinge.plan.trainable
         return Point(
             {name: weights[name] for name in names}, float(found.loss), {name: found.updates[name] for name in names}

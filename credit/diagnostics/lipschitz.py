@@ -22,6 +22,7 @@ from credit.engine.ops.shapes import Shape, View
 from credit.engine.ops.weighted import Linear
 from credit.engine.plan import Plan
 from credit.rules.base import Rule, Step
+from credit.rules.state import copies
 
 SLOPES = ("relu", "relu6", "tanh", "sigmoid", "hardtanh", "hardsigmoid", "softplus", "identity")
 """Activations with slopes of at most 1 everywhere; leaky ReLU and ELU depend on their constants."""
@@ -87,6 +88,7 @@ def accumulated(plan: Plan, model: nn.Module) -> Tensor | None:
     the identity in evaluation mode.
     """
     product: Tensor | None = None
+    weights, _ = plan.weights.opened(dict(model.named_parameters()), copies(dict(model.named_buffers())))
     slot = plan.entry
     for op in plan.ops:
         if isinstance(op, Shape):
@@ -99,7 +101,7 @@ def accumulated(plan: Plan, model: nn.Module) -> Tensor | None:
             return None
         slot = op.out
         if isinstance(op, Linear):
-            weight = model.get_parameter(op.params["weight"]).detach().double()
+            weight = weights[op.params["weight"]].detach().double()
             product = weight if product is None else weight @ product
     return product
 

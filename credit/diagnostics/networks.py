@@ -15,17 +15,19 @@ from credit.tasks.classification import Classification
 
 def in_order(plan: Plan) -> list[str]:
     """Return the names of the trainable parameters, in the order of their first use in the forward pass."""
-    return list(dict.fromkeys(name for op in plan.ops for name in op.trains))
+    return plan.weights.sources(name for op in plan.ops for name in op.trains)
 
 
 def layers(plan: Plan) -> dict[str, list[str]]:
     """Return the names of the trainable parameters by layer, in the order of `in_order`: ``{"fc1": ["fc1.weight", "fc1.bias"]}``.
 
-    A layer is the module that owns the parameters. A parameter that the network itself owns is a layer by itself.
+    A layer is the module that owns the parameters, or whose weight is computed from them. A parameter that the network itself
+    owns is a layer by itself.
     """
     grouped: dict[str, list[str]] = {}
-    for name in in_order(plan):
-        grouped.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    for name in dict.fromkeys(name for op in plan.ops for name in op.trains):
+        layer = grouped.setdefault(name.rpartition(".")[0] or name, [])
+        layer += [one for one in plan.weights.sources([name]) if one not in layer]
     return grouped
 
 

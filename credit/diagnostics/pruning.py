@@ -110,9 +110,14 @@ def prunable(model: nn.Module) -> list[nn.Parameter]:
     """Return the weights of a network's linear and convolution layers, each once, in the order of the model's parameters.
 
     Raises:
-        UserError: the network has no such layer.
+        UserError: the network has no such layer, or one that computes its weight from other parameters.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    if computed := [type(layer).__name__ for layer in layers if not isinstance(layer.weight, nn.Parameter)]:
+        raise UserError(
+            f"pruning sets weights to 0, and the weight of a {computed[0]} of this network is computed from other parameters: fix "
+            "it first (torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.prune.remove)"
+        )
     own = {id(layer.weight) for layer in layers}
     weights = [p for p in model.parameters() if id(p) in own]
     if not weights:

@@ -31,12 +31,14 @@ class Builder:
     Attributes:
         model: the traced module.
         local: whether ops without a row may be differentiated by local autograd.
+        weights: names of the parameters that stand for computed weights (`credit.engine.weights`).
         name: name for the next op.
         stopped: whether no gradient passes the next op, as under ``torch.no_grad()``.
     """
 
     model: nn.Module
     local: bool
+    weights: frozenset[str] = frozenset()
     name: str = "input"
     stopped: bool = False
     ops: list[Op] = field(default_factory=list)

@@ -56,7 +56,7 @@ class Capabilities:
         frozen_norms: batch norms use their running statistics, which steps then never move.
         pool_first: max pools come before the activations that they follow in the model, where that changes no value.
         repeatable: ops that draw or move statistics keep what they found even where no signal crosses them, so that a part of the
-            forward pass can be evaluated once more (`credit.engine.subgraph`).
+            forward pass can be evaluated once more (`credit.engine.inference.subgraph`).
         cuts: where error signals stop.
     """
 
@@ -84,7 +84,10 @@ class Plan:
         ops: all ops in order of execution.
         back: the ops that a backward pass visits, last first.
         takes_tokens: whether the input is integer tokens, which an embedding looks up.
-        trainable: names of the parameters that receive an update.
+        parameters: the parameters that ops name: the model's own, and a stand-in for each weight that the model computes.
+        weights: the weights that the model computes from other parameters (`credit.engine.weights`).
+        trainable: names of the model's own parameters that receive an update.
+        learned: names of the parameters that ops update: as ``trainable``, with computed weights in place of what they are made of.
         localised: the ops left to local autograd, by name.
         cuts: by the index of each op that the plan is cut at, whether its own signal begins inside (see `Cuts`).
         stopped: ops that a gradient would pass or reach if forward did not stop it there (``torch.no_grad()``, ``detach``).
@@ -106,10 +109,9 @@ class Plan:
         self.slots, self.entry, self.exit, self.localised = graph.slots, graph.entry, graph.exit, graph.localised
         self.ops = self._own_ops()
         self.takes_tokens = any(isinstance(op, Embedding) and self.entry in op.inputs for op in self.ops)
-        shared = dict(model.named_parameters(remove_duplicate=False))
-        names = {id(p): name for name, p in model.named_parameters()}
-        self.alias = {name: names[id(p)] for name, p in shared.items()}
+        self.parameters, self.alias, self.weights = graph.parameters, graph.alias, graph.weights
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        self.learned = [name for name, p in self.parameters.items() if p.requires_grad]
         cuts = capabilities.cuts
         by_name = {op.name: op for op in self.ops}
         self.cuts = {by_name[name].index: cuts.inside for name in cuts.ops}
@@ -152,7 +154,7 @@ class Plan:
 
     def _mark_trainable(self) -> dict[int, bool]:
         """Return by slot whether a value depends on a trainable parameter: only those receive signals."""
-        trainable, carries = set(self.trainable), {self.entry: self.to_input}
+        trainable, carries = set(self.learned), {self.entry: self.to_input}
         self.stopped: list[Op] = []
         for op in self.ops:
             op.params = {role: self.alias[name] for role, name in op.params.items()}
@@ -193,7 +195,9 @@ class Plan:
                 f"{type(self.model).__name__} has no trainable parameter: set requires_grad on what should learn."
             )
         used = {name for op in self.back for name in op.trains}
-        missing = [name for name in self.trainable if name not in used]
+        self.learned = [name for name in self.learned if name in used]
+        taking = self.weights.sources(used)
+        missing = [name for name in self.trainable if name not in taking]
         if missing:
             raise UserError(
                 f"{type(self.model).__name__}: {len(missing)} trainable parameter(s) take no part in the traced forward pass: "
@@ -289,14 +293,14 @@ class Plan:
         return logits
 
     def backward(self, run: R, signal: Tensor, backward: BackwardPass[R]) -> dict[str, Tensor]:
-        """Send ``signal`` (B, classes) back and return every trainable parameter's update.
+        """Send ``signal`` (B, classes) back and return the update of every parameter in ``learned``.
 
         Values saved by the forward pass are dropped as the backward pass goes on. Where ``run.rows`` says which samples have a
         signal (see ``credit.engine.activity``), ``signal`` holds theirs alone: (their count, classes).
         """
         if run.rows is not None and run.rows.count == 0:
             run.saved[:] = [None] * len(run.saved)
-            return {name: torch.zeros_like(run.params[name]) for name in self.trainable}
+            return {name: torch.zeros_like(run.params[name]) for name in self.learned}
         starts = {self.exit: signal}
         del signal  # its memory is the backward pass's alone
         return self.backward_from(run, starts, backward)

@@ -58,7 +58,7 @@ def unreached(plan: "Plan") -> list[Op]:
     recurrent module) or among their operands (bilinear). Scales and norms with one gain a channel are not among them.
     """
     known = computed(plan)
-    shapes = {name: tuple(parameter.shape) for name, parameter in plan.model.named_parameters()}
+    shapes = {name: tuple(parameter.shape) for name, parameter in plan.parameters.items()}
     back = {op.index for op in plan.back}
 
     def several(names: Iterable[str], least: int) -> bool:

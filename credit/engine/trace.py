@@ -25,6 +25,7 @@ from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.shapes import Value
 from credit.engine.rows import table
 from credit.engine.rows.spiking import check_time
+from credit.engine.weights import Weights, plain
 
 _AUGMENTED = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -83,6 +84,9 @@ class Graph:
         slots: how many values there are.
         entry, exit: slots of the input and of the output.
         localised: names of the ops left to local autograd.
+        parameters: of the plain network by name, in which each computed weight is a parameter (`credit.engine.weights`).
+        alias: from the names of shared parameters, and of all others, to those among ``parameters``.
+        weights: the computed weights that ops use.
     """
 
     ops: tuple[Op, ...]
@@ -90,6 +94,9 @@ class Graph:
     entry: int
     exit: int
     localised: list[str]
+    parameters: dict[str, nn.Parameter]
+    alias: dict[str, str]
+    weights: Weights
 
 
 def trace(model: nn.Module, *, local: bool = False) -> Graph:
@@ -102,16 +109,17 @@ def trace(model: nn.Module, *, local: bool = False) -> Graph:
     Raises:
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
     """
-    refuse_untraceable(model)
-    attributes = set(vars(model))
-    opened = _opened(model)
-    try:
-        with guarded(model):
-            graph = _traced(model, opened)
-        return _walk(model, graph, local)
-    finally:
-        for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
-            delattr(model, name)
+    with plain(model) as weights:
+        refuse_untraceable(model)
+        attributes = set(vars(model))
+        opened = _opened(model)
+        try:
+            with guarded(model):
+                graph = _traced(model, opened)
+            return _walk(model, graph, local, weights)
+        finally:
+            for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
+                delattr(model, name)
 
 
 def _traced(model: nn.Module, opened: Collection[nn.Module]) -> fx.Graph:
@@ -171,8 +179,8 @@ def _untraceable(model: nn.Module, error: Exception) -> str:
     )
 
 
-def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> Graph:
-    builder = Builder(model, local)
+def _walk(model: nn.Module, graph: fx.Graph, local: bool, weights: Weights) -> Graph:
+    builder = Builder(model, local, frozenset(weights))
     env: dict[fx.Node, Any] = {}
     entry = result = -1
     for node in graph.nodes:
@@ -190,7 +198,12 @@ def _walk(model: nn.Module, graph: fx.Graph, local: bool) -> Graph:
             _refuse_mutation(model, node, env)
             env[node] = _call(builder, node, args, kwargs)
     check_time(model, builder.ops, entry, result)
-    return Graph(_live(builder.ops, result), builder.slots, entry, result, builder.localised)
+    ops, parameters = _live(builder.ops, result), dict(model.named_parameters())
+    names = {id(p): name for name, p in parameters.items()}
+    alias = {name: names[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    read = {alias.get(str(name)) for op in ops for name in (*op.params.values(), op.args.get("tensor"))}
+    used = Weights({name: one for name, one in weights.items() if name in read})
+    return Graph(ops, builder.slots, entry, result, builder.localised, parameters, alias, used)
 
 
 def _live(ops: list[Op], result: int) -> tuple[Op, ...]:
@@ -349,6 +362,11 @@ def _local_node(builder: Builder, node: fx.Node, target: Any, args: tuple[Any, .
             "cannot: write inplace=False there"
         )
     params = {role: f"{target}.{role}" for role, _ in module.named_parameters()}
+    if computed := [name for name in params.values() if name in builder.weights]:
+        raise UserError(
+            f"'{target}' ({type(module).__name__}) in {type(builder.model).__name__} computes {computed[0]} from other parameters, "
+            "and local autograd takes modules with parameters of their own alone: remove the parametrization there"
+        )
     buffers = {role: f"{target}.{role}" for role, _ in module.named_buffers()}
 
     def call(named: dict[str, Any], *rest: Any, **options: Any) -> Any:

@@ -300,12 +300,30 @@ class Rule(Stateful):
         try:
             with torch.no_grad():
                 if self._compiled is None:
-                    return self.compute(params, buffers, x, y, draws)
+                    return self.computed(params, buffers, x, y, draws)
                 tensors = draws.drawn(self._requested(params, buffers, x, y)).tensors
                 return Computed(*self._compiled(params, buffers, x, y, tensors))
         except batch_checks.BROKEN as error:
             batch_checks.explain(error, self.model, x, y, self.task)
             raise
+
+    def computed(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, draws: Any
+    ) -> Computed:
+        """Return what `compute` does, from and for the model's own parameters.
+
+        ``compute`` gets weights that the model computes from other parameters (`credit.engine.weights`) by their own names, and
+        its updates of such weights are sent on to those parameters. Arguments as of `compute`.
+        """
+        opened, pull = self.plan.weights.opened(params, buffers)
+        done = self.compute(opened, buffers, x, y, draws)
+        done.updates = pull(done.updates)
+        return done
+
+    def effective_params(self) -> dict[str, Tensor]:
+        """Return the network's parameters by the names that ops have, computed weights among them; nothing moves."""
+        opened, _ = self.plan.weights.opened(self._params, copies(self._model_buffers()))
+        return opened
 
     def _run(self, params: dict[str, Tensor], buffers: dict[str, Tensor], draws: Any,
              plan: Plan | None = None) -> RuleRun:  # fmt: skip
@@ -330,7 +348,7 @@ class Rule(Stateful):
     def _functional(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor, tensors: dict[str, Tensor]
     ) -> tuple[Any, ...]:
-        done = self.compute(params, buffers, x, y, Drawn(tensors))
+        done = self.computed(params, buffers, x, y, Drawn(tensors))
         reached = () if done.input_signal is None else (done.input_signal,)
         return done.logits, done.loss, done.updates, done.sizes, done.signals, *reached
 
@@ -356,7 +374,7 @@ class Rule(Stateful):
         if key not in self._requests:
             draws = Noted(self.seed, self.position, x.device)
             with torch.no_grad():
-                self.compute(params, copies(buffers), x, y, draws)
+                self.computed(params, copies(buffers), x, y, draws)
             self._requests[key] = draws.requests
         return self._requests[key]
 
@@ -364,7 +382,7 @@ class Rule(Stateful):
         """Name the first parameter or op whose value on batch ``x`` is not finite; None if all are."""
         buffers = copies(self._model_buffers()) | self.buffers
         with torch.no_grad():
-            params = self._params | dict(self.feedback_parameters)
+            params = self.effective_params() | dict(self.feedback_parameters)
             run = self.plan.run(params, buffers, Draws(self.seed, self.position, x.device), self.dtype)
             return self.plan.first_nonfinite(run, x)
 

@@ -239,7 +239,8 @@ def _traits(rule: Rule) -> dict[str, Any]:
         "precision": rule.precision,
         "keep_input_signal": rule.keep_input_signal,
     }
-    return own | {"weights' names, shapes or types": weights, "networks": ops}
+    made = {name: one.like() for name, one in rule.plan.weights.items()}
+    return own | {"weights' names, shapes or types": weights, "networks": ops, "parametrizations": made}
 
 
 def why_not(rule: Rule, x: Tensor, y: Tensor) -> str | None:

@@ -78,7 +78,7 @@ def output_layer(plan: Plan) -> set[str]:
         return set()
     known = computed(plan)
     behind = set().union(*(known.get(last.inputs[at], set()) for at in last.operands.values()))
-    return set(last.trains) | (behind & set(plan.trainable))
+    return set(plan.weights.sources({*last.trains, *(behind & set(plan.learned))}))
 
 
 def clip(share: float, spared: Collection[str] = ()) -> Transform:
@@ -121,15 +121,20 @@ def reproject(radius: float) -> Transform:
 def layer_groups(plan: Plan) -> list[tuple[str, ...]]:
     """Return the names of the parameters that belong to one layer, frozen ones too: its weight and its bias, or one alone."""
     rows = {name: p.shape[:1] for name, p in plan.model.named_parameters()}
+    computed = plan.weights
     found: list[tuple[str, ...]] = []
     taken: set[str] = set()
     for op in plan.ops:
         for role, name in op.params.items():
             partner = op.params.get(role.removesuffix("weight") + "bias") if role.endswith("weight") else None
-            if partner is not None and not {name, partner} & taken and rows[name] == rows[partner]:
-                found.append((name, partner))
-                taken |= {name, partner}
-    alone = {name: (name,) for op in plan.ops for name in op.params.values() if name not in taken}
+            if partner is None or partner in computed:
+                continue
+            pooled = (*(one for one in computed.sources([name]) if rows[one] == rows[partner]), partner)
+            if len(pooled) > 1 and not set(pooled) & taken:
+                found.append(pooled)
+                taken |= set(pooled)
+    used = [name for op in plan.ops for name in computed.sources(op.params.values())]
+    alone = {name: (name,) for name in used if name not in taken}
     return found + list(alone.values())
 
 

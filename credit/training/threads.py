@@ -69,7 +69,7 @@ def multiply_adds(rule: Rule, x: Tensor) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # takes a moment to import
 
     buffers = {name: value.clone() for name, value in rule.model.named_buffers()}
-    run = rule.plan.run(dict(rule.model.named_parameters()), buffers, Draws(rule.seed, 0, x.device), rule.dtype)
+    run = rule.plan.run(rule.effective_params(), buffers, Draws(rule.seed, 0, x.device), rule.dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         rule.plan.forward(run, x)
     return int(counter.get_total_flops()) // 2

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from credit.engine.backward import BackwardPass
 from credit.engine.draws import Draws
+from credit.engine.inference.subgraph import Stretch
 from credit.engine.ops.activations import Activate
 from credit.engine.plan import Capabilities, Cuts, Plan
-from credit.engine.subgraph import Stretch
 
 
 class KeepsBoth(BackwardPass):

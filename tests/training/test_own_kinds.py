@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import credit
 from credit.cli.listing import option_table
 from credit.core import registry
 from credit.core.config.compose import compose
@@ -111,6 +112,20 @@ def test_a_run_of_ones_own_kinds_without_a_line_of_yaml(mine, tmp_path, monkeypa
         [*WORDS, "arch.width=9", "data.spread=0.5", "noise.by=2", "optimizer.shrink=0.1", "schedule.end=0.5"]
     )
     assert run_folder(again) != run_folder(cfg)
+
+
+def test_a_network_with_computed_weights_is_trained_and_loaded(mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "runs"))
+    code = FILES["arch/mynet.py"].replace(
+        "    def forward", "        nn.utils.parametrizations.weight_norm(self.fc)\n\n    def forward"
+    )
+    (mine / "arch" / "mynet.py").write_text(code)
+    cfg = compose(WORDS)
+    first = train(cfg, console=False)
+    net = credit.load(run_folder(cfg)).predictor
+    g, v = (net.get_parameter(f"fc.parametrizations.weight.original{at}") for at in range(2))
+    torch.testing.assert_close(net.get_submodule("fc").weight, g * v / v.norm(dim=1, keepdim=True))
+    assert first["status"] == "complete" and first["last"]["test_top1"] > 0.6
 
 
 def test_a_yaml_beside_gives_other_defaults(mine):

@@ -100,7 +100,8 @@ def check_share(
         UserError: the outputs of the share are not those of the whole batch.
     """
     alone, shared = (
-        plan.run(dict(params), {name: value.clone() for name, value in buffers.items()}, None) for _ in range(2)
+        plan.run(*_opened(plan, params, {name: value.clone() for name, value in buffers.items()}), None)
+        for _ in range(2)
     )
     shared.across = across
     with torch.no_grad():
@@ -114,6 +115,10 @@ def check_share(
         f"on tensors that are no buffers. Outputs of size {off[2]:.3g} differ by {off[1]:.3g}. Use nn.BatchNorm1d, 2d or 3d, whose "
         "statistics are the whole batch's, or train in one process"
     )
+
+
+def _opened(plan: Plan, params: Mapping[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    return plan.weights.opened(params, buffers)[0], buffers
 
 
 def _has_steps(plan: Plan) -> bool:
@@ -148,7 +153,7 @@ def _differing(
     The plan changes its copies of the buffers, the module the other ones.
     """
     with torch.no_grad():
-        run = plan.run(dict(params), our_buffers, None)
+        run = plan.run(*_opened(plan, params, our_buffers), None)
         ours = plan.forward(run, x)
         theirs = _own_output(plan, params, their_buffers, x)
         if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:

@@ -38,7 +38,7 @@ def guarded(model: nn.Module) -> Iterator[None]:
         UserError: forward assigns attributes, draws random numbers, or calls a custom autograd function.
     """
     before = _Snapshot(model)
-    draws = _Generators(model)
+    draws = Generators(model)
     try:
         with torch.inference_mode(False), torch.enable_grad(), _custom_functions_refused():
             yield
@@ -196,7 +196,7 @@ def _entry(value: Any, then: Any, name: str) -> str:
     return name
 
 
-class _Generators:
+class Generators:
     """The states of the random number generators that a forward may draw from."""
 
     def __init__(self, model: nn.Module) -> None:

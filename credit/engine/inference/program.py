@@ -122,7 +122,7 @@ class Program:
             instruction.do(work)
             for kind, key in instruction.drops:
                 registers[kind][key] = None
-        for name in plan.trainable:
+        for name in plan.learned:
             if name not in work.updates:
                 work.updates[name] = run.params[name].new_zeros(run.params[name].shape)
         return work

@@ -15,11 +15,10 @@ from credit.engine.ops.weighted import Conv, ConvTranspose, Embedding, Linear, P
 
 def named_params(builder: Builder, module: nn.Module) -> dict[str, str]:
     params = {role: f"{builder.name}.{role}" for role, _ in module.named_parameters(recurse=False)}
-    if unknown := set(params) - {"weight", "bias"} or hasattr(module, "parametrizations"):
-        what = ", ".join(sorted(unknown)) if isinstance(unknown, set) else "parametrizations"
+    if unknown := set(params) - {"weight", "bias"}:
         raise UserError(
-            f"'{builder.name}' ({type(module).__name__}) in {type(builder.model).__name__} computes its weights from others "
-            f"({what}), which no rule has a row for: remove the reparametrisation (weight_norm, spectral_norm) there"
+            f"'{builder.name}' ({type(module).__name__}) in {type(builder.model).__name__} has parameters that its forward() does "
+            f"not read ({', '.join(sorted(unknown))}): compute weights from others by torch.nn.utils.parametrize"
         )
     return params
 

@@ -58,10 +58,10 @@ def attach(rule: Rule, weights: FeedbackWeights, ops: Iterable[Weighted]) -> Lea
             rule.transforms.append(held)
     taken = {name for name, _ in [*rule.model.named_parameters(), *rule.model.named_buffers()]}
     for op in ops if weights.learns else ():
-        if "weight" not in op.params:
+        if op.params.get("weight", "") in {"", *rule.plan.weights}:
             raise UserError(
                 f"rule.feedback_weights=kolen_pollack hands feedback weights the updates of the weights they stand for, but "
-                f"the weight of {op.describe()} in {type(rule.model).__name__} is computed from parameters in forward() "
+                f"the weight of {op.describe()} in {type(rule.model).__name__} is computed from other parameters "
                 "and has no update of its own: use a parameter as it is (x @ weight.t(), F.linear(x, weight)), or write "
                 "rule.feedback_weights=fixed_random"
             )

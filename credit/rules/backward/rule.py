@@ -118,7 +118,9 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
         return signal
 
     def _separate(self, x: Tensor) -> Separation:
-        run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
+        run = self._run(
+            self.effective_params(), copies(self._model_buffers()), Draws(self.seed, self.position, x.device)
+        )
         found = separation(self.plan, run, x)
         if found.coupling is not None and self.options.sparse is True:
             raise UserError(
@@ -133,7 +135,9 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
         """Make the feedback matrices that need shapes, unless they were set or loaded already."""
         crossed = [op for op in self._crossed() if self.feedback_weights.direct or op.operands]
         if self.feedback_weights.replaces and crossed:
-            run = self._run(self._params, copies(self._model_buffers()), Draws(self.seed, self.position, x.device))
+            run = self._run(
+                self.effective_params(), copies(self._model_buffers()), Draws(self.seed, self.position, x.device)
+            )
             with torch.no_grad():
                 logits = self.plan.forward(run, gains.inputs(x, self.seed))
                 self._make_feedback(crossed, run, logits)
@@ -144,10 +148,10 @@ class BackwardRule(Rule, BackwardPass[RuleRun]):
 
     def _make_feedback(self, ops: Sequence[Weighted], run: RuleRun | None = None, logits: Tensor | None = None) -> None:
         """Make the matrices of some ops; those that need shapes, or whose weight is computed, after a forward pass (``run``)."""
-        needed = []
+        needed, weights = [], self.effective_params()
         for op in ops:
             if "weight" in op.params:
-                weight = self._params[op.params["weight"]].detach()
+                weight = weights[op.params["weight"]].detach()
             else:
                 assert run is not None
                 weight = op.weight(run).to(next(iter(self._params.values())).dtype)

@@ -25,6 +25,7 @@ from credit.rules.energy import states
 from credit.rules.energy.options import EquilibriumOptions
 from credit.rules.energy.settling import Settling
 from credit.rules.outcome import InferenceDiverged
+from credit.rules.state import copies
 from credit.rules.traits import Traits
 
 
@@ -174,11 +175,12 @@ class EquilibriumRule(Rule):
     def _free(self, model: nn.Module, x: Tensor, kind: Literal["free", "marked"]) -> Settling:
         """Settle freely, without dropout, by a network's own values."""
         params: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(self.named_parameters())}
-        buffers = dict(model.named_buffers()) | self.buffers
+        buffers = dict(model.named_buffers())
         if not self._ready:
             self.prepare(x)
         with torch.no_grad():
-            run = self._run(params, buffers, Draws(self.seed, self.position, x.device))
+            opened, _ = self.plan.weights.opened(params, copies(buffers))
+            run = self._run(opened, buffers | self.buffers, Draws(self.seed, self.position, x.device))
             run.train = False
             settling = self._settling(x.new_zeros(x.shape[0], dtype=torch.int64), x)
             self._program(kind).run(run, x, settling)

@@ -105,8 +105,9 @@ def make_feedback(rule: Rule, chosen: FeedbackWeights) -> learned_feedback.Learn
     reach.check(rule, chosen)
     crossed = [op for op in rule.plan.back if isinstance(op, Weighted) and op.wants[0]]
     made = learned_feedback.attach(rule, chosen, crossed)
+    weights = rule.effective_params()
     for op in () if chosen.learns else crossed:
-        weight = rule._params[op.params["weight"]].detach()
+        weight = weights[op.params["weight"]].detach()
         for name, value in chosen.feedback(op, weight, None, 0, rule.seed).items():
             rule.buffers.make(name, value)
     return made

@@ -135,8 +135,8 @@ class LfpRule(Rule, BackwardPass[RuleRun]):
             self.notes.append(note)
 
     def _note_frozen(self) -> None:
-        params = {name: self._params[name] for name in self.plan.trainable}
-        frozen = [name for name, p in params.items() if not bool(p.detach().any())]
+        params = self.effective_params()
+        frozen = [name for name in self.plan.learned if not bool(params[name].detach().any())]
         if frozen and not any(note.startswith("frozen:") for note in self.notes):
             more = f" and {len(frozen) - 6} more" if len(frozen) > 6 else ""
             self.notes.append(

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from credit.core.randomness import generator
+from credit.engine.inference.subgraph import Stretch
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Run
-from credit.engine.subgraph import Stretch
 from credit.rules.targets.options import TargetOptions
 from credit.rules.targets.synapses import Dense, Synapse
 

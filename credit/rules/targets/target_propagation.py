@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.engine.inference.blocks import bottlenecks, hidden, learning
+from credit.engine.inference.subgraph import Stretch
 from credit.engine.ops.activations import Activate
 from credit.engine.plan import Plan
-from credit.engine.subgraph import Stretch
 from credit.rules.outcome import Computed
 from credit.rules.state import RuleRun
 from credit.rules.targets import synapses

@@ -118,7 +118,7 @@ class TargetedRule(Rule, BackwardPass[RuleRun]):
             )
         buffers = copies(self._model_buffers())
         with torch.no_grad():
-            run = self._run(self._params, buffers, Draws(self.seed, self.position, x.device))
+            run = self._run(self.effective_params(), buffers, Draws(self.seed, self.position, x.device))
             logits = self.plan.forward(run, x)
             found = {op.name: tuple(op.post(run).shape[1:]) for op in self.nodes}
         return found | {OUTPUT: tuple(logits.shape[1:])}

@@ -49,7 +49,8 @@ class DeadLayers:
         signals = outcome.signals
         if float(signals["output.rms"]) > 0 if "output.rms" in signals else alive:
             self._looked += 1
-            self._dead = {name: op for name, op in self._dead.items() if name not in alive}
+            sources = self._rule.plan.weights.sources
+            self._dead = {name: op for name, op in self._dead.items() if not set(sources([name])) & set(alive)}
         if step == self._until - 1 and (note := self._words() if self._looked else self._silence()):
             self._rule.notes.append(note)
             self._screen.warn(note)

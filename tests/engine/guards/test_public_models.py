@@ -132,6 +132,7 @@ EQUAL: dict[str, Callable[[], nn.Module]] = {
     "a lazy layer after its dry run": lambda: _after_a_dry_run(),
     "dropout off": lambda: layers(nn.Dropout(0.0), nn.ReLU()),
     "batch norm": lambda: layers(nn.BatchNorm1d(6), nn.ReLU()),
+    "weight norm": lambda: layers(weight_norm(nn.Linear(6, 6))),
     "a whole model in eval mode": lambda: _moved(layers(nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5))).eval(),
 }
 
@@ -281,7 +282,6 @@ def _drawn(draw: Callable[[Any], float]) -> Callable[[], nn.Module]:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "weight norm": (lambda: layers(weight_norm(nn.Linear(6, 6))), ("computes its weights", "weight_norm")),
     "custom function, name kept": (
         lambda: net(lambda m, x: m.c(reverse(m.a(x)))), ("Reverse.apply", "custom autograd function", "torch.fx.wrap"),
     ),
