@@ -269,6 +269,7 @@ class Asked:
     """Shares of a batch, of which one process has all, that count the values to be exchanged."""
 
     times = 0
+    across = None
 
     def updates(self, rule: Any, x: Tensor, y: Tensor) -> Any:
         rule.share = Share(0, len(x), len(x))
