@@ -23,7 +23,10 @@ def backprop_of(rule: Rule) -> Rule:
     if rule.task.method == "of_probability" and isinstance(rule, BackwardRule):
         settings["loss"] = rule.options.loss
     settings |= rule.reference
-    reference = api.build(settings, rule.model, seed=rule.seed, precision=rule.precision, task=rule.task)
+    example = None if rule.plan.sample is None else rule.plan.sample.batch()
+    reference = api.build(
+        settings, rule.model, seed=rule.seed, example=example, precision=rule.precision, task=rule.task
+    )
     reference.position = rule.position
     if rule.freezes_norms and isinstance(reference, BackwardRule):
         reference.plan = reference.plan.adapted(reference, frozen_norms=True)

@@ -70,7 +70,8 @@ class Descent(Diagnostic):
         margin = float(getattr(getattr(rule, "loss", None), "margin", 1.0))
         settings = api.read("lisp_raw") | {"gate": "derivative", "margin": margin, "local_autograd": True}
         try:
-            self._hinge = api.build(settings, rule.model, seed=rule.seed)
+            example = None if rule.plan.sample is None else rule.plan.sample.batch()
+            self._hinge = api.build(settings, rule.model, seed=rule.seed, example=example)
         except UserError as refusal:
             raise UserError(f"trainer.measure=[descent] needs the gradient of S: {refusal}") from None
         grouped = layers(rule.plan)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from credit.core.errors import UserError
 from credit.engine.backward import BACKPROP, BackwardPass, R
+from credit.engine.guards.sizes import Sample
 from credit.engine.ops.activations import Activate
 from credit.engine.ops.base import Op, Run, has_ref, resolve, slots_in
 from credit.engine.ops.shapes import Shape, Value
@@ -79,10 +80,12 @@ class Plan:
         capabilities: what the plan is built for.
         backward: decides what is kept for the backward pass and what may be overwritten; asked once, here.
         graph: the traced network, where it is at hand (see `adapted`).
+        sample: of the input, for a forward pass that branches on its size.
 
     Attributes:
         ops: all ops in order of execution.
         back: the ops that a backward pass visits, last first.
+        sample, sized: what was known of the input, and whether the plan is right for samples of that size alone.
         takes_tokens: whether the input is integer tokens, which an embedding looks up.
         parameters: the parameters that ops name: the model's own, and a stand-in for each weight that the model computes.
         weights: the weights that the model computes from other parameters (`credit.engine.weights`).
@@ -103,13 +106,15 @@ class Plan:
         backward: BackwardPass[Any] = BACKPROP,
         *,
         graph: Graph | None = None,
+        sample: Sample | None = None,
     ) -> None:
         self.model, self.capabilities = model, capabilities
-        self._graph = graph = trace(model, local=capabilities.local_autograd) if graph is None else graph
+        self._graph = graph = graph or trace(model, local=capabilities.local_autograd, sample=sample)
         self.slots, self.entry, self.exit, self.localised = graph.slots, graph.entry, graph.exit, graph.localised
         self.ops = self._own_ops()
         self.takes_tokens = any(isinstance(op, Embedding) and self.entry in op.inputs for op in self.ops)
         self.parameters, self.alias, self.weights = graph.parameters, graph.alias, graph.weights
+        self.sample, self.sized = graph.sample, graph.sized
         self.trainable = [name for name, p in model.named_parameters() if p.requires_grad]
         self.learned = [name for name, p in self.parameters.items() if p.requires_grad]
         cuts = capabilities.cuts
@@ -129,7 +134,7 @@ class Plan:
         """
         wanted = replace(self.capabilities, **changes)
         same = wanted.local_autograd == self.capabilities.local_autograd  # else other ops are traced
-        return Plan(self.model, wanted, backward, graph=self._graph if same else None)
+        return Plan(self.model, wanted, backward, graph=self._graph if same else None, sample=self.sample)
 
     @property
     def to_input(self) -> bool:

@@ -5,12 +5,10 @@ What the table knows stands in ``credit.engine.rows.table``; this file walks the
 
 import inspect
 import linecache
-import operator
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,59 +18,14 @@ from torch import fx, nn
 from credit.core.errors import UserError
 from credit.engine.builder import Builder, Val, function_name, local_call, refuse_random, vals
 from credit.engine.guards.model import refuse_untraceable
-from credit.engine.guards.tracing import gradient_stopped, guarded
+from credit.engine.guards.sizes import Sample
+from credit.engine.guards.tracer import AUGMENTED, STOPPED, Tracer
+from credit.engine.guards.tracing import OURS, guarded
 from credit.engine.ops.base import Op, slots_in
 from credit.engine.ops.shapes import Value
 from credit.engine.rows import table
 from credit.engine.rows.spiking import check_time
 from credit.engine.weights import Weights, plain
-
-_AUGMENTED = {
-    getattr(operator, f"i{name}"): getattr(operator, name)
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
-}
-
-
-class _Proxy(fx.Proxy):
-    """Records ``x += y`` as what it is: fx's own proxy takes it for ``x + y``, though it changes x for other readers."""
-
-
-def _augment(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
-    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
-
-
-for _target in _AUGMENTED:
-    setattr(_Proxy, f"__{_target.__name__.rstrip('_')}__", _augment(_target))
-
-
-STOPPED = "gradient_stopped"
-"""Key in a traced node's ``meta``: whether the node was made while gradients were disabled."""
-
-
-class _Tracer(fx.Tracer):
-    # A buffer is read at each step, not written into the plan as a constant.
-    proxy_buffer_attributes = True
-
-    def __init__(self, opened: Collection[nn.Module] = ()) -> None:
-        super().__init__(autowrap_functions=table.functions())
-        self.leaves, self.opened = table.leaves(), opened
-
-    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(kind, *args, **kwargs)
-        if kind.startswith("call"):  # what is read (get_attr) is the parameter itself, wherever forward reads it
-            node.meta[STOPPED] = gradient_stopped(self.root)
-        return node
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            (isinstance(m, self.leaves) and m not in self.opened)
-            or hasattr(m, "activation_kind")
-            or hasattr(m, "spiking_kind")
-            or super().is_leaf_module(m, module_qualified_name)
-        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +40,8 @@ class Graph:
         parameters: of the plain network by name, in which each computed weight is a parameter (`credit.engine.weights`).
         alias: from the names of shared parameters, and of all others, to those among ``parameters``.
         weights: the computed weights that ops use.
+        sample: what was known of the input.
+        sized: forward decides by the size of a sample, so that the plan is right for that size alone.
     """
 
     ops: tuple[Op, ...]
@@ -97,14 +52,17 @@ class Graph:
     parameters: dict[str, nn.Parameter]
     alias: dict[str, str]
     weights: Weights
+    sample: Sample | None = None
+    sized: bool = False
 
 
-def trace(model: nn.Module, *, local: bool = False) -> Graph:
+def trace(model: nn.Module, *, local: bool = False, sample: Sample | None = None) -> Graph:
     """Return the ops that a module's forward pass consists of.
 
     Args:
         model: takes one tensor, returns one tensor of logits; control flow must not depend on values.
         local: let ops without a row be differentiated by autograd one at a time.
+        sample: of the input, for a forward pass that branches on its size.
 
     Raises:
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
@@ -115,16 +73,17 @@ def trace(model: nn.Module, *, local: bool = False) -> Graph:
         opened = _opened(model)
         try:
             with guarded(model):
-                graph = _traced(model, opened)
-            return _walk(model, graph, local, weights)
+                graph, sized = _traced(model, opened, sample)
+            return replace(_walk(model, graph, local, weights), sample=sample, sized=sized)
         finally:
             for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
                 delattr(model, name)
 
 
-def _traced(model: nn.Module, opened: Collection[nn.Module]) -> fx.Graph:
+def _traced(model: nn.Module, opened: Collection[nn.Module], sample: Sample | None) -> tuple[fx.Graph, bool]:
     try:
-        return _Tracer(opened).trace(model, concrete_args=_defaults(model))
+        tracer = Tracer(opened, sample)
+        return tracer.trace(model, concrete_args=_defaults(model)), tracer.sizes.decided
     except UserError:
         raise
     except Exception as error:  # fx raises whatever the model's own code raises on a proxy
@@ -148,7 +107,7 @@ def _opened(model: nn.Module) -> set[nn.Module]:
             continue
         try:
             with guarded(module):
-                _Tracer().trace(module, concrete_args=_defaults(module))
+                Tracer().trace(module, concrete_args=_defaults(module))
         except Exception:  # fx raises whatever the module's own code raises on a proxy
             continue
         found.add(module)
@@ -163,8 +122,7 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
 
 
 def _untraceable(model: nn.Module, error: Exception) -> str:
-    torch_itself = Path(torch.__file__).parent
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if torch_itself not in Path(f.filename).parents]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)]
     where = frames[-1] if frames else None
     line = (
         f"{where.filename}, line {where.lineno}: {linecache.getline(where.filename, where.lineno or 0).strip()}"
@@ -174,7 +132,7 @@ def _untraceable(model: nn.Module, error: Exception) -> str:
     return (
         f"{type(model).__name__} cannot be traced, at {line}\n"
         f"torch.fx says: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
-        "A traced model must not branch or loop on the values or shapes of its tensors: compute such choices in "
+        "A traced model must not branch or loop on the values of its tensors or the number of samples: compute such choices in "
         "__init__, or move that part into a function marked with torch.fx.wrap and give it a row in credit/engine/rows/table.py."
     )
 
@@ -264,7 +222,7 @@ def _in_place(model: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = _name(node)
-    return node.target in _AUGMENTED or bool(node.kwargs.get("inplace")) or (name[-1:] == "_" and name[-2:] != "__")
+    return node.target in AUGMENTED or bool(node.kwargs.get("inplace")) or (name[-1:] == "_" and name[-2:] != "__")
 
 
 def _refuse_mutation(model: nn.Module, node: fx.Node, env: dict[fx.Node, Any]) -> None:
@@ -299,8 +257,8 @@ def _refuse_mutation(model: nn.Module, node: fx.Node, env: dict[fx.Node, Any]) -
 def _functional(node: fx.Node) -> Any:
     """The op that does without overwriting what this one does in place; nothing reads the overwritten tensor again."""
     target: Any = node.target
-    if target in _AUGMENTED and target not in table.FUNCTIONS:
-        return _AUGMENTED[target]
+    if target in AUGMENTED and target not in table.FUNCTIONS:
+        return AUGMENTED[target]
     name = _name(node)
     if name[-1:] != "_" or name[-2:] == "__":
         return target

@@ -16,6 +16,7 @@ from credit.engine.compilation import compile_step, settings_of
 from credit.engine.draws import Drawn, Draws, Noted, Request, Share
 from credit.engine.guards import agreement
 from credit.engine.guards.changes import Traced
+from credit.engine.guards.sizes import Sample
 from credit.engine.plan import Capabilities, Plan
 from credit.rules import batch_checks
 from credit.rules import traits as declared
@@ -92,6 +93,7 @@ class Rule(Stateful):
         self.transforms: list[Transform] = []
         label = f"the step of rule '{self.name}'"
         self._compiled = compile_step(self._functional, settings_of(compile), label) if compile else None
+        self._sample = None if example is None else Sample.of(example)
         self._limits = 0  # how many of the transforms, the first ones, are the limits that the options ask for
         self._trace()
         if example is not None:
@@ -100,7 +102,7 @@ class Rule(Stateful):
     def _trace(self, to_input: bool = False) -> None:
         """Make the plan of the model as it is now, and all that follows from it; own buffers and parameters stay."""
         model = self.model
-        self.plan = Plan(model, Capabilities(self.options.local_autograd, to_input))
+        self.plan = Plan(model, Capabilities(self.options.local_autograd, to_input), sample=self._sample)
         self._agreed = self._ready = False
         declared.refuse(self)
         unit_share = self.options.clip_unit
@@ -359,6 +361,7 @@ class Rule(Stateful):
         for; buffers are copies that it moves.
         """
         self.follow_model()
+        batch_checks.check_size(self.plan, x)
         if not self._ready:
             self.prepare(x)
         params = {name: p.detach() for name, p in self._all_parameters().items()}

@@ -36,10 +36,21 @@ def check(plan: Plan, weight: Tensor, x: Tensor, y: Tensor, *, precision: str, t
         raise UserError(
             f"precision=float64: the model's parameters are {weight.dtype}; convert the model first, model.double()"
         )
+    check_size(plan, x)
     if plan.takes_tokens:
         _check_tokens(plan, x)
     else:
         _check_numbers(weight, x, precision)
+
+
+def check_size(plan: Plan, x: Tensor) -> None:
+    """Refuse a batch x (B, ...) whose samples have another size than those that a plan was traced for."""
+    if plan.sized and plan.sample is not None and x.shape[1:] != plan.sample.shape:
+        raise UserError(
+            f"step(x, y): forward() of {type(plan.model).__name__} branches on the size of its input, so that its plan, made "
+            f"from an example, is for samples of {tuple(plan.sample.shape)}; x has samples of {tuple(x.shape[1:])}: give inputs of "
+            "one size, or make another rule with an example of this size"
+        )
 
 
 def _check_numbers(weight: Tensor, x: Tensor, precision: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import timm.layers as tl
 import torch
 import torch.nn.functional as F
+from timm.layers.pool2d_same import MaxPool2dSame
 from timm.models.vgg import ConvMlp
 from torch import nn
 from torchvision.ops import StochasticDepth
@@ -195,6 +196,18 @@ MODULES: dict[type[nn.Module], list[Any]] = {
     tl.LayerNorm: [case(tl.LayerNorm(5, eps=1e-3), 2, 3, 5, linear=True)],
     tl.LayerNorm2d: [case(tl.LayerNorm2d(3), 2, 3, 5, 4), case(tl.LayerNorm2d(3, affine=False), 2, 3, 5, 4)],
     tl.GroupNorm: [case(tl.GroupNorm(4, 2), 2, 4, 5, 3)],
+    tl.Conv2dSame: [
+        case(tl.Conv2dSame(3, 4, 3, stride=2), 2, 3, 5, 8),
+        case(tl.Conv2dSame(4, 4, (3, 2), stride=(1, 3), dilation=(2, 1), groups=2), 2, 4, 6, 7),
+    ],
+    tl.AvgPool2dSame: [
+        case(tl.AvgPool2dSame(3, 2), 2, 3, 5, 8),
+        case(tl.AvgPool2dSame((2, 3), (1, 2), count_include_pad=False), 2, 3, 5, 8),
+    ],
+    MaxPool2dSame: [
+        case(MaxPool2dSame(3, 2), 2, 3, 5, 8),
+        case(MaxPool2dSame(2, (2, 1), dilation=2), 2, 3, 5, 8),
+    ],
     ConvMlp: [
         case(ConvMlp(3, 4, kernel_size=3, mlp_ratio=1.0, drop_rate=0.0), 2, 3, 5, 3),
         case(ConvMlp(3, 4, kernel_size=4, mlp_ratio=1.5, drop_rate=0.0), 2, 3, 2, 6),

@@ -25,7 +25,7 @@ from credit.core.errors import UserError
 from credit.engine.guards.contents import PLAIN, containers
 
 _BACKWARD = "_backward_cls"  # what torch.autograd.Function.apply asks its class for before anything else
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # torch's and the engine's files
+OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # torch's and the engine's files
 # Names under which fx itself leaves tensors on the model.
 _MADE_BY_FX = re.compile(r"_tensor_constant\d+|_torchbind_obj\d+")
 
@@ -122,7 +122,7 @@ def _checked(function: Any) -> Any:
 def where(frame: FrameType | None = None) -> str:
     """Return the file and line of the user's code that runs now, or that called ``frame``."""
     at = frame or sys._getframe(1)
-    while at.f_back is not None and at.f_code.co_filename.startswith(_OURS):
+    while at.f_back is not None and at.f_code.co_filename.startswith(OURS):
         at = at.f_back
     line = linecache.getline(at.f_code.co_filename, at.f_lineno).strip()
     return f"{at.f_code.co_filename}, line {at.f_lineno}: {line}"

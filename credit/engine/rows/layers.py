@@ -1,5 +1,7 @@
 """Rows for layers: weights, activations, pools, dropout. A row's arguments mirror torch's, after the builder."""
 
+import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,6 +86,28 @@ def convolved(b: Builder, x: Val, kernel_size: Sequence[int], stride: Any, paddi
         places = [(at + 2, before, after) for at, (before, after) in enumerate(pads) if before or after]
         x = b.emit(Pad, x, suffix=".pad", extra=tuple(places), mode=kind, value=0.0)
     return x, {"stride": sizes(stride, dims), "padding": padding, "dilation": dilation, "groups": groups}
+
+
+def padded_same(b: Builder, m: Any, x: Val, value: float = 0.0) -> Val:
+    """TensorFlow's padding of images for a module with a kernel and a stride: as many windows as strides begin in the image."""
+    kernel, stride = sizes(m.kernel_size), sizes(m.stride)
+    dilation = sizes(getattr(m, "dilation", 1))
+    places = []
+    for at in range(2):
+
+        def widths(image: Any, at: int = at) -> tuple[int, int]:
+            size, step = image.shape[at - 2], stride[at]
+            total = max((math.ceil(size / step) - 1) * step + (kernel[at] - 1) * dilation[at] + 1 - size, 0)
+            return total // 2, total - total // 2
+
+        both = b.shape(widths, x)
+        places.append((at - 2, b.shape(operator.getitem, both, 0), b.shape(operator.getitem, both, 1)))
+    return b.emit(Pad, x, suffix=".pad", extra=tuple(places), mode="constant", value=value)
+
+
+def same(row: Row, value: float = 0.0) -> Row:
+    """Return the row of one of timm's modules with TensorFlow's padding, such as Conv2dSame, from that of its base."""
+    return lambda b, m, x: row(b, m, padded_same(b, m, x, value))
 
 
 def pad(b: Builder, x: Val, pad: Any, mode: str = "constant", value: float | None = None) -> Val:

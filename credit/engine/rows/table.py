@@ -298,6 +298,7 @@ def _sized(name: str, row: Row) -> dict[type[nn.Module], Row]:
 
 def _timm_rows() -> dict[type[nn.Module], Row]:
     from timm import layers as timm_layers
+    from timm.layers.pool2d_same import MaxPool2dSame
     from timm.models.vgg import ConvMlp
 
     return {
@@ -310,6 +311,9 @@ def _timm_rows() -> dict[type[nn.Module], Row]:
         timm_layers.GELU: _as_module(layer.gelu),
         timm_layers.GELUTanh: _as_module(lambda b, x: layer.gelu(b, x, "tanh")),
         timm_layers.Linear: layer.linear,
+        timm_layers.Conv2dSame: layer.same(layer.conv),
+        timm_layers.AvgPool2dSame: layer.same(layer.avg_pool_module),
+        MaxPool2dSame: layer.same(layer.max_pool_module, -math.inf),
     }
 
 

@@ -40,7 +40,7 @@ def label(row: Any) -> str:
 
 def reached(model: nn.Module, row: Any) -> bool:
     """Whether tracing ``model`` meets ``row``, so that a case cannot silently test another one."""
-    graph = trace._Tracer(trace._opened(model)).trace(model)
+    graph = trace.Tracer(trace._opened(model)).trace(model)
     if row in ("activation_kind", "spiking_kind"):
         return any(hasattr(module, row) for module in model.modules())
     if isinstance(row, type):
