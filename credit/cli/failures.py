@@ -1,17 +1,24 @@
 """Exit codes and error messages of commands."""
 
+import os
 import sys
+import time
+import traceback
 from collections.abc import Callable
 
 from credit.core.errors import UserError
-from credit.core.processes import FAILED, first_to_fail
+from credit.core.reading import reason
+from credit.core.streams import lasting_streams
+from credit.runs.places import runs_root
+
+DEBUG = "CREDIT_DEBUG"
+"""Environment variable that lets the trace of an unforeseen error be printed."""
 
 
 def reported(command: str, body: Callable[[], int]) -> int:
-    """Run `body` and return its exit code; print a `UserError` or an interruption as one paragraph on stderr.
+    """Run `body` and return its exit code; print what ends it as one paragraph on standard error.
 
-    Any other exception is a bug and propagates: Python prints its traceback and exits with 1. Of the processes of torchrun, the
-    first one that fails prints its error, and the others end with 2.
+    Standard output and error that cannot be written any more fall silent, and the command goes on.
 
     Args:
         command: name of the command, for the messages.
@@ -19,23 +26,47 @@ def reported(command: str, body: Callable[[], int]) -> int:
 
     Returns:
         The exit code: that of `body`, also where it exits by itself (143 of a run stopped by SIGTERM), 2 for a `UserError`, 130 for
-        Ctrl-C, 141 for a closed output.
+        Ctrl-C, 1 for any other exception, whose trace is written to a file.
     """
+    with lasting_streams():
+        try:
+            return body()
+        except UserError as error:
+            print(f"{command}: {error}", file=sys.stderr)
+            return 2
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except KeyboardInterrupt:
+            print(f"\n{command}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            return 130
+        except Exception as error:
+            print(f"{command}: {_paragraph(error)}", file=sys.stderr)
+            return 1
+
+
+def _paragraph(error: Exception) -> str:
+    """Return what an exception that nothing foresaw is, and where its trace is."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {reason(error)}"
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    ):
+        return (
+            f"out of memory ({what}). Write a smaller data.batch_size, or trainer.accumulate=4, which computes each batch in four "
+            f"pieces with the same result. The trace is {_kept(error)}"
+        )
+    return f"{what}. This error was not foreseen; the trace is {_kept(error)}"
+
+
+def _kept(error: Exception) -> str:
+    """Write an exception's trace to a file of its own; return where it is."""
+    path = runs_root() / "errors" / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{os.getpid()}.txt"
     try:
-        return body()
-    except UserError as error:
-        if first_to_fail():
-            print(f"{command}: {error}", file=sys.stderr, flush=True)
-        return 2
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except KeyboardInterrupt:
-        print(f"\n{command}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `credit list | head` closed the output; no error
-        sys.stderr.close()
-        return 141
-    except Exception:
-        if first_to_fail():
-            raise
-        return FAILED
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError as trouble:
+        return f"not kept ({reason(trouble)}): {DEBUG}=1 prints it"
+    return f"in {path}; {DEBUG}=1 prints it"

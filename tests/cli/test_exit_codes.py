@@ -1,10 +1,18 @@
 """The exit codes of `credit-train`, which sweeps and schedulers read."""
 
+import json
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from credit.cli import failures
 from credit.cli.train import main
 from credit.core import registry
 from credit.core.user_files import use_folders
@@ -50,3 +58,60 @@ def test_a_run_stopped_by_a_signal_returns_the_signals_code(tmp_path: Path, monk
         use_folders([])
     assert (folder / "result.json").exists() and signal.getsignal(signal.SIGTERM) == before
     assert main(["rule=nothing", "data=digits"]) == 2
+
+
+def test_an_unforeseen_error_is_one_paragraph_and_a_file_with_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "runs"))
+
+    def body() -> int:
+        raise ZeroDivisionError("division\nby zero")
+
+    assert failures.reported("credit-train", body) == 1
+    [file] = (tmp_path / "runs" / "errors").iterdir()
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "credit-train: ZeroDivisionError: division by zero. This error was not foreseen; the trace is in "
+    )
+    assert str(file) in told and "Traceback" not in told and "in body" in file.read_text()
+    monkeypatch.setenv("CREDIT_DEBUG", "1")
+    assert failures.reported("credit-train", body) == 1
+    assert "in body" in capsys.readouterr().err
+
+
+def test_out_of_memory_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> int:
+        raise MemoryError
+
+    assert failures.reported("credit-train", body) == 1
+    assert "out of memory" in (words := capsys.readouterr().err) and "Write a smaller data.batch_size, or" in words
+
+
+@pytest.mark.slow
+def test_a_closed_output_or_a_full_disk_ends_no_training(tmp_path: Path) -> None:
+    words = "rule=bp arch.widths=[8] data.limit_train=200 trainer.progress=false trainer.epochs=3"
+    for number, redirection in enumerate(("| head -1", "> /dev/full 2> /dev/full", ">&- 2>&-")):
+        runs = tmp_path / str(number)
+        line = f"set -o pipefail; {sys.executable} -m credit.cli.train {words} {redirection}"
+        done = subprocess.run(["bash", "-c", line], env={**os.environ, "CREDIT_RUNS": str(runs)}, check=False)
+        [result] = runs.glob("bp-*/result.json")
+        assert done.returncode == 0 and json.loads(result.read_text())["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_stops_a_run_with_a_checkpoint(tmp_path: Path) -> None:
+    words = ["rule=bp", "arch.widths=[8]", "data.limit_train=200", "trainer.epochs=100000", "schedule=constant"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["CREDIT_RUNS"] = str(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "credit.cli.train", *words])
+    ends = time.monotonic() + 120
+    while not list(tmp_path.glob("*/checkpoints/*")) and time.monotonic() < ends:
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 4096)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    [folder] = tmp_path.glob("bp-*")
+    assert checkpoint.steps(folder) and not (folder / "result.json").exists()

@@ -109,9 +109,8 @@ def _array(model: "Trained", file: Path) -> "Tensor":
 
     from credit.data.sources.npz import npz_array, npz_names
 
-    with reading(file, "an array of numbers", "save it by np.save or np.savez"):
-        zipped = zipfile.is_zipfile(file)
-        held = None if zipped else np.load(file, allow_pickle=False)
+    with reading(file, "an array of numbers", "save it by np.save or np.savez"), file.open("rb") as stream:
+        held = None if zipfile.is_zipfile(file) else np.load(stream, allow_pickle=False)
     if held is None:
         names = npz_names(file)
         if len(names) != 1 and "x" not in names:

@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM during a run: finish the step, write a checkpoint, then leave."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP during a run: finish the step, write a checkpoint, then leave."""
 
 import contextlib
 import signal
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
@@ -25,7 +25,7 @@ class StopRequest:
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
-            SystemExit: after SIGTERM, with the shell's exit status for it.
+            SystemExit: after another signal, with the shell's exit status for it.
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -34,8 +34,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Yield a `StopRequest` that is set by the first Ctrl-C or SIGTERM; a second signal has its usual effect.
+    """Yield a `StopRequest` that is set by the first Ctrl-C, SIGTERM or SIGHUP; a second signal has its usual effect.
 
+    A signal that is ignored when the run begins, as SIGHUP is under nohup, stays ignored.
     Outside the main thread signals cannot be handled, and the request is never set.
     """
     request = StopRequest()
@@ -48,7 +49,8 @@ def stop_requests() -> Iterator[StopRequest]:
         for handled, handler in before.items():
             signal.signal(handled, handler)
 
-    before = {number: signal.signal(number, note) for number in _HANDLED}
+    heeded = [number for number in _HANDLED if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield request
     finally:

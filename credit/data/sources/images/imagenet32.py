@@ -156,7 +156,7 @@ def _pickled_count(path: Path) -> int | None:
                 if code.name == "TUPLE2" and last == _SIZE and isinstance(before, int):
                     return before
                 before, last = last, argument
-        except ValueError:  # cut short, or no pickle
+        except Exception:  # cut short, or no pickle
             return None
     return None
 

@@ -174,10 +174,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):
     held = content("val_data")
     (folder / "val_data").write_bytes(pickle.dumps({**held, "mean": Payload()}))
     message = refusal(catalog.read, config(tmp_path))
-    assert (
-        str(folder / "val_data") in message
-        and "mkdir, which may be code and was not run" in message
-    )
+    assert str(folder / "val_data") in message and "mkdir, which may be code and was not run" in message
     assert not Path("made_by_a_pickle").exists()
 
 
