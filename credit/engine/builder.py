@@ -121,10 +121,12 @@ def local_call(builder: Builder, call: Callable[..., Any], args: tuple[Any, ...]
     what = function_name(call) if module is None else type(module).__name__
     refuse_random(builder, what, module)
     if not builder.local:
+        recurrent = f" {what} is written out over time where the rule is made with an example, example=x[:2]."
         raise UserError(
             f"'{builder.name}' ({what}) in {type(builder.model).__name__} is an op that no rule has a row for "
             "(credit/engine/rows/table.py). Every rule with one backward pass takes it by autograd of that single op "
             "with local_autograd=true (rule.local_autograd=true on the command line); the run then says so."
+            f"{recurrent if isinstance(module, nn.RNNBase) else ''}"
         )
     tensors = list(dict.fromkeys(v for v in vals((args, kwargs)) if v.tensor))
     places = {v.slot: Arg(at) for at, v in enumerate(tensors)}

@@ -6,7 +6,7 @@ What the table knows stands in ``credit.engine.rows.table``; this file walks the
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -62,7 +62,7 @@ def trace(model: nn.Module, *, local: bool = False, sample: Sample | None = None
     Args:
         model: takes one tensor, returns one tensor of logits; control flow must not depend on values.
         local: let ops without a row be differentiated by autograd one at a time.
-        sample: of the input, for a forward pass that branches on its size.
+        sample: of the input, for a forward pass that branches on its size and for torch's recurrent modules.
 
     Raises:
         UserError: fx cannot trace the model (naming the line), or an op has no row (naming it).
@@ -73,16 +73,15 @@ def trace(model: nn.Module, *, local: bool = False, sample: Sample | None = None
         opened = _opened(model)
         try:
             with guarded(model):
-                graph, sized = _traced(model, opened, sample)
+                graph, sized = _traced(model, Tracer(opened, sample))
             return replace(_walk(model, graph, local, weights), sample=sample, sized=sized)
         finally:
             for name in set(vars(model)) - attributes:  # fx leaves the tensors that the code writes out on the model
                 delattr(model, name)
 
 
-def _traced(model: nn.Module, opened: Collection[nn.Module], sample: Sample | None) -> tuple[fx.Graph, bool]:
+def _traced(model: nn.Module, tracer: Tracer) -> tuple[fx.Graph, bool]:
     try:
-        tracer = Tracer(opened, sample)
         return tracer.trace(model, concrete_args=_defaults(model)), tracer.sizes.decided
     except UserError:
         raise

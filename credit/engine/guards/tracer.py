@@ -10,6 +10,7 @@ from torch import fx, nn
 from credit.engine.guards.sizes import Sample, Sizes
 from credit.engine.guards.tracing import gradient_stopped
 from credit.engine.rows import table
+from credit.engine.rows.recurrent import written_out
 
 AUGMENTED = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -51,12 +52,19 @@ STOPPED = "gradient_stopped"
 
 
 class Tracer(fx.Tracer):
+    """Records a forward pass.
+
+    Args:
+        opened: modules of the table's classes that are looked into.
+        sample: of the input, for a forward pass that branches on its size; with it torch's recurrent modules are written out.
+    """
+
     # A buffer is read at each step, not written into the plan as a constant.
     proxy_buffer_attributes = True
 
     def __init__(self, opened: Collection[nn.Module] = (), sample: Sample | None = None) -> None:
         super().__init__(autowrap_functions=table.functions())
-        self.leaves, self.opened = table.leaves(), opened
+        self.leaves, self.opened, self.recurrent = table.leaves(), opened, sample is not None
         self.sizes, self._computing = Sizes(sample, self._on_fakes), False
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -66,7 +74,11 @@ class Tracer(fx.Tracer):
         return (obj[at] for at in range(len(obj)))
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self._computing else super().call_module(m, forward, args, kwargs)
+        if self._computing:
+            return forward(*args, **kwargs)
+        if self.recurrent and type(m) in (nn.RNN, nn.GRU, nn.LSTM) and "forward" not in vars(m):
+            return written_out(m, *args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
