@@ -61,7 +61,7 @@ class _StepsOwnDraws(Draws):
 class Descent(Diagnostic):
     """The diagnostic ``descent``: see `theorem_4` for the numbers. S is computed on the step's batch, in train mode."""
 
-    tasks = ("classification",)
+    tasks = ("classification", "binary")
 
     def __init__(self, run: Watched) -> None:
         super().__init__(run)
