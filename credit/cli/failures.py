@@ -6,9 +6,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-from credit.core.errors import UserError
+from credit.core.errors import BAD_INPUT, FAILED, RESUMABLE, UserError
 from credit.core.reading import reason
 from credit.core.streams import lasting_streams
+from credit.core.writing import DiskError
 from credit.runs.places import runs_root
 
 DEBUG = "CREDIT_DEBUG"
@@ -25,15 +26,19 @@ def reported(command: str, body: Callable[[], int]) -> int:
         body: the command.
 
     Returns:
-        The exit code: that of `body`, also where it exits by itself (143 of a run stopped by SIGTERM), 2 for a `UserError`, 130 for
-        Ctrl-C, 1 for any other exception, whose trace is written to a file.
+        The exit code: that of `body`, also where it exits by itself (143 of a run stopped by SIGTERM), `BAD_INPUT` for a
+        `UserError`, `RESUMABLE` for a `DiskError`, 130 for Ctrl-C, `FAILED` for any other exception, the trace
+        of which is written to a file.
     """
     with lasting_streams():
         try:
             return body()
         except UserError as error:
             print(f"{command}: {error}", file=sys.stderr)
-            return 2
+            return BAD_INPUT
+        except DiskError as error:
+            print(f"{command}: {error}. Afterwards the same command goes on", file=sys.stderr)
+            return RESUMABLE
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
@@ -41,7 +46,7 @@ def reported(command: str, body: Callable[[], int]) -> int:
             return 130
         except Exception as error:
             print(f"{command}: {_paragraph(error)}", file=sys.stderr)
-            return 1
+            return FAILED
 
 
 def _paragraph(error: Exception) -> str:

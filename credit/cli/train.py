@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from credit.cli.failures import reported
-from credit.core.errors import UserError, nearest
+from credit.core.errors import DIVERGED, OK, UserError, nearest
 from credit.core.processes import world_size
 from credit.core.user_files import use_folders
 from credit.runs.places import runs_root
@@ -42,7 +42,7 @@ FLAGS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 for success, 1 for a run that failed or diverged, 2 for a user's error.
+    """Run the command and return its exit code, of those in `credit.core.errors`.
 
     Args:
         argv: the arguments behind the command's name; None for those of the command line.
@@ -292,7 +292,7 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
         words: the settings it was composed from.
 
     Returns:
-        0 if the run completed, 1 if it diverged, None if ``replicas`` makes several runs of it.
+        `OK` if the run completed, `DIVERGED` if it diverged, None if ``replicas`` makes several runs of it.
 
     Raises:
         UserError: the run cannot be trained.
@@ -321,7 +321,7 @@ def train_composed(cfg: Any, words: Sequence[str]) -> int | None:
         from credit.training import train
 
         result = train(config)
-    return 0 if result["status"] == "complete" else 1
+    return OK if result["status"] == "complete" else DIVERGED
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Iterable
 
+OK, FAILED, BAD_INPUT, DIVERGED, RESUMABLE = 0, 1, 2, 3, 75
+"""Exit codes of commands; `RESUMABLE` (EX_TEMPFAIL of sysexits.h): stopped by its surroundings, and the same command goes on."""
+
 
 class UserError(ValueError):
-    """A mistake in what the user gave; the command line prints it on one screen and exits with code 2."""
+    """A mistake in what the user gave; the command line prints it on one screen and exits with `BAD_INPUT`."""
 
 
 def nearest(name: object, choices: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
+from credit.core.writing import check_room, sync_folder, write_json
 from credit.runs.identity import decisive, group_name, run_hash, run_name
 from credit.runs.places import CONFIG, RESULT, runs_root
 
@@ -123,6 +124,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return held
 
 
+def check_usable(folder: Path, size: int) -> None:
+    """Check, before data are loaded and without a new folder, that a run's folder can be written and no process trains in it.
+
+    Args:
+        folder: the run's folder.
+        size: the bytes that the run will write at least.
+
+    Raises:
+        UserError: another process trains the run, or the folder cannot be written.
+        DiskError: its disk has less room.
+    """
+    check_room(folder, size)
+    if folder.exists():
+        with locked(folder):
+            pass
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a run's folder for this process; the kernel releases the lock when the process ends, also by a crash.
@@ -149,35 +167,6 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically: a reader, or a crash, finds either the whole old file or the whole new one.
-
-    Raises:
-        ValueError: a number in the value is not finite.
-    """
-    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file's bytes atomically: write and sync a temporary file beside it, rename it, and sync the folder."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder to the disk, so that renames in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unusable(folder: Path, error: OSError) -> UserError:

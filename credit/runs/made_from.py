@@ -23,7 +23,8 @@ from credit.core.config.data_files import data_files
 from credit.core.config.folders import rule_settings
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
-from credit.runs.folder import EARLIER, read_json, write_json
+from credit.core.writing import write_json
+from credit.runs.folder import EARLIER, read_json
 from credit.runs.identity import file_digest
 from credit.runs.user_code import package_code, present_code, user_code, words_of
 

@@ -4,6 +4,7 @@ Every line has ``epoch``, ``step`` and ``lr``. Keys such as ``test_top1`` are pr
 diagnostic's name where it measured (``trainer.measure_every`` may be shorter than ``trainer.eval_every``).
 """
 
+import errno
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from credit.core.reading import reading
+from credit.core.writing import DiskError, writing
 
 METRICS = "metrics.jsonl"
 
@@ -20,15 +22,50 @@ class MetricsFile:
 
     Args:
         folder: the run's folder, which must exist.
+
+    Raises:
+        DiskError: the file cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = open(folder / METRICS, "ab")  # noqa: SIM115 - closed by close(), it outlives this call
+        self._path = folder / METRICS
+        with writing(self._path, 0):
+            # Closed by close(), it outlives this call. Unbuffered: what the disk refuses is not written again at the end.
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append one line; numbers that are not finite become null, because JSON has none."""
-        self._file.write((json.dumps(finite_or_null(row), allow_nan=False) + "\n").encode())
-        self._reach_disk()
+        """Append one line; numbers that are not finite become null, because JSON has none.
+
+        Raises:
+            DiskError: the disk refuses the line, of which nothing is left in the file, or the file was deleted or moved.
+        """
+        line = (json.dumps(finite_or_null(row), allow_nan=False) + "\n").encode()
+        self.check_in_place()
+        before = self.size()
+        with writing(self._path, len(line)):
+            try:
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(before)
+                raise
+
+    def check_in_place(self) -> None:
+        """Check that the file is still in the run's folder: a file that is open can be written after it was deleted or moved.
+
+        Raises:
+            DiskError: it is not.
+        """
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                return
+        except OSError:
+            pass
+        raise DiskError(
+            f"{self._path} was deleted or moved while the run trained, so that nothing more of the run would be kept. To go on "
+            "from the last checkpoint, put its folder back; without the folder the run begins anew"
+        )
 
     def size(self) -> int:
         """Return the file's length in bytes, which a checkpoint records."""
@@ -37,17 +74,14 @@ class MetricsFile:
     def cut_back(self, size: int) -> bool:
         """Truncate the file to `size` bytes; return False if the file is shorter than that already."""
         present = self.size()
-        self._file.truncate(min(size, present))
-        self._reach_disk()
+        with writing(self._path, 0):
+            self._file.truncate(min(size, present))
+            os.fsync(self._file.fileno())
         return present >= size
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _reach_disk(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from credit.core import registry
 from credit.core.config.schema import RunConfig
 from credit.core.errors import UserError
 from credit.core.processes import rank, world_size
 from credit.data import load_many
-from credit.runs.folder import locked, run_folder, write_config
+from credit.runs.folder import check_usable, locked, run_folder, write_config
 from credit.runs.made_from import write_made_from
 from credit.runs.metrics import MetricsFile
 from credit.runs.outcome import finished, start_anew
@@ -231,6 +233,7 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
     for part in prepared.values():
         share_steps(part, smallest)
         accumulate(part.rules, cfg.trainer.accumulate, smallest)
+        check_usable(run_folder(part.cfg), 2 * _bytes(part.model))  # a checkpoint and the one before it
     # Before folders are created: missing or corrupt data leave no folder.
     sets = load_many(cfg.data, cfg.noise, list(prepared), first.device)
     runs = {run_folder(part.cfg): begin(part, data) for part, data in zip(prepared.values(), sets, strict=True)}
@@ -258,6 +261,10 @@ def _train_prepared(prepared: dict[int, Prepared], backend: type[Backend], resul
             metrics = stack.enter_context(contextlib.closing(MetricsFile(folder)))
             recorders.append(RunRecorder(run, folder, metrics, own, mirror))
         _passes(recorders, backend, screen, results)
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
 def _passes(recorders: Sequence[RunRecorder], backend: type[Backend], screen: Screen, results: Results) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from credit.core.writing import DiskError
 from credit.rules.base import Step
 from credit.runs.metrics import MetricsFile
 from credit.runs.mirror import Mirror
@@ -22,6 +23,9 @@ from credit.training.monitors.stopping import early
 from credit.training.state import checkpoint
 from credit.training.state.fingerprint import note_differences
 from credit.training.state.run_state import Training
+
+MOST_FAILED = 3
+"""How many checkpoints in a row may fail to be written: the last of them stops the run."""
 
 
 @dataclass
@@ -46,6 +50,8 @@ class RunRecorder:
     measures: Measures = field(init=False)
     dead: DeadLayers = field(init=False)
     _found: dict[str, Any] | None = field(default=None, init=False)
+    _failed: int = field(default=0, init=False)  # checkpoints in a row
+    _saved: bool = field(default=False, init=False)  # whether there was a checkpoint
 
     def go_on(self, state: dict[str, Any] | None) -> None:
         """Restore the run from a checkpoint, and drop the rows of metrics written after it.
@@ -63,6 +69,7 @@ class RunRecorder:
             self.metrics.cut_back(0)
             return
         note_differences(run, run.restore(state, folder), screen.warn)
+        self._saved = True
         if not self.metrics.cut_back(state["metrics_size"]):
             screen.warn(f"{folder / 'metrics.jsonl'} lost lines that the checkpoint at step {run.step} had seen")
         screen.line(f"resuming at step {run.step} of {run.total_steps}  {folder}")
@@ -126,6 +133,7 @@ class RunRecorder:
         Raises:
             DivergedError: a loss, a parameter or an evaluation is not finite.
             InferenceDiverged: the inference of a diagnostic at the end of a run given up here diverged.
+            DiskError: the row cannot be written, or the checkpoint cannot and the run has to stop (`_save`).
         """
         run, trainer = self.run, self.run.cfg.trainer
         check_parameters(run.model, run.step)
@@ -148,7 +156,35 @@ class RunRecorder:
         if evaluated and self.mirror is not None:
             self.mirror.check()
         if run.ended or better or saving or self._due(trainer.checkpoint_every):
+            self._save(better, last_chance=run.ended or saving)
+
+    def _save(self, better: bool, *, last_chance: bool) -> None:
+        """Save a checkpoint. One that the disk refuses is tried again when the next is due, `MOST_FAILED` times.
+
+        Args:
+            better: it is that of the best evaluation, which is noted where it cannot be kept.
+            last_chance: no other checkpoint is due after it.
+
+        Raises:
+            DiskError: the last try failed, or the run's folder was deleted or moved. Earlier checkpoints are as they were.
+        """
+        run, there = self.run, checkpoint.steps(self.folder)
+        self.metrics.check_in_place()
+        if self._saved and not there:
+            self.screen.warn(
+                f"the checkpoints of {self.folder} were deleted while the run trained; new ones are written"
+            )
+        try:
             checkpoint.save(self.folder, run.step, run.state(self.metrics.size()))
+            self._failed, self._saved = 0, True
+        except DiskError as error:
+            self._failed += 1
+            left = f"its last checkpoint, of step {there[-1]}, is intact" if there else "it has no checkpoint"
+            if last_chance or self._failed == MOST_FAILED:
+                raise DiskError(f"{error}. The run stopped at step {run.step}; {left}") from error
+            self.screen.warn(f"{error}. The run goes on without a checkpoint of step {run.step}; {left}")
+            if better:
+                run.rule.notes.append(f"the checkpoint of step {run.step}, the best one so far, could not be written")
 
     def prune(self, common: int | None = None) -> None:
         """Delete all checkpoints but the last two, the best, and that of step `common`."""

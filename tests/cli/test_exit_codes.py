@@ -15,8 +15,10 @@ import pytest
 from credit.cli import failures
 from credit.cli.train import main
 from credit.core import registry
+from credit.core.errors import DIVERGED, OK, RESUMABLE
 from credit.core.user_files import use_folders
 from credit.training.state import checkpoint
+from tests.support.disks import largest_file
 
 STOPPING = """
 import os
@@ -58,6 +60,21 @@ def test_a_run_stopped_by_a_signal_returns_the_signals_code(tmp_path: Path, monk
         use_folders([])
     assert (folder / "result.json").exists() and signal.getsignal(signal.SIGTERM) == before
     assert main(["rule=nothing", "data=digits"]) == 2
+
+
+def test_a_run_that_diverges_and_one_that_the_disk_stops_have_codes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CREDIT_RUNS", str(tmp_path / "runs"))
+    words = ["rule=bp", "data=digits", "arch.widths=[64]", "trainer.steps=3", "trainer.progress=false"]
+    assert main([*words, "optimizer.lr=1e30"]) == main([*words, "optimizer.lr=1e30"]) == DIVERGED
+    capsys.readouterr()
+    with largest_file(16_000):
+        assert main(words) == RESUMABLE
+    told = capsys.readouterr().err
+    assert "checkpoints/step-000000003.ckpt cannot be written (File too large): it takes " in told
+    assert told.endswith("The run stopped at step 3; it has no checkpoint. Afterwards the same command goes on\n")
+    assert main(words) == OK
 
 
 def test_an_unforeseen_error_is_one_paragraph_and_a_file_with_its_trace(

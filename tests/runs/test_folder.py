@@ -11,8 +11,9 @@ import pytest
 
 from credit.core.config import check
 from credit.core.errors import UserError
+from credit.core.writing import write_json
 from credit.runs import finished, headline, is_complete, read_metrics, read_result, run_folder
-from credit.runs.folder import check_same_config, locked, read_config, write_config, write_json
+from credit.runs.folder import check_same_config, locked, read_config, write_config
 from credit.runs.metrics import MetricsFile
 
 

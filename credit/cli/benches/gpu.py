@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from credit.cli.failures import reported
-from credit.runs.folder import write_json, write_whole
+from credit.core.writing import write_json, write_whole
 from credit.runs.metrics import read_metrics
 from credit.runs.places import RESULT, runs_root
 from credit.runs.provenance import COMMAND, environment, provenance

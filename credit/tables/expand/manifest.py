@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from credit.core.errors import UserError
-from credit.runs.folder import read_json, write_json
+from credit.core.writing import write_json
+from credit.runs.folder import read_json
 from credit.runs.places import runs_root
 
 MANIFEST = "table.json"

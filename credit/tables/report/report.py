@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from credit.core.errors import UserError
-from credit.runs.folder import write_whole
+from credit.core.reading import reason
+from credit.core.writing import write_whole
 from credit.tables.claims.claims import judge
 from credit.tables.claims.verdicts import NOT_JUDGED, Judgement
 from credit.tables.expand.manifest import Manifest
@@ -68,7 +69,7 @@ def write_report(spec: Spec, manifest: Manifest, folder: Path, held: Collection 
             write_whole(folder / name, text.encode())
     except OSError as error:
         raise UserError(
-            f"the report cannot be written ({error.strerror}: {error.filename}); give `credit report {spec.name}` "
+            f"the report cannot be written ({reason(error)}); give `credit report {spec.name}` "
             f"another folder: --to FOLDER"
         ) from error
     return folder / MARKDOWN

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from credit.core.config.schema import RunConfig
-from credit.runs.folder import is_complete, locked, read_result, write_config, write_json
+from credit.core.writing import write_json
+from credit.runs.folder import is_complete, locked, read_result, write_config
 from credit.runs.made_from import made_from, write_made_from
 from credit.runs.metrics import finite_or_null
 from credit.runs.places import CONFIG, RESULT

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from credit.core.writing import write_json
 from credit.data import Batches
 from credit.diagnostics.networks import as_input, float_dtype
 from credit.rules.base import Rule, Step
 from credit.rules.outcome import InferenceDiverged
-from credit.runs.folder import write_json
 from credit.runs.outcome import headline
 from credit.runs.places import RESULT
 from credit.runs.screen import Screen

@@ -17,8 +17,8 @@ import torch
 
 from credit.core.errors import UserError
 from credit.core.reading import reading, reason
+from credit.core.writing import sync_folder, write_whole, writing
 from credit.runs.folder import CHECKPOINTS as FOLDER
-from credit.runs.folder import sync_folder, write_whole
 
 _NAME, _FORMAT = b"credit-checkpoint", b"1"
 _KEPT = 2
@@ -40,6 +40,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         folder: the run's folder.
         step: number of steps done.
         state: tensors and plain values in dicts and lists.
+
+    Raises:
+        DiskError: the disk refuses; earlier checkpoints are as they were.
     """
     buffer = io.BytesIO()
     torch.save(_compact(state), buffer)
@@ -47,8 +50,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     header = b" ".join([_NAME, _FORMAT, hashlib.sha256(content).hexdigest().encode(), str(len(content)).encode()])
     path = path_of(folder, step)
     if not path.parent.exists():
-        path.parent.mkdir()
-        sync_folder(folder)
+        with writing(path, len(content)):
+            path.parent.mkdir()
+            sync_folder(folder)
     write_whole(path, header + b"\n" + content)
     return path
 

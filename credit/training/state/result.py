@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from credit.core.processes import world_size
+from credit.core.writing import write_json
 from credit.data.statistics import statistics
-from credit.runs.folder import write_json
 from credit.runs.identity import group_name, run_name
 from credit.runs.metrics import finite_or_null
 from credit.runs.outcome import UNCHANGED
